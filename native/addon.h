@@ -1,0 +1,21 @@
+/* What the addon's files share: each registers its own functions on `exports`. */
+#ifndef STILLFRAME_ADDON_H
+#define STILLFRAME_ADDON_H
+
+#include <node_api.h>
+
+void sf_init_socket(napi_env env, napi_value exports);
+void sf_init_poll(napi_env env, napi_value exports);
+void sf_init_scan(napi_env env, napi_value exports);
+void sf_init_copy(napi_env env, napi_value exports);
+void sf_init_files(napi_env env, napi_value exports);
+
+/* Throws an Error with code ("ENOENT"), errno (negative, as Node's own) and syscall. Returns NULL. */
+napi_value sf_throw_errno(napi_env env, int err, const char *syscall);
+
+/* The same error as a value, for rejecting a promise. */
+napi_value sf_errno_error(napi_env env, int err, const char *syscall);
+
+void sf_set_function(napi_env env, napi_value object, const char *name, napi_callback fn);
+
+#endif

@@ -1,0 +1,5 @@
+#include "addon.h"
+
+void sf_init_poll(napi_env env, napi_value exports)
+{
+}

@@ -1,0 +1,21 @@
+/** Types of native/socket.c and native/poll.c. */
+export interface SocketNative {
+  /** `socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)`: [ours, theirs]; ours is also non-blocking, theirs blocks. */
+  socketpairSeqpacket(): [ours: number, theirs: number];
+  /** `sendmsg(MSG_NOSIGNAL | MSG_DONTWAIT)`, fds as SCM_RIGHTS. False when it would block. */
+  sendmsg(fd: number, data: Uint8Array, fds: readonly number[]): boolean;
+  /**
+   * One whole packet: its length is asked for first (MSG_PEEK | MSG_TRUNC), so none is ever cut.
+   * `undefined` when none waits; an empty `data` at end of file. Received fds are close-on-exec and belong to the caller.
+   */
+  recvmsg(fd: number, maxBytes: number): { data: Buffer; fds: number[] } | undefined;
+  /** A descriptor watched on libuv's own loop (uv_poll). `priority` is POLLPRI: what kernfs raises when cgroup.events changes. */
+  Poll: new (fd: number, events: 'readable' | 'writable' | 'priority', onEvent: (errno: number) => void) => PollHandle;
+}
+
+export interface PollHandle {
+  /** Stops watching; the descriptor stays the caller's. Safe to call twice. */
+  close(): void;
+  ref(): void;
+  unref(): void;
+}

@@ -1,0 +1,50 @@
+/**
+ * The one door to the addon in native/. The addon holds mechanisms only: a function is one syscall (or
+ * one loop of them off the event loop); it takes numbers and buffers, and throws an errno error
+ * (`code`, `errno`, `syscall`) when the kernel says no.
+ */
+import { createRequire } from 'node:module';
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { StillframeError } from './errors.js';
+import type { SocketNative } from './native-socket.js';
+import type { FilesNative } from './native-files.js';
+
+export type Native = SocketNative & FilesNative;
+
+export class NativeError extends StillframeError<'NATIVE_MISSING', { tried: string[] }> {
+  override readonly name = 'NativeError';
+  constructor(tried: string[], cause: unknown) {
+    super(
+      'NATIVE_MISSING',
+      { what: `the native part of stillframe could not be loaded (tried ${tried.join(', ')})`, remedy: 'Build it with: npm run build:native' },
+      { tried, cause },
+    );
+  }
+}
+
+function load(): Native {
+  const require = createRequire(import.meta.url);
+  const tried: string[] = [];
+  let failure: unknown;
+  // From src/ (tests) the package's root is one level up, from dist/src/ two.
+  for (let dir = dirname(fileURLToPath(import.meta.url)), up = 0; up < 3; up++, dir = dirname(dir)) {
+    const path = join(dir, 'build', 'Release', 'stillframe.node');
+    tried.push(path);
+    if (!existsSync(path)) continue;
+    try {
+      return require(path) as Native;
+    } catch (error) {
+      failure = error;
+    }
+  }
+  throw new NativeError(tried, failure);
+}
+
+let loaded: Native | undefined;
+
+/** The addon, loaded on first use: importing the library alone never fails for a missing build. */
+export function native(): Native {
+  return (loaded ??= load());
+}
