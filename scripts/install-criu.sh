@@ -68,9 +68,19 @@ install_suite() {
   say "fetching criu of $suite"
   apt-get "${apt[@]}" update >"$log" 2>&1 || { cat "$log" >&2; die "apt-get update for $suite failed" "check the network and that the mirror carries $suite"; }
   local want=criu
-  if [ "$suite" = experimental ]; then want=criu/experimental; fi
+  # By version, not as criu/experimental: that would pull every dependency from experimental too. Only
+  # the packages built from the same source have to come along.
+  if [ "$suite" = experimental ]; then
+    local version package
+    version=$(apt-cache "${apt[@]}" madison criu | awk -F'|' '/experimental/ { gsub(/ /, "", $2); print $2; exit }')
+    want=criu=$version
+    for package in $(apt-cache "${apt[@]}" show "criu=$version" | sed -n 's/^Depends: //p' | tr ',|' '\n\n' | awk '{ print $1 }'); do
+      if apt-cache "${apt[@]}" madison "$package" | grep -qF " $version "; then want+=" $package=$version"; fi
+    done
+  fi
+  # shellcheck disable=SC2086 # $want is a list
   # An empty status file makes the closure complete: libc and the loader come along.
-  apt-get "${apt[@]}" -y --no-install-recommends --download-only install "$want" >>"$log" 2>&1 ||
+  apt-get "${apt[@]}" -y --no-install-recommends --download-only install $want >>"$log" 2>&1 ||
     { cat "$log" >&2; die "criu of $suite could not be fetched" "see the lines above; another suite can be named: scripts/install-criu.sh sid"; }
   local deb
   for deb in "$work"/archives/*.deb; do dpkg -x "$deb" "$new"; done
