@@ -9,12 +9,16 @@ export interface SocketNative {
    * `undefined` when none waits; an empty `data` at end of file. Received fds are close-on-exec and belong to the caller.
    */
   recvmsg(fd: number, maxBytes: number): { data: Buffer; fds: number[] } | undefined;
-  /** A descriptor watched on libuv's own loop (uv_poll). `priority` is POLLPRI: what kernfs raises when cgroup.events changes. */
+  /**
+   * A descriptor watched on libuv's own loop (uv_poll, level-triggered), through a duplicate that `close()` closes.
+   * `priority` is POLLPRI: what kernfs raises when cgroup.events changes, again and again until the file is read anew.
+   * `onEvent` gets 0, or a negative errno after which no event follows (EBADF: the poll itself saw POLLERR).
+   */
   Poll: new (fd: number, events: 'readable' | 'writable' | 'priority', onEvent: (errno: number) => void) => PollHandle;
 }
 
 export interface PollHandle {
-  /** Stops watching; the descriptor stays the caller's. Safe to call twice. */
+  /** Stops watching at once: no event after it. The descriptor stays the caller's. Safe to call twice. */
   close(): void;
   ref(): void;
   unref(): void;
