@@ -33,6 +33,8 @@ const TYPE_FLAGS: Readonly<Record<EntryType, number>> = {
 
 const MAX_OCTAL_7 = 0o7777777;
 const MAX_OCTAL_11 = 0o77777777777;
+const MAGIC = Buffer.from('ustar\x0000', 'latin1');
+const MAGIC_SUM = MAGIC.reduce((sum, byte) => sum + byte, 0);
 const SECOND_NS = 1_000_000_000n;
 
 /** How many zero bytes follow data of this length, up to the next block. */
@@ -82,7 +84,7 @@ export function encodeHeader(entry: Entry): Buffer {
 
   let seconds = Number(entry.mtimeNs / SECOND_NS);
   let pax = '';
-  if (seconds < 0 || seconds > MAX_OCTAL_11 || entry.mtimeNs % SECOND_NS !== 0n) pax += paxRecord('mtime', paxTime(entry.mtimeNs));
+  if (entry.mtimeNs < 0n || seconds > MAX_OCTAL_11 || entry.mtimeNs % SECOND_NS !== 0n) pax += paxRecord('mtime', paxTime(entry.mtimeNs));
   if (seconds < 0 || seconds > MAX_OCTAL_11) seconds = 0;
   if (map !== '') {
     pax += paxRecord('GNU.sparse.major', '1') + paxRecord('GNU.sparse.minor', '0');
@@ -103,7 +105,7 @@ export function encodeHeader(entry: Entry): Buffer {
   const total = paxBytes + BLOCK_BYTES + mapBytes;
   const out = Buffer.allocUnsafe(total).fill(0);
   if (paxBytes !== 0) {
-    writeBlock(out, 0, '././@PaxHeader', 0o644, 0, 0, pax.length, 0, 0x78);
+    paxBlock(pax.length).copy(out);
     out.write(pax, BLOCK_BYTES, 'latin1');
   }
   const shown = map === '' ? name : `GNUSparseFile.0/${name.slice(name.lastIndexOf('/') + 1)}`;
@@ -112,6 +114,18 @@ export function encodeHeader(entry: Entry): Buffer {
   writeBlock(out, paxBytes, shown, entry.mode, uid, gid, size > MAX_OCTAL_11 ? 0 : size, seconds, TYPE_FLAGS[type], linkname, entry.devmajor, entry.devminor);
   if (map !== '') out.write(map, paxBytes + BLOCK_BYTES, 'latin1');
   return out;
+}
+
+/** The block before a pax header's body differs only by the body's length, and most bodies are an mtime. */
+const paxBlocks = new Map<number, Buffer>();
+
+function paxBlock(bytes: number): Buffer {
+  const known = paxBlocks.get(bytes);
+  if (known !== undefined) return known;
+  const block = Buffer.alloc(BLOCK_BYTES);
+  writeBlock(block, 0, '././@PaxHeader', 0o644, 0, 0, bytes, 0, 0x78);
+  if (bytes < 2 * BLOCK_BYTES) paxBlocks.set(bytes, block);
+  return block;
 }
 
 function check(entry: Entry): void {
@@ -166,18 +180,33 @@ function writeBlock(
   octal(out, at + 136, 11, mtime);
   out[at + 156] = flag;
   if (linkname !== '') out.write(linkname, at + 157, 100, 'latin1');
-  out.write('ustar\x0000', at + 257, 'latin1');
+  MAGIC.copy(out, at + 257);
   octal(out, at + 329, 7, devmajor ?? 0);
   octal(out, at + 337, 7, devminor ?? 0);
 
-  let sum = 8 * 0x20;
-  for (let i = at; i < at + BLOCK_BYTES; i++) sum += out[i] as number;
+  // Bytes that are zero for sure are left out: the sum over whole blocks was a third of the encoder's time.
+  let sum = 8 * 0x20 + MAGIC_SUM;
+  sum += sumOf(out, at, at + Math.min(name.length, 100));
+  sum += sumOf(out, at + 100, at + 157);
+  if (linkname !== '') sum += sumOf(out, at + 157, at + 257);
+  sum += sumOf(out, at + 329, at + 345);
   octal(out, at + 148, 6, sum);
   out[at + 155] = 0x20;
 }
 
+function sumOf(out: Buffer, from: number, to: number): number {
+  let sum = 0;
+  for (let i = from; i < to; i++) sum += out[i] as number;
+  return sum;
+}
+
 function octal(out: Buffer, at: number, digits: number, value: number): void {
   let rest = value;
+  // 32 bits at a time is several times faster than the division that larger numbers need.
+  if (value <= 0x7fffffff) {
+    for (let i = at + digits - 1; i >= at; i--, rest >>= 3) out[i] = 0x30 + (rest & 7);
+    return;
+  }
   for (let i = at + digits - 1; i >= at; i--) {
     const next = Math.floor(rest / 8);
     out[i] = 0x30 + (rest - next * 8);
