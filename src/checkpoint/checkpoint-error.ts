@@ -1,0 +1,92 @@
+import { StillframeError, type ErrorText } from '../errors.js';
+
+/** An open file whose size on disk is not the one that CRIU recorded: CRIU would refuse the restore. */
+export interface DifferingFile {
+  path: string;
+  expectedBytes: number;
+  /** Undefined when there is no such file. */
+  foundBytes: number | undefined;
+}
+
+/** A process that keeps a process id from being used again. */
+export interface PidHolder {
+  /** The id that is taken. */
+  pid: number;
+  /** Who holds it: the process itself, or a member of the group or session of that number. */
+  holder: number;
+  name: string;
+  state: string;
+  as: 'process' | 'process group' | 'session';
+}
+
+/** What is known when each code comes. */
+export interface CheckpointFacts {
+  BAD_OPTION: { option: string; value: unknown; expected: string };
+  NOT_ROOT: { action: string; uid: number };
+  ANCESTOR_FROZEN: { cgroup: string; path: string };
+  THAWED_BY_OTHERS: { cgroup: string };
+  WORK_DIR_UNUSABLE: { path: string };
+  IMAGES_FULL: { path: string; freeBytes: number; neededBytes: number };
+  TARGET_GONE: { pid: number };
+  ABORTED: { operation: string; phase: string };
+  NOT_A_CHECKPOINT: { archivePath: string; what: string };
+  NO_DESTINATION: { tree: string; archivePath: string };
+  UNKNOWN_TREE: { tree: string; trees: string[] };
+  OPEN_FILE_DIFFERS: { files: DifferingFile[] };
+  PIDS_TAKEN: { holders: PidHolder[]; timeoutMs: number };
+  NOT_RUNNING: { pid: number; what: string };
+}
+
+export type CheckpointErrorCode = keyof CheckpointFacts;
+
+/** Every error of checkpoint and restore themselves. Match on `code`. */
+export class CheckpointError<C extends CheckpointErrorCode = CheckpointErrorCode> extends StillframeError<C, CheckpointFacts[C]> {
+  override readonly name = 'CheckpointError';
+  constructor(code: C, facts: CheckpointFacts[C] & { cause?: unknown }) {
+    super(code, texts[code](facts), facts);
+  }
+}
+
+const list = <T>(items: readonly T[], show: (item: T) => string): string =>
+  items.slice(0, 10).map(show).join(', ') + (items.length > 10 ? `, and ${items.length - 10} more` : '');
+
+const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) => ErrorText } = {
+  BAD_OPTION: (f) => ({ what: `${f.option} is ${show(f.value)}, expected ${f.expected}`, remedy: '' }),
+  NOT_ROOT: (f) => ({ what: `${f.action} needs root, this process runs as uid ${f.uid}`, remedy: 'Run it with sudo.' }),
+  ANCESTOR_FROZEN: (f) => ({
+    what: `cgroup ${f.cgroup} is frozen by its ancestor ${f.path}: CRIU could not run in it`,
+    remedy: `Thaw the ancestor first: stillframe thaw ${f.path}`,
+  }),
+  THAWED_BY_OTHERS: (f) => ({
+    what: `somebody else thawed cgroup ${f.cgroup} while it was being checkpointed; the archive was discarded`,
+    remedy: 'Find who writes to its freezer files (a container manager that resumes?), and try again.',
+  }),
+  WORK_DIR_UNUSABLE: (f) => ({ what: `cannot make a private directory in ${f.path}`, remedy: 'Name a writable directory with workDir (--work-dir).' }),
+  IMAGES_FULL: (f) => ({
+    what: `the file system of the images directory ${f.path} is full: ${f.freeBytes} bytes are left, the images need about ${f.neededBytes}`,
+    remedy: 'Make room, or name a directory on a larger file system with workDir (--work-dir).',
+  }),
+  TARGET_GONE: (f) => ({ what: `process ${f.pid} ended during the checkpoint`, remedy: 'Nothing is left of it; start it again.' }),
+  ABORTED: (f) => ({ what: `the ${f.operation} was cancelled by its signal while it was at: ${f.phase}`, remedy: 'The target was left as it was found.' }),
+  NOT_A_CHECKPOINT: (f) => ({ what: `${f.archivePath} is a valid archive but holds no checkpoint that can be restored here: ${f.what}`, remedy: 'Give the file that `stillframe checkpoint --output` wrote.' }),
+  NO_DESTINATION: (f) => ({
+    what: `the archive ${f.archivePath} does not say where its file tree ${f.tree} was`,
+    remedy: `Say it: files: { ${JSON.stringify(f.tree)}: DIR } (--files ${f.tree}=DIR).`,
+  }),
+  UNKNOWN_TREE: (f) => ({ what: `the archive has no file tree ${f.tree}; it has: ${f.trees.join(', ') || 'none'}`, remedy: 'See: stillframe inspect ARCHIVE' }),
+  OPEN_FILE_DIFFERS: (f) => ({
+    what: `CRIU would refuse the restore, because open files differ from the checkpoint: ${list(f.files, (x) =>
+      x.foundBytes === undefined ? `${x.path} is missing (expected ${x.expectedBytes} bytes)` : `${x.path} has ${x.foundBytes} bytes (expected ${x.expectedBytes})`)}`,
+    remedy: 'Put these files back as they were, or include them in the checkpoint (files, --files DIR=NAME).',
+  }),
+  PIDS_TAKEN: (f) => ({
+    what: `after ${f.timeoutMs} ms the process ids of the checkpoint are still taken: ${list(f.holders, (h) =>
+      `${h.pid} by ${h.as === 'process' ? '' : `the ${h.as} of `}process ${h.holder} (${h.name}, state ${h.state})`)}`,
+    remedy: 'End or wait for those processes, or restore in a pid namespace of its own.',
+  }),
+  NOT_RUNNING: (f) => ({ what: `CRIU reported the restore of process ${f.pid} as done, but ${f.what}`, remedy: 'See restore.log.' }),
+};
+
+function show(value: unknown): string {
+  return typeof value === 'string' ? JSON.stringify(value) : String(value);
+}

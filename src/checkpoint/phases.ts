@@ -1,0 +1,97 @@
+import { channel } from 'node:diagnostics_channel';
+
+/** The steps of a checkpoint and of a restore, in the order in which they first begin. */
+export type Phase =
+  | 'resolve'
+  | 'lock'
+  | 'guardian'
+  | 'precopy'
+  | 'start-criu'
+  | 'freeze'
+  | 'dump'
+  | 'refresh'
+  | 'thaw'
+  | 'seal'
+  | 'verify'
+  | 'wait-pids'
+  | 'extract'
+  | 'check-files'
+  | 'restore';
+
+/** What `onProgress` is called with, and what is published on the channel `stillframe:phase`. */
+export interface PhaseEvent {
+  operation: 'checkpoint' | 'restore';
+  /** Tells apart operations that run side by side in one process. */
+  id: string;
+  phase: Phase;
+  at: 'start' | 'progress' | 'end' | 'failed';
+  /** Milliseconds since the operation began. */
+  sinceMs: number;
+  /** `end` and `failed`: how long the phase took. */
+  durationMs?: number;
+  /** `progress`: work done so far, in `unit`s. */
+  done?: number;
+  /** `progress`: the work in all, when it is known. */
+  total?: number;
+  unit?: 'bytes' | 'files';
+  /** A prediction of the frozen window, in milliseconds, when one is known. */
+  predictedWindowMs?: number;
+  error?: unknown;
+}
+
+export type OnProgress = (event: PhaseEvent) => void;
+
+/** The diagnostics channel on which every phase of every operation in this process is published. */
+export const PHASE_CHANNEL = 'stillframe:phase';
+
+const phaseChannel = channel(PHASE_CHANNEL);
+let operations = 0;
+
+/** Runs an operation's phases, tells the world about each, and remembers how long each took. */
+export class Phases {
+  readonly id: string;
+  readonly durationsMs: Partial<Record<Phase, number>> = {};
+  readonly #operation: PhaseEvent['operation'];
+  readonly #onProgress: OnProgress | undefined;
+  readonly #start = performance.now();
+
+  constructor(operation: PhaseEvent['operation'], onProgress: OnProgress | undefined) {
+    this.#operation = operation;
+    this.#onProgress = onProgress;
+    this.id = `${process.pid}-${++operations}`;
+  }
+
+  get elapsedMs(): number {
+    return performance.now() - this.#start;
+  }
+
+  async run<T>(phase: Phase, work: () => T | Promise<T>): Promise<T> {
+    const start = performance.now();
+    this.#tell({ phase, at: 'start' });
+    try {
+      const result = await work();
+      this.#tell({ phase, at: 'end', durationMs: this.#took(phase, start) });
+      return result;
+    } catch (error) {
+      this.#tell({ phase, at: 'failed', durationMs: this.#took(phase, start), error });
+      throw error;
+    }
+  }
+
+  progress(phase: Phase, facts: Pick<PhaseEvent, 'done' | 'total' | 'unit' | 'predictedWindowMs'>): void {
+    this.#tell({ phase, at: 'progress', ...facts });
+  }
+
+  #took(phase: Phase, start: number): number {
+    const ms = performance.now() - start;
+    this.durationsMs[phase] = (this.durationsMs[phase] ?? 0) + ms;
+    return ms;
+  }
+
+  #tell(event: Omit<PhaseEvent, 'operation' | 'id' | 'sinceMs'>): void {
+    if (this.#onProgress === undefined && !phaseChannel.hasSubscribers) return;
+    const whole: PhaseEvent = { operation: this.#operation, id: this.id, sinceMs: this.elapsedMs, ...event };
+    phaseChannel.publish(whole);
+    this.#onProgress?.(whole);
+  }
+}

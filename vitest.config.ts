@@ -1,0 +1,14 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    include: ['src/**/*.test.ts', 'test/**/*.test.ts'],
+    // Real processes, kernels and disks: slow machines are slow, and a hang must still end.
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    pool: 'forks',
+    // Two cores: more files at once would only make the freezes wait for each other.
+    maxWorkers: 2,
+    globalSetup: ['test/fixtures/global-setup.ts'],
+  },
+});
