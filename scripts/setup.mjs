@@ -126,7 +126,7 @@ function build() {
     run: () => run(process.execPath, ['scripts/build-native.mjs'], { remedy: 'node scripts/build-native.mjs, and see what the compiler says' }),
   });
   step('typescript', {
-    inputs: ['src', 'bench', 'tsconfig.json', 'tsconfig.build.json'],
+    inputs: ['src', 'bench', 'examples', 'tsconfig.json', 'tsconfig.build.json'],
     outputs: ['dist/src/index.js', 'dist/src/cli/main.js'],
     say: 'compiling TypeScript',
     run: () => run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json']),
