@@ -1,0 +1,74 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { parseProcCgroup, type CgroupVersion } from './mountinfo.js';
+
+/** One task of /proc: a process, or a thread when read below /proc/PID/task. */
+export interface ProcessInfo {
+  pid: number;
+  ppid: number;
+  name: string;
+  /** The letter of /proc/PID/stat: R, S, D, T, t, Z, ... */
+  state: string;
+  isKernelThread: boolean;
+  /** In clock ticks since boot: with the pid it names a process for good. */
+  startTime: bigint;
+}
+
+const PF_KTHREAD = 0x0020_0000;
+
+/** `undefined` when there is no such task (any more). */
+export function readProcess(pid: number): ProcessInfo | undefined {
+  const text = readProc(`${pid}/stat`);
+  return text === undefined ? undefined : parseStat(text);
+}
+
+/** Source: man 5 proc, /proc/pid/stat. The name may hold spaces, parentheses and line ends: the last `)` ends it. */
+export function parseStat(text: string): ProcessInfo {
+  const open = text.indexOf('(');
+  const close = text.lastIndexOf(')');
+  const fields = text.slice(close + 2).split(' ');
+  return {
+    pid: Number(text.slice(0, open)),
+    name: text.slice(open + 1, close),
+    state: fields[0] ?? '',
+    ppid: Number(fields[1]),
+    isKernelThread: (Number(fields[6]) & PF_KTHREAD) !== 0,
+    startTime: BigInt(fields[19] ?? 0),
+  };
+}
+
+/** A file of /proc, or `undefined` when its task is gone or may not be asked. */
+export function readProc(path: string): string | undefined {
+  try {
+    return readFileSync(`/proc/${path}`, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+/** Thread ids of a process; empty when it is gone. */
+export function threadsOf(pid: number): number[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`).map(Number);
+  } catch {
+    return [];
+  }
+}
+
+/** The pid that a thread belongs to, or `undefined` when it is gone. */
+export function leaderOf(tid: number): number | undefined {
+  const line = /^Tgid:\s*(\d+)$/m.exec(readProc(`${tid}/status`) ?? '');
+  return line === null ? undefined : Number(line[1]);
+}
+
+/** The process, its parent, its parent's parent, ... as far as /proc shows them. */
+export function selfAndAncestors(pid: number): ProcessInfo[] {
+  const chain: ProcessInfo[] = [];
+  for (let info = readProcess(pid); info !== undefined; info = info.ppid === 0 ? undefined : readProcess(info.ppid)) chain.push(info);
+  return chain;
+}
+
+/** The name of a task's cgroup in the hierarchy that can freeze, as /proc tells it; '' when the task is gone. */
+export function cgroupNameOf(tid: number, version: CgroupVersion): string {
+  const memberships = parseProcCgroup(readProc(`${tid}/cgroup`) ?? '');
+  return memberships.find((m) => m.version === version && (version === 2 || m.controllers.includes('freezer')))?.name ?? '';
+}

@@ -1,0 +1,43 @@
+import { readdirSync } from 'node:fs';
+import { FreezerError } from './freezer-error.js';
+import { readProc, readProcess, threadsOf, type ProcessInfo } from './proc.js';
+
+/**
+ * The process and all its descendants, parents before children. Processes that end meanwhile are left
+ * out; ones that are forked meanwhile may be missing: who must not miss any looks again until nothing is new.
+ * @throws FreezerError NO_SUCH_PROCESS
+ */
+export function processTree(pid: number): ProcessInfo[] {
+  const root = readProcess(pid);
+  if (root === undefined) throw new FreezerError('NO_SUCH_PROCESS', { pid });
+  const childrenOf = readProc(`${pid}/task/${pid}/children`) === undefined ? scanParents() : readChildren;
+  const tree = [root];
+  const seen = new Set([pid]);
+  for (let i = 0; i < tree.length; i++) {
+    for (const child of childrenOf((tree[i] as ProcessInfo).pid)) {
+      if (seen.has(child)) continue;
+      seen.add(child);
+      const info = readProcess(child);
+      if (info !== undefined) tree.push(info);
+    }
+  }
+  return tree;
+}
+
+/** Source: man 5 proc, /proc/pid/task/tid/children: there only in kernels built with CONFIG_PROC_CHILDREN. */
+function readChildren(pid: number): number[] {
+  return threadsOf(pid).flatMap((tid) => (readProc(`${pid}/task/${tid}/children`) ?? '').split(' ').filter((child) => child !== '').map(Number));
+}
+
+/** The other way, for kernels without the `children` file or a zombie leader: everybody's parent. */
+function scanParents(): (pid: number) => number[] {
+  const children = new Map<number, number[]>();
+  for (const entry of readdirSync('/proc')) {
+    const info = /^\d+$/.test(entry) ? readProcess(Number(entry)) : undefined;
+    if (info === undefined) continue;
+    const siblings = children.get(info.ppid);
+    if (siblings === undefined) children.set(info.ppid, [info.pid]);
+    else siblings.push(info.pid);
+  }
+  return (pid) => children.get(pid) ?? [];
+}
