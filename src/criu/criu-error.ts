@@ -1,0 +1,125 @@
+import { constants } from 'node:os';
+import { StillframeError, type ErrorText, type ErrorTexts } from '../errors.js';
+
+export type CriuErrorCode =
+  | 'CRIU_NOT_FOUND'
+  | 'CRIU_UNUSABLE'
+  | 'CRIU_TOO_OLD'
+  | 'CRIU_OPTION_UNSUPPORTED'
+  | 'CRIU_BAD_OPTION'
+  | 'CRIU_BUSY'
+  | 'CRIU_SESSION_ENDED'
+  | 'CRIU_REQUEST_FAILED'
+  | 'CRIU_DIED'
+  | 'CRIU_PROTOCOL'
+  | 'CRIU_TIMEOUT'
+  | 'CRIU_ABORTED'
+  | 'CRIU_IMAGE';
+
+/** What is known about a failure; which of it is there depends on the code. */
+export interface CriuErrorFacts {
+  /** The program that was to be started, or was. */
+  criuPath?: string;
+  /** The RPC request that failed: "DUMP". */
+  request?: string;
+  /** CRIU's `cr_errno`, positive, and its name ("ESRCH"). */
+  crErrno?: number;
+  crErrnoName?: string;
+  /** CRIU's `cr_errmsg`: the first line it logged as an error. */
+  crErrmsg?: string;
+  /** Where CRIU logs this request. */
+  logPath?: string;
+  /** The last error lines of that log, oldest first. */
+  logErrors?: string[];
+  /** How the process of CRIU ended. */
+  exitCode?: number;
+  exitSignal?: NodeJS.Signals;
+  /** The last of what CRIU wrote to stderr. */
+  stderr?: string;
+  timeoutMs?: number;
+  /** CRIU_OPTION_UNSUPPORTED, CRIU_BAD_OPTION: the option, and what was wrong or which version has it. */
+  option?: string;
+  reason?: string;
+  version?: string;
+  since?: string;
+  /** CRIU_NOT_FOUND, CRIU_UNUSABLE: each program that was tried, and what was wrong with it. */
+  tried?: { path: string; problem: string }[];
+  /** CRIU_IMAGE: the file. */
+  path?: string;
+}
+
+/** Every failure of CRIU, of talking to it, and of reading what it wrote. */
+export class CriuError extends StillframeError<CriuErrorCode, CriuErrorFacts> {
+  override readonly name = 'CriuError';
+  constructor(code: CriuErrorCode, facts: CriuErrorFacts & { cause?: unknown }) {
+    super(code, texts[code](facts), facts);
+  }
+}
+
+/** "ESRCH" for 3. CRIU uses names that libuv does not know (EBADRQC), so the table is the system's. */
+export function errnoName(errno: number): string | undefined {
+  if (errno === 56) return 'EBADRQC';
+  return Object.entries(constants.errno).find(([, value]) => value === errno)?.[0];
+}
+
+const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
+  CRIU_NOT_FOUND: (f) => ({
+    what: `no CRIU found${list(f.tried) || ` at ${f.criuPath ?? 'criu'}`}`,
+    remedy: 'Install CRIU 4.1 or newer, or set STILLFRAME_CRIU to its path.',
+  }),
+  CRIU_UNUSABLE: (f) => ({
+    what: f.tried === undefined ? `${f.criuPath ?? 'criu'} does not work on this system${detail(f)}` : `no CRIU works on this system${list(f.tried)}`,
+    remedy: 'Install a newer CRIU and set STILLFRAME_CRIU to its path; CRIU has to run as root.',
+  }),
+  CRIU_TOO_OLD: (f) => ({
+    what: `${f.criuPath ?? 'criu'} is version ${f.version ?? 'unknown'}, too old for ${f.request ?? 'this library'}`,
+    remedy: `Use CRIU ${f.since ?? '4.1'} or newer: set STILLFRAME_CRIU to its path.`,
+  }),
+  CRIU_OPTION_UNSUPPORTED: (f) => ({
+    what: `CRIU ${f.version ?? ''} does not know the option ${f.option ?? ''} and would ignore it`,
+    remedy: `Leave it out, or use CRIU ${f.since ?? ''} or newer.`,
+  }),
+  CRIU_BAD_OPTION: (f) => ({ what: `CRIU option ${f.option ?? ''}: ${f.reason ?? 'not valid'}`, remedy: '' }),
+  CRIU_BUSY: (f) => ({ what: `${f.request ?? 'request'} while this CRIU client is at work on another`, remedy: 'Wait for it, or start a client of its own for each.' }),
+  CRIU_SESSION_ENDED: (f) => ({ what: `${f.request ?? 'request'} to a CRIU client whose session has ended`, remedy: 'Start another client: after CHECK, DUMP or RESTORE, or after a failure, CRIU ends the session.' }),
+  CRIU_REQUEST_FAILED: (f) => ({ what: `CRIU refused ${f.request ?? 'the request'}${detail(f)}`, remedy: failureRemedy(f) }),
+  CRIU_DIED: (f) => ({
+    what: `CRIU ended ${ending(f)}during ${f.request ?? 'the session'}${detail(f)}`,
+    remedy: f.logPath === undefined ? '' : `Its log: ${f.logPath}`,
+  }),
+  CRIU_PROTOCOL: (f) => ({
+    what: `what came from ${f.criuPath ?? 'CRIU'} is not CRIU's protocol${f.request === undefined ? '' : ` (during ${f.request})`}${f.reason === undefined ? '' : `: ${f.reason}`}`,
+    remedy: 'Is this path really CRIU?',
+  }),
+  CRIU_TIMEOUT: (f) => ({
+    what: `CRIU has not finished ${f.request ?? 'the request'} after ${String(f.timeoutMs)} ms; the session was closed and CRIU undid its work${detail(f)}`,
+    remedy: 'Raise timeoutMs, or look into the log for where it waits.',
+  }),
+  CRIU_ABORTED: (f) => ({ what: `${f.request ?? 'request'} was cancelled; the session was closed and CRIU undid its work`, remedy: '' }),
+  CRIU_IMAGE: (f) => ({ what: `CRIU image ${f.path ?? ''} cannot be read${f.reason === undefined ? '' : `: ${f.reason}`}`, remedy: '' }),
+};
+
+function list(tried: CriuErrorFacts['tried']): string {
+  if (tried === undefined || tried.length === 0) return '';
+  return `:${tried.map(({ path, problem }) => `\n  ${path}: ${problem.replaceAll('\n', '\n    ')}`).join('')}`;
+}
+
+function ending({ exitCode, exitSignal }: CriuErrorFacts): string {
+  if (exitSignal !== undefined) return `(killed by ${exitSignal}) `;
+  return exitCode === undefined ? '' : `(exit status ${exitCode}) `;
+}
+
+/** The best of what CRIU said, as the end of a sentence: its log's last error, else its first error, else stderr. */
+function detail(f: CriuErrorFacts): string {
+  const said = f.crErrmsg?.trim() ?? f.logErrors?.at(-1) ?? f.stderr?.trim().split('\n').at(-1);
+  const errno = f.crErrnoName ?? (f.crErrno === undefined ? undefined : `errno ${f.crErrno}`);
+  const parts = [errno, said === '' ? undefined : said].filter((part) => part !== undefined);
+  return parts.length === 0 ? '' : `: ${parts.join(', ')}`;
+}
+
+function failureRemedy(f: CriuErrorFacts): string {
+  const log = f.logPath === undefined ? '' : `The log: ${f.logPath}`;
+  const lines = f.logErrors === undefined || f.logErrors.length === 0 ? '' : `\n${f.logErrors.map((line) => `  ${line}`).join('\n')}`;
+  const hint: ErrorText['remedy'] = f.crErrnoName === 'ESRCH' ? 'There is no such process. ' : f.crErrnoName === 'EEXIST' ? 'A pid of the tree is taken: wait until its holder has ended and been reaped. ' : '';
+  return `${hint}${log}${lines}`;
+}

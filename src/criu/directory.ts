@@ -1,0 +1,29 @@
+import { open, readlink, type FileHandle } from 'node:fs/promises';
+import { constants } from 'node:fs';
+
+/**
+ * A directory that CRIU opens through /proc/<our pid>/fd/<fd>: the descriptor has to stay open until its answer. The
+ * path serves to find the log.
+ */
+export class SharedDirectory implements AsyncDisposable {
+  readonly fd: number;
+  readonly path: string;
+  readonly #handle: FileHandle | undefined;
+
+  private constructor(fd: number, path: string, handle?: FileHandle) {
+    this.fd = fd;
+    this.path = path;
+    this.#handle = handle;
+  }
+
+  /** A path is opened here and closed by the dispose; a descriptor stays the caller's. */
+  static async open(directory: string | number): Promise<SharedDirectory> {
+    if (typeof directory === 'number') return new SharedDirectory(directory, await readlink(`/proc/self/fd/${directory}`));
+    const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+    return new SharedDirectory(handle.fd, directory, handle);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#handle?.close();
+  }
+}

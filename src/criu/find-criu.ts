@@ -1,0 +1,138 @@
+import { constants } from 'node:fs';
+import { access, stat } from 'node:fs/promises';
+import { delimiter, dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { CriuClient, type CriuFeatures } from './client.js';
+import { CriuError } from './criu-error.js';
+
+export interface FindCriuOptions {
+  /** Use this one or fail. Default: the first of `$STILLFRAME_CRIU`, `criu` on PATH, and Stillframe's own that works. */
+  criuPath?: string;
+  /** How long one CRIU may take to answer, in milliseconds. Default 10000. */
+  timeoutMs?: number;
+}
+
+/** A CRIU that works on the running kernel: it has answered VERSION and CHECK. */
+export interface CriuBinary {
+  path: string;
+  from: CriuSource;
+  /** "4.1.1" */
+  version: string;
+  /** 40101 */
+  versionNumber: number;
+}
+
+export type CriuSource = 'option' | 'environment' | 'PATH' | 'private';
+
+/** What is known about one candidate; `criu doctor` shows it. */
+export type CriuVerdict =
+  | (CriuBinary & { usable: true; features: CriuFeatures })
+  | { usable: false; path: string; from: CriuSource; version?: string; versionNumber?: number; error: CriuError };
+
+interface Candidate {
+  path: string;
+  from: CriuSource;
+}
+
+/** The oldest CRIU whose dump and restore have all that Stillframe asks for: `network_lock: SKIP`. */
+const oldest = { text: '3.16', versionNumber: 31600 };
+
+/**
+ * The first CRIU that works here. One that has worked is not asked again in this process, unless its file has changed.
+ * @throws CriuError CRIU_NOT_FOUND when there is none, CRIU_UNUSABLE when none works, with what each one said
+ */
+export async function findCriu({ criuPath, timeoutMs = 10_000 }: FindCriuOptions = {}): Promise<CriuBinary> {
+  const tried: { path: string; problem: string }[] = [];
+  let cause: CriuError | undefined;
+  for (const candidate of await candidates(criuPath)) {
+    const verdict = await judgeOnce(candidate, timeoutMs);
+    if (!(verdict instanceof CriuError)) return verdict;
+    tried.push({ path: candidate.path, problem: verdict.message });
+    cause ??= verdict;
+  }
+  const onlyMissing = cause === undefined || (tried.length === 1 && cause.code === 'CRIU_NOT_FOUND');
+  throw new CriuError(onlyMissing ? 'CRIU_NOT_FOUND' : 'CRIU_UNUSABLE', { tried, ...(cause === undefined ? {} : { cause }) });
+}
+
+/** Every candidate, in the order in which `findCriu` asks them, with what it can do or why it does not work. */
+export async function listCriu({ criuPath, timeoutMs = 10_000 }: FindCriuOptions = {}): Promise<CriuVerdict[]> {
+  const verdicts: CriuVerdict[] = [];
+  for (const candidate of await candidates(criuPath)) {
+    let version: Pick<CriuBinary, 'version' | 'versionNumber'> | undefined;
+    try {
+      const binary = await judge(candidate, timeoutMs, (known) => (version = known));
+      verdicts.push({ ...binary, usable: true, features: await featuresOf(candidate.path, timeoutMs) });
+    } catch (error) {
+      if (!(error instanceof CriuError)) throw error;
+      verdicts.push({ ...candidate, ...version, usable: false, error });
+    }
+  }
+  return verdicts;
+}
+
+const usable = new Map<string, CriuBinary>();
+
+async function judgeOnce(candidate: Candidate, timeoutMs: number): Promise<CriuBinary | CriuError> {
+  try {
+    const key = await fileKey(candidate.path);
+    const binary = usable.get(key) ?? (await judge(candidate, timeoutMs));
+    usable.set(key, binary);
+    return { ...binary, ...candidate };
+  } catch (error) {
+    if (error instanceof CriuError) return error;
+    throw error;
+  }
+}
+
+async function fileKey(path: string): Promise<string> {
+  try {
+    const { dev, ino, size, mtimeNs } = await stat(path, { bigint: true });
+    return [path, dev, ino, size, mtimeNs].join(' ');
+  } catch (cause) {
+    throw new CriuError('CRIU_NOT_FOUND', { criuPath: path, cause });
+  }
+}
+
+async function judge({ path, from }: Candidate, timeoutMs: number, onVersion?: (known: Pick<CriuBinary, 'version' | 'versionNumber'>) => void): Promise<CriuBinary> {
+  // A candidate that hangs is killed at once: it has done nothing that it could undo.
+  await using client = await CriuClient.start({ criuPath: path, graceMs: 1000 });
+  const { text: version, versionNumber } = await client.version({ timeoutMs });
+  onVersion?.({ version, versionNumber });
+  if (versionNumber < oldest.versionNumber) throw new CriuError('CRIU_TOO_OLD', { criuPath: path, version, since: oldest.text });
+  await client.check({ timeoutMs });
+  return { path, from, version, versionNumber };
+}
+
+async function featuresOf(path: string, timeoutMs: number): Promise<CriuFeatures> {
+  await using client = await CriuClient.start({ criuPath: path, graceMs: 1000 });
+  return client.featureCheck({ memTrack: true, lazyPages: true, pidfdStore: true }, { timeoutMs });
+}
+
+async function candidates(criuPath: string | undefined): Promise<Candidate[]> {
+  if (criuPath !== undefined) return [{ path: resolve(criuPath), from: 'option' }];
+  const fromEnvironment = process.env.STILLFRAME_CRIU;
+  const found: Candidate[] = fromEnvironment === undefined || fromEnvironment === '' ? [] : [{ path: resolve(fromEnvironment), from: 'environment' }];
+  const onPath = await firstExecutable((process.env.PATH ?? '').split(delimiter).filter((dir) => dir !== '').map((dir) => join(dir, 'criu')));
+  if (onPath !== undefined) found.push({ path: onPath, from: 'PATH' });
+  const own = await firstExecutable(privatePaths());
+  if (own !== undefined) found.push({ path: own, from: 'private' });
+  return found;
+}
+
+/** Where scripts/install-criu.sh puts one. From src/criu the package's root is two levels up, from dist/src/criu three. */
+function privatePaths(): string[] {
+  const here = dirname(fileURLToPath(import.meta.url));
+  return [join(here, '../..'), join(here, '../../..')].map((root) => join(root, '.stillframe/criu/current/usr/sbin/criu'));
+}
+
+async function firstExecutable(paths: string[]): Promise<string | undefined> {
+  for (const path of paths) {
+    try {
+      await access(path, constants.X_OK);
+      return path;
+    } catch {
+      continue;
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,28 @@
+import { join } from 'node:path';
+import { pstree_entry } from '../generated/criu.js';
+import { imageEntries } from './image-file.js';
+
+const PSTREE_MAGIC = 0x50273030;
+
+/** A process of the dump, with ids of its own pid namespace. */
+export interface DumpedProcess {
+  pid: number;
+  /** 0 for the root of the tree. */
+  ppid: number;
+  pgid: number;
+  sid: number;
+  /** Thread ids, the first being the pid. Empty for a zombie. */
+  threads: number[];
+}
+
+/**
+ * Reads `pstree.img`: the processes, parents before children. Their pids, pgids and sids must be free on restore.
+ * @throws CriuError CRIU_IMAGE
+ */
+export async function readPstree(imagesDir: string): Promise<DumpedProcess[]> {
+  const processes: DumpedProcess[] = [];
+  for await (const { pid, ppid, pgid, sid, threads } of imageEntries(join(imagesDir, 'pstree.img'), PSTREE_MAGIC, (data) => pstree_entry.decode(data))) {
+    processes.push({ pid, ppid, pgid, sid, threads });
+  }
+  return processes;
+}

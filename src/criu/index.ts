@@ -1,0 +1,13 @@
+export { CriuClient, type CallOptions, type CriuClientOptions, type CriuFeatures, type RestoreResult, type WorkOptions } from './client.js';
+export type { CgroupRoot, CpuCap, CriuDumpOptions, CriuDumpRequest, CriuOptions, CriuRequestOptions, CriuRestoreOptions, InheritFd, JoinNamespace, PageServer } from './options.js';
+export { notificationScripts, type CriuNotification, type NotificationReply, type NotificationScript, type OnNotify } from './notification.js';
+export { CriuError, type CriuErrorCode, type CriuErrorFacts } from './criu-error.js';
+export { criuErrorOf } from './session.js';
+export type { CriuVersion } from './version.js';
+export { findCriu, listCriu, type CriuBinary, type CriuSource, type CriuVerdict, type FindCriuOptions } from './find-criu.js';
+export { lastErrors, parseLogLine, readLastErrors, type LogLine } from './log.js';
+export { readDumpStats, readRestoreStats, type DumpStats, type RestoreStats } from './images/stats.js';
+export { readDumpedFiles, type DumpedFile } from './images/files.js';
+export { readPstree, type DumpedProcess } from './images/pstree.js';
+export { readInventory, type Inventory } from './images/inventory.js';
+export { Swrk, type SwrkEnd, type SwrkOptions } from './swrk.js';

@@ -1,0 +1,44 @@
+import { open } from 'node:fs/promises';
+
+/** One line of CRIU's log. */
+export interface LogLine {
+  /** Seconds since CRIU opened the log; absent below log level 3. */
+  timeS?: number;
+  /** The process of a restored task that wrote it. */
+  pid?: number;
+  /** Errors and warnings carry their name; info and debug lines look alike. */
+  level: 'error' | 'warning' | 'info';
+  text: string;
+}
+
+// "(00.012345)     57: Error (criu/files-reg.c:2105): File x has bad size": time from log level 3 on, pid on restore.
+const line = /^(?:\((\d+\.\d+)\)? ?)?(?: *(\d+): )?(.*)$/;
+
+export function parseLogLine(raw: string): LogLine {
+  const [, time, pid, text = ''] = line.exec(raw) ?? [];
+  const level = text.startsWith('Error (') || text === 'Error' ? 'error' : text.startsWith('Warn  (') ? 'warning' : 'info';
+  return { ...(time === undefined ? {} : { timeS: Number(time) }), ...(pid === undefined ? {} : { pid: Number(pid) }), level, text };
+}
+
+/** The texts of the last error lines of a log, oldest first. */
+export function lastErrors(log: string, maxLines = 10): string[] {
+  return log
+    .split('\n')
+    .map(parseLogLine)
+    .filter(({ level }) => level === 'error')
+    .slice(-maxLines)
+    .map(({ text }) => text);
+}
+
+/** As `lastErrors`, of the end of a file; `[]` when it cannot be read: an error's details must not make another error. */
+export async function readLastErrors(path: string, { maxLines = 10, maxBytes = 256 * 1024 } = {}): Promise<string[]> {
+  try {
+    await using file = await open(path, 'r');
+    const { size } = await file.stat();
+    const start = Math.max(0, size - maxBytes);
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(size - start), 0, size - start, start);
+    return lastErrors(buffer.toString('utf8', 0, bytesRead), maxLines);
+  } catch {
+    return [];
+  }
+}

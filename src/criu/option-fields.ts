@@ -1,0 +1,164 @@
+import { CriuError } from './criu-error.js';
+import { present, type WireOptions } from './messages.js';
+import { criu_cg_mode, criu_network_lock_method, criu_pre_dump_mode } from './generated/criu.js';
+import type { CpuCap, CriuRequestOptions } from './options.js';
+import { versionNumber, type CriuVersion } from './version.js';
+
+/** What is not in the option's own value: our directories' open descriptors, and numbers of inherited ones in CRIU. */
+export interface OptionContext {
+  imagesDirFd: number;
+  workDirFd?: number | undefined;
+  /** The number in CRIU's process of a descriptor of ours that it inherited. */
+  inherited(fd: number): number | undefined;
+}
+
+type Values = Required<CriuRequestOptions>;
+interface Field<K extends keyof Values> {
+  since: string;
+  encode(value: Values[K], context: OptionContext): WireOptions | Partial<WireOptions>;
+}
+
+/** An option whose value goes into the field of the same name as it is. */
+function same<K extends keyof Values & keyof WireOptions>(name: K, since: string): Field<K> {
+  return { since, encode: (value) => ({ [name]: value }) };
+}
+
+/** The one table of options: which version has each, and which fields it fills. */
+const fields: { [K in keyof Values]: Field<K> } = {
+  imagesDir: { since: '0.8', encode: (_, { imagesDirFd }) => ({ imagesDirFd }) },
+  workDir: { since: '1.2', encode: (_, { workDirFd }) => ({ workDirFd: workDirFd ?? null }) },
+  parentImg: same('parentImg', '1.2'),
+  logFile: { since: '0.8', encode: (logFile) => (logFile.includes('/') || logFile === '' ? bad('logFile', `"${logFile}" is not a plain file name; its directory is workDir`) : { logFile }) },
+  logLevel: same('logLevel', '0.8'),
+  logToStderr: same('logToStderr', '3.19'),
+  displayStats: same('displayStats', '3.19'),
+  configFile: same('configFile', '3.11'),
+  root: same('root', '1.2'),
+  leaveRunning: same('leaveRunning', '0.8'),
+  leaveStopped: same('leaveStopped', '3.19'),
+  timeoutSeconds: { since: '2.4', encode: (value) => ({ timeout: uint32('timeoutSeconds', value) }) },
+  freezeCgroup: same('freezeCgroup', '2.4'),
+  shellJob: same('shellJob', '0.8'),
+  rstSibling: same('rstSibling', '1.4'),
+  execCmd: { since: '1.3', encode: (value) => ({ execCmd: [...value] }) },
+  unprivileged: same('unprivileged', '3.18'),
+  cpuCap: { since: '1.3', encode: (value) => ({ cpuCap: value.reduce((mask, name) => mask | choice('cpuCap', name, cpuCaps), 0) }) },
+  trackMem: same('trackMem', '1.2'),
+  autoDedup: same('autoDedup', '1.2'),
+  preDumpMode: { since: '3.14', encode: (value) => ({ preDumpMode: choice('preDumpMode', value, { splice: criu_pre_dump_mode.SPLICE, read: criu_pre_dump_mode.VM_READ }) }) },
+  lazyPages: same('lazyPages', '3.5'),
+  pageServer: {
+    since: '1.2',
+    encode: ({ fd, ...rest }, context) => ({ ps: { ...rest, ...(fd === undefined ? {} : { fd: inherited('pageServer', fd, context) }) } }),
+  },
+  pidfdStoreSk: same('pidfdStoreSk', '3.16'),
+  tls: same('tls', '3.13'),
+  tlsCacert: same('tlsCacert', '3.13'),
+  tlsCacrl: same('tlsCacrl', '3.13'),
+  tlsCert: same('tlsCert', '3.13'),
+  tlsKey: same('tlsKey', '3.13'),
+  tlsNoCnVerify: same('tlsNoCnVerify', '3.13'),
+  fileLocks: same('fileLocks', '0.8'),
+  linkRemap: same('linkRemap', '1.2'),
+  ghostLimit: { since: '1.7', encode: (value) => ({ ghostLimit: uint32('ghostLimit', value) }) },
+  forceIrmap: same('forceIrmap', '1.3'),
+  irmapScanPaths: { since: '1.8', encode: (value) => ({ irmapScanPaths: [...value] }) },
+  evasiveDevices: same('evasiveDevices', '0.8'),
+  skipFileRwxCheck: same('skipFileRwxCheck', '3.18'),
+  inheritFd: { since: '1.6', encode: (value, context) => ({ inheritFd: value.map(({ key, fd }) => ({ key, fd: inherited('inheritFd', fd, context) })) }) },
+  external: { since: '2.0', encode: (value) => ({ external: [...value] }) },
+  orphanPtsMaster: same('orphanPtsMaster', '2.12'),
+  autoExtMnt: same('autoExtMnt', '1.6'),
+  extSharing: same('extSharing', '1.6'),
+  extMasters: same('extMasters', '1.6'),
+  skipMnt: { since: '1.6', encode: (value) => ({ skipMnt: [...value] }) },
+  enableFs: { since: '1.6', encode: (value) => ({ enableFs: [...value] }) },
+  mntnsCompatMode: same('mntnsCompatMode', '3.17'),
+  emptyNs: { since: '2.0', encode: (value) => ({ emptyNs: value.includes('net') ? CLONE_NEWNET : 0 }) },
+  joinNs: { since: '2.3', encode: (value) => ({ joinNs: [...value] }) },
+  weakSysctls: same('weakSysctls', '2.9'),
+  tcpEstablished: same('tcpEstablished', '0.8'),
+  tcpSkipInFlight: same('tcpSkipInFlight', '2.4'),
+  tcpClose: same('tcpClose', '3.12'),
+  networkLock: {
+    since: '3.16',
+    encode: (value) => ({
+      networkLock: choice('networkLock', value, { iptables: criu_network_lock_method.IPTABLES, nftables: criu_network_lock_method.NFTABLES, skip: criu_network_lock_method.SKIP }),
+    }),
+  },
+  extUnixSk: same('extUnixSk', '0.8'),
+  manageCgroups: {
+    since: '1.7',
+    encode: (value) => ({
+      manageCgroupsMode: choice('manageCgroups', value, {
+        ignore: criu_cg_mode.IGNORE,
+        none: criu_cg_mode.CG_NONE,
+        props: criu_cg_mode.PROPS,
+        soft: criu_cg_mode.SOFT,
+        full: criu_cg_mode.FULL,
+        strict: criu_cg_mode.STRICT,
+        default: criu_cg_mode.DEFAULT,
+      }),
+    }),
+  },
+  cgRoot: { since: '1.3', encode: (value) => ({ cgRoot: value.map(({ controller, path }) => ({ path, ...(controller === undefined ? {} : { ctrl: controller }) })) }) },
+  cgroupProps: same('cgroupProps', '2.4'),
+  cgroupPropsFile: same('cgroupPropsFile', '2.4'),
+  cgroupDumpController: { since: '2.4', encode: (value) => ({ cgroupDumpController: [...value] }) },
+  cgroupYard: same('cgroupYard', '3.14'),
+  lsmProfile: same('lsmProfile', '3.12'),
+  lsmMountContext: same('lsmMountContext', '3.16'),
+  veths: { since: '1.2', encode: (value) => ({ veths: [...value] }) },
+  extMnt: { since: '1.3', encode: (value) => ({ extMnt: [...value] }) },
+  unixSkIno: { since: '1.7', encode: (value) => ({ unixSkIno: value.map((inode) => ({ inode })) }) },
+  statusFd: same('statusFd', '2.11'),
+};
+
+const CLONE_NEWNET = 0x40000000;
+// criu/include/cr_options.h, CPU_CAP_*; the bit that writes and reads the image is set by CRIU itself.
+const cpuCaps: { [K in CpuCap]: number } = { none: 0, fpu: 1, cpu: 2, ins: 4, all: 7 };
+
+/**
+ * The fields of the request for these options.
+ * @throws CriuError CRIU_BAD_OPTION for an unknown name or a value of the wrong kind
+ */
+export function encodeOptions(options: CriuRequestOptions, context: OptionContext): WireOptions {
+  const encoded: WireOptions = { imagesDirFd: context.imagesDirFd };
+  for (const [name, value] of given({ manageCgroups: 'ignore', ...present(options) })) {
+    // The pair comes from one object, so the value is of the type that the name's field wants.
+    const field = fields[name] as Field<never>;
+    Object.assign(encoded, field.encode(value as never, context));
+  }
+  return encoded;
+}
+
+/** @throws CriuError CRIU_OPTION_UNSUPPORTED for the first option that this version would ignore */
+export function requireOptions(options: Partial<CriuRequestOptions>, { text, versionNumber: version }: CriuVersion): void {
+  for (const [name] of given(options)) {
+    const { since } = fields[name];
+    if (versionNumber(since) > version) throw new CriuError('CRIU_OPTION_UNSUPPORTED', { option: name, version: text, since });
+  }
+}
+
+function given(options: Partial<CriuRequestOptions>): [keyof CriuRequestOptions, unknown][] {
+  const entries = Object.entries(present(options)) as [keyof CriuRequestOptions, unknown][];
+  for (const [name] of entries) if (!Object.hasOwn(fields, name)) bad(name, 'there is no such option');
+  return entries;
+}
+
+function inherited(option: string, fd: number, context: OptionContext): number {
+  return context.inherited(fd) ?? bad(option, `descriptor ${fd} was not handed to CRIU: list it in the client's fds`);
+}
+
+function choice<K extends string, V>(option: string, value: K, values: { readonly [Key in K]: V }): V {
+  return Object.hasOwn(values, value) ? values[value] : bad(option, `"${value}" is none of ${Object.keys(values).join(', ')}`);
+}
+
+function uint32(option: string, value: number | bigint): number {
+  const number = Number(value);
+  return Number.isInteger(number) && number >= 0 && number <= 0xffffffff ? number : bad(option, `${String(value)} is not a whole number from 0 to 4294967295`);
+}
+
+function bad(option: string, reason: string): never {
+  throw new CriuError('CRIU_BAD_OPTION', { option, reason });
+}

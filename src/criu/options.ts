@@ -1,0 +1,209 @@
+/**
+ * Options of a CRIU request that works on images. Every option is left to CRIU's default when absent, but for
+ * `manageCgroups`. Versions: the first CRIU whose RPC knows the option; an older one makes the request fail with
+ * CRIU_OPTION_UNSUPPORTED before anything is touched (CRIU itself would ignore the option in silence).
+ * Source: images/rpc.proto and criu/cr-service.c, CRIU v4.2.
+ */
+export interface CriuOptions {
+  // ---- where things are ----
+
+  /** Where the log and the statistics go: a path, or a descriptor of ours. Default: the images' directory. Since 1.2. */
+  workDir?: string | number;
+  /** The images of the dump before this one, as a path relative to the images' directory. Since 1.2. */
+  parentImg?: string;
+  /** The log's name inside `workDir`, without a slash. Default "criu.log". */
+  logFile?: string;
+  /** 1 errors, 2 and warnings, 3 and information with times, 4 everything. Default 2. */
+  logLevel?: 1 | 2 | 3 | 4;
+  /** Log to CRIU's stderr (of which errors carry the end) when there is no `logFile`. Since 3.19. */
+  logToStderr?: boolean;
+  /** Write the statistics to CRIU's log as well. Since 3.19. */
+  displayStats?: boolean;
+  /** A CRIU configuration file; what it says wins over these options. Since 3.11. */
+  configFile?: string;
+  /** Restore: the path that becomes the root of a new mount namespace. Since 1.2. */
+  root?: string;
+
+  // ---- what happens to the tasks ----
+
+  /** Dump: the tasks run on afterwards. Default: they are killed. */
+  leaveRunning?: boolean;
+  /** Dump: the tasks are stopped (SIGSTOP) afterwards. Since 3.19. */
+  leaveStopped?: boolean;
+  /** How many seconds CRIU tries to stop all tasks before it gives up. Default 10. Since 2.4. */
+  timeoutSeconds?: number;
+  /** The freezer cgroup (v1 or v2) through which CRIU stops the tasks, instead of one by one. Since 2.4. */
+  freezeCgroup?: string;
+  /** Dump and restore a tree whose session or process group leader is outside, such as a shell's job. */
+  shellJob?: boolean;
+  /** Restore: the root task becomes a child of this process, not of CRIU. This process must reap it. Since 1.4. */
+  rstSibling?: boolean;
+  /** Restore: run this program in CRIU's place when done; it becomes the root task's parent. Since 1.3. */
+  execCmd?: readonly string[];
+  /** Run without root, within the limits of CAP_CHECKPOINT_RESTORE. Since 3.18. */
+  unprivileged?: boolean;
+  /** What of the processor must be the same on restore. Default ["fpu", "ins"]. Since 1.3. */
+  cpuCap?: readonly CpuCap[];
+
+  // ---- memory ----
+
+  /** Track memory changes, so that the next dump can write those only. Needs kernel support. Since 1.2. */
+  trackMem?: boolean;
+  /** Dump: free pages in the parent images that this one replaces. Restore: free pages once restored. Since 1.2. */
+  autoDedup?: boolean;
+  /** How a pre-dump reads memory: by pipes from inside the task, or with process_vm_readv. Default "splice". Since 3.14. */
+  preDumpMode?: 'splice' | 'read';
+  /** Leave memory behind and bring it on demand (userfaultfd). Since 3.5. */
+  lazyPages?: boolean;
+  /** Send memory to a page server instead of the images' directory. Since 1.2. */
+  pageServer?: PageServer;
+  /** A datagram socket of ours where pre-dumps keep pidfds, to notice reused pids. Since 3.16. */
+  pidfdStoreSk?: number;
+  /** Encrypt the page server's connection. Since 3.13. */
+  tls?: boolean;
+  /** Path of the certificate authority's certificate. Since 3.13. */
+  tlsCacert?: string;
+  /** Path of the certificate revocation list. Since 3.13. */
+  tlsCacrl?: string;
+  /** Path of our certificate. Since 3.13. */
+  tlsCert?: string;
+  /** Path of our private key. Since 3.13. */
+  tlsKey?: string;
+  /** Accept a server certificate of another name. Since 3.13. */
+  tlsNoCnVerify?: boolean;
+
+  // ---- files ----
+
+  /** Dump file locks. Only right when nothing outside the tree shares them. */
+  fileLocks?: boolean;
+  /** Link deleted files that are still open back into the file system, instead of copying them. Since 1.2. */
+  linkRemap?: boolean;
+  /** Largest deleted file that is copied into the images, in bytes. Default 1 MiB. Since 1.7. */
+  ghostLimit?: number | bigint;
+  /** Find the paths behind inotify watches by search, even where handles could be opened. Since 1.3. */
+  forceIrmap?: boolean;
+  /** Where that search looks. Since 1.8. */
+  irmapScanPaths?: readonly string[];
+  /** Use any path that leads to a device when the task's own does not. */
+  evasiveDevices?: boolean;
+  /** Restore: open files although their permission bits differ from the dump's. Since 3.18. */
+  skipFileRwxCheck?: boolean;
+  /** Restore: descriptors of ours to use where the dump had `key`. They must be in the client's `fds`. Since 1.6. */
+  inheritFd?: readonly InheritFd[];
+  /** Resources that exist outside the dump, in CRIU's notation ("mnt[/data]:data", "net[123]:name"). Since 2.0. */
+  external?: readonly string[];
+  /** Restore: hand over a terminal's master by the notification `orphan-pts-master`. Since 2.12. */
+  orphanPtsMaster?: boolean;
+
+  // ---- mounts and namespaces ----
+
+  /** Treat mounts from outside as external, by themselves. Since 1.6. */
+  autoExtMnt?: boolean;
+  /** Allow such mounts to be shared (propagate). Since 1.6. */
+  extSharing?: boolean;
+  /** Allow such mounts to be slaves. Since 1.6. */
+  extMasters?: boolean;
+  /** Mount points that are left out. Since 1.6. */
+  skipMnt?: readonly string[];
+  /** File systems to try although CRIU does not know them, or "all". Since 1.6. */
+  enableFs?: readonly string[];
+  /** Use the mount engine of CRIU before 3.17. Since 3.17. */
+  mntnsCompatMode?: boolean;
+  /** Create these namespaces without their contents; a notification callback fills them. Since 2.0. */
+  emptyNs?: readonly 'net'[];
+  /** Restore: namespaces to join instead of making them. Since 2.3. */
+  joinNs?: readonly JoinNamespace[];
+  /** Restore: skip sysctls that this kernel does not have. Since 2.9. */
+  weakSysctls?: boolean;
+
+  // ---- network ----
+
+  /** Dump and restore established TCP connections. */
+  tcpEstablished?: boolean;
+  /** Leave out TCP connections that are still being set up. Since 2.4. */
+  tcpSkipInFlight?: boolean;
+  /** Dump TCP connections as closed. Since 3.12. */
+  tcpClose?: boolean;
+  /** How the network is silenced while TCP connections are dumped. Default "iptables". Since 3.16. */
+  networkLock?: 'iptables' | 'nftables' | 'skip';
+  /** Dump unix sockets whose peer is outside the tree. */
+  extUnixSk?: boolean;
+
+  // ---- cgroups and security ----
+
+  /**
+   * What CRIU does about cgroups. Always sent: left alone, `criu swrk` would take "soft". Default "ignore": the
+   * caller places the tasks. Since 1.7.
+   */
+  manageCgroups?: 'ignore' | 'none' | 'props' | 'soft' | 'full' | 'strict' | 'default';
+  /** Other roots for the cgroups of a controller, or of all. Since 1.3. */
+  cgRoot?: readonly CgroupRoot[];
+  /** Which properties of cgroups are dumped, in CRIU's YAML. Since 2.4. */
+  cgroupProps?: string;
+  /** The same, from a file. Since 2.4. */
+  cgroupPropsFile?: string;
+  /** Dump these controllers only. Since 2.4. */
+  cgroupDumpController?: readonly string[];
+  /** A directory where cgroups are mounted already. Since 3.14. */
+  cgroupYard?: string;
+  /** Restore: "apparmor:NAME" or "selinux:NAME". Since 3.12. */
+  lsmProfile?: string;
+  /** Restore: the security context of mounts that have one. Since 3.16. */
+  lsmMountContext?: string;
+
+  // ---- kept by CRIU for old callers ----
+
+  /** @deprecated `external` with "veth[IN]:OUT". Since 1.2. */
+  veths?: readonly { ifIn: string; ifOut: string }[];
+  /** @deprecated `external` with "mnt[KEY]:VALUE". Since 1.3. */
+  extMnt?: readonly { key: string; val: string }[];
+  /** @deprecated `external` with "unix[INODE]". Needs `extUnixSk`. Since 1.7. */
+  unixSkIno?: readonly number[];
+  /** @deprecated The notification `status-ready`. A descriptor of ours that gets a zero byte. Since 2.11. */
+  statusFd?: number;
+}
+
+/** What a caller may add to a dump. */
+export type CriuDumpOptions = CriuOptions;
+/** What a caller may add to a restore. */
+export type CriuRestoreOptions = CriuOptions;
+
+/** The options of a request on images: its directory, and whatever else. */
+export interface CriuRequestOptions extends CriuOptions {
+  /** The images' directory: a path, or a descriptor of ours. It must exist. */
+  imagesDir: string | number;
+}
+
+export interface CriuDumpRequest extends CriuRequestOptions {
+  /** The root of the tree. */
+  pid: number;
+}
+
+export type CpuCap = 'none' | 'fpu' | 'cpu' | 'ins' | 'all';
+
+export interface PageServer {
+  address?: string;
+  port?: number;
+  /** A connected socket of ours; it must be in the client's `fds`. */
+  fd?: number;
+}
+
+export interface InheritFd {
+  /** What the dump had: "pipe:[123]", "socket:[123]", "tty[...]", "/memfd:name", or a path without its first slash. */
+  key: string;
+  fd: number;
+}
+
+export interface JoinNamespace {
+  /** "net", "mnt", "uts", "ipc", "time" or "user". */
+  ns: string;
+  /** A pid, or the path of a namespace file. */
+  nsFile: string;
+  extraOpt?: string;
+}
+
+export interface CgroupRoot {
+  /** Absent: every controller that is not named. */
+  controller?: string;
+  path: string;
+}

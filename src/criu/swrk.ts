@@ -1,0 +1,139 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync } from 'node:fs';
+import { native } from '../native.js';
+import { CriuError } from './criu-error.js';
+import { PacketSocket, type Packet, type WaitOptions } from './packet-socket.js';
+
+export interface SwrkOptions {
+  /** The program to run as `criuPath swrk FD`. */
+  criuPath: string;
+  /** Our descriptors that CRIU is to inherit: the one at index i is number 4 + i there. They stay ours. */
+  fds?: readonly number[];
+  /** CRIU's environment. Default: ours. */
+  env?: NodeJS.ProcessEnv;
+  /** False keeps CRIU from reading /etc/criu/default.conf and the user's. Default true. Needs CRIU 3.11. */
+  defaultConfig?: boolean;
+  /** The longest packet that is accepted from CRIU, in bytes. Default 16 MiB. */
+  maxMessageBytes?: number;
+}
+
+export interface SwrkEnd {
+  /** Undefined when a signal ended it. */
+  exitCode?: number;
+  exitSignal?: NodeJS.Signals;
+  /** The last 16 KiB of what it wrote to stderr. */
+  stderr: string;
+}
+
+const firstInheritedFd = 4;
+const stderrBytes = 16 * 1024;
+/** How long stderr may stay open behind the process: a daemon of CRIU's (page server) inherits it and lives on. */
+const stderrLingerMs = 50;
+
+/**
+ * One `criu swrk` process and our end of its socket. The process has a session of its own, so that what a terminal
+ * sends to its foreground group (Ctrl-C) does not reach CRIU in the middle of a dump.
+ *
+ * When our end closes (`close()`, or our own death), CRIU notices at its next send or receive, undoes what it was
+ * doing, lets the tasks go, and exits. It is reaped in every case.
+ */
+export class Swrk {
+  readonly pid: number;
+  /** How the process ended; resolves when it has been reaped. Never rejects. */
+  readonly ended: Promise<SwrkEnd>;
+  readonly #child: ChildProcess;
+  readonly #socket: PacketSocket;
+  readonly #gone = new AbortController();
+
+  private constructor(pid: number, child: ChildProcess, socket: PacketSocket, ended: Promise<SwrkEnd>) {
+    this.pid = pid;
+    this.#child = child;
+    this.#socket = socket;
+    this.ended = ended;
+    child.once('exit', () => this.#gone.abort());
+  }
+
+  /** @throws CriuError CRIU_NOT_FOUND when the program cannot be started, with the system's error as cause */
+  static async start({ criuPath, fds = [], env, defaultConfig = true, maxMessageBytes = 16 << 20 }: SwrkOptions): Promise<Swrk> {
+    const [ours, theirs] = native().socketpairSeqpacket();
+    const socket = new PacketSocket(ours, maxMessageBytes);
+    try {
+      const child = spawn(criuPath, ['swrk', '3', ...(defaultConfig ? [] : ['--no-default-config'])], {
+        stdio: ['ignore', 'ignore', 'pipe', theirs, ...fds],
+        detached: true,
+        ...(env === undefined ? {} : { env }),
+      });
+      // Not before the other end is closed here can the peer's death be seen as the connection's end.
+      closeSync(theirs);
+      if (child.pid === undefined) throw (await once(child, 'error'))[0];
+      return new Swrk(child.pid, child, socket, watch(child));
+    } catch (cause) {
+      socket.close();
+      throw new CriuError('CRIU_NOT_FOUND', { criuPath, cause });
+    }
+  }
+
+  /** The number that a descriptor given at the start has in CRIU's process; undefined when it was not given. */
+  static inheritedFd(fds: readonly number[], fd: number): number | undefined {
+    const index = fds.indexOf(fd);
+    return index < 0 ? undefined : firstInheritedFd + index;
+  }
+
+  send(data: Uint8Array, fds: readonly number[] = [], options: WaitOptions = {}): Promise<void> {
+    return this.#socket.send(data, fds, options);
+  }
+
+  /** The next packet; `undefined` when CRIU has closed its end or has ended, and no packet of it waits any more. */
+  async receive({ signal }: WaitOptions = {}): Promise<Packet | undefined> {
+    const gone = this.#gone.signal;
+    try {
+      return await this.#socket.receive({ signal: signal === undefined ? gone : AbortSignal.any([signal, gone]) });
+    } catch (error) {
+      if (!gone.aborted || signal?.aborted === true) throw error;
+      // A child of CRIU's may hold the socket open after CRIU's death: the end of the process is the end.
+      const packet = this.#socket.closed ? undefined : this.#socket.receiveNow();
+      return packet === undefined || packet.data.length === 0 ? undefined : packet;
+    }
+  }
+
+  /** Closes our end without waiting for CRIU: it undoes what is under way. */
+  disconnect(): void {
+    this.#socket.close();
+  }
+
+  /**
+   * Closes our end and resolves when CRIU has been reaped.
+   * @param graceMs How long CRIU may take to undo its work before it is killed. Default 10000. A kill can harm the
+   *   tasks it holds: their memory may still contain CRIU's own code.
+   */
+  async close({ graceMs = 10_000 }: { graceMs?: number } = {}): Promise<SwrkEnd> {
+    this.disconnect();
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), graceMs);
+    try {
+      return await this.ended;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+function watch(child: ChildProcess): Promise<SwrkEnd> {
+  let tail = Buffer.alloc(0);
+  const { stderr } = child;
+  stderr?.on('data', (chunk: Buffer) => {
+    tail = Buffer.concat([tail, chunk]).subarray(-stderrBytes);
+  });
+  stderr?.on('error', () => undefined); // its text is a help in errors, never a reason for one
+  return new Promise((resolve) => {
+    child.once('exit', (code, signal) => {
+      const finish = (): void => {
+        clearTimeout(timer);
+        stderr?.destroy();
+        resolve({ ...(code === null ? {} : { exitCode: code }), ...(signal === null ? {} : { exitSignal: signal }), stderr: tail.toString() });
+      };
+      const timer = setTimeout(finish, stderrLingerMs);
+      child.once('close', finish);
+    });
+  });
+}
