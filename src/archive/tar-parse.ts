@@ -50,6 +50,8 @@ export class TarParser {
   readonly #global = new Map<string, string>();
   #pending: Pending = { pax: new Map() };
   #state: State = { step: 'header' };
+  #begun = false;
+  #offset: number | undefined;
 
   constructor(options: { archivePath?: string } = {}) {
     this.#archivePath = options.archivePath;
@@ -67,10 +69,12 @@ export class TarParser {
 
   /**
    * Takes exactly `need` bytes. Undefined: more headers follow.
-   * @throws ArchiveError NOT_AN_ARCHIVE (not a tar header), ARCHIVE_DAMAGED, ARCHIVE_UNSUPPORTED
+   * @param offset Where in the archive they are; errors tell it.
+   * @throws ArchiveError NOT_AN_ARCHIVE (the first header is none), ARCHIVE_DAMAGED, ARCHIVE_UNSUPPORTED
    */
-  push(bytes: Buffer): Parsed | undefined {
+  push(bytes: Buffer, offset?: number): Parsed | undefined {
     const state = this.#state;
+    this.#offset = offset;
     if (state.step === 'body') return this.#body(state.flag, bytes.subarray(0, state.bytes));
     if (state.step === 'map') return this.#map(state, bytes);
     return this.#header(bytes);
@@ -81,7 +85,8 @@ export class TarParser {
       if (!this.atMember) throw this.#error('ARCHIVE_DAMAGED', 'a pax or long-name header without its member');
       return { kind: 'end' };
     }
-    if (!checksumFits(block)) throw this.#error('NOT_AN_ARCHIVE', 'no tar header where one must be');
+    if (!checksumFits(block)) throw this.#error(this.#begun ? 'ARCHIVE_DAMAGED' : 'NOT_AN_ARCHIVE', 'no tar header where one must be');
+    this.#begun = true;
     const flag = String.fromCharCode(block[156] ?? 0);
     if (flag === 'x' || flag === 'g' || flag === 'L' || flag === 'K') {
       const bytes = this.#number(block, 124, 12, 'size');
@@ -221,6 +226,7 @@ export class TarParser {
     return new ArchiveError(code, {
       ...(this.#archivePath === undefined ? {} : { archivePath: this.#archivePath }),
       ...(name === undefined ? {} : { member: printable(name) }),
+      ...(this.#offset === undefined ? {} : { offset: this.#offset }),
       what,
     });
   }
