@@ -1,7 +1,10 @@
 export { openFreezer, type Freezer, type FreezerTarget, type FreezeOptions, type ThawOptions } from './freezer.js';
 export { HIDDEN_ANCESTOR, type FreezerState } from './mechanism.js';
-export { FreezerError, isFreezerError, type FreezerErrorCode, type FreezerFacts, type AfterFailure, type NamedProcess, type UnfrozenTask } from './freezer-error.js';
-export { locateCgroup, openCgroup, cgroupOf, freezerVersions, type CgroupLocation } from './locate.js';
+export { checkTarget, type CheckedTarget, type CgroupMember } from './target.js';
+export { adopt, type Adoption, type AdoptOptions } from './adopt.js';
+export { makeCgroup, placeProcess, removeCgroup } from './place.js';
+export { locateCgroup, openCgroup, cgroupOf, freezerVersions, hierarchyRoot, type CgroupLocation } from './locate.js';
 export type { CgroupVersion } from './mountinfo.js';
 export { processTree } from './tree.js';
 export { readProcess, type ProcessInfo } from './proc.js';
+export { FreezerError, isFreezerError, type FreezerErrorCode, type FreezerFacts, type AfterFailure, type NamedProcess, type UnfrozenTask } from './freezer-error.js';

@@ -1,0 +1,197 @@
+import { existsSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { readControl } from './control-file.js';
+import { openFreezer } from './freezer.js';
+import { FreezerError, isFreezerError } from './freezer-error.js';
+import { tasksFrom } from './hierarchy.js';
+import { cgroupOf, freezerVersions, type CgroupLocation } from './locate.js';
+import type { CgroupVersion } from './mountinfo.js';
+import { makeCgroup, moveProcess, moveThread, pidsFrom, removeCgroup } from './place.js';
+import { readProcess, selfAndAncestors, threadsOf, type ProcessInfo } from './proc.js';
+import { checkProcess } from './target.js';
+import { processTree } from './tree.js';
+
+export interface AdoptOptions {
+  pid: number;
+  /** Which freezer. Default: v2 where there is one. */
+  version?: CgroupVersion;
+  /** How long to chase a tree that forks while it is moved, in milliseconds. Default 2000. */
+  timeoutMs?: number;
+}
+
+/** A process tree in a cgroup of its own, on loan. Leaving its scope gives it back. */
+export interface Adoption extends AsyncDisposable {
+  readonly version: CgroupVersion;
+  /** Directory of the cgroup made for it. */
+  readonly path: string;
+  /** Where the tree's root is at home: its cgroup's path within the hierarchy. */
+  readonly origin: string;
+  /**
+   * Thaws the cgroup, moves every task back to where it came from (ones forked since: to where their nearest adopted
+   * ancestor came from, else the root) and removes the cgroup. May be called again after a failure.
+   * @throws FreezerError RELEASE_FAILED with the pids that are still in it, CGROUP_BUSY
+   */
+  release(): Promise<void>;
+}
+
+interface Home {
+  startTime: bigint;
+  directory: string;
+  /** v1: threads that were elsewhere than their leader. */
+  threads: Map<number, string>;
+}
+
+const PAUSE_MS = 1;
+const MAX_ROUNDS = 200;
+
+/**
+ * Moves a process tree into a fresh cgroup of its own, below the one that its root is in: there every limit of the old
+ * place still holds, and the kernel allows it wherever a process already is (a v2 cgroup with processes
+ * passes no controllers on). Prefers v2: a task frozen there can still be killed, and the kernel notifies.
+ * When it fails midway, everything is moved back.
+ * @throws FreezerError the codes of checkProcess; CGROUP_NOT_VISIBLE; ADOPT_FAILED; CGROUP_DENIED
+ */
+export async function adopt(options: AdoptOptions): Promise<Adoption> {
+  const { pid, timeoutMs = 2000 } = options;
+  checkProcess(pid);
+  const version = options.version ?? preferredVersion();
+  const home = cgroupOf(pid, version);
+  const path = join(home.path, `stillframe-${pid}-${randomBytes(4).toString('hex')}`);
+  refuseThreaded(pid, home, path);
+
+  makeCgroup(path);
+  const adoption = new KernelAdoption(pid, home, path);
+  try {
+    await adoption.gather(performance.now() + timeoutMs);
+    return adoption;
+  } catch (error) {
+    try {
+      await adoption.release();
+    } catch (releaseError) {
+      throw new AggregateError([error, releaseError], `process ${pid} neither adopted nor given back: ${path}`);
+    }
+    throw error;
+  }
+}
+
+function preferredVersion(): CgroupVersion {
+  const versions = freezerVersions();
+  return versions.includes(2) || versions.length === 0 ? 2 : 1;
+}
+
+function refuseThreaded(pid: number, home: CgroupLocation, path: string): void {
+  const typeFile = join(home.path, 'cgroup.type');
+  if (home.version !== 2 || !existsSync(typeFile) || readControl(typeFile) === 'domain') return;
+  throw new FreezerError('ADOPT_FAILED', { pid, path, reason: `its cgroup is ${readControl(typeFile)}, and threads of a process part only inside of it` });
+}
+
+class KernelAdoption implements Adoption {
+  readonly version: CgroupVersion;
+  readonly path: string;
+  readonly origin: string;
+  readonly #pid: number;
+  readonly #home: CgroupLocation;
+  readonly #homes = new Map<number, Home>();
+
+  constructor(pid: number, home: CgroupLocation, path: string) {
+    this.version = home.version;
+    this.path = path;
+    this.origin = home.name;
+    this.#pid = pid;
+    this.#home = home;
+  }
+
+  /** A child forked between the look and the move is born outside: look again until there is none. */
+  async gather(deadline: number): Promise<void> {
+    for (;;) {
+      const outside = this.#outside();
+      if (outside.length === 0) return;
+      for (const process of outside) this.#take(process);
+      if (performance.now() >= deadline) {
+        throw new FreezerError('ADOPT_FAILED', { pid: this.#pid, path: this.path, reason: `${outside.length} of its processes were still outside when the time was up` });
+      }
+      await sleep(PAUSE_MS);
+    }
+  }
+
+  async release(): Promise<void> {
+    if (!existsSync(this.path)) return;
+    await this.#thaw();
+    // What is forked while it is moved is born in the cgroup: again until it is empty, a bounded number of times.
+    for (let round = 0, pids = pidsFrom(this.path); pids.length > 0; round++, pids = pidsFrom(this.path)) {
+      const failed = pids.map((pid) => this.#giveBack(pid)).find((error) => error !== undefined);
+      if (round >= MAX_ROUNDS || (failed !== undefined && round > 0)) throw new FreezerError('RELEASE_FAILED', { path: this.path, pids: pidsFrom(this.path), cause: failed });
+      if (round > 0) await sleep(PAUSE_MS);
+    }
+    await removeCgroup(this.path);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.release();
+  }
+
+  #outside(): ProcessInfo[] {
+    const inside = tasksFrom(this.path, this.version);
+    const tree = processTree(this.#pid).filter((process) => process.state !== 'X' && (process.state !== 'Z' || threadsOf(process.pid).length > 1));
+    return tree.filter((process) => threadsOf(process.pid).some((tid) => !inside.has(tid) && isRunning(tid)));
+  }
+
+  #take(process: ProcessInfo): void {
+    try {
+      if (!this.#homes.has(process.pid)) this.#homes.set(process.pid, this.#homeOf(process));
+      moveProcess(process.pid, this.path);
+    } catch (error) {
+      // It ended meanwhile: nothing to move.
+      if (isFreezerError(error, 'NO_SUCH_PROCESS')) return;
+      throw new FreezerError('ADOPT_FAILED', { pid: this.#pid, path: this.path, reason: `process ${process.pid} could not be moved`, cause: error });
+    }
+  }
+
+  #homeOf({ pid, startTime }: ProcessInfo): Home {
+    const { path: directory } = cgroupOf(pid, this.version);
+    const threads = new Map<number, string>();
+    if (this.version === 1) {
+      for (const tid of threadsOf(pid)) {
+        const { path } = cgroupOf(tid, 1);
+        if (path !== directory) threads.set(tid, path);
+      }
+    }
+    return { startTime, directory, threads };
+  }
+
+  /** Nothing may stay frozen for want of a cgroup to thaw. */
+  async #thaw(): Promise<void> {
+    try {
+      await openFreezer({ cgroup: this.path }).thaw();
+    } catch (error) {
+      if (!isFreezerError(error, 'THAW_BLOCKED_BY_ANCESTOR') && !isFreezerError(error, 'CGROUP_GONE')) throw error;
+    }
+  }
+
+  #giveBack(pid: number): unknown {
+    const home = this.#nearestHome(pid);
+    try {
+      moveProcess(pid, home !== undefined && existsSync(home.directory) ? home.directory : this.#home.path);
+      for (const [tid, directory] of home?.threads ?? []) if (threadsOf(pid).includes(tid)) moveThread(tid, directory);
+      return undefined;
+    } catch (error) {
+      return isFreezerError(error, 'NO_SUCH_PROCESS') ? undefined : error;
+    }
+  }
+
+  #nearestHome(pid: number): Home | undefined {
+    for (const ancestor of selfAndAncestors(pid)) {
+      const home = this.#homes.get(ancestor.pid);
+      // The start time tells a process from a later one that got its pid.
+      if (home !== undefined && home.startTime === ancestor.startTime) return home;
+    }
+    return undefined;
+  }
+}
+
+function isRunning(tid: number): boolean {
+  const state = readProcess(tid)?.state;
+  return state !== undefined && state !== 'Z' && state !== 'X';
+}
