@@ -25,15 +25,17 @@ export interface CheckpointFacts {
   NOT_ROOT: { action: string; uid: number };
   ANCESTOR_FROZEN: { cgroup: string; path: string };
   THAWED_BY_OTHERS: { cgroup: string };
+  LEFT_FROZEN: { cgroup: string };
   WORK_DIR_UNUSABLE: { path: string };
   IMAGES_FULL: { path: string; freeBytes: number; neededBytes: number };
   TARGET_GONE: { pid: number };
-  ABORTED: { operation: string; phase: string };
   NOT_A_CHECKPOINT: { archivePath: string; what: string };
   NO_DESTINATION: { tree: string; archivePath: string };
   UNKNOWN_TREE: { tree: string; trees: string[] };
   OPEN_FILE_DIFFERS: { files: DifferingFile[] };
   PIDS_TAKEN: { holders: PidHolder[]; timeoutMs: number };
+  NO_CGROUP: { name: string };
+  CGROUP_FROZEN: { cgroup: string };
   NOT_RUNNING: { pid: number; what: string };
 }
 
@@ -61,13 +63,16 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
     what: `somebody else thawed cgroup ${f.cgroup} while it was being checkpointed; the archive was discarded`,
     remedy: 'Find who writes to its freezer files (a container manager that resumes?), and try again.',
   }),
+  LEFT_FROZEN: (f) => ({
+    what: `cgroup ${f.cgroup} could not be thawed after a failed checkpoint, and may still be frozen`,
+    remedy: `Thaw it: stillframe thaw ${f.cgroup}`,
+  }),
   WORK_DIR_UNUSABLE: (f) => ({ what: `cannot make a private directory in ${f.path}`, remedy: 'Name a writable directory with workDir (--work-dir).' }),
   IMAGES_FULL: (f) => ({
     what: `the file system of the images directory ${f.path} is full: ${f.freeBytes} bytes are left, the images need about ${f.neededBytes}`,
     remedy: 'Make room, or name a directory on a larger file system with workDir (--work-dir).',
   }),
   TARGET_GONE: (f) => ({ what: `process ${f.pid} ended during the checkpoint`, remedy: 'Nothing is left of it; start it again.' }),
-  ABORTED: (f) => ({ what: `the ${f.operation} was cancelled by its signal while it was at: ${f.phase}`, remedy: 'The target was left as it was found.' }),
   NOT_A_CHECKPOINT: (f) => ({ what: `${f.archivePath} is a valid archive but holds no checkpoint that can be restored here: ${f.what}`, remedy: 'Give the file that `stillframe checkpoint --output` wrote.' }),
   NO_DESTINATION: (f) => ({
     what: `the archive ${f.archivePath} does not say where its file tree ${f.tree} was`,
@@ -83,6 +88,11 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
     what: `after ${f.timeoutMs} ms the process ids of the checkpoint are still taken: ${list(f.holders, (h) =>
       `${h.pid} by ${h.as === 'process' ? '' : `the ${h.as} of `}process ${h.holder} (${h.name}, state ${h.state})`)}`,
     remedy: 'End or wait for those processes, or restore in a pid namespace of its own.',
+  }),
+  NO_CGROUP: (f) => ({ what: `this machine has no cgroup freezer for the recorded cgroup ${f.name}`, remedy: 'See: stillframe doctor' }),
+  CGROUP_FROZEN: (f) => ({
+    what: `cgroup ${f.cgroup} is frozen: CRIU could not run in it`,
+    remedy: `Thaw it (stillframe thaw ${f.cgroup}), or restore into another one (cgroup, --cgroup).`,
   }),
   NOT_RUNNING: (f) => ({ what: `CRIU reported the restore of process ${f.pid} as done, but ${f.what}`, remedy: 'See restore.log.' }),
 };

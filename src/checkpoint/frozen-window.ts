@@ -28,6 +28,10 @@ export class FrozenWindow implements AsyncDisposable {
     this.foundFrozen = selfFrozen;
   }
 
+  get cgroup(): string {
+    return this.#freezer.path;
+  }
+
   /** How long the window was (or is) open, in milliseconds: from the write that asks for the freeze to the verified thaw. */
   get durationMs(): number {
     return this.#openedAt === undefined ? 0 : (this.#closedAt ?? performance.now()) - this.#openedAt;
@@ -41,7 +45,7 @@ export class FrozenWindow implements AsyncDisposable {
     this.#openedAt = performance.now();
     const { freezeTimeoutMs: timeoutMs, signal } = this.#options;
     // Also for a cgroup found frozen: its freeze may still be under way.
-    await this.#freezer.freeze({ timeoutMs, ...(signal === undefined ? {} : { signal }) });
+    await this.#freezer.freeze({ timeoutMs, signal });
   }
 
   /**

@@ -1,6 +1,7 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CheckpointError, type PidHolder } from './checkpoint-error.js';
+import { readStat } from './stat.js';
 
 const POLL_MS = 20;
 
@@ -16,7 +17,7 @@ export async function waitForPids(pids: readonly number[], timeoutMs: number, si
     const holders = pidHolders(pids);
     if (holders.length === 0) return;
     if (performance.now() >= deadline) throw new CheckpointError('PIDS_TAKEN', { holders, timeoutMs });
-    await sleep(POLL_MS, undefined, signal === undefined ? {} : { signal });
+    await sleep(POLL_MS, undefined, { signal });
   }
 }
 
@@ -39,17 +40,4 @@ export function pidHolders(pids: readonly number[]): PidHolder[] {
     if (as !== undefined) holders.push({ pid: as === 'session' ? task.session : task.group, holder: Number(name), as, name: task.name, state: task.state });
   }
   return holders;
-}
-
-function readStat(path: string): { name: string; state: string; group: number; session: number } | undefined {
-  let text: string;
-  try {
-    text = readFileSync(path, 'latin1');
-  } catch {
-    return undefined; // gone between the listing and the reading
-  }
-  // The name is in brackets and may hold any byte, brackets and spaces too.
-  const end = text.lastIndexOf(')');
-  const [state, , group, session] = text.slice(end + 2).split(' ');
-  return { name: text.slice(text.indexOf('(') + 1, end), state: state ?? '?', group: Number(group), session: Number(session) };
 }

@@ -1,0 +1,120 @@
+import { mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ArchiveWriter, Stage, type SealedArchive } from '../archive/index.js';
+import { findCriu, readDumpStats, type DumpStats } from '../criu/index.js';
+import { DUMP_LOG, dumpOptions, explainDumpFailure, residentBytes } from './dump.js';
+import { FrozenWindow } from './frozen-window.js';
+import { sharedWritableFiles } from './mapped-files.js';
+import { checkCheckpointOptions, type CheckpointOptions } from './options.js';
+import { Phases } from './phases.js';
+import { PrivateDir } from './private-dir.js';
+import type { CheckpointReport } from './report.js';
+import { takeSnapshot } from './snapshot.js';
+import { repeatedOptions, thisKernel, type Subject } from './subject.js';
+import { pidsOf, ResolvedTarget } from './target.js';
+
+/**
+ * Checkpoints a process tree into one archive: its memory by CRIU, its files as they stood in that same
+ * instant.
+ *
+ * The tree runs on afterwards (`stop: true` ends it once the archive is safe on disk). It stands still only
+ * for the frozen window: from the verified freeze, made when CRIU is ready to seize, to the verified thaw.
+ * Whatever goes wrong, the tree is thawed (unless its cgroup was frozen before: then it is left so), and
+ * neither a partial archive nor a temporary file is left.
+ *
+ * @throws FreezerError, CriuError, ArchiveError, CheckpointError: docs/errors.md says when each code comes
+ */
+export async function checkpoint(options: CheckpointOptions): Promise<CheckpointReport> {
+  const settings = checkCheckpointOptions(options);
+  const { signal } = options;
+  const phases = new Phases('checkpoint', options.onProgress);
+  const createdAt = new Date().toISOString();
+
+  const criu = await findCriu({ criuPath: options.criuPath });
+  await using target = await phases.run('resolve', () => ResolvedTarget.resolve(options));
+  await using writer = await ArchiveWriter.create({ outputPath: settings.output, overwrite: settings.overwrite });
+  await using scratch = await PrivateDir.make(settings.workDir);
+  const imagesDir = join(scratch.path, 'images');
+  await mkdir(imagesDir, { mode: 0o700 });
+
+  const stage = new Stage(writer, target.files);
+  if (settings.precopy) {
+    await phases.run('precopy', () =>
+      stage.precopy({ mapped: sharedWritableFiles(pidsOf(target.pid)), signal, onProgress: (work) => phases.progress('precopy', work) }),
+    );
+  }
+  signal?.throwIfAborted();
+
+  const window = new FrozenWindow(target.freezer, { freezeTimeoutMs: settings.freezeTimeoutMs, thawTimeoutMs: settings.thawTimeoutMs, signal });
+  const dump = dumpOptions({ pid: target.pid, freezeCgroup: target.freezer.path, imagesDir, workDir: scratch.path, leaveRunning: !settings.stop, overrides: target.criu });
+  const neededBytes = residentBytes(pidsOf(target.pid));
+
+  /** With the tree's life at stake (`stop`) this runs before CRIU ends it, and then knows less. */
+  const seal = (facts: Pick<Subject, 'windowMs'>, members: Subject['cgroup']['members']): Promise<SealedArchive> =>
+    phases.run('seal', async () => {
+      const subject: Subject = {
+        kind: 'process-tree',
+        createdAt,
+        kernel: thisKernel(),
+        criu: { version: criu.version },
+        pid: target.pid,
+        cgroup: { ...target.home, members },
+        criuOptions: repeatedOptions(dump),
+        ...facts,
+      };
+      await writer.addTree({ path: imagesDir, name: 'checkpoint' });
+      for (const name of [DUMP_LOG, 'stats-dump']) {
+        const document = await readOptional(join(scratch.path, name));
+        if (document !== undefined) await writer.addDocument({ name, data: document });
+      }
+      return writer.seal({ subject: { ...subject }, signal, onProgress: (work) => phases.progress('seal', work) });
+    });
+
+  let sealed: SealedArchive | undefined;
+  const snapshot = await takeSnapshot({
+    target, stage, window, phases, criuPath: criu.path, dump, signal,
+    beforeRelease: settings.stop
+      ? async (members) => {
+          sealed = await seal({}, members);
+        }
+      : undefined,
+  }).catch((error: unknown) => {
+    throw explainDumpFailure(error, { pid: target.pid, imagesDir, neededBytes });
+  });
+  sealed ??= await seal({ windowMs: window.durationMs }, snapshot.members);
+
+  return {
+    archivePath: settings.output,
+    archiveBytes: sealed.bytes,
+    pid: target.pid,
+    pids: snapshot.members.map((member) => member.pid),
+    cgroup: { version: target.freezer.version, path: target.freezer.path, adopted: options.adopt === true },
+    windowMs: window.durationMs,
+    window: snapshot.parts,
+    totalMs: phases.elapsedMs,
+    phasesMs: phases.durationsMs,
+    files: stage.copied,
+    criuStats: await optionalStats(scratch.path),
+    criu: { path: criu.path, version: criu.version },
+    foundFrozen: window.foundFrozen,
+    stopped: settings.stop,
+  };
+}
+
+async function readOptional(path: string): Promise<Buffer | undefined> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/** CRIU's figures are for the report only: a CRIU that wrote none did not fail. */
+async function optionalStats(workDir: string): Promise<DumpStats | undefined> {
+  try {
+    return await readDumpStats(workDir);
+  } catch {
+    return undefined;
+  }
+}

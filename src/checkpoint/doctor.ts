@@ -1,0 +1,142 @@
+import { closeSync, constants, copyFileSync, mkdtempSync, openSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { arch, release, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { freezerVersions, hierarchyRoot } from '../cgroup/index.js';
+import { listCriu, type CriuVerdict } from '../criu/index.js';
+import { native } from '../native.js';
+
+/** One thing that was looked at. `problem`: Stillframe cannot work; `note`: it works, less well. */
+export interface Finding {
+  subject: string;
+  verdict: 'ok' | 'note' | 'problem';
+  what: string;
+  /** What to do about a note or a problem; '' for `ok`. */
+  remedy: string;
+}
+
+export interface Diagnosis {
+  /** No finding is a problem. */
+  usable: boolean;
+  kernel: { release: string; arch: string };
+  freezers: { version: 1 | 2; root: string | undefined }[];
+  criu: CriuVerdict[];
+  findings: Finding[];
+}
+
+/** Looks at everything that a checkpoint needs of this machine. Leaves nothing behind; takes a CRIU start per candidate. */
+export async function diagnose(options: { criuPath?: string; workDir?: string } = {}): Promise<Diagnosis> {
+  const criu = await listCriu({ criuPath: options.criuPath });
+  const freezers = freezerVersions().map((version) => ({ version, root: hierarchyRoot(version) }));
+  const findings = [
+    nodeFinding(),
+    nativeFinding(),
+    kernelFinding(),
+    ...freezerFindings(freezers),
+    privilegeFinding(),
+    ...criuFindings(criu),
+    runFinding(),
+    workDirFinding(options.workDir ?? tmpdir()),
+  ];
+  return { usable: findings.every(({ verdict }) => verdict !== 'problem'), kernel: { release: release(), arch: arch() }, freezers, criu, findings };
+}
+
+const ok = (subject: string, what: string): Finding => ({ subject, verdict: 'ok', what, remedy: '' });
+
+function nodeFinding(): Finding {
+  return ok('Node.js', process.versions.node);
+}
+
+function nativeFinding(): Finding {
+  try {
+    native();
+    return ok('native part', 'loaded');
+  } catch (error) {
+    return { subject: 'native part', verdict: 'problem', what: (error as Error).message.split('\n')[0] ?? '', remedy: 'Build it: npm run build:native' };
+  }
+}
+
+function kernelFinding(): Finding {
+  return ok('kernel', `${release()} ${arch()}`);
+}
+
+function freezerFindings(freezers: Diagnosis['freezers']): Finding[] {
+  if (freezers.length === 0) {
+    return [{ subject: 'freezer', verdict: 'problem', what: 'no cgroup file system with a freezer is mounted', remedy: 'Mount one: mount -t cgroup2 none /sys/fs/cgroup' }];
+  }
+  return freezers.map(({ version, root }) => ok(`freezer v${version}`, root ?? 'mounted, its root not visible from here'));
+}
+
+// linux/capability.h
+const CAPABILITIES = { CAP_DAC_OVERRIDE: 1, CAP_KILL: 5, CAP_SYS_PTRACE: 19, CAP_SYS_ADMIN: 21, CAP_SYS_RESOURCE: 24 } as const;
+
+function privilegeFinding(): Finding {
+  const subject = 'privileges';
+  if (process.geteuid?.() !== 0) return { subject, verdict: 'problem', what: `running as uid ${process.geteuid?.()}`, remedy: 'Run it as root: sudo stillframe ...' };
+  const effective = BigInt(`0x${/^CapEff:\s+([0-9a-f]+)/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1] ?? '0'}`);
+  const missing = Object.entries(CAPABILITIES).filter(([, bit]) => ((effective >> BigInt(bit)) & 1n) === 0n).map(([name]) => name);
+  if (missing.length === 0) return ok(subject, 'root, with all capabilities that CRIU uses');
+  if (missing.length === 1 && missing[0] === 'CAP_SYS_RESOURCE') {
+    return { subject, verdict: 'note', what: 'root without CAP_SYS_RESOURCE: CRIU cannot raise its limits, and says so in its messages', remedy: 'Nothing, unless trees with very many open files fail; then grant it.' };
+  }
+  return { subject, verdict: 'problem', what: `root without ${missing.join(', ')}`, remedy: 'Run it where these capabilities are granted (not in an unprivileged container).' };
+}
+
+function criuFindings(verdicts: CriuVerdict[]): Finding[] {
+  const anyUsable = verdicts.some(({ usable }) => usable);
+  if (verdicts.length === 0) return [{ subject: 'CRIU', verdict: 'problem', what: 'none found', remedy: 'Set STILLFRAME_CRIU to one, install CRIU 4.0 or newer, or run scripts/install-criu.sh' }];
+  return verdicts.map((verdict) => {
+    const subject = `CRIU (${verdict.from})`;
+    if (!verdict.usable) {
+      const version = verdict.version === undefined ? '' : `${verdict.version}, `;
+      return { subject, verdict: anyUsable ? 'note' : 'problem', what: `${version}${verdict.path}: ${verdict.error.message.split('\n')[0] ?? ''}`, remedy: verdict.error.remedy };
+    }
+    const { memTrack, lazyPages } = verdict.features;
+    return ok(subject, `${verdict.version}, ${verdict.path}; dirty tracking (iterative pre-dump): ${yes(memTrack)}; lazy pages: ${yes(lazyPages)}`);
+  });
+}
+
+const yes = (value: boolean | undefined): string => (value === true ? 'yes' : 'no');
+
+const TMPFS_MAGIC = 0x01021994;
+
+/** CRIU keeps what it learned of the kernel in /run, but only on a tmpfs. Source: criu/kerndat.c, CRIU v4.2. */
+function runFinding(): Finding {
+  if (statfsSync('/run').type === TMPFS_MAGIC) return ok('/run', 'a tmpfs: CRIU keeps its knowledge of the kernel there');
+  return { subject: '/run', verdict: 'note', what: 'no tmpfs: CRIU probes the kernel anew at each start (30 to 60 ms, outside the frozen window)', remedy: 'Mount a tmpfs on /run.' };
+}
+
+function workDirFinding(dir: string): Finding {
+  const subject = `work directory ${dir}`;
+  try {
+    const { bavail, bsize } = statfsSync(dir);
+    const free = `${Math.floor((bavail * bsize) / 2 ** 20)} MiB free`;
+    return ok(subject, `${free}; nameless files: ${yes(canMakeNameless(dir))}; copies by reference: ${yes(canReflink(dir))}`);
+  } catch (error) {
+    return { subject, verdict: 'problem', what: (error as Error).message, remedy: 'Name a directory that exists.' };
+  }
+}
+
+const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
+
+function canMakeNameless(dir: string): boolean {
+  try {
+    closeSync(openSync(dir, O_TMPFILE | constants.O_RDWR, 0o600));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Tried, not guessed: a clone of a small file. */
+function canReflink(dir: string): boolean {
+  const scratch = mkdtempSync(join(dir, '.stillframe-'));
+  try {
+    writeFileSync(join(scratch, 'a'), Buffer.alloc(4096, 1));
+    copyFileSync(join(scratch, 'a'), join(scratch, 'b'), constants.COPYFILE_FICLONE_FORCE);
+    return true;
+  } catch {
+    return false;
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,71 @@
+import { ArchiveError, inspectArchive, openArchive, printable, readMember as readMemberOf, verifyArchive, type Manifest } from '../archive/index.js';
+
+export interface ArchiveMember {
+  /** For people: bytes that are not UTF-8, and control characters, are shown as `\xNN`. */
+  name: string;
+  type: string;
+  /** Apparent size of a regular file, in bytes. */
+  bytes: number;
+}
+
+export interface ArchiveInspection {
+  archivePath: string;
+  compression: 'none' | 'gzip' | 'zstd';
+  /** Undefined for an archive that another engine wrote. */
+  manifest: Manifest | undefined;
+  members: ArchiveMember[];
+}
+
+export interface ArchiveVerification {
+  archivePath: string;
+  /** Regular members, every one of whose hashes is right, and the bytes they hold. */
+  members: number;
+  bytes: number;
+  manifest: Manifest;
+}
+
+interface ReadOptions {
+  signal?: AbortSignal;
+  /** Where a compressed archive is unpacked to: needs its whole size. Default: the system's temporary directory. */
+  tmpDir?: string;
+}
+
+/**
+ * What an archive says it holds. Nothing is verified; see `verify`.
+ * @throws ArchiveError NOT_AN_ARCHIVE, ARCHIVE_UNREADABLE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED
+ */
+export async function inspect(archivePath: string, options: ReadOptions = {}): Promise<ArchiveInspection> {
+  await using archive = await openArchive(archivePath, options);
+  const { manifest, members } = await inspectArchive(archive, options);
+  return {
+    archivePath,
+    compression: archive.compression,
+    manifest,
+    members: members.map(({ entry }) => ({ name: printable(entry.name), type: entry.type, bytes: entry.size })),
+  };
+}
+
+/**
+ * Checks every byte of an archive against its manifest.
+ * @throws ArchiveError ARCHIVE_DAMAGED with the member, ARCHIVE_TRUNCATED, NOT_AN_ARCHIVE, FORMAT_TOO_NEW
+ */
+export async function verify(archivePath: string, options: ReadOptions & { onProgress?: (progress: { bytes: number; totalBytes: number }) => void } = {}): Promise<ArchiveVerification> {
+  await using archive = await openArchive(archivePath, options);
+  const { manifest } = await verifyArchive(archive, options);
+  return { archivePath, members: manifest.integrity.members, bytes: manifest.integrity.bytes, manifest };
+}
+
+/**
+ * The data of one regular member. Not verified; see `verify`.
+ * @param maxBytes A larger member is refused with MEMBER_TOO_BIG. Default 64 MiB.
+ * @throws ArchiveError MEMBER_MISSING, MEMBER_TOO_BIG, and those of `inspect`
+ */
+export async function readMember(archivePath: string, name: string, options: ReadOptions & { maxBytes?: number } = {}): Promise<Buffer> {
+  const { maxBytes = 64 << 20, ...open } = options;
+  await using archive = await openArchive(archivePath, open);
+  const { members } = await inspectArchive(archive, open);
+  const wanted = Buffer.from(name);
+  const member = members.find(({ entry }) => entry.type === 'file' && entry.name.equals(wanted));
+  if (member === undefined) throw new ArchiveError('MEMBER_MISSING', { archivePath, member: name });
+  return readMemberOf(archive, member, maxBytes);
+}

@@ -1,0 +1,162 @@
+import { basename, dirname, resolve } from 'node:path';
+import { CheckpointError } from './checkpoint-error.js';
+import type { OnProgress } from './phases.js';
+import type { FileTree, Target } from './target.js';
+
+export interface CheckpointOptions extends Target {
+  /** The archive to write. */
+  output: string;
+  /** Replace an existing output, atomically. Default false: it is an error. */
+  overwrite?: boolean;
+  /** End the tree when the archive is safe on disk. Default false: the tree runs on. */
+  stop?: boolean;
+  /**
+   * Copy the files once while the target runs, so that only what changed is copied while it stands still.
+   * Default true; false copies everything inside the frozen window.
+   */
+  precopy?: boolean;
+  /** Where CRIU's images are written before they are archived, in a private directory. Default: the output's directory. */
+  workDir?: string;
+  /** The CRIU to use. Default: `$STILLFRAME_CRIU`, then `criu` on PATH, then Stillframe's own. */
+  criuPath?: string;
+  /** How long the freeze may take, in milliseconds. Default 2000. */
+  freezeTimeoutMs?: number;
+  /** How long the thaw may take, in milliseconds. Default 5000. */
+  thawTimeoutMs?: number;
+  /** Cancels at any point: the tree is thawed and nothing is left behind. */
+  signal?: AbortSignal;
+  /** Called at the start and end of each phase, and with its progress. It must not throw. */
+  onProgress?: OnProgress;
+}
+
+export interface RestoreOptions {
+  /** The archive to restore from. */
+  archive: string;
+  /** Where file trees go, by their names in the archive. Default: where each was. */
+  files?: Record<string, string>;
+  /** Directory of the cgroup to restore into; made when missing. Default: the recorded one. */
+  cgroup?: string;
+  /** CRIU options over the ones that Stillframe chooses. */
+  criu?: import('../criu/index.js').CriuRestoreOptions;
+  /** Where CRIU's images are unpacked to, in a private directory. Default: the archive's directory. */
+  workDir?: string;
+  /** As in CheckpointOptions. */
+  criuPath?: string;
+  /** How long to wait for the old process ids to be free, in milliseconds. Default 10,000. */
+  pidTimeoutMs?: number;
+  /** How long the thaw may take, in milliseconds. Default 5000. */
+  thawTimeoutMs?: number;
+  /** Cancels: nothing that was extracted is left. */
+  signal?: AbortSignal;
+  onProgress?: OnProgress;
+}
+
+export interface CheckpointSettings {
+  output: string;
+  overwrite: boolean;
+  stop: boolean;
+  precopy: boolean;
+  workDir: string;
+  freezeTimeoutMs: number;
+  thawTimeoutMs: number;
+}
+
+/** @throws CheckpointError BAD_OPTION, NOT_ROOT: before anything is touched */
+export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSettings {
+  requirePid('pid', options.pid);
+  requirePath('output', options.output);
+  if (basename(options.output) === '' || options.output.endsWith('/')) bad('output', options.output, "a file's path");
+  optional('cgroup', options.cgroup, requirePath);
+  if (options.cgroup !== undefined && options.adopt === true) bad('adopt', true, 'no cgroup beside it: an adopted tree gets a cgroup of its own');
+  for (const tree of options.files ?? []) checkTree(tree);
+  checkNames(options.files ?? []);
+  requireRoot('a checkpoint');
+  const output = resolve(options.output);
+  return {
+    output,
+    overwrite: flag('overwrite', options.overwrite, false),
+    stop: flag('stop', options.stop, false),
+    precopy: flag('precopy', options.precopy, true),
+    workDir: resolve(options.workDir ?? dirname(output)),
+    freezeTimeoutMs: milliseconds('freezeTimeoutMs', options.freezeTimeoutMs, 2000),
+    thawTimeoutMs: milliseconds('thawTimeoutMs', options.thawTimeoutMs, 5000),
+  };
+}
+
+export interface RestoreSettings {
+  archive: string;
+  files: Record<string, string>;
+  cgroup: string | undefined;
+  workDir: string;
+  pidTimeoutMs: number;
+  thawTimeoutMs: number;
+}
+
+/** @throws CheckpointError BAD_OPTION, NOT_ROOT: before anything is touched */
+export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
+  requirePath('archive', options.archive);
+  optional('cgroup', options.cgroup, requirePath);
+  const files = Object.fromEntries(
+    Object.entries(options.files ?? {}).map(([name, path]) => {
+      requirePath(`files[${JSON.stringify(name)}]`, path);
+      return [name, resolve(path)];
+    }),
+  );
+  requireRoot('a restore');
+  return {
+    archive: resolve(options.archive),
+    files,
+    cgroup: options.cgroup === undefined ? undefined : resolve(options.cgroup),
+    workDir: resolve(options.workDir ?? dirname(resolve(options.archive))),
+    pidTimeoutMs: milliseconds('pidTimeoutMs', options.pidTimeoutMs, 10_000),
+    thawTimeoutMs: milliseconds('thawTimeoutMs', options.thawTimeoutMs, 5000),
+  };
+}
+
+function checkTree({ path, name }: FileTree): void {
+  requirePath('files[].path', path);
+  const segments = name.split('/');
+  if (name === '' || name.startsWith('/') || name.includes('\0') || segments.some((s) => s === '' || s === '.' || s === '..')) {
+    bad('files[].name', name, "a relative name without '.', '..' or empty parts");
+  }
+  if (segments[0] === 'checkpoint' || segments[0] === 'stillframe') bad('files[].name', name, 'a name that does not begin with checkpoint/ or stillframe/, which the archive itself uses');
+}
+
+function checkNames(trees: FileTree[]): void {
+  for (const a of trees) {
+    for (const b of trees) {
+      if (a !== b && (a.name === b.name || b.name.startsWith(`${a.name}/`))) bad('files[].name', b.name, `a name apart from that of ${a.path} (${a.name})`);
+    }
+  }
+}
+
+function requireRoot(action: string): void {
+  const uid = process.geteuid?.() ?? 0;
+  if (uid !== 0) throw new CheckpointError('NOT_ROOT', { action, uid });
+}
+
+function requirePid(option: string, value: number): void {
+  if (!Number.isSafeInteger(value) || value <= 0) bad(option, value, 'a process id');
+}
+
+function requirePath(option: string, value: unknown): void {
+  if (typeof value !== 'string' || value === '' || value.includes('\0')) bad(option, value, 'a path');
+}
+
+function optional<T>(option: string, value: T | undefined, check: (option: string, value: T) => void): void {
+  if (value !== undefined) check(option, value);
+}
+
+function flag(option: string, value: unknown, byDefault: boolean): boolean {
+  if (value !== undefined && typeof value !== 'boolean') bad(option, value, 'true or false');
+  return (value as boolean | undefined) ?? byDefault;
+}
+
+function milliseconds(option: string, value: unknown, byDefault: number): number {
+  if (value !== undefined && (typeof value !== 'number' || !(value >= 0) || !Number.isFinite(value))) bad(option, value, 'a number of milliseconds');
+  return (value as number | undefined) ?? byDefault;
+}
+
+function bad(option: string, value: unknown, expected: string): never {
+  throw new CheckpointError('BAD_OPTION', { option, value, expected });
+}

@@ -1,0 +1,44 @@
+import type { DumpStats } from '../criu/index.js';
+import type { Phase } from './phases.js';
+import type { WindowParts } from './snapshot.js';
+
+/** What a checkpoint did, and what each part of it took. Times in milliseconds, sizes in bytes. */
+export interface CheckpointReport {
+  archivePath: string;
+  archiveBytes: number;
+  /** The root of the tree, and all its processes as they were in the archive's instant. */
+  pid: number;
+  pids: number[];
+  cgroup: { version: 1 | 2; path: string; adopted: boolean };
+  /** How long the tree stood still: from the write that asks for the freeze to the verified thaw. */
+  windowMs: number;
+  /** What each part of the window cost. */
+  window: WindowParts;
+  /** The whole checkpoint, from the call to the archive safe on disk. */
+  totalMs: number;
+  phasesMs: Partial<Record<Phase, number>>;
+  files: {
+    /** Copied while the target ran. */
+    precopied: { files: number; bytes: number };
+    /** Copied inside the window, because they had changed. */
+    refreshed: { files: number; bytes: number };
+  };
+  /** What CRIU itself measured; undefined when it wrote no statistics. */
+  criuStats: DumpStats | undefined;
+  criu: { path: string; version: string };
+  /** The cgroup was frozen before we came, and was left so. */
+  foundFrozen: boolean;
+  /** The tree was ended, as asked. */
+  stopped: boolean;
+}
+
+export interface RestoreReport {
+  /** The root of the restored tree, and all its processes. */
+  pid: number;
+  pids: number[];
+  /** Directory of the cgroup it was restored into; undefined when that is this process's own. */
+  cgroup: string | undefined;
+  totalMs: number;
+  phasesMs: Partial<Record<Phase, number>>;
+  criu: { path: string; version: string };
+}

@@ -1,0 +1,120 @@
+import type { Stage } from '../archive/index.js';
+import type { CgroupMember } from '../cgroup/index.js';
+import { CriuClient, type CriuDumpRequest, type CriuNotification } from '../criu/index.js';
+import { CheckpointError } from './checkpoint-error.js';
+import type { FrozenWindow } from './frozen-window.js';
+import { sharedWritableFiles } from './mapped-files.js';
+import type { Phases } from './phases.js';
+import type { ResolvedTarget } from './target.js';
+
+export interface SnapshotPlan {
+  target: ResolvedTarget;
+  stage: Stage;
+  window: FrozenWindow;
+  phases: Phases;
+  criuPath: string;
+  dump: CriuDumpRequest;
+  /** Runs when memory and files are complete and CRIU still holds every task: a failure here undoes the dump. */
+  beforeRelease?: ((members: CgroupMember[]) => Promise<void>) | undefined;
+  signal: AbortSignal | undefined;
+}
+
+/** What each part of the frozen window cost, in milliseconds. */
+export interface WindowParts {
+  /** From the write that asks for the freeze until the kernel said frozen. */
+  freezeMs: number;
+  /** Checking that the frozen cgroup holds the tree and nothing else, and looking up its mapped files. */
+  checkMs: number;
+  /** CRIU: from our answer to `pre-dump` until `post-dump`. */
+  dumpMs: number;
+  /** Waiting, at `post-dump`, for the files that changed to be copied. */
+  waitForFilesMs: number;
+  /** CRIU: from our answer to `post-dump` until it had let every task go. */
+  releaseMs: number;
+  /** From the write that thaws until the kernel said running. */
+  thawMs: number;
+}
+
+export interface Snapshot {
+  members: CgroupMember[];
+  parts: WindowParts;
+}
+
+/**
+ * Memory and files of one instant: freezes when CRIU is ready to seize, lets it dump while the changed files
+ * are copied, and thaws. However this ends, the window is closed.
+ */
+export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
+  const { window, phases, signal } = plan;
+  const clock = new PartClock();
+  const refreshing = new AbortController();
+  let refresh: Promise<void> | undefined;
+  let members: CgroupMember[] = [];
+
+  const onPreDump = async (): Promise<void> => {
+    clock.start();
+    await phases.run('freeze', () => window.open());
+    clock.mark('freezeMs');
+    // The one moment at which the answer cannot become wrong: nothing in the cgroup can fork or move now.
+    members = plan.target.members();
+    const mapped = sharedWritableFiles(members.map(({ pid }) => pid));
+    refresh = phases.run('refresh', () => plan.stage.refresh({ mapped, signal: refreshing.signal }));
+    refresh.catch(() => undefined); // it is awaited at post-dump, or after the thaw
+    clock.mark('checkMs');
+  };
+
+  const onPostDump = async (): Promise<void> => {
+    clock.mark('dumpMs');
+    await refresh;
+    clock.mark('waitForFilesMs');
+    await plan.beforeRelease?.(members);
+  };
+
+  const onNotify = async ({ script }: CriuNotification): Promise<void> => {
+    if (script === 'pre-dump') await onPreDump();
+    else if (script === 'post-dump') await onPostDump();
+  };
+
+  const client = await phases.run('start-criu', () => CriuClient.start({ criuPath: plan.criuPath }));
+  try {
+    await phases.run('dump', () => client.dump(plan.dump, { onNotify, signal }));
+    clock.mark('releaseMs');
+    // With `beforeRelease` the archive is complete by now, and CRIU has ended the tree: nothing is left to hold.
+    if (plan.dump.leaveRunning === true) await window.verifyHeld();
+    await phases.run('thaw', () => window.close());
+    clock.mark('thawMs');
+    return { members, parts: clock.parts };
+  } catch (error) {
+    await closeAfter(window, error);
+    throw error;
+  } finally {
+    refreshing.abort();
+    await refresh?.catch(() => undefined);
+    await client.close();
+  }
+}
+
+/** Thaws after a failure; when that fails too, both come out. */
+async function closeAfter(window: FrozenWindow, error: unknown): Promise<void> {
+  try {
+    await window.close();
+  } catch (thawError) {
+    throw new CheckpointError('LEFT_FROZEN', { cgroup: window.cgroup, cause: new AggregateError([error, thawError], 'the checkpoint failed, and so did the thaw') });
+  }
+}
+
+class PartClock {
+  readonly parts: WindowParts = { freezeMs: 0, checkMs: 0, dumpMs: 0, waitForFilesMs: 0, releaseMs: 0, thawMs: 0 };
+  #last = 0;
+
+  start(): void {
+    this.#last = performance.now();
+  }
+
+  /** What passed since the last mark belongs to this part. */
+  mark(part: keyof WindowParts): void {
+    const now = performance.now();
+    this.parts[part] = now - this.#last;
+    this.#last = now;
+  }
+}

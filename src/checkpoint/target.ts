@@ -1,0 +1,85 @@
+import { resolve } from 'node:path';
+import type { Adoption, CgroupMember, Freezer } from '../cgroup/index.js';
+import { adopt, checkTarget, openFreezer, processTree } from '../cgroup/index.js';
+import type { CriuDumpOptions } from '../criu/index.js';
+
+/** What is checkpointed. A plain object: a runtime can build one by hand. */
+export interface Target {
+  /** The root of the process tree. */
+  pid: number;
+  /** Directory of its freezer cgroup. Default: found from /proc/PID/cgroup. */
+  cgroup?: string;
+  /** Which freezer, where the process is in a cgroup of both (hybrid layout). */
+  cgroupVersion?: 1 | 2;
+  /** Move the tree into a cgroup of its own for the checkpoint, and back. Default false: such a target is refused. */
+  adopt?: boolean;
+  /** File trees, or single files, that go into the archive. */
+  files?: FileTree[];
+  /** CRIU options over the ones that Stillframe chooses. */
+  criu?: CriuDumpOptions;
+}
+
+export interface FileTree {
+  /** Where it is on this machine. */
+  path: string;
+  /** The name it takes in the archive. */
+  name: string;
+}
+
+/** A target whose cgroup is found and checked; leaving its scope gives an adopted tree back. */
+export class ResolvedTarget implements AsyncDisposable {
+  readonly pid: number;
+  readonly freezer: Freezer;
+  /** Where the tree is at home: its cgroup's name in the hierarchy, before any adoption. */
+  readonly home: { version: 1 | 2; name: string };
+  readonly files: FileTree[];
+  readonly criu: CriuDumpOptions;
+  readonly #adoption: Adoption | undefined;
+
+  private constructor(target: Target, freezer: Freezer, home: ResolvedTarget['home'], adoption: Adoption | undefined) {
+    this.pid = target.pid;
+    this.freezer = freezer;
+    this.home = home;
+    this.files = (target.files ?? []).map(({ path, name }) => ({ path: resolve(path), name }));
+    this.criu = target.criu ?? {};
+    this.#adoption = adoption;
+  }
+
+  /**
+   * Finds the cgroup and checks that it holds the tree and nothing else; nothing is touched before that.
+   * With `adopt`, moves the tree into a cgroup of its own first.
+   * @throws FreezerError the codes of openFreezer, checkTarget and adopt
+   */
+  static async resolve(target: Target): Promise<ResolvedTarget> {
+    if (target.adopt === true) {
+      const adoption = await adopt({ pid: target.pid, version: target.cgroupVersion });
+      try {
+        const freezer = openFreezer({ cgroup: adoption.path });
+        return new ResolvedTarget(target, freezer, { version: adoption.version, name: adoption.origin }, adoption);
+      } catch (error) {
+        await adoption.release();
+        throw error;
+      }
+    }
+    const freezer =
+      target.cgroup !== undefined
+        ? openFreezer({ cgroup: target.cgroup })
+        : openFreezer({ pid: target.pid, version: target.cgroupVersion });
+    checkTarget({ pid: target.pid, cgroup: freezer.path });
+    return new ResolvedTarget(target, freezer, { version: freezer.version, name: freezer.cgroupName }, undefined);
+  }
+
+  /** Every task of the tree is in the cgroup and nothing else is: sure only while it is frozen. */
+  members(): CgroupMember[] {
+    return checkTarget({ pid: this.pid, cgroup: this.freezer.path }).members;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#adoption?.release();
+  }
+}
+
+/** The processes of the tree as they are now; empty when it is gone. */
+export function pidsOf(pid: number): number[] {
+  return processTree(pid).map((process) => process.pid);
+}

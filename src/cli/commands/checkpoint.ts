@@ -1,0 +1,88 @@
+import { Command } from 'commander';
+import { checkpoint, type CheckpointReport } from '../../index.js';
+import { cgroupVersion, pair, positiveInteger } from '../arguments.js';
+import { bytes, facts, json, milliseconds } from '../output.js';
+import { ProgressLine } from '../progress.js';
+
+interface Options {
+  pid: number;
+  cgroup?: string;
+  freezer?: 1 | 2;
+  adopt?: boolean;
+  files?: [path: string, name: string][];
+  output: string;
+  overwrite?: boolean;
+  stop?: boolean;
+  precopy: boolean;
+  workDir?: string;
+  freezeTimeout?: number;
+  tcpEstablished?: boolean;
+  json?: boolean;
+}
+
+export function checkpointCommand(signal: AbortSignal): Command {
+  return new Command('checkpoint')
+    .description('Checkpoint a process tree and its files into one archive, while it runs.')
+    .requiredOption('--pid <n>', 'root of the process tree', positiveInteger)
+    .requiredOption('--output <file>', 'the archive to write')
+    .option('--files <dir=name>', 'a directory or file to archive, and its name in the archive; may be repeated', pair)
+    .option('--cgroup <dir>', "the tree's freezer cgroup (default: found from the pid)")
+    .option('--freezer <v1|v2>', 'which freezer, where the machine has both', cgroupVersion)
+    .option('--adopt', 'move the tree into a cgroup of its own for the checkpoint, and back')
+    .option('--stop', 'end the tree once the archive is safe on disk (default: it runs on)')
+    .option('--overwrite', 'replace an existing archive')
+    .option('--no-precopy', 'copy all files inside the frozen window')
+    .option('--tcp-established', 'checkpoint established TCP connections too')
+    .option('--work-dir <dir>', "where CRIU's images are written first (default: the archive's directory)")
+    .option('--freeze-timeout <ms>', 'how long the freeze may take', positiveInteger)
+    .option('--json', 'print the report as JSON')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  stillframe checkpoint --pid 4711 --files /srv/app/data=data --output app.tar
+  stillframe checkpoint --pid 4711 --adopt --output app.tar       a tree that shares its cgroup with others
+  stillframe checkpoint --pid 4711 --stop --output app.tar        move it: end it here, restore it there`,
+    )
+    .action((options: Options) => run(options, signal));
+}
+
+async function run(options: Options, signal: AbortSignal): Promise<void> {
+  const progress = new ProgressLine();
+  let report: CheckpointReport;
+  try {
+    report = await checkpoint({
+      pid: options.pid,
+      output: options.output,
+      files: (options.files ?? []).map(([path, name]) => ({ path, name })),
+      precopy: options.precopy,
+      signal,
+      onProgress: progress.update,
+      cgroup: options.cgroup,
+      cgroupVersion: options.freezer,
+      adopt: options.adopt,
+      stop: options.stop,
+      overwrite: options.overwrite,
+      workDir: options.workDir,
+      freezeTimeoutMs: options.freezeTimeout,
+      criu: { tcpEstablished: options.tcpEstablished },
+    });
+  } finally {
+    progress.stop();
+  }
+  process.stdout.write(`${options.json === true ? json(report) : reportText(report)}\n`);
+}
+
+function reportText(report: CheckpointReport): string {
+  const { criuStats: stats } = report;
+  return facts([
+    ['archive', `${report.archivePath} (${bytes(report.archiveBytes)})`],
+    ['processes', report.pids.length],
+    ['frozen window', milliseconds(report.windowMs)],
+    ...(stats === undefined ? [] : ([['  of which CRIU', milliseconds((stats.freezingTimeUs + stats.frozenTimeUs) / 1000)]] as const)),
+    ['files before it', `${report.files.precopied.files} (${bytes(report.files.precopied.bytes)})`],
+    ['files inside it', `${report.files.refreshed.files} (${bytes(report.files.refreshed.bytes)})`],
+    ['total time', milliseconds(report.totalMs)],
+    ['the tree', report.stopped ? 'was ended' : report.foundFrozen ? 'is still frozen, as it was found' : 'runs on (verified)'],
+  ]);
+}

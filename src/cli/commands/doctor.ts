@@ -1,0 +1,23 @@
+import { Command } from 'commander';
+import { diagnose } from '../../index.js';
+import { EXIT_FAILED, json } from '../output.js';
+
+const MARKS = { ok: 'ok     ', note: 'note   ', problem: 'PROBLEM' } as const;
+
+export function doctorCommand(): Command {
+  return new Command('doctor')
+    .description('Say whether this machine has what a checkpoint needs, and what to do where it has not.')
+    .option('--work-dir <dir>', 'the directory that archives and images will be written to')
+    .option('--json', 'print the diagnosis as JSON')
+    .addHelpText('after', '\nExit status 1 when something that is needed is missing.\n\nExample:\n  sudo stillframe doctor --work-dir /var/lib/checkpoints')
+    .action(async (options: { workDir?: string; json?: boolean }) => {
+      const diagnosis = await diagnose({ workDir: options.workDir });
+      if (options.json === true) process.stdout.write(`${json(diagnosis)}\n`);
+      else {
+        for (const { subject, verdict, what, remedy } of diagnosis.findings) {
+          process.stdout.write(`${MARKS[verdict]}  ${subject}: ${what}\n${remedy === '' ? '' : `         ${remedy}\n`}`);
+        }
+      }
+      if (!diagnosis.usable) process.exitCode = EXIT_FAILED;
+    });
+}

@@ -1,0 +1,52 @@
+import { Command } from 'commander';
+import { openFreezer, type Freezer, type FreezerState } from '../../index.js';
+import { cgroupVersion, positiveInteger } from '../arguments.js';
+import { facts, json } from '../output.js';
+
+interface Options {
+  pid?: number;
+  freezer?: 1 | 2;
+  timeout?: number;
+  json?: boolean;
+}
+
+export function freezeCommand(signal: AbortSignal): Command {
+  return freezerCommand('freeze', 'Freeze a cgroup, and wait until the kernel says that it is.', async (freezer, timeout) => {
+    await freezer.freeze({ ...timeout, signal });
+  }).addHelpText('after', '\nOn a time-out the freeze is taken back, and every task that did not freeze is named.\n\nExample:\n  stillframe freeze /sys/fs/cgroup/app');
+}
+
+export function thawCommand(): Command {
+  return freezerCommand('thaw', 'Thaw a cgroup, and wait until the kernel says that it runs.', (freezer, timeout) => freezer.thaw(timeout)).addHelpText(
+    'after',
+    '\nA frozen ancestor keeps a cgroup frozen; it is named then.\n\nExample:\n  stillframe thaw --pid 4711',
+  );
+}
+
+export function statusCommand(): Command {
+  return freezerCommand('status', 'Say whether a cgroup is frozen, and by whom.', () => Promise.resolve()).addHelpText('after', '\nExample:\n  stillframe status --pid 4711 --json');
+}
+
+function freezerCommand(name: string, description: string, act: (freezer: Freezer, timeout: { timeoutMs?: number }) => Promise<void>): Command {
+  const command = new Command(name)
+    .description(description)
+    .argument('[cgroup]', 'directory of the cgroup')
+    .option('--pid <n>', 'the cgroup of this process', positiveInteger)
+    .option('--freezer <v1|v2>', 'which freezer of the process, where the machine has both', cgroupVersion)
+    .option('--json', 'print the state as JSON');
+  if (name !== 'status') command.option('--timeout <ms>', 'how long to wait for the kernel (default 2000)', positiveInteger);
+  return command.action(async (cgroup: string | undefined, options: Options) => {
+    if ((cgroup === undefined) === (options.pid === undefined)) command.error('error: give either a cgroup or --pid');
+    const freezer = openFreezer(cgroup !== undefined ? { cgroup } : { pid: options.pid!, version: options.freezer });
+    await act(freezer, { timeoutMs: options.timeout });
+    process.stdout.write(`${options.json === true ? json({ cgroup: freezer.path, version: freezer.version, ...freezer.state() }) : stateText(freezer, freezer.state())}\n`);
+  });
+}
+
+function stateText(freezer: Freezer, state: FreezerState): string {
+  return facts([
+    ['cgroup', `${freezer.path} (v${freezer.version})`],
+    ['frozen', state.frozen ? 'yes' : 'no'],
+    ['asked for by', [...(state.selfFrozen ? ['itself'] : []), ...(state.frozenAncestor === undefined ? [] : [`its ancestor ${state.frozenAncestor}`])].join(' and ') || 'nobody'],
+  ]);
+}

@@ -1,0 +1,55 @@
+import { Command } from 'commander';
+import { inspect, verify } from '../../index.js';
+import { bytes, facts, json, table } from '../output.js';
+
+export function inspectCommand(signal: AbortSignal): Command {
+  return new Command('inspect')
+    .description('Say what an archive holds, without verifying it.')
+    .argument('<archive>')
+    .option('--members', 'list every member')
+    .option('--json', 'print everything as JSON')
+    .addHelpText('after', '\nExample:\n  stillframe inspect app.tar --members')
+    .action(async (archive: string, options: { members?: boolean; json?: boolean }) => {
+      const inspection = await inspect(archive, { signal });
+      if (options.json === true) {
+        process.stdout.write(`${json(inspection)}\n`);
+        return;
+      }
+      const { manifest, members } = inspection;
+      const subject = (manifest?.subject ?? {}) as { createdAt?: string; pid?: number; kernel?: { release?: string }; criu?: { version?: string }; cgroup?: { version?: number; name?: string; members?: unknown[] } };
+      const lines: [string, string | number][] = [['archive', archive], ['members', `${members.length} (${bytes(members.reduce((sum, m) => sum + m.bytes, 0))})`]];
+      if (manifest === undefined) lines.push(['manifest', 'none: another engine wrote this archive']);
+      else {
+        lines.push(
+          ['made', subject.createdAt ?? '?'],
+          ['root pid', subject.pid ?? '?'],
+          ['processes', subject.cgroup?.members?.length ?? '?'],
+          ['cgroup', `${subject.cgroup?.name ?? '?'} (v${subject.cgroup?.version ?? '?'})`],
+          ['kernel', subject.kernel?.release ?? '?'],
+          ['CRIU', subject.criu?.version ?? '?'],
+        );
+      }
+      const texts = [facts(lines)];
+      if (manifest !== undefined && manifest.trees.length > 0) {
+        texts.push(table(['file tree', 'was at', 'entries', 'bytes', 'sockets left out'], manifest.trees.map((t) => [showBytes(t.name), showBytes(t.source), t.entries, t.bytes, t.skippedSockets.length])));
+      }
+      if (options.members === true) texts.push(table(['type', 'bytes', 'member'], members.map((m) => [m.type, m.bytes, m.name])));
+      process.stdout.write(`${texts.join('\n\n')}\n`);
+    });
+}
+
+export function verifyCommand(signal: AbortSignal): Command {
+  return new Command('verify')
+    .description('Check every byte of an archive against its manifest.')
+    .argument('<archive>')
+    .option('--json', 'print the result as JSON')
+    .addHelpText('after', '\nExit status 1, with the member that is wrong, when the archive is damaged.\n\nExample:\n  stillframe verify app.tar && scp app.tar other:')
+    .action(async (archive: string, options: { json?: boolean }) => {
+      const { members, bytes: size } = await verify(archive, { signal });
+      process.stdout.write(options.json === true ? `${json({ archivePath: archive, members, bytes: size })}\n` : `${archive}: ${members} members, ${bytes(size)}: every byte is as it was written\n`);
+    });
+}
+
+function showBytes(value: string | { base64: string }): string {
+  return typeof value === 'string' ? value : `base64:${value.base64}`;
+}

@@ -1,0 +1,53 @@
+#!/usr/bin/env node
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { checkpointCommand } from './commands/checkpoint.js';
+import { doctorCommand } from './commands/doctor.js';
+import { freezeCommand, statusCommand, thawCommand } from './commands/freezer.js';
+import { inspectCommand, verifyCommand } from './commands/inspect.js';
+import { restoreCommand } from './commands/restore.js';
+import { errorText, EXIT_FAILED, EXIT_USAGE } from './output.js';
+
+const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };
+
+const program = new Command('stillframe')
+  .description('Freeze a process tree, checkpoint it with CRIU, archive its files while they cannot change, and thaw it, with proof.')
+  .version(version)
+  .showHelpAfterError('(see: stillframe --help)')
+  .addHelpText(
+    'after',
+    `
+Exit status: 0 done, 1 failed, 2 wrong usage.
+
+Examples:
+  sudo stillframe doctor
+  sudo stillframe checkpoint --pid 4711 --files /srv/app/data=data --output app.tar
+  sudo stillframe restore app.tar`,
+  );
+
+// Ctrl-C and a service manager's stop cancel what is under way; it ends by thawing what it froze.
+const cancel = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => cancel.abort(new Error(`cancelled by ${signal}`)));
+}
+
+for (const make of [checkpointCommand, restoreCommand, freezeCommand, thawCommand, statusCommand, inspectCommand, verifyCommand, doctorCommand]) {
+  program.addCommand(throwing(make(cancel.signal)));
+}
+
+/** Commander ends the process by itself on wrong usage, unless each command says otherwise. */
+function throwing(command: Command): Command {
+  return command.exitOverride();
+}
+
+try {
+  await throwing(program).parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) {
+    // Help and version are no failures; commander has printed what is to be said.
+    process.exitCode = error.exitCode === 0 ? 0 : EXIT_USAGE;
+  } else {
+    process.stderr.write(`${errorText(error, process.argv.includes('--json'))}\n`);
+    process.exitCode = (error as { code?: unknown }).code === 'BAD_OPTION' ? EXIT_USAGE : EXIT_FAILED;
+  }
+}

@@ -1,0 +1,36 @@
+// The story
+export { checkpoint } from './checkpoint/checkpoint.js';
+export { restore } from './checkpoint/restore.js';
+export type { CheckpointOptions, RestoreOptions } from './checkpoint/options.js';
+export type { CheckpointReport, RestoreReport } from './checkpoint/report.js';
+export type { FileTree, Target } from './checkpoint/target.js';
+export type { WindowParts } from './checkpoint/snapshot.js';
+export { PHASE_CHANNEL, type OnProgress, type Phase, type PhaseEvent } from './checkpoint/phases.js';
+
+// The freezer
+export {
+  freezerVersions, hierarchyRoot, locateCgroup, makeCgroup, openFreezer, placeProcess, processTree, removeCgroup,
+  type CgroupLocation, type CgroupMember, type CgroupVersion, type Freezer, type FreezeOptions, type FreezerState, type FreezerTarget, type ProcessInfo, type ThawOptions,
+} from './cgroup/index.js';
+
+// CRIU
+export {
+  CriuClient, criuErrorOf, findCriu, listCriu, notificationScripts, readDumpedFiles, readDumpStats, readInventory, readPstree, readRestoreStats,
+  type CallOptions, type CriuBinary, type CriuClientOptions, type CriuDumpOptions, type CriuDumpRequest, type CriuFeatures, type CriuNotification, type CriuOptions,
+  type CriuRequestOptions, type CriuRestoreOptions, type CriuVerdict, type CriuVersion, type DumpedFile, type DumpedProcess, type DumpStats, type FindCriuOptions,
+  type Inventory, type NotificationReply, type NotificationScript, type OnNotify, type RestoreStats, type WorkOptions,
+} from './criu/index.js';
+
+// The archive
+export { inspect, readMember, verify, type ArchiveInspection, type ArchiveVerification } from './checkpoint/inspect.js';
+
+// This machine
+export { diagnose, type Diagnosis, type Finding } from './checkpoint/doctor.js';
+
+// Errors
+export { StillframeError } from './errors.js';
+export { NativeError } from './native.js';
+export { CheckpointError, type CheckpointErrorCode, type CheckpointFacts, type DifferingFile, type PidHolder } from './checkpoint/checkpoint-error.js';
+export { FreezerError, type FreezerErrorCode, type FreezerFacts, type UnfrozenTask } from './cgroup/index.js';
+export { CriuError, type CriuErrorCode, type CriuErrorFacts } from './criu/index.js';
+export { ArchiveError, type ArchiveErrorCode, type ArchiveFacts } from './archive/index.js';
