@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as immediate, setTimeout as sleep } from 'node:timers/promises';
 import { readControl } from './control-file.js';
 import { openFreezer } from './freezer.js';
 import { FreezerError, isFreezerError } from './freezer-error.js';
@@ -9,7 +9,7 @@ import { tasksFrom } from './hierarchy.js';
 import { cgroupOf, freezerVersions, type CgroupLocation } from './locate.js';
 import type { CgroupVersion } from './mountinfo.js';
 import { makeCgroup, moveProcess, moveThread, pidsFrom, removeCgroup } from './place.js';
-import { readProcess, selfAndAncestors, threadsOf, type ProcessInfo } from './proc.js';
+import { cgroupNameOf, readProcess, selfAndAncestors, threadsOf, type ProcessInfo } from './proc.js';
 import { checkProcess } from './target.js';
 import { processTree } from './tree.js';
 
@@ -59,7 +59,7 @@ export async function adopt(options: AdoptOptions): Promise<Adoption> {
   const version = options.version ?? preferredVersion();
   const home = cgroupOf(pid, version);
   const path = join(home.path, `stillframe-${pid}-${randomBytes(4).toString('hex')}`);
-  refuseThreaded(pid, home, path);
+  refuseThreaded(pid, home.path, version);
 
   makeCgroup(path);
   const adoption = new KernelAdoption(pid, home, path);
@@ -81,10 +81,10 @@ function preferredVersion(): CgroupVersion {
   return versions.includes(2) || versions.length === 0 ? 2 : 1;
 }
 
-function refuseThreaded(pid: number, home: CgroupLocation, path: string): void {
-  const typeFile = join(home.path, 'cgroup.type');
-  if (home.version !== 2 || !existsSync(typeFile) || readControl(typeFile) === 'domain') return;
-  throw new FreezerError('ADOPT_FAILED', { pid, path, reason: `its cgroup is ${readControl(typeFile)}, and threads of a process part only inside of it` });
+function refuseThreaded(pid: number, directory: string, version: CgroupVersion): void {
+  const typeFile = join(directory, 'cgroup.type');
+  if (version !== 2 || !existsSync(typeFile) || readControl(typeFile) === 'domain') return;
+  throw new FreezerError('ADOPT_FAILED', { pid, path: directory, reason: `it is a ${readControl(typeFile)} cgroup, out of which no process can be moved and put back thread by thread` });
 }
 
 class KernelAdoption implements Adoption {
@@ -94,6 +94,7 @@ class KernelAdoption implements Adoption {
   readonly #pid: number;
   readonly #home: CgroupLocation;
   readonly #homes = new Map<number, Home>();
+  readonly #directories = new Map<string, string>();
 
   constructor(pid: number, home: CgroupLocation, path: string) {
     this.version = home.version;
@@ -108,7 +109,11 @@ class KernelAdoption implements Adoption {
     for (;;) {
       const outside = this.#outside();
       if (outside.length === 0) return;
-      for (const process of outside) this.#take(process);
+      for (const process of outside) {
+        this.#take(process);
+        // The kernel waits for all processors before it moves a process: milliseconds each, on a busy machine.
+        await immediate();
+      }
       if (performance.now() >= deadline) {
         throw new FreezerError('ADOPT_FAILED', { pid: this.#pid, path: this.path, reason: `${outside.length} of its processes were still outside when the time was up` });
       }
@@ -145,20 +150,32 @@ class KernelAdoption implements Adoption {
     } catch (error) {
       // It ended meanwhile: nothing to move.
       if (isFreezerError(error, 'NO_SUCH_PROCESS')) return;
+      if (isFreezerError(error, 'ADOPT_FAILED')) throw error;
       throw new FreezerError('ADOPT_FAILED', { pid: this.#pid, path: this.path, reason: `process ${process.pid} could not be moved`, cause: error });
     }
   }
 
   #homeOf({ pid, startTime }: ProcessInfo): Home {
-    const { path: directory } = cgroupOf(pid, this.version);
+    const directory = this.#directoryOf(pid);
+    refuseThreaded(pid, directory, this.version);
     const threads = new Map<number, string>();
     if (this.version === 1) {
       for (const tid of threadsOf(pid)) {
-        const { path } = cgroupOf(tid, 1);
+        const path = this.#directoryOf(tid);
         if (path !== directory) threads.set(tid, path);
       }
     }
     return { startTime, directory, threads };
+  }
+
+  /** Each cgroup is looked up once: a big tree is mostly in one. */
+  #directoryOf(tid: number): string {
+    const name = cgroupNameOf(tid, this.version);
+    const known = this.#directories.get(name);
+    if (known !== undefined) return known;
+    const { path } = cgroupOf(tid, this.version);
+    this.#directories.set(name, path);
+    return path;
   }
 
   /** Nothing may stay frozen for want of a cgroup to thaw. */

@@ -121,7 +121,7 @@ const texts: { readonly [C in FreezerErrorCode]: (facts: FreezerFacts[C]) => Err
     what: `the cgroup ${f.path} holds the calling process or its ancestors: ${processList(f.callers)}`,
     remedy: 'Freezing it would freeze the freezer. Adopt the tree into a cgroup of its own (adopt: true, --adopt).',
   }),
-  ADOPT_FAILED: (f) => ({ what: `process ${f.pid} and its tree were not moved into ${f.path}: ${f.reason}`, remedy: 'Everything that had been moved was moved back.' }),
+  ADOPT_FAILED: (f) => ({ what: `the tree of process ${f.pid} got no cgroup of its own (${f.path}): ${f.reason}`, remedy: 'Everything that had been moved was moved back.' }),
   RELEASE_FAILED: (f) => ({ what: `not moved back from ${f.path}: ${pidList(f.pids)}`, remedy: 'Call release() again, or move them by writing their pids to cgroup.procs.' }),
   PLACE_FAILED: (f) => ({ what: `process ${f.pid} was not moved into ${f.path}`, remedy: '' }),
 };

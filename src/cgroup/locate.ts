@@ -27,19 +27,19 @@ const CGROUP2_SUPER_MAGIC = 0x63677270;
  */
 export function locateCgroup(pid: number, options: { version?: CgroupVersion } = {}): CgroupLocation {
   const memberships = freezerMemberships(pid).filter((m) => options.version === undefined || m.version === options.version);
-  const deeper = memberships.filter((m) => m.name !== '/').sort((a, b) => a.version - b.version);
-  if (deeper.length === 0) throw new FreezerError('CGROUP_IS_ROOT', { path: '/', pid });
   const mounts = readMounts();
-  let invisible: FreezerError | undefined;
-  for (const { version, name } of deeper) {
+  let invisible: unknown;
+  for (const { version, name } of memberships.sort((a, b) => a.version - b.version)) {
     try {
-      return { version, name, path: visiblePath(pid, version, name, mounts) };
+      const path = visiblePath(pid, version, name, mounts);
+      if (!isHierarchyRoot(version, new Set(readdirSync(path)))) return { version, name, path };
     } catch (error) {
       if (!(error instanceof FreezerError)) throw error;
-      invisible ??= error;
+      // Where nothing is mounted, `/` is as good as surely the root.
+      if (name !== '/') invisible ??= error;
     }
   }
-  throw invisible as FreezerError;
+  throw invisible ?? new FreezerError('CGROUP_IS_ROOT', { path: '/', pid });
 }
 
 /**
@@ -62,9 +62,7 @@ export function openCgroup(directory: string): CgroupLocation {
   if ((type !== CGROUP2_SUPER_MAGIC && type !== CGROUP_SUPER_MAGIC) || !statSync(path).isDirectory()) throw new FreezerError('NOT_A_CGROUP', { path });
   const version = type === CGROUP2_SUPER_MAGIC ? 2 : 1;
   const has = new Set(readdirSync(path));
-  // Only a hierarchy's true root lacks cgroup.events (v2) or has release_agent (v1); the root of a cgroup
-  // namespace or of a bind mount is an ordinary cgroup and can be frozen.
-  if (version === 2 ? !has.has('cgroup.events') : has.has('release_agent') || has.has('cgroup.sane_behavior')) throw new FreezerError('CGROUP_IS_ROOT', { path });
+  if (isHierarchyRoot(version, has)) throw new FreezerError('CGROUP_IS_ROOT', { path });
   if (!has.has(version === 2 ? 'cgroup.freeze' : 'freezer.state')) throw new FreezerError('FREEZER_UNSUPPORTED', { path, version });
   return { version, path, name: nameOnMount(path, version) };
 }
@@ -81,6 +79,14 @@ export function freezerVersions(): CgroupVersion[] {
 /** Mount points from which the root of the hierarchy, as this process sees it, can be reached. */
 export function hierarchyRoot(version: CgroupVersion): string | undefined {
   return readMounts().find((m) => holdsFreezer(m, version) && m.root === '/')?.mountPoint;
+}
+
+/**
+ * Only a hierarchy's true root lacks cgroup.events (v2) or has release_agent (v1); the root of a cgroup
+ * namespace (`/` in /proc/PID/cgroup) or of a bind mount is an ordinary cgroup and can be frozen.
+ */
+function isHierarchyRoot(version: CgroupVersion, files: ReadonlySet<string>): boolean {
+  return version === 2 ? !files.has('cgroup.events') : files.has('release_agent') || files.has('cgroup.sane_behavior');
 }
 
 function freezerMemberships(pid: number): { version: CgroupVersion; name: string }[] {

@@ -1,19 +1,9 @@
 import { rmdirSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { FreezerError, openFreezer } from '../../../src/cgroup/index.js';
+import { openFreezer } from '../../../src/cgroup/index.js';
 import { freezerVersions, makeTestCgroup } from '../../fixtures/cgroup.js';
 import { mountDeafFileSystem, spawnCounter, until } from '../../fixtures/processes.js';
-
-/** The rejection of a promise, or of a function that throws; fails when there is none. */
-async function failure(action: Promise<unknown> | (() => unknown)): Promise<FreezerError> {
-  try {
-    await (typeof action === 'function' ? action() : action);
-  } catch (error) {
-    expect(error).toBeInstanceOf(FreezerError);
-    return error as FreezerError;
-  }
-  throw new Error('it did not fail');
-}
+import { failure } from './failure.js';
 
 describe.each(freezerVersions())('the freezer of cgroup %s', (version) => {
   async function filled() {
