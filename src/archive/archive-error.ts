@@ -17,6 +17,7 @@ export type ArchiveErrorCode =
   | 'DESTINATION_EXISTS'
   | 'DESTINATION_NOT_EMPTY'
   | 'DESTINATION_MISSING'
+  | 'DESTINATION_FULL'
   | 'EXTRACT_FAILED'
   // Writing
   | 'OUTPUT_EXISTS'
@@ -71,6 +72,7 @@ const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
   DESTINATION_EXISTS: (f) => ({ what: `the destination exists: ${path(f)}${what(f)}`, remedy: 'Name one that does not exist, or remove it first.' }),
   DESTINATION_NOT_EMPTY: (f) => ({ what: `the destination is not empty: ${path(f)}`, remedy: 'Name an empty or a new directory.' }),
   DESTINATION_MISSING: (f) => ({ what: `the destination cannot be opened: ${path(f)}`, remedy: 'Its parent directory must exist.' }),
+  DESTINATION_FULL: (f) => ({ what: `no space left to extract ${f.member ?? 'a member'} to ${path(f)}`, remedy: 'Free space, or name a destination on another file system.' }),
   EXTRACT_FAILED: (f) => ({ what: `cannot extract ${f.member ?? 'a member'} to ${path(f)}${what(f)}`, remedy: 'Look at the cause: space, privileges, or what the file system can hold.' }),
 
   OUTPUT_EXISTS: (f) => ({ what: `the output exists: ${path(f)}`, remedy: 'Name another file, or remove it first.' }),
