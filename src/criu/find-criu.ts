@@ -105,7 +105,7 @@ async function judge({ path, from }: Candidate, timeoutMs: number, onVersion?: (
 
 async function featuresOf(path: string, timeoutMs: number): Promise<CriuFeatures> {
   await using client = await CriuClient.start({ criuPath: path, graceMs: 1000 });
-  return client.featureCheck({ memTrack: true, lazyPages: true, pidfdStore: true }, { timeoutMs });
+  return await client.featureCheck({ memTrack: true, lazyPages: true, pidfdStore: true }, { timeoutMs });
 }
 
 async function candidates(criuPath: string | undefined): Promise<Candidate[]> {

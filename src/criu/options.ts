@@ -168,12 +168,13 @@ export type CriuDumpOptions = CriuOptions;
 /** What a caller may add to a restore. */
 export type CriuRestoreOptions = CriuOptions;
 
-/** The options of a request on images: its directory, and whatever else. */
+/** A restore's options: `CriuOptions` and what it cannot do without. */
 export interface CriuRequestOptions extends CriuOptions {
   /** The images' directory: a path, or a descriptor of ours. It must exist. */
   imagesDir: string | number;
 }
 
+/** A dump's options. */
 export interface CriuDumpRequest extends CriuRequestOptions {
   /** The root of the tree. */
   pid: number;

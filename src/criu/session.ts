@@ -9,7 +9,7 @@ import type { Swrk } from './swrk.js';
 export interface Exchange {
   request: Request;
   onNotify?: OnNotify | undefined;
-  /** Cancels: the session is closed, CRIU undoes its work, and the exchange rejects with CRIU_ABORTED. */
+  /** Cancels, as does closing the session: CRIU undoes its work, and the exchange rejects with CRIU_ABORTED. */
   signal?: AbortSignal | undefined;
   /** The same after so many milliseconds, with CRIU_TIMEOUT. Callbacks count. Default: no limit. */
   timeoutMs?: number | undefined;
@@ -54,7 +54,7 @@ export async function exchange(swrk: Swrk, options: SessionOptions, { request, o
       await swrk.send(reply, [], stop);
     }
   } catch (error) {
-    const failure = await explain(error, swrk, options, facts, { timeoutMs, stopped: stop.signal.aborted });
+    const failure = await explain(error, swrk, options, facts, { timeoutMs, stopped: stop.signal.aborted || swrk.disconnected });
     const [refusal] = refused;
     if (refusal === undefined || failure.code === 'CRIU_ABORTED' || failure.code === 'CRIU_TIMEOUT') throw failure;
     if (typeof refusal.error === 'object' && refusal.error !== null) criuErrors.set(refusal.error, failure);

@@ -80,6 +80,11 @@ export class Swrk {
     return index < 0 ? undefined : firstInheritedFd + index;
   }
 
+  /** Our end has been closed, by `disconnect()` or `close()`. */
+  get disconnected(): boolean {
+    return this.#socket.closed;
+  }
+
   send(data: Uint8Array, fds: readonly number[] = [], options: WaitOptions = {}): Promise<void> {
     return this.#socket.send(data, fds, options);
   }
