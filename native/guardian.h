@@ -1,0 +1,84 @@
+/*
+ * The guardian: a process that outlives the one it watches and puts right what that one leaves behind.
+ * It allocates nothing: everything it may need is reserved in `struct guard`, whose untouched pages cost nothing.
+ */
+#ifndef STILLFRAME_GUARDIAN_H
+#define STILLFRAME_GUARDIAN_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define MAX_REMOVALS 32
+#define MAX_HOMES 512
+#define MAX_REPORT 4096
+
+enum window { WINDOW_NEVER, WINDOW_OPEN, WINDOW_CLOSED };
+
+/* A directory or file of ours, named by its parent (held open, so that no rename redirects us) and its name there. */
+struct removal {
+	int parent;
+	char name[NAME_MAX + 1];
+};
+
+/* Where one process of an adopted tree came from. */
+struct home {
+	pid_t pid;
+	uint64_t start_time;
+	char path[PATH_MAX];
+};
+
+struct guard {
+	int version; /* 1 or 2; 0 while no cgroup is known */
+	int cgroup;  /* O_PATH */
+	char cgroup_path[PATH_MAX];
+	bool found_frozen;
+	enum window window;
+
+	pid_t criu;
+	int criu_pidfd;
+	unsigned criu_bound_ms;
+	unsigned thaw_bound_ms;
+
+	struct removal removals[MAX_REMOVALS];
+	struct home homes[MAX_HOMES];
+	unsigned home_count;
+	char home[PATH_MAX]; /* '' when the tree was not adopted */
+
+	char journal[PATH_MAX];
+	char log[PATH_MAX];
+	pid_t owner;
+
+	bool failed; /* something could not be put right */
+	char report[MAX_REPORT];
+	size_t report_bytes;
+};
+
+#define SOCKET 3
+
+uint64_t now_ms(void);
+void sleep_ms(unsigned ms);
+bool starts_with(const char *text, const char *prefix);
+
+/* /proc/PID/stat: the state's letter, and the time of start in ticks since boot. 0 when there is no such process. */
+char process_state(pid_t pid, uint64_t *start_time);
+int open_pidfd(pid_t pid);
+
+/* Waits until the given CRIU has ended; continues one that is stopped, and kills it past the bound. */
+void await_criu(struct guard *g);
+/* Puts the cgroup back to what it was before us and waits until the kernel says so. */
+void restore_freezer(struct guard *g);
+/* Moves an adopted tree back where it came from, and removes the cgroup that was made for it. */
+void give_tree_back(struct guard *g);
+/* Removes what was named, and only what bears our name and is ours. Returns 0 or an errno. */
+int remove_tree(int parent, const char *name);
+bool is_our_name(const char *name);
+
+/* Notes what was done (or could not be): for the owner's socket, the system log and the log file. */
+void tell(struct guard *g, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void tell_failure(struct guard *g, int err, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void write_logs(struct guard *g);
+
+#endif
