@@ -150,7 +150,7 @@ async function criu() {
   try {
     await findCriu();
   } catch (error) {
-    if (error.code !== 'CRIU_NOT_FOUND') throw error;
+    if (error.code !== 'CRIU_NOT_FOUND' && error.code !== 'CRIU_UNUSABLE') throw error;
     say('no CRIU on this machine works on this kernel; fetching one into .stillframe/');
     const { status } = spawnSync('scripts/install-criu.sh', [], { stdio: ['ignore', 2, 2] });
     if (status !== 0) process.exit(1);
