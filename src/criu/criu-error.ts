@@ -43,7 +43,7 @@ export interface CriuErrorFacts {
   version?: string;
   since?: string;
   /** CRIU_NOT_FOUND, CRIU_UNUSABLE: each program that was tried, and what was wrong with it. */
-  tried?: { path: string; problem: string }[];
+  tried?: { path: string; problem: CriuError }[];
   /** CRIU_IMAGE: the file. */
   path?: string;
 }
@@ -68,7 +68,7 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
     remedy: 'Install CRIU 4.1 or newer, or set STILLFRAME_CRIU to its path.',
   }),
   CRIU_UNUSABLE: (f) => ({
-    what: f.tried === undefined ? `${f.criuPath ?? 'criu'} does not work on this system${detail(f)}` : `no CRIU works on this system${list(f.tried)}`,
+    what: f.tried === undefined ? `CRIU ${f.version ?? ''} at ${f.criuPath ?? 'criu'} does not work on this system${detail(f)}` : `no CRIU works on this system${list(f.tried)}`,
     remedy: 'Install a newer CRIU and set STILLFRAME_CRIU to its path; CRIU has to run as root.',
   }),
   CRIU_TOO_OLD: (f) => ({
@@ -101,7 +101,7 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
 
 function list(tried: CriuErrorFacts['tried']): string {
   if (tried === undefined || tried.length === 0) return '';
-  return `:${tried.map(({ path, problem }) => `\n  ${path}: ${problem.replaceAll('\n', '\n    ')}`).join('')}`;
+  return `:${tried.map(({ path, problem }) => `\n  ${path}: ${problem.message.replaceAll('\n', '\n    ')}`).join('')}`;
 }
 
 function ending({ exitCode, exitSignal }: CriuErrorFacts): string {
@@ -109,9 +109,9 @@ function ending({ exitCode, exitSignal }: CriuErrorFacts): string {
   return exitCode === undefined ? '' : `(exit status ${exitCode}) `;
 }
 
-/** The best of what CRIU said, as the end of a sentence: its log's last error, else its first error, else stderr. */
+/** The best of what CRIU said, as the end of a sentence. Its errors cascade: the first one is the cause of the rest. */
 function detail(f: CriuErrorFacts): string {
-  const said = f.crErrmsg?.trim() ?? f.logErrors?.at(-1) ?? f.stderr?.trim().split('\n').at(-1);
+  const said = f.crErrmsg?.trim() ?? f.logErrors?.[0] ?? f.stderr?.trim().split('\n').at(-1);
   const errno = f.crErrnoName ?? (f.crErrno === undefined ? undefined : `errno ${f.crErrno}`);
   const parts = [errno, said === '' ? undefined : said].filter((part) => part !== undefined);
   return parts.length === 0 ? '' : `: ${parts.join(', ')}`;

@@ -42,16 +42,13 @@ const oldest = { text: '3.16', versionNumber: 31600 };
  * @throws CriuError CRIU_NOT_FOUND when there is none, CRIU_UNUSABLE when none works, with what each one said
  */
 export async function findCriu({ criuPath, timeoutMs = 10_000 }: FindCriuOptions = {}): Promise<CriuBinary> {
-  const tried: { path: string; problem: string }[] = [];
-  let cause: CriuError | undefined;
+  const tried: { path: string; problem: CriuError }[] = [];
   for (const candidate of await candidates(criuPath)) {
     const verdict = await judgeOnce(candidate, timeoutMs);
     if (!(verdict instanceof CriuError)) return verdict;
-    tried.push({ path: candidate.path, problem: verdict.message });
-    cause ??= verdict;
+    tried.push({ path: candidate.path, problem: verdict });
   }
-  const onlyMissing = cause === undefined || (tried.length === 1 && cause.code === 'CRIU_NOT_FOUND');
-  throw new CriuError(onlyMissing ? 'CRIU_NOT_FOUND' : 'CRIU_UNUSABLE', { tried, ...(cause === undefined ? {} : { cause }) });
+  throw new CriuError(tried.every(({ problem }) => problem.code === 'CRIU_NOT_FOUND') ? 'CRIU_NOT_FOUND' : 'CRIU_UNUSABLE', { tried });
 }
 
 /** Every candidate, in the order in which `findCriu` asks them, with what it can do or why it does not work. */
@@ -99,7 +96,12 @@ async function judge({ path, from }: Candidate, timeoutMs: number, onVersion?: (
   const { text: version, versionNumber } = await client.version({ timeoutMs });
   onVersion?.({ version, versionNumber });
   if (versionNumber < oldest.versionNumber) throw new CriuError('CRIU_TOO_OLD', { criuPath: path, version, since: oldest.text });
-  await client.check({ timeoutMs });
+  try {
+    await client.check({ timeoutMs });
+  } catch (cause) {
+    if (cause instanceof CriuError && cause.code === 'CRIU_REQUEST_FAILED') throw new CriuError('CRIU_UNUSABLE', { ...cause.facts, version });
+    throw cause;
+  }
   return { path, from, version, versionNumber };
 }
 

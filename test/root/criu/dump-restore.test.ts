@@ -54,7 +54,7 @@ test('a dumped tree, killed and restored, goes on counting from where it stood',
   await using restorer = await CriuClient.start({ criuPath });
   const { pid } = await restorer.restore({ imagesDir: work.path, logFile: 'restore.log' }, { onNotify: (notification) => void restored.push(notification) });
   expect(pid).toBe(counter.pid);
-  expect(restored.map(({ script }) => script)).toEqual(['pre-restore', 'setup-namespaces', 'post-setup-namespaces', 'post-restore', 'pre-resume', 'post-resume']);
+  expect(restored.map(({ script }) => script)).toEqual(['pre-restore', 'setup-namespaces', 'post-setup-namespaces', 'post-restore', 'network-unlock', 'pre-resume', 'post-resume']);
   expect(restored.find(({ script }) => script === 'post-restore')?.pid).toBe(pid);
   expect(await counter.advances()).toBe(true);
   expect(counter.count()).toBeGreaterThan(atPostDump);
