@@ -12,7 +12,6 @@ import { parentName } from './names.js';
 const RESOLVE = 0x02 | 0x04 | 0x08; // RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH
 const O_PATH = 0o10000000;
 const AT_SYMLINK_NOFOLLOW = 0x100;
-const AT_REMOVEDIR = 0x200;
 const S_IFIFO = 0o010000;
 const S_IFCHR = 0o020000;
 const S_IFBLK = 0o060000;
@@ -26,8 +25,6 @@ export class Beneath {
   readonly #native = native();
   readonly #rootFd: number;
   readonly #parents = new Map<string, number>();
-  /** Directories that names ran through and that were made for them, in order. */
-  readonly implied: string[] = [];
 
   /** @param rootFd stays the caller's */
   constructor(rootFd: number) {
@@ -111,16 +108,6 @@ export class Beneath {
     ftruncateSync(fd, size);
   }
 
-  /** Removes one name, if it is there. */
-  remove(name: string, directory: boolean): void {
-    this.#forget(name);
-    try {
-      this.#native.unlinkat(this.#parent(name), base(name), directory ? AT_REMOVEDIR : 0);
-    } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') throw error;
-    }
-  }
-
   #time(dirfd: number, name: Buffer, entry: Entry): void {
     let seconds = entry.mtimeNs / 1_000_000_000n;
     let nanoseconds = entry.mtimeNs % 1_000_000_000n;
@@ -151,7 +138,6 @@ export class Beneath {
       if (errnoOf(error) !== 'ENOENT') throw error;
     }
     this.#native.mkdirat(this.#parent(dir), base(dir), 0o755);
-    this.implied.push(dir);
     return open();
   }
 

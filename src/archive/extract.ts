@@ -1,5 +1,5 @@
 import { closeSync, constants } from 'node:fs';
-import { mkdir, open, opendir, rmdir, type FileHandle } from 'node:fs/promises';
+import { mkdir, open, opendir, rmdir, unlink, type FileHandle } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { errnoOf } from '../errors.js';
@@ -10,6 +10,7 @@ import { printable } from './bytes.js';
 import type { Entry, EntryType } from './entry.js';
 import { NameTable, ROOT_NAME, unsafeName } from './names.js';
 import { readMember, walkMembers, type Member, type OpenArchive, type TarRange } from './reader.js';
+import { removeBelow } from './remove.js';
 import type { VerifiedArchive } from './verify.js';
 
 export interface ExtractOptions {
@@ -19,17 +20,23 @@ export interface ExtractOptions {
    */
   destination: string;
   /** Device nodes give whoever may open them the device itself. Default 'create', as a container's tree may need them. */
-  devices?: 'create' | 'refuse';
+  devices?: 'create' | 'refuse' | undefined;
   /** Leaves what was extracted before a failure. Default: all of it is removed again. */
-  keepPartial?: boolean;
-  signal?: AbortSignal;
-  onProgress?: (progress: ExtractProgress) => void;
+  keepPartial?: boolean | undefined;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: ExtractProgress) => void) | undefined;
 }
 
 export interface ExtractProgress {
+  /** Entries that are done, the tree's root included. */
   entries: number;
   /** Data copied, in bytes; holes do not count. */
   bytes: number;
+}
+
+export interface ExtractedTree extends ExtractProgress {
+  /** Takes the extraction back: removes the tree, with all that was put into it since, and the root when it was not there before. */
+  remove(): Promise<void>;
 }
 
 /** A batch of small files is copied by one trip to a thread. */
@@ -48,30 +55,29 @@ const SLICE_MS = 2;
  * @throws ArchiveError MEMBER_MISSING, DESTINATION_EXISTS, DESTINATION_NOT_EMPTY, DESTINATION_MISSING, DESTINATION_FULL,
  *   UNSAFE_PATH, UNSAFE_LINK, EXTRACT_FAILED (which path, with the system's error as cause)
  */
-export async function extractTree(verified: VerifiedArchive, tree: string | Buffer, options: ExtractOptions): Promise<ExtractProgress> {
-  const name = Buffer.from(tree);
+export async function extractTree(options: ExtractOptions & { verified: VerifiedArchive; tree: string | Buffer }): Promise<ExtractedTree> {
+  const { verified } = options;
+  const name = Buffer.from(options.tree);
   const place = verified.trees.find((candidate) => candidate.name.equals(name));
   if (place === undefined) throw new ArchiveError('MEMBER_MISSING', { archivePath: verified.archive.path, member: printable(name), what: 'no such tree' });
   const root = place.record.layout === 'nested' ? ROOT_NAME : place.name.toString('latin1');
-  return extractTar(verified.archive, place.range, root, options);
+  return extractTar({ ...options, archive: verified.archive, range: place.range, root });
 }
 
 /**
  * Extracts a directory that is not a listed tree, with all below it: CRIU's images are in `checkpoint`.
  * Promises and errors are those of `extractTree`.
  */
-export async function extractMembers(verified: VerifiedArchive, prefix: string, options: ExtractOptions): Promise<ExtractProgress> {
+export async function extractMembers(options: ExtractOptions & { verified: VerifiedArchive; prefix: string }): Promise<ExtractedTree> {
+  const { verified, prefix } = options;
   const start = verified.members.get(prefix)?.headerOffset;
   if (start === undefined) throw new ArchiveError('MEMBER_MISSING', { archivePath: verified.archive.path, member: prefix });
   let end = start;
-  let inside = false;
   for (const [name, { headerOffset }] of verified.members) {
     end = headerOffset;
-    const belongs = name === prefix || name.startsWith(`${prefix}/`);
-    if (inside && !belongs) break;
-    inside ||= belongs;
+    if (headerOffset > start && !name.startsWith(`${prefix}/`)) break;
   }
-  return extractTar(verified.archive, { start, end }, prefix, options);
+  return extractTar({ ...options, archive: verified.archive, range: { start, end }, root: prefix });
 }
 
 /**
@@ -90,18 +96,18 @@ export async function readVerifiedMember(verified: VerifiedArchive, name: string
  * Extracts the members of a tar, or of a part of one, that lie at or below `root` ('.' for all). What the names
  * and links say is checked first; data and headers must have been verified, or be trusted for other reasons.
  */
-export async function extractTar(archive: OpenArchive, range: TarRange, root: string, options: ExtractOptions): Promise<ExtractProgress> {
-  options.signal?.throwIfAborted();
-  const names = await checkTar(archive, range, root, options);
-  const rootType = names.members.get('')?.type ?? 'directory';
-  const destination = resolve(options.destination);
-  const target = rootType === 'directory' ? await openDirectory(destination) : await openParentOf(destination);
-  const extraction = new Extraction(archive, target, destination, options);
+export async function extractTar(options: ExtractOptions & { archive: OpenArchive; range: TarRange; root: string }): Promise<ExtractedTree> {
+  const { archive, range, root, signal } = options;
+  signal?.throwIfAborted();
+  const rootType = await checkTar(archive, range, root, options);
+  const path = resolve(options.destination);
+  const target = rootType === 'directory' ? await openDirectory(path) : await openParentOf(path);
+  const extraction = new Extraction(archive, target, options);
   try {
     await extraction.run(range, root);
-    return extraction.progress;
+    return { ...extraction.progress, remove: await remover(target) };
   } catch (error) {
-    if (options.keepPartial !== true) await extraction.undo(names);
+    if (options.keepPartial !== true && extraction.begun) await removeTarget(target).catch(() => undefined);
     throw error;
   } finally {
     extraction.close();
@@ -109,8 +115,29 @@ export async function extractTar(archive: OpenArchive, range: TarRange, root: st
   }
 }
 
+/** Removal for later: the descriptor is closed by then, so the directory is known again by its inode. */
+async function remover(target: Target): Promise<() => Promise<void>> {
+  const { dev, ino } = await target.handle.stat({ bigint: true });
+  const { path, fileName, made } = target;
+  return async () => {
+    const handle = await open(fileName === undefined ? path : dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
+    try {
+      const now = await handle.stat({ bigint: true });
+      if (now.dev === dev && now.ino === ino) await removeTarget({ path, handle, made, fileName });
+    } finally {
+      await handle.close();
+    }
+  };
+}
+
+async function removeTarget({ path, handle, made, fileName }: Target): Promise<void> {
+  if (fileName !== undefined) return unlink(path);
+  await removeBelow(handle.fd);
+  if (made) await rmdir(path);
+}
+
 /** Reads all headers and refuses the whole tar when one of them must not be extracted. */
-async function checkTar(archive: OpenArchive, range: TarRange, root: string, options: ExtractOptions): Promise<NameTable<{ type: EntryType }>> {
+async function checkTar(archive: OpenArchive, range: TarRange, root: string, options: ExtractOptions): Promise<EntryType> {
   const names = new NameTable<{ type: EntryType }>();
   const types = new Map<EntryType, { type: EntryType }>();
   let turn = performance.now();
@@ -131,10 +158,12 @@ async function checkTar(archive: OpenArchive, range: TarRange, root: string, opt
     if (wrong !== undefined) throw new ArchiveError('UNSAFE_PATH', { ...facts, what: wrong });
     turn = await takeTurns(turn, options.signal);
   }
+  const rootType = names.members.get('')?.type ?? 'directory';
   const first = names.members.keys().next().value;
-  if (names.members.has('') && first !== '') throw new ArchiveError('UNSAFE_PATH', { archivePath: archive.path, member: root, what: 'the root is not the first member' });
-  if (names.members.size > 1 && (names.members.get('')?.type ?? 'directory') !== 'directory') throw new ArchiveError('UNSAFE_PATH', { archivePath: archive.path, member: root, what: 'members lie below it, and it is no directory' });
-  return names;
+  const wrong = (what: string): ArchiveError => new ArchiveError('UNSAFE_PATH', { archivePath: archive.path, member: printable(Buffer.from(root, 'latin1')), what });
+  if (names.members.has('') && first !== '') throw wrong('the root is not the first member');
+  if (rootType !== 'directory' && names.members.size > 1) throw wrong('members lie below it, and it is no directory');
+  return rootType;
 }
 
 /** A name relative to the tree's root, '' for the root itself, undefined when it is not within. */
@@ -154,19 +183,21 @@ async function takeTurns(since: number, signal?: AbortSignal): Promise<number> {
 
 /** The directory below which all is made. For a tree that is a single file: its parent, and the file's name. */
 interface Target {
+  path: string;
   handle: FileHandle;
-  fileName?: string;
-  /** The directory that was made for this extraction, if one was. */
-  made?: string;
+  /** The directory was made for this extraction. */
+  made: boolean;
+  /** In latin1. */
+  fileName: string | undefined;
 }
 
 async function openDirectory(path: string): Promise<Target> {
-  let made: string | undefined;
+  let made = true;
   try {
     await mkdir(path, 0o700);
-    made = path;
   } catch (cause) {
     if (errnoOf(cause) !== 'EEXIST') throw new ArchiveError('DESTINATION_MISSING', { path, cause });
+    made = false;
   }
   let handle: FileHandle;
   try {
@@ -175,13 +206,12 @@ async function openDirectory(path: string): Promise<Target> {
     if (errnoOf(cause) === 'ENOTDIR') throw new ArchiveError('DESTINATION_EXISTS', { path, what: 'it is not a directory' });
     throw new ArchiveError('DESTINATION_MISSING', { path, cause });
   }
-  if (made !== undefined) return { handle, made };
   try {
     // Through the descriptor: what is looked at is what will be written to.
     const dir = await opendir(`/proc/self/fd/${handle.fd}`, { encoding: 'latin1' });
     const first = await dir.read().finally(() => dir.close());
     if (first !== null) throw new ArchiveError('DESTINATION_NOT_EMPTY', { path });
-    return { handle };
+    return { path, handle, made, fileName: undefined };
   } catch (error) {
     await handle.close();
     throw error;
@@ -190,7 +220,8 @@ async function openDirectory(path: string): Promise<Target> {
 
 async function openParentOf(path: string): Promise<Target> {
   try {
-    return { handle: await open(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY), fileName: Buffer.from(basename(path)).toString('latin1') };
+    const handle = await open(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
+    return { path, handle, made: false, fileName: Buffer.from(basename(path)).toString('latin1') };
   } catch (cause) {
     throw new ArchiveError('DESTINATION_MISSING', { path, cause });
   }
@@ -207,21 +238,20 @@ class Extraction {
   readonly progress: ExtractProgress = { entries: 0, bytes: 0 };
   readonly #archive: OpenArchive;
   readonly #target: Target;
-  readonly #destination: string;
   readonly #options: ExtractOptions;
   readonly #beneath: Beneath;
   readonly #directories: { name: string; entry: Entry }[] = [];
   readonly #running = new Set<Promise<void>>();
   #batch: PendingFile[] = [];
   #batchBytes = 0;
-  /** How many members, the root included, have been begun: the one that failed may exist too. */
-  #begun = 0;
+  /** Something may have been made that is ours to remove. */
+  begun = false;
 
-  constructor(archive: OpenArchive, target: Target, destination: string, options: ExtractOptions) {
+  constructor(archive: OpenArchive, target: Target, options: ExtractOptions) {
     this.#archive = archive;
     this.#target = target;
-    this.#destination = destination;
     this.#options = options;
+    this.begun = target.fileName === undefined;
     this.#beneath = new Beneath(target.handle.fd);
   }
 
@@ -229,7 +259,6 @@ class Extraction {
     try {
       let turn = performance.now();
       for await (const member of walkMembers(this.#archive, range)) {
-        this.#begun++;
         const name = relativeName(member.entry.name, root) as string;
         const linkname = member.entry.linkname === undefined ? undefined : relativeName(member.entry.linkname, root);
         this.#attempt(member.entry, () => this.#make(this.#target.fileName ?? name, member, linkname));
@@ -252,6 +281,7 @@ class Extraction {
     const { type } = entry;
     if (type === 'file') {
       this.#batch.push({ fd: this.#beneath.createFile(name), entry, dataOffset, storedBytes });
+      this.begun = true;
       this.#batchBytes += storedBytes;
       return;
     }
@@ -264,6 +294,7 @@ class Extraction {
     } else {
       if (type === 'symlink') this.#beneath.createSymlink(name, entry.linkname as Buffer);
       else this.#beneath.createNode(name, entry);
+      this.begun = true;
       this.#beneath.finishUnopened(name, entry);
     }
   }
@@ -332,32 +363,10 @@ class Extraction {
 
   #failed(entry: Entry | undefined, cause: unknown): ArchiveError {
     const errno = errnoOf(cause);
-    const path = this.#destination;
-    if (errno === 'EEXIST') {
-      // Someone else's: not ours to remove.
-      this.#begun--;
-      if (this.#target.fileName !== undefined) return new ArchiveError('DESTINATION_EXISTS', { path });
-    }
+    const { path, fileName } = this.#target;
+    if (errno === 'EEXIST' && fileName !== undefined) return new ArchiveError('DESTINATION_EXISTS', { path });
     const facts = { archivePath: this.#archive.path, member: printable(entry?.name ?? ''), path, cause };
     return new ArchiveError(errno === 'ENOSPC' || errno === 'EDQUOT' ? 'DESTINATION_FULL' : 'EXTRACT_FAILED', facts);
-  }
-
-  /** Removes what was made, last first. Says nothing of its own failures: the first one matters. */
-  async undo(names: NameTable<{ type: EntryType }>): Promise<void> {
-    const made = [...names.members].slice(0, this.#begun).reverse();
-    const removals: [string, boolean][] = made.map(([name, { type }]) => [this.#target.fileName ?? name, type === 'directory']);
-    for (const dir of [...this.#beneath.implied].reverse()) removals.push([dir, true]);
-    let turn = performance.now();
-    for (const [name, directory] of removals) {
-      if (name === '') continue;
-      try {
-        this.#beneath.remove(name, directory);
-      } catch {
-        // Left where it is: someone else's file in a directory of ours keeps that directory.
-      }
-      turn = await takeTurns(turn);
-    }
-    if (this.#target.made !== undefined) await rmdir(this.#target.made).catch(() => undefined);
   }
 
   close(): void {

@@ -28,8 +28,8 @@ export interface OpenArchive extends AsyncDisposable {
 
 export interface OpenArchiveOptions {
   /** Where a compressed archive is unpacked: needs its whole size. Default: the system's temporary directory. */
-  tmpDir?: string;
-  signal?: AbortSignal;
+  tmpDir?: string | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 /** One member, found by its headers. */
@@ -87,7 +87,7 @@ async function detectCompression(handle: FileHandle): Promise<Compression> {
   return bytesRead === 4 && buffer.readUInt32BE(0) === 0x28b52ffd ? 'zstd' : 'none';
 }
 
-async function unpack(path: string, from: FileHandle, compression: Exclude<Compression, 'none'>, tmpDir: string, signal?: AbortSignal): Promise<FileHandle> {
+async function unpack(path: string, from: FileHandle, compression: Exclude<Compression, 'none'>, tmpDir: string, signal: AbortSignal | undefined): Promise<FileHandle> {
   const decompressor = decompressorFor(path, compression);
   let to: FileHandle;
   try {
@@ -96,8 +96,8 @@ async function unpack(path: string, from: FileHandle, compression: Exclude<Compr
     throw new ArchiveError('ARCHIVE_UNREADABLE', { archivePath: path, what: `it is compressed, and cannot be unpacked in ${tmpDir}`, cause });
   }
   try {
-    const source = from.createReadStream({ start: 0, autoClose: false, highWaterMark: 256 * 1024 });
-    await pipeline(source, decompressor, to.createWriteStream({ start: 0, autoClose: false }), signal === undefined ? {} : { signal });
+    // Not FileHandle's own streams: with autoClose off, which keeps the descriptors ours, a pipeline never ends.
+    await pipeline(chunksOf(from), decompressor, (chunks: AsyncIterable<Buffer>) => writeChunks(to, chunks), signal === undefined ? {} : { signal });
     return to;
   } catch (cause) {
     await to.close().catch(() => undefined);
@@ -106,6 +106,26 @@ async function unpack(path: string, from: FileHandle, compression: Exclude<Compr
     if (code === 'Z_BUF_ERROR') throw new ArchiveError('ARCHIVE_TRUNCATED', { archivePath: path, cause });
     if (errnoOf(cause) === undefined || /^Z_|^ZSTD_/.test(code ?? '')) throw new ArchiveError('ARCHIVE_DAMAGED', { archivePath: path, what: `its ${compression} stream`, cause });
     throw new ArchiveError('ARCHIVE_UNREADABLE', { archivePath: path, what: `while it was unpacked in ${tmpDir}`, cause });
+  }
+}
+
+async function* chunksOf(handle: FileHandle): AsyncGenerator<Buffer> {
+  for (let position = 0; ; ) {
+    const { buffer, bytesRead } = await handle.read(Buffer.allocUnsafe(256 * 1024), 0, 256 * 1024, position);
+    if (bytesRead === 0) return;
+    yield buffer.subarray(0, bytesRead);
+    position += bytesRead;
+  }
+}
+
+async function writeChunks(handle: FileHandle, chunks: AsyncIterable<Buffer>): Promise<void> {
+  let position = 0;
+  for await (const chunk of chunks) {
+    for (let done = 0; done < chunk.length; ) {
+      const { bytesWritten } = await handle.write(chunk, done, chunk.length - done, position);
+      done += bytesWritten;
+      position += bytesWritten;
+    }
   }
 }
 

@@ -33,9 +33,9 @@ export interface VerifiedArchive {
 }
 
 export interface VerifyOptions {
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Called about once a mebibyte. */
-  onProgress?: (progress: { bytes: number; totalBytes: number }) => void;
+  onProgress?: ((progress: { bytes: number; totalBytes: number }) => void) | undefined;
 }
 
 /** Between two reads this much is hashed on the event loop: less than a millisecond with SHA instructions, three without. */
@@ -72,6 +72,7 @@ class VerifyPass {
   }
 
   async run(): Promise<VerifiedArchive> {
+    this.#options.signal?.throwIfAborted();
     const listed = await this.#contents();
     const headersSha256 = this.#headers.digest('hex');
     const membersSha256 = await this.#compareList(listed.entry);
@@ -266,7 +267,7 @@ export interface Inspection {
  * Lists the members and reads the manifest, without reading, and so without checking, any other data.
  * @throws ArchiveError NOT_AN_ARCHIVE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED, FORMAT_TOO_NEW
  */
-export async function inspectArchive(archive: OpenArchive, options: { signal?: AbortSignal } = {}): Promise<Inspection> {
+export async function inspectArchive(archive: OpenArchive, options: { signal?: AbortSignal | undefined } = {}): Promise<Inspection> {
   const members: Member[] = [];
   let manifest: Manifest | undefined;
   for await (const member of walkMembers(archive)) {
