@@ -10,6 +10,7 @@ export type CriuErrorCode =
   | 'CRIU_BUSY'
   | 'CRIU_SESSION_ENDED'
   | 'CRIU_REQUEST_FAILED'
+  | 'CRIU_WENT_ON'
   | 'CRIU_DIED'
   | 'CRIU_PROTOCOL'
   | 'CRIU_TIMEOUT'
@@ -37,6 +38,9 @@ export interface CriuErrorFacts {
   /** The last of what CRIU wrote to stderr. */
   stderr?: string;
   timeoutMs?: number;
+  /** CRIU_WENT_ON: the notification that was refused, and the tree that runs nevertheless. */
+  script?: string;
+  restoredPid?: number;
   /** CRIU_OPTION_UNSUPPORTED, CRIU_BAD_OPTION: the option, and what was wrong or which version has it. */
   option?: string;
   reason?: string;
@@ -83,6 +87,10 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
   CRIU_BUSY: (f) => ({ what: `${f.request ?? 'request'} while this CRIU client is at work on another`, remedy: 'Wait for it, or start a client of its own for each.' }),
   CRIU_SESSION_ENDED: (f) => ({ what: `${f.request ?? 'request'} to a CRIU client whose session has ended`, remedy: 'Start another client: after CHECK, DUMP or RESTORE, or after a failure, CRIU ends the session.' }),
   CRIU_REQUEST_FAILED: (f) => ({ what: `CRIU refused ${f.request ?? 'the request'}${detail(f)}`, remedy: failureRemedy(f) }),
+  CRIU_WENT_ON: (f) => ({
+    what: `CRIU completed ${f.request ?? 'the request'} although ${f.script ?? 'a notification'} was refused`,
+    remedy: f.restoredPid === undefined ? '' : `The restored tree runs: pid ${f.restoredPid}.`,
+  }),
   CRIU_DIED: (f) => ({
     what: `CRIU ended ${ending(f)}during ${f.request ?? 'the session'}${detail(f)}`,
     remedy: f.logPath === undefined ? '' : `Its log: ${f.logPath}`,
@@ -92,10 +100,10 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
     remedy: 'Is this path really CRIU?',
   }),
   CRIU_TIMEOUT: (f) => ({
-    what: `CRIU has not finished ${f.request ?? 'the request'} after ${String(f.timeoutMs)} ms; the session was closed and CRIU undid its work${detail(f)}`,
+    what: `CRIU has not finished ${f.request ?? 'the request'} after ${String(f.timeoutMs)} ms; the session was closed and ${undoing(f)}${detail(f)}`,
     remedy: 'Raise timeoutMs, or look into the log for where it waits.',
   }),
-  CRIU_ABORTED: (f) => ({ what: `${f.request ?? 'request'} was cancelled; the session was closed and CRIU undid its work`, remedy: '' }),
+  CRIU_ABORTED: (f) => ({ what: `${f.request ?? 'request'} was cancelled; the session was closed and ${undoing(f)}`, remedy: '' }),
   CRIU_IMAGE: (f) => ({ what: `CRIU image ${f.path ?? ''} cannot be read${f.reason === undefined ? '' : `: ${f.reason}`}`, remedy: '' }),
 };
 
@@ -107,6 +115,10 @@ function list(tried: CriuErrorFacts['tried']): string {
 function ending({ exitCode, exitSignal }: CriuErrorFacts): string {
   if (exitSignal !== undefined) return `(killed by ${exitSignal}) `;
   return exitCode === undefined ? '' : `(exit status ${exitCode}) `;
+}
+
+function undoing({ exitSignal }: CriuErrorFacts): string {
+  return exitSignal === undefined ? 'CRIU undid its work' : `CRIU was killed by ${exitSignal} before it had undone its work`;
 }
 
 /** The best of what CRIU said, as the end of a sentence. Its errors cascade: the first one is the cause of the rest. */

@@ -21,7 +21,6 @@ export type NotificationScript = (typeof notificationScripts)[number];
 /** CRIU waits at this point of its work until the callback's promise settles. */
 export interface CriuNotification {
   /** A newer CRIU may send a name that is not in the list. */
-  // eslint-disable-next-line @typescript-eslint/no-redundant-type-constituents -- keeps completion of the known names
   script: NotificationScript | (string & {});
   /** The root task's pid, as CRIU's own pid namespace sees it: with `setup-namespaces` and `post-restore`. */
   pid?: number;
@@ -36,7 +35,9 @@ export interface NotificationReply {
 
 /**
  * Called for each notification, one at a time. When it throws or rejects, CRIU is told no: it undoes its work, and the
- * request rejects with that very error; `criuErrorOf(error)` then gives what CRIU said.
+ * request rejects with that very error; `criuErrorOf(error)` then gives what CRIU said. A refusal of `network-unlock`,
+ * `pre-resume` or `post-resume` comes too late: CRIU completes the request, and `criuErrorOf` says CRIU_WENT_ON.
  * `signal` is aborted when the request has been cancelled or timed out meanwhile.
  */
+// eslint-disable-next-line @typescript-eslint/no-invalid-void-type -- a callback that returns nothing, async or not, is the common one
 export type OnNotify = (notification: CriuNotification, signal: AbortSignal) => void | NotificationReply | Promise<void | NotificationReply>;

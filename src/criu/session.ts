@@ -25,7 +25,10 @@ export interface SessionOptions {
 
 const criuErrors = new WeakMap<object, CriuError>();
 
-/** What CRIU itself said about a request that failed because a notification callback threw `error`. */
+/**
+ * What CRIU made of it when a notification callback threw `error`: mostly CRIU_REQUEST_FAILED; CRIU_WENT_ON when it
+ * ignored the refusal and completed the request all the same.
+ */
 export function criuErrorOf(error: unknown): CriuError | undefined {
   return typeof error === 'object' && error !== null ? criuErrors.get(error) : undefined;
 }
@@ -33,12 +36,14 @@ export function criuErrorOf(error: unknown): CriuError | undefined {
 /**
  * One request and all that it entails: the notifications with their answers, and CRIU's response. A failed one (other
  * than CRIU's own "no") closes the connection and resolves only when CRIU has been reaped.
+ * A callback's error wins over what CRIU makes of the refusal; CRIU ignores one of `network-unlock`, `pre-resume` and
+ * `post-resume` (criu/net.c, criu/cr-restore.c, v4.2) and completes the request.
  * @throws CriuError CRIU_REQUEST_FAILED, CRIU_DIED, CRIU_PROTOCOL, CRIU_TIMEOUT, CRIU_ABORTED; a callback's own error
  */
 export async function exchange(swrk: Swrk, options: SessionOptions, { request, onNotify, signal, timeoutMs, logPath }: Exchange): Promise<Response> {
   const facts: CriuErrorFacts = { criuPath: options.criuPath, request: request.type, ...present({ logPath }) };
   const stop = stopper(signal, timeoutMs);
-  const refused: { error?: unknown }[] = [];
+  const refused: Refusal[] = [];
   try {
     stop.signal.throwIfAborted();
     await swrk.send(encodeRequest(request), [], stop);
@@ -48,7 +53,9 @@ export async function exchange(swrk: Swrk, options: SessionOptions, { request, o
       const message = decode(packet, facts);
       if (message.type !== 'NOTIFY') {
         closeAll(packet.fds);
-        return await accept(message, request, facts);
+        const response = await accept(message, request, facts);
+        if (refused.length > 0) throw new CriuError('CRIU_WENT_ON', { ...facts, ...present({ restoredPid: response.restoredPid, script: refused[0]?.script }) });
+        return response;
       }
       const reply = await answer(message, packet.fds, onNotify, stop.signal, refused);
       await swrk.send(reply, [], stop);
@@ -62,6 +69,12 @@ export async function exchange(swrk: Swrk, options: SessionOptions, { request, o
   } finally {
     stop.dispose();
   }
+}
+
+/** A notification whose callback failed. */
+interface Refusal {
+  script: string;
+  error: unknown;
 }
 
 /** Marks the connection's end in the middle of a request. */
@@ -98,7 +111,7 @@ function decode({ data, fds }: Packet, facts: CriuErrorFacts): Message {
 }
 
 /** Runs the callback and gives the bytes that answer CRIU. A callback that fails is noted in `refused`, and CRIU told no. */
-async function answer(message: Notify, fds: number[], onNotify: OnNotify | undefined, signal: AbortSignal, refused: { error?: unknown }[]): Promise<Uint8Array> {
+async function answer(message: Notify, fds: number[], onNotify: OnNotify | undefined, signal: AbortSignal, refused: Refusal[]): Promise<Uint8Array> {
   const [fd, ...more] = fds;
   closeAll(more);
   if (onNotify === undefined) {
@@ -107,18 +120,19 @@ async function answer(message: Notify, fds: number[], onNotify: OnNotify | undef
   }
   const { script, pid } = message;
   try {
-    const reply = await unlessStopped(async () => onNotify({ script, ...present({ pid, fd }) }, signal), signal);
+    const reply = await unlessStopped(async () => (await onNotify({ script, ...present({ pid, fd }) }, signal)) ?? undefined, signal);
     return encodeNotifyReply(true, reply?.external);
   } catch (error) {
     signal.throwIfAborted();
-    refused.push({ error });
+    refused.push({ script, error });
     return encodeNotifyReply(false);
   }
 }
 
 /** The callback's result, or the signal's reason as soon as it is aborted: a callback that hangs must not hold CRIU. */
-function unlessStopped(call: () => Promise<void | NotificationReply>, signal: AbortSignal): Promise<void | NotificationReply> {
+function unlessStopped(call: () => Promise<NotificationReply | undefined>, signal: AbortSignal): Promise<NotificationReply | undefined> {
   return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
     const onAbort = (): void => reject(signal.reason as Error);
     signal.addEventListener('abort', onAbort, { once: true });
     call().then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
@@ -156,7 +170,7 @@ async function explain(
   facts: CriuErrorFacts,
   { timeoutMs, stopped }: { timeoutMs: number | undefined; stopped: boolean },
 ): Promise<CriuError> {
-  if (error instanceof CriuError && error.code === 'CRIU_REQUEST_FAILED') return error;
+  if (error instanceof CriuError && (error.code === 'CRIU_REQUEST_FAILED' || error.code === 'CRIU_WENT_ON')) return error;
   const { stderr, ...ending } = await swrk.close({ graceMs });
   const all: CriuErrorFacts = { ...facts, ...ending, ...(stderr === '' ? {} : { stderr }), ...(await logOf(facts)) };
   if (error instanceof CriuError) return error;

@@ -114,23 +114,61 @@ test('a callback that throws at any notification is the error, and the tree runs
   }
 });
 
-test('CRIU killed inside a notification is CRIU_DIED with the signal, and the tree runs on', async () => {
+test('CRIU killed inside any notification of a dump is CRIU_DIED with the signal, and the tree runs on', async () => {
+  await using dir = await scratch();
+  await using counter = await Counter.start(dir.path, { ownNetwork: true });
+  for (const at of [...beforeDump, 'post-dump', 'network-unlock']) {
+    await using work = await scratch();
+    await using client = await CriuClient.start({ criuPath });
+    const error = await failure(
+      client.dump(
+        { pid: counter.pid, imagesDir: work.path, leaveRunning: true, ...quiet },
+        {
+          onNotify: ({ script }) => {
+            if (script === at) process.kill(client.pid, 'SIGKILL');
+          },
+        },
+      ),
+    );
+    expect(error.code).toBe('CRIU_DIED');
+    expect(error.facts).toMatchObject({ request: 'DUMP', exitSignal: 'SIGKILL' });
+    expect(await counter.advances(), `after a kill at ${at}`).toBe(true);
+  }
+});
+
+test('a restore that is refused before its tasks run leaves nothing running; later it is too late', async () => {
   await using dir = await scratch();
   await using work = await scratch();
-  await using counter = await Counter.start(dir.path);
-  await using client = await CriuClient.start({ criuPath });
-  const error = await failure(
-    client.dump(
-      { pid: counter.pid, imagesDir: work.path, leaveRunning: true, ...quiet },
+  await using counter = await Counter.start(dir.path, { ownNetwork: true });
+  await using dumper = await CriuClient.start({ criuPath });
+  await dumper.dump({ pid: counter.pid, imagesDir: work.path, ...quiet });
+  await dumper.close();
+  for (const at of ['pre-restore', 'setup-namespaces', 'post-setup-namespaces', 'post-restore']) {
+    await counter.kill();
+    await using client = await CriuClient.start({ criuPath });
+    const mine = new Error(`no ${at}`);
+    const restore = client.restore(
+      { imagesDir: work.path },
       {
         onNotify: ({ script }) => {
-          if (script === 'pre-dump') process.kill(client.pid, 'SIGKILL');
+          if (script === at) throw mine;
         },
       },
-    ),
-  );
-  expect(error.code).toBe('CRIU_DIED');
-  expect(error.facts).toMatchObject({ request: 'DUMP', exitSignal: 'SIGKILL' });
+    );
+    await expect(restore).rejects.toBe(mine);
+    expect(criuErrorOf(mine)?.facts.request).toBe('RESTORE');
+    await client.close();
+    expect(await counter.advances(100), `after a no at ${at}`).toBe(false);
+  }
+
+  await counter.kill();
+  await using client = await CriuClient.start({ criuPath });
+  const late = new Error('too late');
+  const onNotify = ({ script }: CriuNotification): void => {
+    if (script === 'pre-resume') throw late;
+  };
+  await expect(client.restore({ imagesDir: work.path }, { onNotify })).rejects.toBe(late);
+  expect(criuErrorOf(late)).toMatchObject({ code: 'CRIU_WENT_ON', facts: { script: 'pre-resume', restoredPid: counter.pid } });
   expect(await counter.advances()).toBe(true);
 });
 
