@@ -7,6 +7,7 @@
  */
 import { ArchiveError } from './archive-error.js';
 import type { JsonBytes } from './bytes.js';
+import type { Entry } from './entry.js';
 
 export const MEMBERS_SHA256 = 'stillframe/members.sha256';
 export const MANIFEST_JSON = 'stillframe/manifest.json';
@@ -65,6 +66,14 @@ export function checksumLine(sha256: Uint8Array, name: Uint8Array): Buffer {
   const escaped = raw.replace(/[\\\n\r]/g, (char) => (char === '\\' ? '\\\\' : char === '\n' ? '\\n' : '\\r'));
   const hash = Buffer.from(sha256.buffer, sha256.byteOffset, sha256.byteLength).toString('hex');
   return Buffer.from(`${escaped === raw ? '' : '\\'}${hash}  ${escaped}\n`, 'latin1');
+}
+
+/**
+ * The entry of one of the last members. No hash covers their headers, so these must be a single block, which its
+ * own checksum covers: whole seconds only, since nanoseconds would need a pax header, which has none.
+ */
+export function ownEntry(name: typeof MEMBERS_SHA256 | typeof MANIFEST_JSON | typeof MANIFEST_SHA256, size: number, mtimeNs: bigint): Entry {
+  return { name: Buffer.from(name), type: 'file', mode: 0o600, uid: 0, gid: 0, size, mtimeNs: mtimeNs - (mtimeNs % 1_000_000_000n) };
 }
 
 /** The manifest as the archive holds it: JSON with line ends, for people who look inside with other tools. */
