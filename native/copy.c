@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -446,31 +445,8 @@ static napi_value move_ranges(napi_env env, napi_callback_info info)
 	return promise;
 }
 
-/* linkFd(fd, path): gives a nameless file a name; fails when the name is taken. */
-static napi_value link_fd(napi_env env, napi_callback_info info)
-{
-	size_t argc = 2, len;
-	napi_value argv[2];
-	char proc[64], path[4097];
-	void *bytes;
-	int fd = -1;
-
-	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
-	napi_get_value_int32(env, argv[0], &fd);
-	if (napi_get_buffer_info(env, argv[1], &bytes, &len) != napi_ok || len >= sizeof(path))
-		return sf_throw_errno(env, ENAMETOOLONG, "linkat");
-	memcpy(path, bytes, len);
-	path[len] = '\0';
-	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
-	/* By way of /proc: AT_EMPTY_PATH asks for a capability more. */
-	if (linkat(AT_FDCWD, proc, AT_FDCWD, path, AT_SYMLINK_FOLLOW) != 0)
-		return sf_throw_errno(env, errno, "linkat");
-	return NULL;
-}
-
 void sf_init_copy(napi_env env, napi_value exports)
 {
 	sf_set_function(env, exports, "copyBatch", copy_batch);
 	sf_set_function(env, exports, "moveRanges", move_ranges);
-	sf_set_function(env, exports, "linkFd", link_fd);
 }

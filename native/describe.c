@@ -246,7 +246,11 @@ static void complete(napi_env env, napi_status status, void *data)
 	if (status != napi_ok || job->out.failed) {
 		napi_reject_deferred(env, job->deferred, sf_errno_error(env, status != napi_ok ? ECANCELED : ENOMEM, "describe"));
 	} else {
-		napi_create_buffer_copy(env, job->out.len, job->out.at, NULL, &result);
+		/* Not napi_create_buffer_copy: that may come out of a pool, at any alignment. */
+		void *bytes;
+		napi_create_buffer(env, job->out.len, &bytes, &result);
+		if (job->out.len > 0)
+			memcpy(bytes, job->out.at, job->out.len);
 		napi_resolve_deferred(env, job->deferred, result);
 	}
 	napi_delete_reference(env, job->keep_tree);

@@ -1,5 +1,5 @@
 /*
- * SHA-256 of byte ranges of a file, on libuv's threads. The digest is the one inside Node.js itself
+ * SHA-256 of byte ranges of a file, on libuv's threads: of each alone, or of all as one. The digest is the one inside Node.js itself
  * (its OpenSSL): no worker to start, no file of its own for a bundler to lose, and the CPU's instructions for it.
  */
 #include "addon.h"
@@ -20,7 +20,8 @@ struct hash {
 	int fd;
 	double *ranges; /* offset and length of each */
 	size_t count;
-	unsigned char digest[32];
+	bool each;
+	unsigned char *digests;
 	int err;
 };
 
@@ -47,10 +48,15 @@ static void execute(napi_env env, void *data)
 
 	if (!context || !buffer || EVP_DigestInit_ex(context, EVP_sha256(), NULL) != 1)
 		job->err = ENOMEM;
-	for (size_t i = 0; i < job->count && !job->err; i++)
+	for (size_t i = 0; i < job->count && !job->err; i++) {
 		job->err = hash_range(job, context, buffer, (off_t)job->ranges[2 * i], (uint64_t)job->ranges[2 * i + 1]);
-	if (!job->err)
-		EVP_DigestFinal_ex(context, job->digest, NULL);
+		if (!job->each || job->err)
+			continue;
+		EVP_DigestFinal_ex(context, job->digests + 32 * i, NULL);
+		EVP_DigestInit_ex(context, EVP_sha256(), NULL);
+	}
+	if (!job->err && !job->each)
+		EVP_DigestFinal_ex(context, job->digests, NULL);
 	EVP_MD_CTX_free(context);
 	free(buffer);
 }
@@ -63,19 +69,20 @@ static void complete(napi_env env, napi_status status, void *data)
 	if (status != napi_ok || job->err) {
 		napi_reject_deferred(env, job->deferred, sf_errno_error(env, status != napi_ok ? ECANCELED : job->err, "pread"));
 	} else {
-		napi_create_buffer_copy(env, sizeof(job->digest), job->digest, NULL, &result);
+		napi_create_buffer_copy(env, 32 * (job->each ? job->count : 1), job->digests, NULL, &result);
 		napi_resolve_deferred(env, job->deferred, result);
 	}
 	napi_delete_reference(env, job->keep);
 	napi_delete_async_work(env, job->work);
+	free(job->digests);
 	free(job);
 }
 
-/* hashRanges(fd, ranges: Float64Array): a promise of the SHA-256 over all ranges, one after the other. */
+/* hashRanges(fd, ranges: Float64Array, each): a promise of one SHA-256 over all ranges, or of one for each. */
 static napi_value hash_ranges(napi_env env, napi_callback_info info)
 {
-	size_t argc = 2;
-	napi_value argv[2], promise, name;
+	size_t argc = 3;
+	napi_value argv[3], promise, name;
 	struct hash *job = calloc(1, sizeof(*job));
 
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
@@ -87,6 +94,12 @@ static napi_value hash_ranges(napi_env env, napi_callback_info info)
 		return NULL;
 	}
 	job->count /= 2;
+	napi_get_value_bool(env, argv[2], &job->each);
+	job->digests = malloc(32 * (job->count + 1));
+	if (!job->digests) {
+		free(job);
+		return sf_throw_errno(env, ENOMEM, "hashRanges");
+	}
 	napi_create_promise(env, &job->deferred, &promise);
 	napi_create_reference(env, argv[1], 1, &job->keep);
 	napi_create_string_utf8(env, "stillframe:hash", NAPI_AUTO_LENGTH, &name);

@@ -25,4 +25,39 @@ export interface ExtractNative {
   copyRanges(srcFd: number, ranges: Float64Array): Promise<void>;
 }
 
-export type FilesNative = ExtractNative;
+/** native/tree.h: what the last scan of a tree saw. Its entries have ids, which stay the same from scan to scan. */
+export type NativeTree = object;
+
+/** native/{tree,scan,describe,copy,hash}.c. Promises reject with errno errors. */
+export interface StageNative {
+  treeCreate(): NativeTree;
+  /** Lets go of the directory that the tree holds open; the entries stay readable. */
+  treeClose(tree: NativeTree): void;
+  /**
+   * Scans on `threads` threads and compares with the scan before. `excludes`: paths below the root, each with a
+   * zero byte after it. 32-bit words: the counts of five lists, the bytes in all files added or changed (two
+   * words, low first), the count of file systems; then the lists: ids added (parents first, files changed since
+   * `hotSinceSec` last), changed, removed, on another mount than their parent, and pairs of id and errno; then
+   * for each file system its device, its statfs type, and the id of an entry on it.
+   */
+  treeScan(tree: NativeTree, path: Buffer, threads: number, hotSinceSec: number, oneFileSystem: boolean, excludes: Buffer): Promise<Buffer>;
+  /** One `struct record` (native/describe.c) for each id. */
+  treeDescribe(tree: NativeTree, ids: Uint32Array): Promise<Buffer>;
+  /** For each id a 32-bit length and the path below the root. */
+  treePaths(tree: NativeTree, ids: Uint32Array): Buffer;
+  /** Ids of the entries with one of these inode numbers, on whichever device. Sorts its argument. */
+  treeFind(tree: NativeTree, inodes: BigUint64Array): number[];
+  /**
+   * Writes header, data and padding of each entry into the file. `ops`: six numbers each (id, bytes of header,
+   * offset, bytes of data, number of data ranges, whether there is data), then offset and length of each range.
+   * Resolves with a 32-bit status each (0, 1 gone, 2 changed, or -errno of the source), then a SHA-256 each, of
+   * the data of small files where `hash` asks for it. Rejects when the file cannot be written.
+   */
+  copyBatch(fd: number, tree: NativeTree, ops: Float64Array, headers: Buffer, hash: boolean): Promise<Buffer>;
+  /** Copies (from, to, length) triples from one file into another, or downwards within one. */
+  moveRanges(from: number, to: number, triples: Float64Array): Promise<void>;
+  /** SHA-256 of (offset, length) pairs of a file: one digest of each, or one over all. */
+  hashRanges(fd: number, ranges: Float64Array, each: boolean): Promise<Buffer>;
+}
+
+export type FilesNative = ExtractNative & StageNative;

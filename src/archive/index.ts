@@ -6,3 +6,9 @@ export { extractMembers, extractTar, extractTree, readVerifiedMember, type Extra
 export { FORMAT_VERSION, type Integrity, type Manifest, type TreeLayout, type TreeRecord } from './manifest.js';
 export { openArchive, readMember, walkMembers, type Compression, type Member, type OpenArchive, type OpenArchiveOptions, type TarRange } from './reader.js';
 export { inspectArchive, verifyArchive, type Inspection, type MemberPlace, type TreePlace, type VerifiedArchive, type VerifyOptions } from './verify.js';
+
+// The writing.
+export { ArchiveWriter, type ArchiveWriterOptions, type SealedArchive, type SealOptions } from './writer.js';
+export { Stage, type Copied, type PrecopyOptions, type RefreshOptions, type StageProgress, type StageTimes } from './stage.js';
+export type { TreeSource } from './staged-tree.js';
+export type { MappedFiles } from './trust.js';

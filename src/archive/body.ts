@@ -1,0 +1,171 @@
+import { createHash } from 'node:crypto';
+import { native } from '../native.js';
+import { RangeList, type Area } from './area.js';
+import { checksumLine } from './manifest.js';
+import type { StagedTree } from './staged-tree.js';
+import type { StagingFile } from './staging-file.js';
+import { END_OF_ARCHIVE, encodeHeader, padding } from './tar.js';
+
+/** A nested tree's member as far as it is known before the tree is. Its header takes this much room in front. */
+export function nestedHeader(name: Buffer, mtimeNs: bigint, size: number): Buffer {
+  return encodeHeader({ name, type: 'file', mode: 0o600, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, size, mtimeNs });
+}
+
+/** A fraction of a second, so that the header has a pax part whatever the size: then its length is known beforehand. */
+export function nestedTime(): bigint {
+  return BigInt(Date.now()) * 1_000_000n + 1n;
+}
+
+/** What the archive consists of, in order. */
+type Part =
+  | { kind: 'tree'; tree: StagedTree; area: Area }
+  | { kind: 'member'; name: Buffer; offset: number; headerBytes: number; dataBytes: number; digest: Buffer | undefined };
+
+export interface NestedTree {
+  tree: StagedTree;
+  file: StagingFile;
+  /** Its member's time; undefined for layout `members`. */
+  mtimeNs: bigint | undefined;
+}
+
+/**
+ * The archive's contents in one file, as it will be read: the staging file of the largest tree, with all
+ * else appended to it. Knows which bytes are whose.
+ */
+export class Body {
+  readonly file: StagingFile;
+  readonly #parts: Part[] = [];
+  end = 0;
+
+  private constructor(file: StagingFile) {
+    this.file = file;
+  }
+
+  /** Puts the trees together. Those of `trees` whose file is not the body's are of no use afterwards. */
+  static async of(trees: readonly NestedTree[], openFile: () => Promise<StagingFile>): Promise<Body> {
+    const [base, ...others] = [...trees].sort((a, b) => b.tree.area.end - a.tree.area.end);
+    if (base === undefined) return new Body(await openFile());
+    const stays = base.tree.rootSegment === firstLive(base.tree.area) && headerFits(base);
+    const body = new Body(stays ? base.file : await openFile());
+    if (stays) {
+      await base.tree.area.compact();
+      await body.#close(base, 0);
+    } else {
+      await body.#append(base);
+    }
+    for (const other of others) await body.#append(other);
+    return body;
+  }
+
+  get fd(): number {
+    return this.file.fd;
+  }
+
+  /** A member that is written here and now. */
+  async addDocument(name: Buffer, data: Buffer): Promise<void> {
+    const header = encodeHeader({ name, type: 'file', mode: 0o600, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, size: data.length, mtimeNs: wholeSecond() });
+    await this.write(this.end, Buffer.concat([header, data, Buffer.alloc(padding(data.length))]));
+    this.#parts.push({ kind: 'member', name, offset: this.end, headerBytes: header.length, dataBytes: data.length, digest: createHash('sha256').update(data).digest() });
+    this.end += header.length + data.length + padding(data.length);
+  }
+
+  /** A tree whose area lies at the body's end. */
+  async addTree(tree: StagedTree): Promise<void> {
+    await tree.area.compact();
+    this.#parts.push({ kind: 'tree', tree, area: tree.area });
+    this.end = tree.area.end;
+  }
+
+  async write(offset: number, bytes: Buffer): Promise<void> {
+    // A file system that runs full may take a part; the next write then says why.
+    for (let at = 0; at < bytes.length; ) at += (await this.file.handle.write(bytes, at, bytes.length - at, offset + at)).bytesWritten;
+  }
+
+  /** Hashes what has not been hashed in passing, and all that is not data. Returns the digest of the latter. */
+  async hash(): Promise<Buffer> {
+    const headers = native().hashRanges(this.fd, this.#headerRanges(), false);
+    for (const part of this.#parts) {
+      if (part.kind === 'tree') await part.area.hashMembers();
+      else part.digest ??= await native().hashRanges(this.fd, Float64Array.of(part.offset + part.headerBytes, part.dataBytes), false);
+    }
+    return headers;
+  }
+
+  /** The list of hashes, in pieces, and what it adds up to. */
+  *lines(totals: { members: number; bytes: number }): Generator<Buffer> {
+    for (const part of this.#parts) {
+      if (part.kind === 'member') {
+        totals.members++;
+        totals.bytes += part.dataBytes;
+        yield checksumLine(part.digest as Buffer, part.name);
+        continue;
+      }
+      const { area, tree } = part;
+      for (let from = 0; from < area.count; from += LINES) {
+        const segments = Array.from({ length: Math.min(LINES, area.count - from) }, (_, i) => from + i).filter((segment) => area.isRegular(segment));
+        const names = tree.memberNames(Uint32Array.from(segments, (segment) => area.ownerOf(segment)));
+        totals.members += segments.length;
+        for (const segment of segments) totals.bytes += area.dataBytesOf(segment);
+        yield Buffer.concat(segments.map((segment, i) => checksumLine(area.digestOf(segment), names[i] as Buffer)));
+      }
+    }
+  }
+
+  #headerRanges(): Float64Array {
+    const ranges = new RangeList(2);
+    const add = (offset: number, headerBytes: number, dataBytes: number): void => {
+      ranges.add(offset, headerBytes);
+      ranges.add(offset + headerBytes + dataBytes, padding(dataBytes));
+    };
+    for (const part of this.#parts) {
+      if (part.kind === 'member') {
+        add(part.offset, part.headerBytes, part.dataBytes);
+        continue;
+      }
+      const { area } = part;
+      for (let segment = 0; segment < area.count; segment++) if (area.isLive(segment)) add(area.offsetOf(segment), area.headerBytesOf(segment), area.dataBytesOf(segment));
+    }
+    return ranges.all();
+  }
+
+  /** Copies a tree to the end. */
+  async #append(staged: NestedTree): Promise<void> {
+    const { tree, mtimeNs } = staged;
+    const start = this.end;
+    const headerBytes = mtimeNs === undefined ? 0 : nestedHeader(tree.name, mtimeNs, tree.area.end).length;
+    tree.area = await tree.area.copyTo(this.fd, start + headerBytes, tree.rootSegment);
+    await this.#close(staged, start);
+  }
+
+  /** Turns the tree in its place into parts; a nested one becomes a tar with a header in front and an end. */
+  async #close({ tree, mtimeNs }: NestedTree, start: number): Promise<void> {
+    const { area } = tree;
+    if (mtimeNs === undefined) {
+      this.#parts.push({ kind: 'tree', tree, area });
+      this.end = area.end;
+      return;
+    }
+    const dataBytes = area.end - area.start + END_OF_ARCHIVE.length;
+    const header = nestedHeader(tree.name, mtimeNs, dataBytes);
+    await this.write(start, header);
+    await this.write(area.end, END_OF_ARCHIVE);
+    this.#parts.push({ kind: 'member', name: tree.name, offset: start, headerBytes: header.length, dataBytes, digest: undefined });
+    this.end = area.end + END_OF_ARCHIVE.length;
+  }
+}
+
+const LINES = 512;
+
+/** Seconds only: such a header is one block. */
+export function wholeSecond(): bigint {
+  return BigInt(Math.floor(Date.now() / 1000)) * 1_000_000_000n;
+}
+
+function firstLive(area: Area): number {
+  for (let segment = 0; segment < area.count; segment++) if (area.isLive(segment)) return segment;
+  return -1;
+}
+
+function headerFits({ tree, mtimeNs }: NestedTree): boolean {
+  return mtimeNs === undefined || nestedHeader(tree.name, mtimeNs, tree.area.end).length === tree.area.start;
+}

@@ -1,0 +1,218 @@
+import { ArchiveError } from './archive-error.js';
+import type { ScanResult } from './file-tree.js';
+import type { StagedTree, TreeSource } from './staged-tree.js';
+import { inodesOf, PassTrust, type MappedFiles } from './trust.js';
+import type { ArchiveWriter } from './writer.js';
+
+export interface StageProgress {
+  /** Bytes of file data copied since the call, and the bytes that are to be copied as far as is known. */
+  done: number;
+  total: number;
+  unit: 'bytes';
+  /** `precopy`, after a pass: how long `refresh` would take now, in milliseconds. */
+  predictedWindowMs?: number;
+}
+
+export interface PrecopyOptions {
+  /** Reads which files are mapped shared and writable now. It is called once a pass. */
+  mapped: () => MappedFiles | Promise<MappedFiles>;
+  /** Passes repeat as long as each shrinks what is left, at most this often. Default 4. */
+  maxPasses?: number;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: StageProgress) => void) | undefined;
+}
+
+export interface RefreshOptions {
+  /** What is mapped shared and writable, read since the files stand still. */
+  mapped: MappedFiles;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: StageProgress) => void) | undefined;
+}
+
+export interface Copied {
+  files: number;
+  bytes: number;
+}
+
+export interface StageTimes {
+  passes: number;
+  precopyMs: number;
+  /** Of the refresh: looking for changes, copying them, and the whole. */
+  refreshScanMs: number;
+  refreshCopyMs: number;
+  refreshMs: number;
+}
+
+/** A pass must leave less than this share of what the one before had to copy, or it was the last. */
+const WORTHWHILE = 0.7;
+/** One file costs about as much as this many bytes. */
+const FILE_COST_BYTES = 50_000;
+/** Files that change under the copy although they should stand still: how often they are tried again. */
+const REFRESH_TRIES = 5;
+/** After a copy that took this long one more scan makes sure that nobody interfered; a short one is not worth it. */
+const CONFIRM_AFTER_MS = 100;
+
+/**
+ * The staged copy of the file trees: made while they are in use, brought up to date when they stand still.
+ * After `refresh` it equals the trees.
+ */
+export class Stage {
+  readonly #writer: ArchiveWriter;
+  readonly #sources: readonly TreeSource[];
+  #trees: StagedTree[] | undefined;
+  #rate = { bytes: 0, ms: 0 };
+  #lastScanMs = 0;
+  readonly copied: { precopied: Copied; refreshed: Copied } = { precopied: { files: 0, bytes: 0 }, refreshed: { files: 0, bytes: 0 } };
+  readonly times: StageTimes = { passes: 0, precopyMs: 0, refreshScanMs: 0, refreshCopyMs: 0, refreshMs: 0 };
+
+  constructor(writer: ArchiveWriter, sources: readonly TreeSource[]) {
+    this.#writer = writer;
+    this.#sources = sources;
+  }
+
+  /**
+   * Copies while the files are in use; what may have changed meanwhile is found by `refresh`.
+   * @throws ArchiveError TREE_MISSING, TREE_UNREADABLE, STAGING_INSIDE_TREE, OUTPUT_FULL, OUTPUT_FAILED, ENTRY_UNREPRESENTABLE
+   */
+  async precopy(options: PrecopyOptions): Promise<void> {
+    const begin = performance.now();
+    const work = new Work(this.copied.precopied, options);
+    await this.#guard(async () => {
+      let lastCost = Infinity;
+      for (let pass = 0; pass < (options.maxPasses ?? 4); pass++) {
+        const trust = new PassTrust(Date.now(), await options.mapped());
+        const found = await this.#scan(work);
+        const cost = found.reduce((sum, { ids, bytes }) => sum + bytes + ids.length * FILE_COST_BYTES, 0);
+        if (cost === 0 || cost > lastCost * WORTHWHILE) break;
+        lastCost = cost;
+        const started = performance.now();
+        for (const { tree, ids, bytes } of found) {
+          work.expect(bytes);
+          await tree.copy(ids, { trust, hash: true, onCopied: work.onCopied });
+        }
+        this.#rate = { bytes: cost, ms: performance.now() - started };
+        this.times.passes++;
+        work.predict(this.#predictMs());
+      }
+    });
+    this.times.precopyMs += performance.now() - begin;
+  }
+
+  /**
+   * Makes the copy equal to the trees, which must stand still: looks at all, copies what changed.
+   * @throws ArchiveError FILE_CHANGED, and those of `precopy`
+   */
+  async refresh(options: RefreshOptions): Promise<void> {
+    const begin = performance.now();
+    const work = new Work(this.copied.refreshed, options);
+    await this.#guard(async () => {
+      let found = await this.#scan(work, inodesOf(options.mapped));
+      this.times.refreshScanMs += this.#lastScanMs;
+      for (let tries = 0; found.some(({ ids }) => ids.length > 0); tries++) {
+        if (tries === REFRESH_TRIES) throw this.#changed(found);
+        const started = performance.now();
+        for (const { tree, ids, bytes } of found) {
+          work.expect(bytes);
+          await tree.copy(ids, { hash: false, onCopied: work.onCopied });
+        }
+        const copyMs = performance.now() - started;
+        this.times.refreshCopyMs += copyMs;
+        if (copyMs < CONFIRM_AFTER_MS && found.every(({ tree }) => tree.pending({ hopeful: false }).ids.length === 0)) break;
+        found = await this.#scan(work, new Set());
+        this.times.refreshScanMs += this.#lastScanMs;
+      }
+    });
+    for (const tree of await this.#open()) tree.isCurrent = true;
+    this.times.refreshMs += performance.now() - begin;
+  }
+
+  /** Looks at every tree; for each, what is to be copied. With `doubted`, as nothing runs any more, that is everything without a good copy. */
+  async #scan(work: Work, doubted?: ReadonlySet<bigint>): Promise<{ tree: StagedTree; ids: Uint32Array; bytes: number }[]> {
+    const started = performance.now();
+    const found = [];
+    for (const tree of await this.#open()) {
+      work.throwIfAborted();
+      const isFirst = tree.isEmpty;
+      const scan = await tree.scan();
+      if (doubted !== undefined) tree.doubtInodes(doubted);
+      found.push({ tree, ...pendingAfter(tree, scan, isFirst, doubted === undefined) });
+    }
+    this.#lastScanMs = performance.now() - started;
+    return found;
+  }
+
+  async #open(): Promise<StagedTree[]> {
+    if (this.#trees === undefined) {
+      this.#trees = [];
+      for (const source of this.#sources) this.#trees.push(await this.#writer.openTree(source));
+    }
+    return this.#trees;
+  }
+
+  /** The scan, and what the last pass cost: a file that changed once will probably change again. */
+  #predictMs(): number {
+    const { bytes, ms } = this.#rate;
+    const left = (this.#trees ?? []).reduce((sum, tree) => {
+      const pending = tree.pending({ hopeful: false });
+      return sum + pending.bytes + pending.ids.length * FILE_COST_BYTES;
+    }, 0);
+    return this.#lastScanMs + (bytes === 0 ? 0 : (left / bytes) * ms);
+  }
+
+  #changed(found: readonly { tree: StagedTree }[]): ArchiveError {
+    const path = found.map(({ tree }) => tree.firstPending()).find((p) => p !== undefined);
+    return new ArchiveError('FILE_CHANGED', { ...(path === undefined ? {} : { path }) });
+  }
+
+  async #guard(act: () => Promise<void>): Promise<void> {
+    try {
+      await act();
+    } catch (error) {
+      throw this.#writer.explain(error);
+    }
+  }
+}
+
+/** In the order of a first scan, what changes most is last. */
+function pendingAfter(tree: StagedTree, scan: ScanResult, isFirst: boolean, hopeful: boolean): { ids: Uint32Array; bytes: number } {
+  if (isFirst) return { ids: scan.added, bytes: scan.bytes };
+  const pending = tree.pending({ hopeful });
+  return { ids: pending.ids, bytes: pending.ids.length === 0 ? 0 : Math.max(pending.bytes, scan.bytes) };
+}
+
+/** What one call has done so far, and whether it may go on. */
+class Work {
+  readonly #copied: Copied;
+  readonly #options: Pick<RefreshOptions, 'signal' | 'onProgress'>;
+  #done = 0;
+  #total = 0;
+
+  constructor(copied: Copied, options: Pick<RefreshOptions, 'signal' | 'onProgress'>) {
+    this.#copied = copied;
+    this.#options = options;
+  }
+
+  expect(bytes: number): void {
+    this.#total += bytes;
+  }
+
+  readonly onCopied = (files: number, bytes: number): void => {
+    this.#copied.files += files;
+    this.#copied.bytes += bytes;
+    this.#done += bytes;
+    this.#tell({});
+    this.throwIfAborted();
+  };
+
+  predict(predictedWindowMs: number): void {
+    this.#tell({ predictedWindowMs });
+  }
+
+  throwIfAborted(): void {
+    this.#options.signal?.throwIfAborted();
+  }
+
+  #tell(more: { predictedWindowMs?: number }): void {
+    this.#options.onProgress?.({ done: this.#done, total: Math.max(this.#done, this.#total), unit: 'bytes', ...more });
+  }
+}

@@ -1,0 +1,230 @@
+import { createHash } from 'node:crypto';
+import { access, constants, realpath, stat } from 'node:fs/promises';
+import { basename, dirname, resolve } from 'node:path';
+import { errnoOf, StillframeError } from '../errors.js';
+import { Area } from './area.js';
+import { ArchiveError } from './archive-error.js';
+import { Body, nestedHeader, nestedTime, wholeSecond, type NestedTree } from './body.js';
+import { bytesToJson, printable } from './bytes.js';
+import { checksumLine, encodeManifest, FORMAT_VERSION, MANIFEST_JSON, MANIFEST_SHA256, MEMBERS_SHA256, type TreeRecord } from './manifest.js';
+import { StagedTree, type TreeSource } from './staged-tree.js';
+import { StagingFile } from './staging-file.js';
+import { BLOCK_BYTES, encodeHeader, END_OF_ARCHIVE, padding } from './tar.js';
+
+export interface ArchiveWriterOptions {
+  /** The archive. Its directory must exist, and is where the archive grows, as a file without a name. */
+  outputPath: string;
+  /** Replace an existing file, in one step at the end. Default false: it is an error. */
+  overwrite?: boolean;
+}
+
+export interface SealOptions {
+  /** What was dumped, for the manifest. */
+  subject: Record<string, unknown>;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: { done: number; total: number; unit: 'bytes' }) => void) | undefined;
+}
+
+export interface SealedArchive {
+  path: string;
+  /** Size of the archive. */
+  bytes: number;
+  /** Regular members, and the bytes of their data. */
+  members: number;
+  memberBytes: number;
+}
+
+/**
+ * Writes one archive. Nothing can be seen of it until `seal` has given it its name, whole and on disk; left
+ * before that (`await using`, or `abort`), it has never been.
+ */
+export class ArchiveWriter implements AsyncDisposable {
+  readonly #outputPath: string;
+  readonly #overwrite: boolean;
+  readonly #staged: NestedTree[] = [];
+  readonly #files = new Set<StagingFile>();
+  readonly #trees = new Set<StagedTree>();
+  #body: Promise<Body> | undefined;
+
+  private constructor(options: ArchiveWriterOptions) {
+    this.#outputPath = resolve(options.outputPath);
+    this.#overwrite = options.overwrite ?? false;
+  }
+
+  /** @throws ArchiveError OUTPUT_EXISTS, OUTPUT_DIR_MISSING */
+  static async create(options: ArchiveWriterOptions): Promise<ArchiveWriter> {
+    const writer = new ArchiveWriter(options);
+    await writer.#checkOutput();
+    return writer;
+  }
+
+  /** For `Stage`: a tree with a staging file of its own. */
+  async openTree(source: TreeSource): Promise<StagedTree> {
+    await this.#checkOutside(source.path);
+    const file = await this.#openFile();
+    const mtimeNs = source.layout === 'nested' ? nestedTime() : undefined;
+    const start = mtimeNs === undefined ? 0 : nestedHeader(Buffer.from(source.name as string), mtimeNs, 0).length;
+    const tree = new StagedTree(source, new Area(file.fd, start));
+    this.#trees.add(tree);
+    this.#staged.push({ tree, file, mtimeNs });
+    return tree;
+  }
+
+  /**
+   * Adds a directory or file that nobody writes to, such as CRIU's images, behind the staged trees, which
+   * cannot be refreshed any more then. It is not listed among the manifest's trees.
+   * @throws ArchiveError as `Stage.refresh`
+   */
+  async addTree(source: Omit<TreeSource, 'layout'>, options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
+    await this.#guard(async () => {
+      const body = await this.#assembled();
+      const tree = new StagedTree(source, new Area(body.fd, body.end));
+      this.#trees.add(tree);
+      const { added } = await tree.scan();
+      await tree.copy(added, { hash: true, onCopied: () => options.signal?.throwIfAborted() });
+      const path = tree.firstPending();
+      if (path !== undefined) throw new ArchiveError('FILE_CHANGED', { path });
+      await body.addTree(tree);
+    });
+  }
+
+  /** Adds a small regular member. */
+  async addDocument(document: { name: string; data: Buffer | string }): Promise<void> {
+    await this.#guard(async () => (await this.#assembled()).addDocument(Buffer.from(document.name), Buffer.from(document.data as string)));
+  }
+
+  /**
+   * Completes the archive, makes it durable and gives it its name.
+   * @throws ArchiveError OUTPUT_EXISTS, OUTPUT_FULL, OUTPUT_FAILED
+   */
+  async seal(options: SealOptions): Promise<SealedArchive> {
+    return this.#guard(async () => {
+      const body = await this.#assembled();
+      const total = body.end;
+      options.onProgress?.({ done: 0, total, unit: 'bytes' });
+      const headersSha256 = (await body.hash()).toString('hex');
+      options.signal?.throwIfAborted();
+      const list = await this.#writeList(body);
+      const { members, bytes: memberBytes } = list;
+      const integrity = { members, bytes: memberBytes, membersSha256: list.sha256, headersSha256 };
+      const json = encodeManifest({ format: 'stillframe', version: FORMAT_VERSION, integrity, trees: this.#records(), subject: options.subject });
+      const proof = checksumLine(createHash('sha256').update(json).digest(), Buffer.from(MANIFEST_JSON));
+      await body.addDocument(Buffer.from(MANIFEST_JSON), json);
+      await body.addDocument(Buffer.from(MANIFEST_SHA256), proof);
+      await body.write(body.end, END_OF_ARCHIVE);
+      const bytes = body.end + END_OF_ARCHIVE.length;
+      // What has slid down left its old bytes behind the end.
+      await body.file.handle.truncate(bytes);
+      options.signal?.throwIfAborted();
+      await body.file.publish(this.#outputPath, { overwrite: this.#overwrite });
+      options.onProgress?.({ done: total, total, unit: 'bytes' });
+      await this.abort();
+      return { path: this.#outputPath, bytes, members, memberBytes };
+    });
+  }
+
+  /** Lets go of everything. Before `seal` that means: as if it had never been. */
+  async abort(): Promise<void> {
+    await this.#body?.catch(() => undefined);
+    for (const tree of this.#trees) tree.files.close();
+    this.#trees.clear();
+    const files = [...this.#files];
+    this.#files.clear();
+    await Promise.all(files.map((file) => file.discard()));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.abort();
+  }
+
+  /** What an error of the system means here. */
+  explain(error: unknown): unknown {
+    if (error instanceof StillframeError) return error;
+    const errno = errnoOf(error);
+    const path = this.#outputPath;
+    if (errno === 'ENOSPC' || errno === 'EDQUOT') {
+      const bytes = Math.max(0, ...[...this.#trees].map((tree) => tree.neededBytes));
+      return new ArchiveError('OUTPUT_FULL', { path, ...(bytes > 0 ? { bytes } : {}), cause: error });
+    }
+    return errno === undefined ? error : new ArchiveError('OUTPUT_FAILED', { path, cause: error });
+  }
+
+  async #guard<T>(act: () => Promise<T>): Promise<T> {
+    try {
+      return await act();
+    } catch (error) {
+      throw this.explain(error);
+    }
+  }
+
+  async #checkOutput(): Promise<void> {
+    const path = this.#outputPath;
+    const directory = dirname(path);
+    try {
+      if (!(await stat(directory)).isDirectory()) throw Object.assign(new Error('ENOTDIR: not a directory'), { code: 'ENOTDIR', errno: -20 });
+      await access(directory, constants.W_OK | constants.X_OK);
+    } catch (cause) {
+      throw new ArchiveError('OUTPUT_DIR_MISSING', { path: directory, cause });
+    }
+    const existing = await stat(path).catch(() => undefined);
+    if (existing !== undefined && (!this.#overwrite || !existing.isFile())) throw new ArchiveError('OUTPUT_EXISTS', { path });
+  }
+
+  /** The archive of a tree must not come to lie in that tree: a later one would hold it too, and so on. */
+  async #checkOutside(tree: string | Buffer): Promise<void> {
+    const root = await stat(tree, { bigint: true }).catch(() => undefined);
+    if (root === undefined) return; // the scan says what is wrong with it
+    let path = await realpath(dirname(this.#outputPath));
+    const places = [this.#outputPath];
+    for (; ; path = dirname(path)) {
+      places.push(path);
+      if (path === dirname(path)) break;
+    }
+    for (const place of places) {
+      const found = await stat(place, { bigint: true }).catch(() => undefined);
+      if (found?.dev === root.dev && found.ino === root.ino) throw new ArchiveError('STAGING_INSIDE_TREE', { path: printable(tree) });
+    }
+  }
+
+  async #openFile(): Promise<StagingFile> {
+    const file = await StagingFile.create(dirname(this.#outputPath), basename(this.#outputPath));
+    this.#files.add(file);
+    return file;
+  }
+
+  #assembled(): Promise<Body> {
+    if (this.#body === undefined) {
+      const stale = this.#staged.find(({ tree }) => !tree.isCurrent);
+      if (stale !== undefined) throw new Error(`the copy of ${printable(stale.tree.files.path)} is not current: refresh() must come before this`);
+      this.#body = Body.of(this.#staged, () => this.#openFile());
+    }
+    return this.#body;
+  }
+
+  /** Streams the list to its place, then writes the header that needed its size. */
+  async #writeList(body: Body): Promise<{ sha256: string; members: number; bytes: number }> {
+    const hash = createHash('sha256');
+    const totals = { members: 0, bytes: 0 };
+    const start = body.end + BLOCK_BYTES;
+    let at = start;
+    for (const lines of body.lines(totals)) {
+      hash.update(lines);
+      await body.write(at, lines);
+      at += lines.length;
+    }
+    const size = at - start;
+    const header = encodeHeader({ name: Buffer.from(MEMBERS_SHA256), type: 'file', mode: 0o600, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, size, mtimeNs: wholeSecond() });
+    if (header.length !== BLOCK_BYTES) throw new ArchiveError('ENTRY_UNREPRESENTABLE', { member: MEMBERS_SHA256, what: `its header takes ${header.length} bytes` });
+    await body.write(body.end, header);
+    await body.write(at, Buffer.alloc(padding(size)));
+    body.end = at + padding(size);
+    return { sha256: hash.digest('hex'), ...totals };
+  }
+
+  #records(): TreeRecord[] {
+    return this.#staged.map(({ tree }) => {
+      const { entries, bytes, skippedSockets } = tree.totals();
+      return { name: bytesToJson(tree.name), source: bytesToJson(tree.files.path), layout: tree.layout, entries, bytes, skippedSockets: skippedSockets.map(bytesToJson) };
+    });
+  }
+}
