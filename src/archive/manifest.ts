@@ -4,10 +4,12 @@
  *   stillframe/members.sha256    `<hex>  <name>` for every regular member before it, as `sha256sum` prints it
  *   stillframe/manifest.json     what was dumped, the trees, and the hashes of member data and of headers
  *   stillframe/manifest.sha256   `<hex>  stillframe/manifest.json`
+ *
+ * No hash covers the headers of these three. Each must be one single block, which its own checksum covers: with
+ * whole seconds, since nanoseconds would need a pax header, which has no checksum.
  */
 import { ArchiveError } from './archive-error.js';
 import type { JsonBytes } from './bytes.js';
-import type { Entry } from './entry.js';
 
 export const MEMBERS_SHA256 = 'stillframe/members.sha256';
 export const MANIFEST_JSON = 'stillframe/manifest.json';
@@ -66,14 +68,6 @@ export function checksumLine(sha256: Uint8Array, name: Uint8Array): Buffer {
   const escaped = raw.replace(/[\\\n\r]/g, (char) => (char === '\\' ? '\\\\' : char === '\n' ? '\\n' : '\\r'));
   const hash = Buffer.from(sha256.buffer, sha256.byteOffset, sha256.byteLength).toString('hex');
   return Buffer.from(`${escaped === raw ? '' : '\\'}${hash}  ${escaped}\n`, 'latin1');
-}
-
-/**
- * The entry of one of the last members. No hash covers their headers, so these must be a single block, which its
- * own checksum covers: whole seconds only, since nanoseconds would need a pax header, which has none.
- */
-export function ownEntry(name: typeof MEMBERS_SHA256 | typeof MANIFEST_JSON | typeof MANIFEST_SHA256, size: number, mtimeNs: bigint): Entry {
-  return { name: Buffer.from(name), type: 'file', mode: 0o600, uid: 0, gid: 0, size, mtimeNs: mtimeNs - (mtimeNs % 1_000_000_000n) };
 }
 
 /** The manifest as the archive holds it: JSON with line ends, for people who look inside with other tools. */
