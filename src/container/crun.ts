@@ -1,0 +1,54 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Container } from './container.js';
+import { ContainerError } from './container-error.js';
+import type { RuntimeOptions } from './runc.js';
+import { readSpec, rootfsOf } from './spec.js';
+import { field, findStateDir, hasOwnUserNamespace, isAlive, readState, type StateLayout } from './state-file.js';
+
+const layout: StateLayout = { runtime: 'crun', fileName: 'status', below: ['crun'] };
+
+/**
+ * A running (or paused) container of crun, from its status file. crun keeps a copy of the configuration beside it.
+ * Source: src/libcrun/status.c, crun 1.8 to 1.29.
+ * @throws ContainerError NO_SUCH_CONTAINER, AMBIGUOUS_CONTAINER, CONTAINER_NOT_RUNNING, CONTAINER_ROOTLESS, STATE_UNREADABLE, BUNDLE_UNREADABLE
+ */
+export async function crunContainer(id: string, options: RuntimeOptions = {}): Promise<Container> {
+  const dir = findStateDir(layout, id, options.stateRoot);
+  const path = join(dir, layout.fileName);
+  const state = await readState(path);
+
+  const pid = field(path, state, 'pid', 'number');
+  if (!isAlive(pid, field(path, state, 'process-start-time', 'number'))) throw new ContainerError('CONTAINER_NOT_RUNNING', { runtime: 'crun', id, state: 'stopped' });
+  if (existsSync(join(dir, 'exec.fifo'))) throw new ContainerError('CONTAINER_NOT_RUNNING', { runtime: 'crun', id, state: 'created, but not started' });
+  if (hasOwnUserNamespace(pid)) throw new ContainerError('CONTAINER_ROOTLESS', { runtime: 'crun', id });
+
+  const bundle = options.bundle ?? field(path, state, 'bundle', 'string');
+  const spec = await readSpec(existsSync(join(dir, 'config.json')) && options.bundle === undefined ? dir : bundle);
+  const rootfs = state['rootfs'];
+  return {
+    runtime: 'crun',
+    ociRuntime: 'crun',
+    id,
+    name: id,
+    pid,
+    bundle,
+    spec,
+    rootfs: typeof rootfs === 'string' && rootfs.startsWith('/') ? rootfs : rootfsOf(spec, bundle),
+    descriptors: descriptorsOf(path, state),
+    createdAt: field(path, state, 'created', 'string'),
+  };
+}
+
+/** crun keeps the list as JSON inside a JSON string. */
+function descriptorsOf(path: string, state: Record<string, unknown>): string[] {
+  const text = state['external_descriptors'];
+  if (text === undefined || text === '') return [];
+  try {
+    const list: unknown = JSON.parse(String(text));
+    if (!Array.isArray(list)) throw new Error('no list');
+    return list.map(String);
+  } catch (cause) {
+    throw new ContainerError('STATE_UNREADABLE', { path, what: 'its external_descriptors cannot be read', cause });
+  }
+}

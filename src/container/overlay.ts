@@ -1,0 +1,102 @@
+/**
+ * The upper directory of an overlay, turned into what a container checkpoint holds: the files to put on top of the
+ * image (`rootfs-diff.tar`), and the paths to remove after that (`deleted.files`).
+ * Source: Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories", Linux v6.12.
+ */
+import type { Entry } from '../archive/entry.js';
+import { ContainerError } from './container-error.js';
+import type { OverlayRoot } from './mounts.js';
+
+/** What an upper directory says about the layers below it. Paths are bytes as latin1 text, relative to the root. */
+export interface OverlayDiff {
+  /** Paths that were deleted. */
+  deleted: string[];
+  /** Directories that hide all that is below them in the layers underneath. */
+  opaque: string[];
+  /** What the upper directory has at a path. */
+  at(path: string): Mark | undefined;
+}
+
+export type Mark = 'deleted' | 'directory' | 'opaque' | 'file';
+
+/**
+ * Sees every entry of an upper directory, lets the files through without the overlay's marks, and remembers the
+ * marks. An entry may come again when it changed. Names are relative to the directory, its own being '' or '.'.
+ */
+export class OverlayFilter implements OverlayDiff {
+  readonly #upperDir: string;
+  readonly #prefix: string;
+  readonly #marks = new Map<string, Mark>();
+
+  constructor({ upperDir, xattrPrefix }: Pick<OverlayRoot, 'upperDir' | 'xattrPrefix'>) {
+    this.#upperDir = upperDir;
+    this.#prefix = xattrPrefix;
+  }
+
+  /**
+   * The entry as it goes into the archive, or undefined when it is a mark of the overlay and not a file.
+   * @throws ContainerError OVERLAY_UNSUPPORTED
+   */
+  readonly entry = (entry: Entry): Entry | undefined => {
+    const name = relative(entry.name);
+    const attributes = this.#overlayAttributes(entry);
+    // Since Linux 5.8 all whiteouts of an overlay are hard links of one.
+    const linked = entry.type === 'hardlink' && entry.linkname !== undefined && this.#marks.get(relative(entry.linkname)) === 'deleted';
+    if (linked || isWhiteout(entry, attributes)) {
+      this.#marks.set(name, 'deleted');
+      return undefined;
+    }
+    for (const feature of ['metacopy', 'redirect']) {
+      if (attributes.has(feature)) throw new ContainerError('OVERLAY_UNSUPPORTED', { upperDir: this.#upperDir, name, feature });
+    }
+    // 'x' is another mark of the same name: the whiteouts in this directory are attributes.
+    const opaque = attributes.get('opaque') === 'y';
+    this.#marks.set(name, entry.type !== 'directory' ? 'file' : opaque ? 'opaque' : 'directory');
+    return attributes.size === 0 ? entry : this.#withoutAttributes(entry);
+  };
+
+  /** The entry is no longer there. */
+  readonly removed = (name: Buffer): void => {
+    this.#marks.delete(relative(name));
+  };
+
+  get deleted(): string[] {
+    return this.#pathsOf('deleted');
+  }
+
+  get opaque(): string[] {
+    return this.#pathsOf('opaque');
+  }
+
+  at(path: string): Mark | undefined {
+    return this.#marks.get(path);
+  }
+
+  #pathsOf(wanted: Mark): string[] {
+    return [...this.#marks].filter(([, mark]) => mark === wanted).map(([path]) => path);
+  }
+
+  /** The overlay's own attributes, without their prefix. */
+  #overlayAttributes({ xattrs = [] }: Entry): Map<string, string> {
+    const own = new Map<string, string>();
+    for (const { name, value } of xattrs) {
+      const text = name.toString('latin1');
+      if (text.startsWith(this.#prefix)) own.set(text.slice(this.#prefix.length), value.toString('latin1'));
+    }
+    return own;
+  }
+
+  #withoutAttributes({ xattrs = [], ...entry }: Entry): Entry {
+    const kept = xattrs.filter(({ name }) => !name.toString('latin1').startsWith(this.#prefix));
+    return kept.length === 0 ? entry : { ...entry, xattrs: kept };
+  }
+}
+
+function isWhiteout(entry: Entry, attributes: ReadonlyMap<string, string>): boolean {
+  return (entry.type === 'character-device' && entry.devmajor === 0 && entry.devminor === 0) || (entry.type === 'file' && entry.size === 0 && attributes.has('whiteout'));
+}
+
+function relative(name: Buffer): string {
+  const text = name.toString('latin1');
+  return text === '.' ? '' : text.replace(/^\.\//, '');
+}
