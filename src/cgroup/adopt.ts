@@ -9,7 +9,7 @@ import { tasksFrom } from './hierarchy.js';
 import { cgroupOf, freezerVersions, type CgroupLocation } from './locate.js';
 import type { CgroupVersion } from './mountinfo.js';
 import { makeCgroup, moveProcess, moveThread, pidsFrom, removeCgroup } from './place.js';
-import { cgroupNameOf, readProcess, selfAndAncestors, threadsOf, type ProcessInfo } from './proc.js';
+import { cgroupNameOf, isAlive, selfAndAncestors, threadIds, threadsOf, type ProcessInfo } from './proc.js';
 import { checkProcess } from './target.js';
 import { processTree } from './tree.js';
 
@@ -44,6 +44,7 @@ interface Home {
 }
 
 const PAUSE_MS = 1;
+// The kernel takes about a millisecond to move one process, it waits for all processors: hence a turn of the event loop after each.
 const MAX_ROUNDS = 200;
 
 /**
@@ -106,18 +107,14 @@ class KernelAdoption implements Adoption {
 
   /** A child forked between the look and the move is born outside: look again until there is none. */
   async gather(deadline: number): Promise<void> {
-    for (;;) {
-      const outside = this.#outside();
-      if (outside.length === 0) return;
+    for (let outside = this.#outside(); outside.length > 0; outside = this.#outside()) {
       for (const process of outside) {
         this.#take(process);
-        // The kernel waits for all processors before it moves a process: milliseconds each, on a busy machine.
         await immediate();
       }
-      if (performance.now() >= deadline) {
-        throw new FreezerError('ADOPT_FAILED', { pid: this.#pid, path: this.path, reason: `${outside.length} of its processes were still outside when the time was up` });
-      }
-      await sleep(PAUSE_MS);
+      if (performance.now() < deadline) continue;
+      const late = this.#outside().length;
+      if (late > 0) throw new FreezerError('ADOPT_FAILED', { pid: this.#pid, path: this.path, reason: `${late} of its processes were still outside when the time was up` });
     }
   }
 
@@ -126,7 +123,12 @@ class KernelAdoption implements Adoption {
     await this.#thaw();
     // What is forked while it is moved is born in the cgroup: again until it is empty, a bounded number of times.
     for (let round = 0, pids = pidsFrom(this.path); pids.length > 0; round++, pids = pidsFrom(this.path)) {
-      const failed = pids.map((pid) => this.#giveBack(pid)).find((error) => error !== undefined);
+      let failed: unknown;
+      for (const pid of pids) {
+        const error = this.#giveBack(pid);
+        failed ??= error;
+        await immediate();
+      }
       if (round >= MAX_ROUNDS || (failed !== undefined && round > 0)) throw new FreezerError('RELEASE_FAILED', { path: this.path, pids: pidsFrom(this.path), cause: failed });
       if (round > 0) await sleep(PAUSE_MS);
     }
@@ -139,13 +141,15 @@ class KernelAdoption implements Adoption {
 
   #outside(): ProcessInfo[] {
     const inside = tasksFrom(this.path, this.version);
-    const tree = processTree(this.#pid).filter((process) => process.state !== 'X' && (process.state !== 'Z' || threadsOf(process.pid).length > 1));
-    return tree.filter((process) => threadsOf(process.pid).some((tid) => !inside.has(tid) && isRunning(tid)));
+    return processTree(this.#pid).filter((process) => threadIds(process).some((tid) => !inside.has(tid) && isAlive(tid)));
   }
 
   #take(process: ProcessInfo): void {
     try {
-      if (!this.#homes.has(process.pid)) this.#homes.set(process.pid, this.#homeOf(process));
+      const home = this.#homeOf(process);
+      // Born inside, after the list of who is inside was read: it goes where its parent goes.
+      if (home.directory === this.path) return;
+      if (this.#homes.get(process.pid)?.startTime !== process.startTime) this.#homes.set(process.pid, home);
       moveProcess(process.pid, this.path);
     } catch (error) {
       // It ended meanwhile: nothing to move.
@@ -206,9 +210,4 @@ class KernelAdoption implements Adoption {
     }
     return undefined;
   }
-}
-
-function isRunning(tid: number): boolean {
-  const state = readProcess(tid)?.state;
-  return state !== undefined && state !== 'Z' && state !== 'X';
 }

@@ -9,6 +9,7 @@ export interface ProcessInfo {
   /** The letter of /proc/PID/stat: R, S, D, T, t, Z, ... */
   state: string;
   isKernelThread: boolean;
+  threadCount: number;
   /** In clock ticks since boot: with the pid it names a process for good. */
   startTime: bigint;
 }
@@ -32,8 +33,15 @@ export function parseStat(text: string): ProcessInfo {
     state: fields[0] ?? '',
     ppid: Number(fields[1]),
     isKernelThread: (Number(fields[6]) & PF_KTHREAD) !== 0,
+    threadCount: Number(fields[17]),
     startTime: BigInt(fields[19] ?? 0),
   };
+}
+
+/** There, and neither a zombie nor on its way out. */
+export function isAlive(tid: number): boolean {
+  const state = readProcess(tid)?.state;
+  return state !== undefined && state !== 'Z' && state !== 'X';
 }
 
 /** A file of /proc, or `undefined` when its task is gone or may not be asked. */
@@ -43,6 +51,11 @@ export function readProc(path: string): string | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** Thread ids of a process as it was when `info` was read; a process with one thread costs no look at /proc. */
+export function threadIds(info: ProcessInfo): number[] {
+  return info.threadCount === 1 ? [info.pid] : threadsOf(info.pid);
 }
 
 /** Thread ids of a process; empty when it is gone. */

@@ -2,7 +2,7 @@ import { relative } from 'node:path';
 import { FreezerError, type NamedProcess } from './freezer-error.js';
 import { tasksFrom } from './hierarchy.js';
 import { openCgroup, type CgroupLocation } from './locate.js';
-import { cgroupNameOf, leaderOf, readProcess, selfAndAncestors, threadsOf, type ProcessInfo } from './proc.js';
+import { cgroupNameOf, isAlive, leaderOf, readProcess, selfAndAncestors, threadIds, threadsOf, type ProcessInfo } from './proc.js';
 import { processTree } from './tree.js';
 
 export interface CgroupMember {
@@ -73,7 +73,7 @@ function checkOutside(pid: number, { path, version }: CgroupLocation, tree: read
   const outside: NamedProcess[] = [];
   let again: Map<number, string> | undefined;
   for (const process of tree) {
-    for (const tid of threadsOf(process.pid)) {
+    for (const tid of threadIds(process)) {
       if (tasks.has(tid) || !isAlive(tid)) continue;
       // It may have been born, or moved in, after the list was read.
       again ??= tasksFrom(path, version);
@@ -101,9 +101,4 @@ function checkStrangers(pid: number, { path, version }: CgroupLocation, tree: re
 
 function named(pid: number, name: string, version: CgroupLocation['version']): NamedProcess {
   return { pid, name, cgroup: cgroupNameOf(pid, version) };
-}
-
-function isAlive(tid: number): boolean {
-  const state = readProcess(tid)?.state;
-  return state !== undefined && state !== 'Z' && state !== 'X';
 }

@@ -1,6 +1,6 @@
 import { readdirSync } from 'node:fs';
 import { FreezerError } from './freezer-error.js';
-import { readProc, readProcess, threadsOf, type ProcessInfo } from './proc.js';
+import { readProc, readProcess, threadIds, type ProcessInfo } from './proc.js';
 
 /**
  * The process and all its descendants, parents before children. Processes that end meanwhile are left
@@ -14,7 +14,7 @@ export function processTree(pid: number): ProcessInfo[] {
   const tree = [root];
   const seen = new Set([pid]);
   for (let i = 0; i < tree.length; i++) {
-    for (const child of childrenOf((tree[i] as ProcessInfo).pid)) {
+    for (const child of childrenOf(tree[i] as ProcessInfo)) {
       if (seen.has(child)) continue;
       seen.add(child);
       const info = readProcess(child);
@@ -25,12 +25,12 @@ export function processTree(pid: number): ProcessInfo[] {
 }
 
 /** Source: man 5 proc, /proc/pid/task/tid/children: there only in kernels built with CONFIG_PROC_CHILDREN. */
-function readChildren(pid: number): number[] {
-  return threadsOf(pid).flatMap((tid) => (readProc(`${pid}/task/${tid}/children`) ?? '').split(' ').filter((child) => child !== '').map(Number));
+function readChildren(parent: ProcessInfo): number[] {
+  return threadIds(parent).flatMap((tid) => (readProc(`${parent.pid}/task/${tid}/children`) ?? '').split(' ').filter((child) => child !== '').map(Number));
 }
 
 /** The other way, for kernels without the `children` file or a zombie leader: everybody's parent. */
-function scanParents(): (pid: number) => number[] {
+function scanParents(): (parent: ProcessInfo) => number[] {
   const children = new Map<number, number[]>();
   for (const entry of readdirSync('/proc')) {
     const info = /^\d+$/.test(entry) ? readProcess(Number(entry)) : undefined;
@@ -39,5 +39,5 @@ function scanParents(): (pid: number) => number[] {
     if (siblings === undefined) children.set(info.ppid, [info.pid]);
     else siblings.push(info.pid);
   }
-  return (pid) => children.get(pid) ?? [];
+  return (parent) => children.get(parent.pid) ?? [];
 }

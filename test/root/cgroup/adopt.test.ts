@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -103,17 +104,39 @@ describe.each(freezerVersions())('adopt in cgroup %s', (name) => {
     expect(whereIs(child)).toBe(whereIs(root));
   });
 
-  test('a tree that cannot be moved is left where it was, and no cgroup is left', async () => {
+  test('a tree that cannot be moved whole is left where it was, and no cgroup is left', async () => {
     await using cgroup = makeTestCgroup(name);
-    await using counter = await spawnCounter({ mode: 'chain', count: 4, cgroup: cgroup.path });
+    await using counter = await spawnCounter({ mode: 'chain', count: 3, cgroup: cgroup.path });
     const pids = processTree(counter.pid).map((process) => process.pid);
+    const hidden = cgroup.child('hidden');
+    hidden.add(pids[2] as number);
     const before = pids.map(whereIs);
-    // No time at all: what was moved in the first round has to go back.
-    const error = await failure(adopt({ pid: counter.pid, version, timeoutMs: 0 }));
-    expect(error.code).toBe('ADOPT_FAILED');
+    // Where a process could not be put back, it is not taken from.
+    expect(spawnSync('mount', ['-t', 'tmpfs', 'none', hidden.path]).status).toBe(0);
+    try {
+      const error = await failure(adopt({ pid: counter.pid, version }));
+      expect(error).toMatchObject({ code: 'ADOPT_FAILED', cause: { code: 'CGROUP_NOT_VISIBLE' } });
+      expect(existsSync((error.facts as { path: string }).path)).toBe(false);
+    } finally {
+      spawnSync('umount', [hidden.path]);
+    }
     expect(pids.map(whereIs)).toEqual(before);
-    expect(existsSync((error.facts as { path: string }).path)).toBe(false);
     expect(await counter.goesOn()).toBe(true);
+  });
+
+  test('a tree that is not inside when the time is up is given back', async () => {
+    await using cgroup = makeTestCgroup(name);
+    await using bomb = await spawnCounter({ mode: 'bomb', count: 60, cgroup: cgroup.path });
+    const before = whereIs(bomb.pid);
+    try {
+      const adoption = await adopt({ pid: bomb.pid, version, timeoutMs: 0 });
+      expect(checkTarget({ pid: bomb.pid, cgroup: adoption.path }).pids).toContain(bomb.pid);
+      await adoption.release();
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'ADOPT_FAILED' });
+    }
+    expect(whereIs(bomb.pid)).toBe(before);
+    expect(await bomb.goesOn()).toBe(true);
   });
 
   test('adopts a stopped and a traced process as well', async () => {
