@@ -19,6 +19,15 @@ export interface PidHolder {
   as: 'process' | 'process group' | 'session';
 }
 
+/** Who holds the lock on a target. */
+export interface LockHolder {
+  pid: number;
+  /** ISO 8601: when its checkpoint began. */
+  since: string;
+  targetPid: number;
+  cgroup: string | undefined;
+}
+
 /** What is known when each code comes. */
 export interface CheckpointFacts {
   BAD_OPTION: { option: string; value: unknown; expected: string };
@@ -37,6 +46,14 @@ export interface CheckpointFacts {
   NO_CGROUP: { name: string };
   CGROUP_FROZEN: { cgroup: string };
   NOT_RUNNING: { pid: number; what: string };
+  TARGET_BUSY: { pid: number; cgroup: string | undefined; holder: LockHolder };
+  STATE_DIR_UNSAFE: { stateDir: string; why: string };
+  GUARDIAN_MISSING: { tried: string[] };
+  GUARDIAN_LOST: { pid: number; exitCode?: number; signal?: string };
+  GUARDIAN_REFUSED: { record: string; errno: number };
+  RECOVERY_FAILED: { pid: number; cgroup: string | undefined; did: string[]; journalPath: string };
+  DEADLINE_EXCEEDED: { maxFrozenMs: number; phase: string };
+  SERVICE_MANAGER_UNREACHABLE: { socket: string };
 }
 
 export type CheckpointErrorCode = keyof CheckpointFacts;
@@ -95,6 +112,27 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
     remedy: `Thaw it (stillframe thaw ${f.cgroup}), or restore into another one (cgroup, --cgroup).`,
   }),
   NOT_RUNNING: (f) => ({ what: `CRIU reported the restore of process ${f.pid} as done, but ${f.what}`, remedy: 'See restore.log.' }),
+  TARGET_BUSY: (f) => ({
+    what: `process ${f.pid}${f.cgroup === undefined ? '' : ` (cgroup ${f.cgroup})`} is already being checkpointed, by process ${f.holder.pid} since ${f.holder.since}${
+      f.holder.cgroup === undefined || f.holder.cgroup === f.cgroup ? '' : `, in cgroup ${f.holder.cgroup}`}`,
+    remedy: 'Wait for it to end, or end that process.',
+  }),
+  STATE_DIR_UNSAFE: (f) => ({ what: `the state directory ${f.stateDir} ${f.why}`, remedy: 'It must be a directory of root that nobody else can enter (mode 0700).' }),
+  GUARDIAN_MISSING: (f) => ({ what: `the guardian program could not be started (tried ${f.tried.join(', ')})`, remedy: 'Build it with: npm run build:native' }),
+  GUARDIAN_LOST: (f) => ({
+    what: `the guardian (process ${f.pid}) ${f.signal !== undefined ? `was ended by ${f.signal}` : f.exitCode !== undefined ? `ended with status ${f.exitCode}` : 'does not answer'}, so that nobody would thaw the target if this process died`,
+    remedy: 'Find who ends it; a service manager that kills the whole cgroup is kept away with placeGuardianIn.',
+  }),
+  GUARDIAN_REFUSED: (f) => ({ what: `the guardian could not take in "${f.record}" (errno ${f.errno})`, remedy: 'See docs/guardian.md for what each record needs.' }),
+  RECOVERY_FAILED: (f) => ({
+    what: `what the dead checkpoint of process ${f.pid} left behind could not be put right: ${f.did.join('; ') || 'the guardian said nothing'}`,
+    remedy: `Mend what it names, then: stillframe recover (the facts are in ${f.journalPath})`,
+  }),
+  DEADLINE_EXCEEDED: (f) => ({
+    what: `the target stood still for more than ${f.maxFrozenMs} ms and was thawed; too slow was: ${f.phase}`,
+    remedy: 'Raise maxFrozenMs, or see in the report of a successful checkpoint what each part of the window costs.',
+  }),
+  SERVICE_MANAGER_UNREACHABLE: (f) => ({ what: `the service manager could not be told at ${f.socket}`, remedy: 'Install the optional package unix-dgram, and check NOTIFY_SOCKET.' }),
 };
 
 function show(value: unknown): string {

@@ -1,0 +1,151 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { CheckpointError } from './checkpoint-error.js';
+
+// A round trip takes a tenth of a millisecond; a guardian that needs a second is stopped, or worse.
+const ANSWER_MS = 1000;
+
+export interface GuardianEnd {
+  /** Undefined when a signal ended it. */
+  exitCode?: number;
+  signal?: NodeJS.Signals;
+}
+
+/**
+ * The guardian's process and its socket: records out, answers in. Our end closes with our death (it is
+ * close-on-exec, and Node's other children get only what their `stdio` names), and that is all the guardian waits for.
+ */
+export class GuardianProcess {
+  readonly pid: number;
+  /** Resolves when it has ended and is reaped. Never rejects. */
+  readonly ended: Promise<GuardianEnd>;
+  readonly #child: ChildProcess;
+  readonly #socket: Socket;
+  readonly #heard: string[] = [];
+  #rest = '';
+  #end: GuardianEnd | undefined;
+  #waiter: (() => void) | undefined;
+
+  private constructor(child: ChildProcess, pid: number) {
+    this.pid = pid;
+    this.#child = child;
+    this.#socket = child.stdio[3] as Socket;
+    // What an `error` says (EPIPE) is known sooner and better from its end.
+    this.#socket.on('error', () => undefined);
+    this.#socket.setEncoding('utf8');
+    this.#socket.on('data', (text: string) => this.#hear(text));
+    this.ended = new Promise((resolve) => {
+      // Not before all it said has been heard.
+      child.once('close', () => resolve(this.#end as GuardianEnd));
+      child.once('exit', (exitCode, signal) => {
+        this.#end = signal === null ? { exitCode: exitCode as number } : { signal };
+        this.#waiter?.();
+      });
+    });
+    // It must not keep a program alive that has nothing else to do.
+    child.unref();
+    this.#socket.unref();
+  }
+
+  /** @throws CheckpointError GUARDIAN_MISSING */
+  static async start(): Promise<GuardianProcess> {
+    const path = guardianPath();
+    const child = spawn(path, [], { stdio: ['ignore', 'ignore', 'ignore', 'pipe'], detached: true, cwd: '/', env: {} });
+    if (child.pid === undefined) {
+      const cause: unknown = await new Promise((resolve) => child.once('error', resolve));
+      throw new CheckpointError('GUARDIAN_MISSING', { tried: [path], cause });
+    }
+    return new GuardianProcess(child, child.pid);
+  }
+
+  get end(): GuardianEnd | undefined {
+    return this.#end;
+  }
+
+  /** Hands records over; when this returns they are in the kernel's hands and outlive us. */
+  say(...records: string[]): void {
+    if (this.#end === undefined) this.#socket.write(records.map((record) => `${record}\0`).join(''));
+  }
+
+  /**
+   * Says the records and resolves when the guardian has taken in all of them.
+   * @param question The record, said last, that it answers.
+   * @throws CheckpointError GUARDIAN_LOST when it is dead or does not answer, GUARDIAN_REFUSED with the record it could not take
+   */
+  async ask(records: string[], question: 'ready?' | 'window open'): Promise<void> {
+    this.say(...records, question);
+    const answer = await this.#answer();
+    if (answer === undefined) throw new CheckpointError('GUARDIAN_LOST', { pid: this.pid, ...this.#end });
+    const [, errno, record] = /^error (\d+) (.*)$/s.exec(answer) ?? [];
+    if (record !== undefined) throw new CheckpointError('GUARDIAN_REFUSED', { record, errno: Number(errno) });
+  }
+
+  /** Our end of the conversation is over, as if we had died; what it does then is heard until it ends. */
+  async abandon(): Promise<{ heard: string[]; end: GuardianEnd }> {
+    this.#keepLoop(true);
+    this.#socket.end();
+    const end = await this.ended;
+    return { heard: this.#heard.splice(0), end };
+  }
+
+  /** Waits for its end without letting the event loop run dry. */
+  async awaitEnd(): Promise<GuardianEnd> {
+    this.#keepLoop(true);
+    return this.ended;
+  }
+
+  /** Last resort: for a guardian that does not listen. */
+  kill(): void {
+    this.#child.kill('SIGKILL');
+  }
+
+  async #answer(): Promise<string | undefined> {
+    this.#keepLoop(true);
+    let timeout: NodeJS.Timeout | undefined;
+    try {
+      if (this.#heard.length === 0 && this.#end === undefined) {
+        await new Promise<void>((resolve) => {
+          this.#waiter = resolve;
+          timeout = setTimeout(resolve, ANSWER_MS);
+        });
+      }
+      return this.#heard.shift();
+    } finally {
+      clearTimeout(timeout);
+      this.#waiter = undefined;
+      this.#keepLoop(false);
+    }
+  }
+
+  #hear(text: string): void {
+    const parts = (this.#rest + text).split('\0');
+    this.#rest = parts.pop() as string;
+    this.#heard.push(...parts);
+    if (parts.length > 0) this.#waiter?.();
+  }
+
+  #keepLoop(alive: boolean): void {
+    if (alive) {
+      this.#child.ref();
+      this.#socket.ref();
+    } else {
+      this.#child.unref();
+      this.#socket.unref();
+    }
+  }
+}
+
+/** @throws CheckpointError GUARDIAN_MISSING with the paths tried */
+function guardianPath(): string {
+  const tried: string[] = [];
+  // From src/checkpoint (tests) the package's root is two levels up, from dist/src/checkpoint three.
+  for (let dir = dirname(fileURLToPath(import.meta.url)), up = 0; up < 4; up++, dir = dirname(dir)) {
+    const path = join(dir, 'build', 'Release', 'stillframe-guardian');
+    if (existsSync(path)) return path;
+    tried.push(path);
+  }
+  throw new CheckpointError('GUARDIAN_MISSING', { tried });
+}

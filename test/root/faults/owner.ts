@@ -1,0 +1,89 @@
+/** Owners to be killed, and what a test asks about the rest of the world after that. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { readProcess } from '../../../src/cgroup/index.js';
+import { endChild, until } from '../../fixtures/processes.js';
+
+export interface OwnerPlan {
+  /** The target. */
+  pid: number;
+  cgroup?: { version: 1 | 2; path: string; adoptedFrom?: string };
+  stateDir: string;
+  /** Default true. */
+  guardian?: boolean;
+  /** Freeze the cgroup. */
+  freeze?: boolean;
+  /** Private directories to make, with a file two levels down. */
+  make?: string[];
+  /** A command that stands in for a CRIU that does not behave. */
+  criu?: string[];
+  criuTimeoutMs?: number;
+  placeGuardianIn?: string;
+  /** Let a child inherit the guardian's socket. */
+  leakSocket?: boolean;
+}
+
+export interface Owner {
+  child: ChildProcess;
+  pid: number;
+  guardian: number;
+  journal: string;
+  criu: number;
+}
+
+/** Resolves when it has done what the plan says. */
+export async function startOwner(plan: OwnerPlan): Promise<Owner> {
+  const child = spawn(process.execPath, [fileURLToPath(new URL('owner.mjs', import.meta.url)), JSON.stringify(plan)], { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+  let said = '';
+  let failed = '';
+  child.stdout.on('data', (text) => (said += String(text)));
+  child.stderr.on('data', (text) => (failed += String(text)));
+  await until(() => said.includes('\n') || child.exitCode !== null, 10_000);
+  if (!said.includes('\n')) throw new Error(`the owner did not start: ${failed}`);
+  return { child, pid: child.pid as number, ...(JSON.parse(said) as Pick<Owner, 'guardian' | 'journal' | 'criu'>) };
+}
+
+/** SIGKILL, and wait until it is reaped. */
+export async function killOwner(owner: Owner): Promise<void> {
+  await endChild(owner.child);
+}
+
+export function isRunning(pid: number): boolean {
+  const state = readProcess(pid)?.state;
+  return state !== undefined && state !== 'Z' && state !== 'X';
+}
+
+/** A state directory for one test, so that nothing on the machine is touched or in the way. */
+export class TestState implements Disposable {
+  readonly scratch = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
+  readonly dir = join(this.scratch, 'state');
+
+  journals(): string[] {
+    try {
+      return readdirSync(this.dir).filter((name) => name.includes('.json'));
+    } catch {
+      return [];
+    }
+  }
+
+  log(): string {
+    try {
+      return readFileSync(join(this.dir, 'guardian.log'), 'utf8');
+    } catch {
+      return '';
+    }
+  }
+
+  path(name: string): string {
+    return join(this.scratch, name);
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.scratch, { recursive: true, force: true });
+  }
+}
+
+export const numberOf = (version: 'v1' | 'v2'): 1 | 2 => (version === 'v1' ? 1 : 2);
