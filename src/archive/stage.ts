@@ -126,6 +126,11 @@ export class Stage {
     this.times.refreshMs += performance.now() - begin;
   }
 
+  /** Below the root of a tree, all that the last look at it found; what its filter left out included. */
+  livePaths(name: string): Buffer[] {
+    return this.#trees?.find((tree) => tree.name.equals(Buffer.from(name)))?.livePaths() ?? [];
+  }
+
   /** Looks at every tree; for each, what is to be copied. With `doubted`, as nothing runs any more, that is everything without a good copy. */
   async #scan(work: Work, doubted?: ReadonlySet<bigint>): Promise<{ tree: StagedTree; ids: Uint32Array; bytes: number }[]> {
     const started = performance.now();

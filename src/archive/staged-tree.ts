@@ -2,6 +2,7 @@ import { native } from '../native.js';
 import type { Area } from './area.js';
 import { CopyBatch, type CopyResult } from './copy-batch.js';
 import { entryOf, linkOf, typeOf } from './describe-entry.js';
+import type { Entry } from './entry.js';
 import { FileTree, type Described, type FileTreeOptions, type ScanResult } from './file-tree.js';
 import { HardLinks } from './hard-links.js';
 import type { TreeLayout } from './manifest.js';
@@ -15,6 +16,8 @@ export interface TreeSource extends FileTreeOptions {
   name: string | Buffer;
   /** `members` (default): the tree's files are members of the archive. `nested`: the tree is a tar that is one member. */
   layout?: TreeLayout;
+  /** Sees every entry before it is written, again when it changed; another entry takes its place, or none (undefined). */
+  filter?: ((entry: Entry) => Entry | undefined) | undefined;
 }
 
 /** How a pass copies. */
@@ -142,6 +145,13 @@ export class StagedTree {
     return { entries, bytes, skippedSockets: this.files.paths(Uint32Array.from(this.#sockets)) };
   }
 
+  /** Below the root, all that the last scan found; what the filter left out included. */
+  livePaths(): Buffer[] {
+    const ids: number[] = [];
+    for (let id = 0; id < this.#ids; id++) if (((this.#flags[id] as number) & LIVE) !== 0) ids.push(id);
+    return this.files.paths(Uint32Array.from(ids));
+  }
+
   /** The segment of the root, which must come first in an archive. */
   get rootSegment(): number {
     for (let segment = 0; segment < this.area.count; segment++) if (this.area.isLive(segment) && this.area.ownerOf(segment) === ROOT) return segment;
@@ -204,7 +214,13 @@ export class StagedTree {
       return;
     }
     const name = this.#memberName(described.path);
-    const entry = carrier === id ? entryOf(described, type, name) : linkOf(described, name, this.memberNames(Uint32Array.of(carrier))[0] as Buffer);
+    const found = carrier === id ? entryOf(described, type, name) : linkOf(described, name, this.memberNames(Uint32Array.of(carrier))[0] as Buffer);
+    const entry = this.source.filter === undefined ? found : this.source.filter(found);
+    if (entry === undefined) {
+      this.#vacate(id);
+      this.#judge(id, described, options);
+      return;
+    }
     const header = encodeHeader(entry);
     const isFile = entry.type === 'file';
     const ranges = isFile ? entry.data : undefined;
