@@ -119,6 +119,11 @@ export class Journal implements Disposable {
     return new Journal(path, found.entry);
   }
 
+  /** Makes it the dead owner's again, so that another try can be made. */
+  giveBack(found: FoundJournal): void {
+    renameSync(this.path, found.path);
+  }
+
   update(changes: Partial<JournalEntry>): void {
     this.#entry = { ...this.#entry, ...changes };
     const fresh = `${this.path}${FRESH}`;

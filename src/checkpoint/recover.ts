@@ -63,8 +63,11 @@ export async function recoverJournal(found: FoundJournal, options: RecoverOption
   const guardian = await GuardianProcess.start();
   guardian.say(`owner ${found.owner.pid}`, `bounds ${Math.ceil(criuTimeoutMs)} ${Math.ceil(thawTimeoutMs)}`, `log ${logPath(journal)}`, `journal ${journal.path}`, ...recordsOf(entry));
   const { heard, end } = await guardian.abandon();
-  const did = heard.slice(1); // the first line only says that the owner is gone
-  if (end.exitCode !== 0) throw new CheckpointError('RECOVERY_FAILED', { pid: entry.target.pid, cgroup: entry.cgroup?.path, did, journalPath: journal.path });
+  const did = heard.slice(heard.findIndex((line) => line.startsWith('owner ')) + 1); // before it: answers
+  if (end.exitCode !== 0) {
+    journal.giveBack(found);
+    throw new CheckpointError('RECOVERY_FAILED', { pid: entry.target.pid, cgroup: entry.cgroup?.path, did, journalPath: found.path });
+  }
   return { owner: found.owner.pid, pid: entry.target.pid, cgroup: entry.cgroup?.path, since: entry.since, did };
 }
 
