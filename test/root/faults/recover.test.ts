@@ -1,0 +1,147 @@
+import { existsSync, readFileSync, renameSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { openFreezer } from '../../../src/cgroup/index.js';
+import { frozenCgroups, recover } from '../../../src/checkpoint/recover.js';
+import { freezerVersions, withCgroup } from '../../fixtures/cgroup.js';
+import { spawnCounter } from '../../fixtures/processes.js';
+import { isRunning, killOwner, numberOf, startOwner, TestState, type Owner, type OwnerPlan } from './owner.js';
+
+/** The guardian first: otherwise it would put everything right. */
+async function killBoth(owner: Owner): Promise<void> {
+  process.kill(owner.guardian, 'SIGKILL');
+  await killOwner(owner);
+}
+
+describe.each(freezerVersions())('recover, cgroup %s', (version) => {
+  const number = numberOf(version);
+
+  it('thaws, kills the left CRIU, removes what was made, and finds nothing the second time', () =>
+    withCgroup(version, async (cgroup) => {
+      using state = new TestState();
+      await using counter = await spawnCounter();
+      cgroup.add(counter.pid);
+      const dir = state.path('.stillframe-images');
+      const plan: OwnerPlan = { pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir, freeze: true, make: [dir], criu: ['sleep', '60'] };
+      const owner = await startOwner(plan);
+      await killBoth(owner);
+      expect(await counter.standsStill()).toBe(true);
+      const did = await recover({ stateDir: state.dir, criuTimeoutMs: 100 });
+      expect(did).toEqual([
+        {
+          owner: owner.pid, pid: counter.pid, cgroup: cgroup.path, since: expect.stringMatching(/^\d{4}-/),
+          did: [`killed criu ${owner.criu}, which did not end within 100 ms`, `thawed cgroup ${cgroup.path}`, 'removed .stillframe-images'],
+        },
+      ]);
+      expect(await counter.goesOn()).toBe(true);
+      expect(isRunning(owner.criu)).toBe(false);
+      expect(existsSync(dir)).toBe(false);
+      expect(await recover({ stateDir: state.dir })).toEqual([]);
+      expect(state.journals()).toEqual([]);
+    }));
+
+  it('leaves a cgroup frozen that was found frozen', () =>
+    withCgroup(version, async (cgroup) => {
+      using state = new TestState();
+      await using counter = await spawnCounter();
+      cgroup.add(counter.pid);
+      cgroup.wish(true);
+      const owner = await startOwner({ pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir, freeze: true });
+      await killBoth(owner);
+      expect(await recover({ stateDir: state.dir })).toMatchObject([{ did: [expect.stringContaining('left frozen')] }]);
+      expect(await counter.standsStill()).toBe(true);
+    }));
+
+  it('gives an adopted tree back', () =>
+    withCgroup(version, async (cgroup) => {
+      using state = new TestState();
+      await using counter = await spawnCounter();
+      const adopted = cgroup.child('adopted');
+      adopted.add(counter.pid);
+      await killBoth(await startOwner({ pid: counter.pid, cgroup: { version: number, path: adopted.path, adoptedFrom: cgroup.path }, stateDir: state.dir, freeze: true }));
+      await recover({ stateDir: state.dir });
+      expect(existsSync(adopted.path)).toBe(false);
+      expect(cgroup.pids()).toContain(counter.pid);
+      expect(await counter.goesOn()).toBe(true);
+    }));
+
+  it('does nothing to a checkpoint that is alive', () =>
+    withCgroup(version, async (cgroup) => {
+      using state = new TestState();
+      await using counter = await spawnCounter();
+      cgroup.add(counter.pid);
+      const owner = await startOwner({ pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir, freeze: true });
+      expect(await recover({ stateDir: state.dir })).toEqual([]);
+      expect(await counter.standsStill()).toBe(true);
+      await killOwner(owner);
+      expect(await counter.goesOn()).toBe(true);
+    }));
+
+  it('is done once when two ask at the same time', () =>
+    withCgroup(version, async (cgroup) => {
+      using state = new TestState();
+      await using counter = await spawnCounter();
+      cgroup.add(counter.pid);
+      await killBoth(await startOwner({ pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir, freeze: true }));
+      const both = await Promise.all([recover({ stateDir: state.dir }), recover({ stateDir: state.dir })]);
+      expect(both.flat()).toHaveLength(1);
+      expect(await counter.goesOn()).toBe(true);
+    }));
+
+  it('does not believe pids and cgroups of an earlier boot', () =>
+    withCgroup(version, async (cgroup) => {
+      using state = new TestState();
+      await using counter = await spawnCounter();
+      cgroup.add(counter.pid);
+      const dir = state.path('.stillframe-images');
+      const owner = await startOwner({ pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir, freeze: true, make: [dir] });
+      await killBoth(owner);
+      const entry = JSON.parse(readFileSync(owner.journal, 'utf8')) as Record<string, unknown>;
+      writeFileSync(owner.journal, JSON.stringify({ ...entry, bootId: 'another' }));
+      expect(await recover({ stateDir: state.dir })).toMatchObject([{ did: ['removed .stillframe-images'] }]);
+      expect(openFreezer({ cgroup: cgroup.path }).state().selfFrozen).toBe(true);
+    }));
+
+  it('lists what is frozen, by whom, and since when', () =>
+    withCgroup(version, async (cgroup) => {
+      using state = new TestState();
+      await using counter = await spawnCounter();
+      const ours = cgroup.child('ours');
+      const foreign = cgroup.child('foreign');
+      ours.add(counter.pid);
+      const before = Date.now();
+      const owner = await startOwner({ pid: counter.pid, cgroup: { version: number, path: ours.path }, stateDir: state.dir, freeze: true });
+      foreign.wish(true);
+      const listed = async () => (await frozenCgroups({ stateDir: state.dir })).filter(({ path }) => path.startsWith(cgroup.path));
+      const all = await listed();
+      expect(all.map(({ path, by }) => [basename(path), by])).toEqual([
+        ['foreign', undefined],
+        ['ours', { pid: owner.pid, targetPid: counter.pid, isAlive: true }],
+      ].sort());
+      const since = Date.parse(all.find(({ path }) => path === ours.path)?.since ?? '');
+      expect(since).toBeGreaterThanOrEqual(before);
+      await killBoth(owner);
+      expect((await listed()).find(({ path }) => path === ours.path)?.by?.isAlive).toBe(false);
+      await recover({ stateDir: state.dir });
+      expect((await listed()).map(({ path }) => path)).toEqual([foreign.path]);
+      foreign.wish(false);
+    }));
+});
+
+describe('recover', () => {
+  it('says what it could not do, and keeps the journal for the next time', async () => {
+    using state = new TestState();
+    await using counter = await spawnCounter();
+    const dir = state.path('.stillframe-images');
+    const owner = await startOwner({ pid: counter.pid, stateDir: state.dir, make: [dir] });
+    await killBoth(owner);
+    // A link where the directory was: not ours to remove.
+    renameSync(dir, state.path('moved'));
+    symlinkSync('/', dir);
+    await expect(recover({ stateDir: state.dir })).rejects.toMatchObject({ code: 'RECOVERY_FAILED', facts: { did: [expect.stringContaining('cannot remove .stillframe-images')] } });
+    expect(state.journals()).toHaveLength(1);
+    unlinkSync(dir);
+    expect(await recover({ stateDir: state.dir })).toHaveLength(1);
+    expect(state.journals()).toEqual([]);
+  });
+});
