@@ -41,12 +41,10 @@ async function readStatus(dir: string): Promise<Status> {
   }
 }
 
-/** Kills a tree by pid and waits until every pid is free again. */
-async function killTree(pid: number): Promise<void> {
-  const tree = processTree(pid).map((process) => process.pid);
-  for (const member of tree) {
+function killTree(pid: number): void {
+  for (const member of processTree(pid)) {
     try {
-      process.kill(member, 'SIGKILL');
+      process.kill(member.pid, 'SIGKILL');
     } catch {
       // it ended when its parent did
     }
@@ -66,8 +64,9 @@ async function story(version: 1 | 2): Promise<(string | number)[]> {
     const child = spawn(writer, [data, '--workers', String(WORKERS)], { detached: true, stdio: 'ignore' });
     if (child.pid === undefined) throw new Error(`cannot start ${writer}`);
     pid = child.pid;
-    placeProcess(pid, cgroup);
-    await sleep(1000);
+    await sleep(300); // all its processes are there
+    for (const process of processTree(pid)) placeProcess(process.pid, cgroup);
+    await sleep(700);
     const before = await readStatus(data);
     say(`  a writer of ${processTree(pid).length} processes is at work: ${before.steps.reduce((a, b) => a + b)} steps, ${before.checks} checks of its own files`);
 
@@ -78,7 +77,7 @@ async function story(version: 1 | 2): Promise<(string | number)[]> {
     say(`  checkpointed while it ran: it stood still for ${seen.holeMs.toFixed(1)} ms as it saw it itself, ${report.windowMs.toFixed(1)} ms by our clock`);
     await sleep(500);
 
-    await killTree(pid);
+    killTree(pid);
     rmSync(data, { recursive: true });
     say('  let it run on, then killed it and deleted all its files');
 
@@ -96,7 +95,7 @@ async function story(version: 1 | 2): Promise<(string | number)[]> {
     return [`v${version}`, `${seen.holeMs.toFixed(1)} ms`, `${report.windowMs.toFixed(1)} ms`, bytes(statSync(archive).size), after.checks, after.mismatches];
   } finally {
     progress.stop();
-    if (pid !== undefined) await killTree(pid);
+    if (pid !== undefined) killTree(pid);
     await removeCgroup(cgroup);
     rmSync(scratch, { recursive: true, force: true });
   }

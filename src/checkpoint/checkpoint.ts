@@ -4,7 +4,6 @@ import { ArchiveWriter, Stage, type SealedArchive } from '../archive/index.js';
 import { findCriu, readDumpStats, type DumpStats } from '../criu/index.js';
 import { DUMP_LOG, dumpOptions, explainDumpFailure, residentBytes } from './dump.js';
 import { FrozenWindow } from './frozen-window.js';
-import { sharedWritableFiles } from './mapped-files.js';
 import { checkCheckpointOptions, type CheckpointOptions } from './options.js';
 import { Phases } from './phases.js';
 import { PrivateDir } from './private-dir.js';
@@ -40,7 +39,7 @@ export async function checkpoint(options: CheckpointOptions): Promise<Checkpoint
   const stage = new Stage(writer, target.files);
   if (settings.precopy) {
     await phases.run('precopy', () =>
-      stage.precopy({ mapped: sharedWritableFiles(pidsOf(target.pid)), signal, onProgress: (work) => phases.progress('precopy', work) }),
+      stage.precopy({ mapped: () => target.mapped(pidsOf(target.pid)), signal, onProgress: (work) => phases.progress('precopy', work) }),
     );
   }
   signal?.throwIfAborted();
@@ -61,12 +60,15 @@ export async function checkpoint(options: CheckpointOptions): Promise<Checkpoint
         cgroup: { ...target.home, members },
         criuOptions: repeatedOptions(dump),
         ...facts,
+        ...target.parts.subject,
       };
+      const documents = (await target.parts.complete?.({ imagesDir, livePaths: (name) => stage.livePaths(name) })) ?? [];
       await writer.addTree({ path: imagesDir, name: 'checkpoint' });
       for (const name of [DUMP_LOG, 'stats-dump']) {
         const document = await readOptional(join(scratch.path, name));
         if (document !== undefined) await writer.addDocument({ name, data: document });
       }
+      for (const document of documents) await writer.addDocument(document);
       return writer.seal({ subject: { ...subject }, signal, onProgress: (work) => phases.progress('seal', work) });
     });
 

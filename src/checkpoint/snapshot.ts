@@ -3,7 +3,6 @@ import type { CgroupMember } from '../cgroup/index.js';
 import { CriuClient, type CriuDumpRequest, type CriuNotification } from '../criu/index.js';
 import { CheckpointError } from './checkpoint-error.js';
 import type { FrozenWindow } from './frozen-window.js';
-import { sharedWritableFiles } from './mapped-files.js';
 import type { Phases } from './phases.js';
 import type { ResolvedTarget } from './target.js';
 
@@ -57,7 +56,7 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     clock.mark('freezeMs');
     // The one moment at which the answer cannot become wrong: nothing in the cgroup can fork or move now.
     members = plan.target.members();
-    const mapped = sharedWritableFiles(members.map(({ pid }) => pid));
+    const mapped = plan.target.mapped(members.map(({ pid }) => pid));
     refresh = phases.run('refresh', () => plan.stage.refresh({ mapped, signal: refreshing.signal }));
     refresh.catch(() => undefined); // it is awaited at post-dump, or after the thaw
     clock.mark('checkMs');

@@ -1,7 +1,9 @@
 import { resolve } from 'node:path';
 import type { Adoption, CgroupMember, Freezer } from '../cgroup/index.js';
 import { adopt, checkTarget, openFreezer, processTree } from '../cgroup/index.js';
+import type { MappedFiles, TreeSource } from '../archive/index.js';
 import type { CriuDumpOptions } from '../criu/index.js';
+import { sharedWritableFiles } from './mapped-files.js';
 
 /** What is checkpointed. A plain object: a runtime can build one by hand. */
 export interface Target {
@@ -17,13 +19,40 @@ export interface Target {
   files?: FileTree[];
   /** CRIU options over the ones that Stillframe chooses. */
   criu?: CriuDumpOptions;
+  /** For those who make targets of something larger, such as a container. */
+  parts?: TargetParts;
 }
 
-export interface FileTree {
+export interface FileTree extends Pick<TreeSource, 'layout' | 'exclude' | 'oneFileSystem' | 'filter'> {
   /** Where it is on this machine. */
   path: string;
   /** The name it takes in the archive. */
   name: string;
+}
+
+/** What a maker of targets adds to a checkpoint. */
+export interface TargetParts {
+  /** What the manifest says was dumped, over what is said of a process tree; `kind` among it. */
+  subject: Record<string, unknown>;
+  /** Files that tasks have mapped shared and writable where the kernel shows other numbers for them than a scan meets. */
+  mapped?: (pids: readonly number[]) => MappedFiles;
+  /**
+   * Images and files are complete, and the archive is about to be sealed: returns further members. What it puts into
+   * the images' directory is archived with them. It runs after the thaw; with `stop` before CRIU ends the tree.
+   */
+  complete?: (dumped: DumpedTarget) => Promise<ArchiveDocument[]>;
+}
+
+export interface DumpedTarget {
+  imagesDir: string;
+  /** Below the root of a file tree, all that it held; what its filter left out included. */
+  livePaths(treeName: string): Buffer[];
+}
+
+/** A small regular member. */
+export interface ArchiveDocument {
+  name: string;
+  data: Buffer;
 }
 
 /** A target whose cgroup is found and checked; leaving its scope gives an adopted tree back. */
@@ -34,14 +63,16 @@ export class ResolvedTarget implements AsyncDisposable {
   readonly home: { version: 1 | 2; name: string };
   readonly files: FileTree[];
   readonly criu: CriuDumpOptions;
+  readonly parts: TargetParts;
   readonly #adoption: Adoption | undefined;
 
   private constructor(target: Target, freezer: Freezer, home: ResolvedTarget['home'], adoption: Adoption | undefined) {
     this.pid = target.pid;
     this.freezer = freezer;
     this.home = home;
-    this.files = (target.files ?? []).map(({ path, name }) => ({ path: resolve(path), name }));
+    this.files = (target.files ?? []).map((tree) => ({ ...tree, path: resolve(tree.path) }));
     this.criu = target.criu ?? {};
+    this.parts = target.parts ?? { subject: {} };
     this.#adoption = adoption;
   }
 
@@ -72,6 +103,12 @@ export class ResolvedTarget implements AsyncDisposable {
   /** Every task of the tree is in the cgroup and nothing else is: sure only while it is frozen. */
   members(): CgroupMember[] {
     return checkTarget({ pid: this.pid, cgroup: this.freezer.path }).members;
+  }
+
+  /** What tasks have mapped shared and writable now. */
+  mapped(pids: readonly number[]): MappedFiles {
+    const files = sharedWritableFiles(pids);
+    return this.parts.mapped === undefined ? files : new Set([...files, ...this.parts.mapped(pids)]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
