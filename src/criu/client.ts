@@ -1,10 +1,12 @@
+import { closeSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { CriuError } from './criu-error.js';
 import { SharedDirectory } from './directory.js';
 import { present, type Request, type RequestType, type Response, type WireFeatures } from './messages.js';
-import type { OnNotify } from './notification.js';
+import { identify, killTree, type RestoredRoot } from './half-restored.js';
+import type { CriuNotification, OnNotify } from './notification.js';
 import { encodeOptions, requireOptions } from './option-fields.js';
 import type { CriuDumpRequest, CriuRequestOptions } from './options.js';
 import { exchange, type Exchange, type SessionOptions } from './session.js';
@@ -136,13 +138,24 @@ export class CriuClient implements AsyncDisposable {
 
   /**
    * Restores the tree in `imagesDir`. Its pids must be free.
-   * @throws as `dump()`; what was restored so far has been killed then
+   * @throws as `dump()`; what was restored so far has been killed then, whether or not CRIU lived to do it
    */
   async restore(options: CriuRequestOptions, call: WorkOptions = {}): Promise<RestoreResult> {
     await this.#readyFor('RESTORE', options, call);
-    const { restoredPid } = await this.#work('RESTORE', options, call);
-    if (restoredPid === undefined) throw await this.#protocolError('RESTORE', 'no pid in the answer');
-    return { pid: restoredPid };
+    let root: RestoredRoot | undefined;
+    // Asked for in any case: only the notifications tell the pid of what a failed restore may leave behind.
+    const onNotify: OnNotify = (notification, signal) => {
+      if (notification.pid !== undefined) root = identify(notification.pid);
+      return call.onNotify?.(notification, signal) ?? discard(notification, call);
+    };
+    try {
+      const { restoredPid } = await this.#work('RESTORE', options, { ...call, onNotify });
+      if (restoredPid === undefined) throw await this.#protocolError('RESTORE', 'no pid in the answer');
+      return { pid: restoredPid };
+    } catch (error) {
+      if (root !== undefined) killTree(root);
+      throw error;
+    }
   }
 
   /** Ends the session; resolves when CRIU's process has been reaped. Safe to call twice. Never rejects. */
@@ -204,4 +217,9 @@ export class CriuClient implements AsyncDisposable {
     await this.close();
     return new CriuError('CRIU_PROTOCOL', { criuPath: this.#session.criuPath, request, reason });
   }
+}
+
+/** A descriptor that came with a notification belongs to the callback; without one, to nobody. */
+function discard({ fd }: CriuNotification, { onNotify }: WorkOptions): void {
+  if (onNotify === undefined && fd !== undefined) closeSync(fd);
 }

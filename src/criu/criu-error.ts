@@ -38,7 +38,7 @@ export interface CriuErrorFacts {
   /** The last of what CRIU wrote to stderr. */
   stderr?: string;
   timeoutMs?: number;
-  /** CRIU_WENT_ON: the notification that was refused, and the tree that runs nevertheless. */
+  /** CRIU_WENT_ON: the notification that was refused, and the root that was restored nevertheless. */
   script?: string;
   restoredPid?: number;
   /** CRIU_OPTION_UNSUPPORTED, CRIU_BAD_OPTION: the option, and what was wrong or which version has it. */
@@ -89,7 +89,7 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
   CRIU_REQUEST_FAILED: (f) => ({ what: `CRIU refused ${f.request ?? 'the request'}${detail(f)}`, remedy: failureRemedy(f) }),
   CRIU_WENT_ON: (f) => ({
     what: `CRIU completed ${f.request ?? 'the request'} although ${f.script ?? 'a notification'} was refused`,
-    remedy: f.restoredPid === undefined ? '' : `The restored tree runs: pid ${f.restoredPid}.`,
+    remedy: f.restoredPid === undefined ? '' : 'The restored tree has been killed.',
   }),
   CRIU_DIED: (f) => ({
     what: `CRIU ended ${ending(f)}during ${f.request ?? 'the session'}${detail(f)}`,
@@ -121,9 +121,12 @@ function undoing({ exitSignal }: CriuErrorFacts): string {
   return exitSignal === undefined ? 'CRIU undid its work' : `CRIU was killed by ${exitSignal} before it had undone its work`;
 }
 
+/** CRIU logs this as an error where CAP_SYS_RESOURCE is missing, and goes on: criu/util.c, rlimit_unlimit_nofile, v4.2. */
+const harmless = /rlimit: Can't setup RLIMIT_NOFILE/;
+
 /** The best of what CRIU said, as the end of a sentence. Its errors cascade: the first one is the cause of the rest. */
 function detail(f: CriuErrorFacts): string {
-  const said = f.crErrmsg?.trim() ?? f.logErrors?.[0] ?? f.stderr?.trim().split('\n').at(-1);
+  const said = [f.crErrmsg?.trim(), ...(f.logErrors ?? []), f.stderr?.trim().split('\n').at(-1)].find((text) => text !== undefined && !harmless.test(text));
   const errno = f.crErrnoName ?? (f.crErrno === undefined ? undefined : `errno ${f.crErrno}`);
   const parts = [errno, said === '' ? undefined : said].filter((part) => part !== undefined);
   return parts.length === 0 ? '' : `: ${parts.join(', ')}`;

@@ -36,7 +36,7 @@ export interface NotificationReply {
 /**
  * Called for each notification, one at a time. When it throws or rejects, CRIU is told no: it undoes its work, and the
  * request rejects with that very error; `criuErrorOf(error)` then gives what CRIU said. A refusal of `network-unlock`,
- * `pre-resume` or `post-resume` comes too late: CRIU completes the request, and `criuErrorOf` says CRIU_WENT_ON.
+ * `pre-resume` or `post-resume` comes too late for CRIU: it completes the request, and `criuErrorOf` says CRIU_WENT_ON.
  * `signal` is aborted when the request has been cancelled or timed out meanwhile.
  */
 // eslint-disable-next-line @typescript-eslint/no-invalid-void-type -- a callback that returns nothing, async or not, is the common one

@@ -18,75 +18,89 @@ interface Field<K extends keyof Values> {
   encode(value: Values[K], context: OptionContext): WireOptions | Partial<WireOptions>;
 }
 
-/** An option whose value goes into the field of the same name as it is. */
-function same<K extends keyof Values & keyof WireOptions>(name: K, since: string): Field<K> {
-  return { since, encode: (value) => ({ [name]: value }) };
+/** Options whose value goes into the field of the same name; these are their kinds. */
+type SameName<T> = { [K in keyof Values & keyof WireOptions]: Values[K] extends T ? K : never }[keyof Values & keyof WireOptions];
+
+function flag<K extends SameName<boolean>>(name: K, since: string): Field<K> {
+  return { since, encode: (value) => ({ [name]: typeof value === 'boolean' ? value : bad(name, `${String(value)} is neither true nor false`) }) };
+}
+
+function text<K extends SameName<string>>(name: K, since: string): Field<K> {
+  return { since, encode: (value) => ({ [name]: string(name, value) }) };
+}
+
+function integer<K extends SameName<number>>(name: K, since: string): Field<K> {
+  return { since, encode: (value) => ({ [name]: uint32(name, value) }) };
+}
+
+function list<K extends SameName<readonly string[]>>(name: K, since: string): Field<K> {
+  return { since, encode: (value) => ({ [name]: array(name, value).map((element) => string(name, element)) }) };
 }
 
 /** The one table of options: which version has each, and which fields it fills. */
 const fields: { [K in keyof Values]: Field<K> } = {
   imagesDir: { since: '0.8', encode: (_, { imagesDirFd }) => ({ imagesDirFd }) },
   workDir: { since: '1.2', encode: (_, { workDirFd }) => ({ workDirFd: workDirFd ?? null }) },
-  parentImg: same('parentImg', '1.2'),
-  logFile: { since: '0.8', encode: (logFile) => (logFile.includes('/') || logFile === '' ? bad('logFile', `"${logFile}" is not a plain file name; its directory is workDir`) : { logFile }) },
-  logLevel: same('logLevel', '0.8'),
-  logToStderr: same('logToStderr', '3.19'),
-  displayStats: same('displayStats', '3.19'),
-  configFile: same('configFile', '3.11'),
-  root: same('root', '1.2'),
-  leaveRunning: same('leaveRunning', '0.8'),
-  leaveStopped: same('leaveStopped', '3.19'),
+  parentImg: text('parentImg', '1.2'),
+  logFile: { since: '0.8', encode: (value) => ({ logFile: fileName(value) }) },
+  logLevel: integer('logLevel', '0.8'),
+  logToStderr: flag('logToStderr', '3.19'),
+  displayStats: flag('displayStats', '3.19'),
+  configFile: text('configFile', '3.11'),
+  root: text('root', '1.2'),
+  leaveRunning: flag('leaveRunning', '0.8'),
+  leaveStopped: flag('leaveStopped', '3.19'),
   timeoutSeconds: { since: '2.4', encode: (value) => ({ timeout: uint32('timeoutSeconds', value) }) },
-  freezeCgroup: same('freezeCgroup', '2.4'),
-  shellJob: same('shellJob', '0.8'),
-  rstSibling: same('rstSibling', '1.4'),
-  execCmd: { since: '1.3', encode: (value) => ({ execCmd: [...value] }) },
-  unprivileged: same('unprivileged', '3.18'),
-  cpuCap: { since: '1.3', encode: (value) => ({ cpuCap: value.reduce((mask, name) => mask | choice('cpuCap', name, cpuCaps), 0) }) },
-  trackMem: same('trackMem', '1.2'),
-  autoDedup: same('autoDedup', '1.2'),
+  freezeCgroup: text('freezeCgroup', '2.4'),
+  shellJob: flag('shellJob', '0.8'),
+  rstSibling: flag('rstSibling', '1.4'),
+  execCmd: list('execCmd', '1.3'),
+  unprivileged: flag('unprivileged', '3.18'),
+  cpuCap: { since: '1.3', encode: (value) => ({ cpuCap: array('cpuCap', value).reduce((mask, name) => mask | choice('cpuCap', name, cpuCaps), 0) }) },
+  trackMem: flag('trackMem', '1.2'),
+  autoDedup: flag('autoDedup', '1.2'),
   preDumpMode: { since: '3.14', encode: (value) => ({ preDumpMode: choice('preDumpMode', value, { splice: criu_pre_dump_mode.SPLICE, read: criu_pre_dump_mode.VM_READ }) }) },
-  lazyPages: same('lazyPages', '3.5'),
+  lazyPages: flag('lazyPages', '3.5'),
   pageServer: {
     since: '1.2',
     encode: ({ fd, ...rest }, context) => ({ ps: { ...rest, ...(fd === undefined ? {} : { fd: inherited('pageServer', fd, context) }) } }),
   },
-  pidfdStoreSk: same('pidfdStoreSk', '3.16'),
-  tls: same('tls', '3.13'),
-  tlsCacert: same('tlsCacert', '3.13'),
-  tlsCacrl: same('tlsCacrl', '3.13'),
-  tlsCert: same('tlsCert', '3.13'),
-  tlsKey: same('tlsKey', '3.13'),
-  tlsNoCnVerify: same('tlsNoCnVerify', '3.13'),
-  fileLocks: same('fileLocks', '0.8'),
-  linkRemap: same('linkRemap', '1.2'),
+  pidfdStoreSk: integer('pidfdStoreSk', '3.16'),
+  tls: flag('tls', '3.13'),
+  tlsCacert: text('tlsCacert', '3.13'),
+  tlsCacrl: text('tlsCacrl', '3.13'),
+  tlsCert: text('tlsCert', '3.13'),
+  tlsKey: text('tlsKey', '3.13'),
+  tlsNoCnVerify: flag('tlsNoCnVerify', '3.13'),
+  fileLocks: flag('fileLocks', '0.8'),
+  linkRemap: flag('linkRemap', '1.2'),
   ghostLimit: { since: '1.7', encode: (value) => ({ ghostLimit: uint32('ghostLimit', value) }) },
-  forceIrmap: same('forceIrmap', '1.3'),
-  irmapScanPaths: { since: '1.8', encode: (value) => ({ irmapScanPaths: [...value] }) },
-  evasiveDevices: same('evasiveDevices', '0.8'),
-  skipFileRwxCheck: same('skipFileRwxCheck', '3.18'),
-  inheritFd: { since: '1.6', encode: (value, context) => ({ inheritFd: value.map(({ key, fd }) => ({ key, fd: inherited('inheritFd', fd, context) })) }) },
-  external: { since: '2.0', encode: (value) => ({ external: [...value] }) },
-  orphanPtsMaster: same('orphanPtsMaster', '2.12'),
-  autoExtMnt: same('autoExtMnt', '1.6'),
-  extSharing: same('extSharing', '1.6'),
-  extMasters: same('extMasters', '1.6'),
-  skipMnt: { since: '1.6', encode: (value) => ({ skipMnt: [...value] }) },
-  enableFs: { since: '1.6', encode: (value) => ({ enableFs: [...value] }) },
-  mntnsCompatMode: same('mntnsCompatMode', '3.17'),
-  emptyNs: { since: '2.0', encode: (value) => ({ emptyNs: value.includes('net') ? CLONE_NEWNET : 0 }) },
-  joinNs: { since: '2.3', encode: (value) => ({ joinNs: [...value] }) },
-  weakSysctls: same('weakSysctls', '2.9'),
-  tcpEstablished: same('tcpEstablished', '0.8'),
-  tcpSkipInFlight: same('tcpSkipInFlight', '2.4'),
-  tcpClose: same('tcpClose', '3.12'),
+  forceIrmap: flag('forceIrmap', '1.3'),
+  irmapScanPaths: list('irmapScanPaths', '1.8'),
+  evasiveDevices: flag('evasiveDevices', '0.8'),
+  skipFileRwxCheck: flag('skipFileRwxCheck', '3.18'),
+  inheritFd: { since: '1.6', encode: (value, context) => ({ inheritFd: array('inheritFd', value).map(({ key, fd }) => ({ key, fd: inherited('inheritFd', fd, context) })) }) },
+  external: list('external', '2.0'),
+  orphanPtsMaster: flag('orphanPtsMaster', '2.12'),
+  autoExtMnt: flag('autoExtMnt', '1.6'),
+  extSharing: flag('extSharing', '1.6'),
+  extMasters: flag('extMasters', '1.6'),
+  skipMnt: list('skipMnt', '1.6'),
+  enableFs: list('enableFs', '1.6'),
+  mntnsCompatMode: flag('mntnsCompatMode', '3.17'),
+  emptyNs: { since: '2.0', encode: (value) => ({ emptyNs: array('emptyNs', value).reduce((mask, name) => mask | choice('emptyNs', name, { net: CLONE_NEWNET }), 0) }) },
+  joinNs: { since: '2.3', encode: (value) => ({ joinNs: [...array('joinNs', value)] }) },
+  weakSysctls: flag('weakSysctls', '2.9'),
+  tcpEstablished: flag('tcpEstablished', '0.8'),
+  tcpSkipInFlight: flag('tcpSkipInFlight', '2.4'),
+  tcpClose: flag('tcpClose', '3.12'),
   networkLock: {
     since: '3.16',
     encode: (value) => ({
       networkLock: choice('networkLock', value, { iptables: criu_network_lock_method.IPTABLES, nftables: criu_network_lock_method.NFTABLES, skip: criu_network_lock_method.SKIP }),
     }),
   },
-  extUnixSk: same('extUnixSk', '0.8'),
+  extUnixSk: flag('extUnixSk', '0.8'),
   manageCgroups: {
     since: '1.7',
     encode: (value) => ({
@@ -101,17 +115,17 @@ const fields: { [K in keyof Values]: Field<K> } = {
       }),
     }),
   },
-  cgRoot: { since: '1.3', encode: (value) => ({ cgRoot: value.map(({ controller, path }) => ({ path, ...(controller === undefined ? {} : { ctrl: controller }) })) }) },
-  cgroupProps: same('cgroupProps', '2.4'),
-  cgroupPropsFile: same('cgroupPropsFile', '2.4'),
-  cgroupDumpController: { since: '2.4', encode: (value) => ({ cgroupDumpController: [...value] }) },
-  cgroupYard: same('cgroupYard', '3.14'),
-  lsmProfile: same('lsmProfile', '3.12'),
-  lsmMountContext: same('lsmMountContext', '3.16'),
-  veths: { since: '1.2', encode: (value) => ({ veths: [...value] }) },
-  extMnt: { since: '1.3', encode: (value) => ({ extMnt: [...value] }) },
-  unixSkIno: { since: '1.7', encode: (value) => ({ unixSkIno: value.map((inode) => ({ inode })) }) },
-  statusFd: same('statusFd', '2.11'),
+  cgRoot: { since: '1.3', encode: (value) => ({ cgRoot: array('cgRoot', value).map(({ controller, path }) => ({ path, ...(controller === undefined ? {} : { ctrl: controller }) })) }) },
+  cgroupProps: text('cgroupProps', '2.4'),
+  cgroupPropsFile: text('cgroupPropsFile', '2.4'),
+  cgroupDumpController: list('cgroupDumpController', '2.4'),
+  cgroupYard: text('cgroupYard', '3.14'),
+  lsmProfile: text('lsmProfile', '3.12'),
+  lsmMountContext: text('lsmMountContext', '3.16'),
+  veths: { since: '1.2', encode: (value) => ({ veths: [...array('veths', value)] }) },
+  extMnt: { since: '1.3', encode: (value) => ({ extMnt: [...array('extMnt', value)] }) },
+  unixSkIno: { since: '1.7', encode: (value) => ({ unixSkIno: array('unixSkIno', value).map((inode) => ({ inode })) }) },
+  statusFd: integer('statusFd', '2.11'),
 };
 
 const CLONE_NEWNET = 0x40000000;
@@ -152,6 +166,19 @@ function inherited(option: string, fd: number, context: OptionContext): number {
 
 function choice<K extends string, V>(option: string, value: K, values: { readonly [Key in K]: V }): V {
   return Object.hasOwn(values, value) ? values[value] : bad(option, `"${value}" is none of ${Object.keys(values).join(', ')}`);
+}
+
+function fileName(name: string): string {
+  return string('logFile', name) === '' || name.includes('/') ? bad('logFile', `"${name}" is not a plain file name; its directory is workDir`) : name;
+}
+
+/** C strings end at the first NUL: what follows would be lost in silence. */
+function string(option: string, value: string): string {
+  return typeof value === 'string' && !value.includes('\0') ? value : bad(option, `${String(value)} is not a string without NUL`);
+}
+
+function array<T>(option: string, value: readonly T[]): readonly T[] {
+  return Array.isArray(value) ? value : bad(option, 'not an array');
 }
 
 function uint32(option: string, value: number | bigint): number {

@@ -1,0 +1,69 @@
+import { readFileSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import type { CriuError } from './criu-error.js';
+import { criu_opts } from './generated/criu.js';
+import { encodeOptions, requireOptions, type OptionContext } from './option-fields.js';
+import type { CriuRequestOptions } from './options.js';
+
+const context: OptionContext = { imagesDirFd: 7, workDirFd: 8, inherited: (fd) => (fd === 20 ? 4 : undefined) };
+const encode = (options: Partial<CriuRequestOptions>): ReturnType<typeof encodeOptions> => encodeOptions({ imagesDir: '/x', ...options }, context);
+
+const every: Required<CriuRequestOptions> = {
+  imagesDir: '/x', workDir: '/y', parentImg: '../1', logFile: 'x.log', logLevel: 4, logToStderr: true, displayStats: true, configFile: '/c', root: '/r',
+  leaveRunning: true, leaveStopped: true, timeoutSeconds: 5, freezeCgroup: '/f', shellJob: true, rstSibling: true, execCmd: ['a', 'b'], unprivileged: true, cpuCap: ['fpu', 'ins'],
+  trackMem: true, autoDedup: true, preDumpMode: 'read', lazyPages: true, pageServer: { address: '::1', port: 5, fd: 20 }, pidfdStoreSk: 9,
+  tls: true, tlsCacert: 'a', tlsCacrl: 'b', tlsCert: 'c', tlsKey: 'd', tlsNoCnVerify: true,
+  fileLocks: true, linkRemap: true, ghostLimit: 5n, forceIrmap: true, irmapScanPaths: ['/p'], evasiveDevices: true, skipFileRwxCheck: true,
+  inheritFd: [{ key: 'pipe:[1]', fd: 20 }], external: ['mnt[/a]:a'], orphanPtsMaster: true,
+  autoExtMnt: true, extSharing: true, extMasters: true, skipMnt: ['/s'], enableFs: ['fuse'], mntnsCompatMode: true, emptyNs: ['net'],
+  joinNs: [{ ns: 'net', nsFile: '/n' }], weakSysctls: true,
+  tcpEstablished: true, tcpSkipInFlight: true, tcpClose: true, networkLock: 'skip', extUnixSk: true,
+  manageCgroups: 'strict', cgRoot: [{ path: '/a' }, { controller: 'cpu', path: '/b' }], cgroupProps: 'p', cgroupPropsFile: 'f', cgroupDumpController: ['cpu'], cgroupYard: '/y',
+  lsmProfile: 'apparmor:x', lsmMountContext: 'm',
+  veths: [{ ifIn: 'a', ifOut: 'b' }], extMnt: [{ key: 'a', val: 'b' }], unixSkIno: [5], statusFd: 3,
+};
+
+test('every field of criu_opts in rpc.proto has an option, but for the three the client fills and the one that is replaced', () => {
+  const proto = readFileSync(new URL('../../proto/criu/rpc.proto', import.meta.url), 'utf8');
+  const body = /message criu_opts \{([^}]*)\}/.exec(proto)?.[1] ?? '';
+  const names = [...body.matchAll(/^ {2}(?:required|optional|repeated) \S+ (\w+) = \d+/gm)].map(([, name = '']) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase()));
+  expect(names).toHaveLength(70);
+  const sent = Object.keys(encode(every));
+  expect(names.filter((name) => !sent.includes(name)).sort()).toEqual(['imagesDir', 'manageCgroups', 'notifyScripts', 'pid']);
+});
+
+test('what is encoded comes back from the wire as it was', () => {
+  const decoded = criu_opts.decode(criu_opts.encode(encode(every)).finish());
+  expect(decoded).toMatchObject({
+    imagesDirFd: 7, workDirFd: 8, timeout: 5, cpuCap: 5, preDumpMode: 2, ps: { address: '::1', port: 5, fd: 4 }, ghostLimit: 5, inheritFd: [{ key: 'pipe:[1]', fd: 4 }],
+    emptyNs: 0x40000000, networkLock: 3, manageCgroupsMode: 5, cgRoot: [{ path: '/a' }, { ctrl: 'cpu', path: '/b' }], unixSkIno: [{ inode: 5 }], joinNs: [{ ns: 'net', nsFile: '/n' }],
+  });
+});
+
+test('cgroups are left alone unless asked for', () => {
+  expect(encode({})).toMatchObject({ imagesDirFd: 7, manageCgroupsMode: 0 });
+});
+
+test.each([
+  [{ logFile: 'a/b' }, 'logFile'],
+  [{ logFile: '' }, 'logFile'],
+  [{ ghostLimit: 2 ** 32 }, 'ghostLimit'],
+  [{ ghostLimit: -1n }, 'ghostLimit'],
+  [{ timeoutSeconds: 1.5 }, 'timeoutSeconds'],
+  [{ inheritFd: [{ key: 'a', fd: 21 }] }, 'inheritFd'],
+  [{ pageServer: { fd: 21 } }, 'pageServer'],
+  [{ networkLock: 'none' } as object, 'networkLock'],
+  [{ manageCgroups: 'toString' } as object, 'manageCgroups'],
+  [{ leaveRuning: true } as object, 'leaveRuning'],
+  [{ leaveRunning: 'no' } as object, 'leaveRunning'],
+  [{ external: 'mnt[]:' } as object, 'external'],
+  [{ root: 5 } as object, 'root'],
+])('%o is refused by name', (options, option) => {
+  expect(() => encode(options)).toThrow(expect.objectContaining({ code: 'CRIU_BAD_OPTION', facts: expect.objectContaining({ option }) as object }) as CriuError);
+});
+
+test('an option that this CRIU would ignore is refused', () => {
+  const version = { major: 3, minor: 17, sublevel: 1, text: '3.17.1', versionNumber: 31701 };
+  expect(() => requireOptions({ leaveRunning: true, mntnsCompatMode: true, leaveStopped: undefined } as object, version)).not.toThrow();
+  expect(() => requireOptions({ leaveStopped: true }, version)).toThrow('CRIU 3.17.1 does not know the option leaveStopped');
+});
