@@ -26,7 +26,7 @@ async function collectHidden(lower: string, directory: string, diff: OverlayDiff
   for (const child of await entriesOf(lower, directory)) {
     const name = directory === '' ? latin1(child) : `${directory}/${latin1(child)}`;
     const mark = diff.at(name);
-    if (mark === undefined) deleted.add(name);
+    if (mark === undefined || mark === 'deleted') deleted.add(name);
     // An opaque one is collected on its own.
     else if (mark === 'directory' && child.isDirectory()) await collectHidden(lower, name, diff, deleted);
   }

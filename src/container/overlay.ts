@@ -23,7 +23,7 @@ export type Mark = 'deleted' | 'directory' | 'opaque' | 'file';
  * Sees every entry of an upper directory, lets the files through without the overlay's marks, and remembers the
  * marks. An entry may come again when it changed. Names are relative to the directory, its own being '' or '.'.
  */
-export class OverlayFilter implements OverlayDiff {
+export class OverlayFilter {
   readonly #upperDir: string;
   readonly #prefix: string;
   readonly #marks = new Map<string, Mark>();
@@ -55,25 +55,16 @@ export class OverlayFilter implements OverlayDiff {
     return attributes.size === 0 ? entry : this.#withoutAttributes(entry);
   };
 
-  /** The entry is no longer there. */
-  readonly removed = (name: Buffer): void => {
-    this.#marks.delete(relative(name));
-  };
-
-  get deleted(): string[] {
-    return this.#pathsOf('deleted');
-  }
-
-  get opaque(): string[] {
-    return this.#pathsOf('opaque');
-  }
-
-  at(path: string): Mark | undefined {
-    return this.#marks.get(path);
-  }
-
-  #pathsOf(wanted: Mark): string[] {
-    return [...this.#marks].filter(([, mark]) => mark === wanted).map(([path]) => path);
+  /** What the marks mean, of those entries that are still there. */
+  diff(livePaths: readonly Buffer[]): OverlayDiff {
+    const marks = new Map<string, Mark>();
+    for (const path of livePaths) {
+      const name = relative(path);
+      const mark = this.#marks.get(name);
+      if (mark !== undefined) marks.set(name, mark);
+    }
+    const pathsOf = (wanted: Mark): string[] => [...marks].filter(([, mark]) => mark === wanted).map(([name]) => name);
+    return { deleted: pathsOf('deleted'), opaque: pathsOf('opaque'), at: (name) => marks.get(name) };
   }
 
   /** The overlay's own attributes, without their prefix. */

@@ -1,0 +1,38 @@
+import { checkpoint } from '../checkpoint/checkpoint.js';
+import type { CheckpointOptions } from '../checkpoint/options.js';
+import type { CheckpointReport } from '../checkpoint/report.js';
+import { pidsOf } from '../checkpoint/target.js';
+import { hasTcpConnections } from './connections.js';
+import type { Container, RuntimeName } from './container.js';
+import { containerTarget, type ContainerTarget, type ContainerTargetOptions } from './container-target.js';
+import { findContainer, type ContainerName } from './find-container.js';
+
+/** A container by name, and what `checkpoint()` takes; the target's own options come from the container. */
+export type ContainerCheckpointOptions = ContainerName & ContainerTargetOptions & Omit<CheckpointOptions, 'pid' | 'cgroup' | 'cgroupVersion' | 'adopt' | 'files' | 'parts'>;
+
+export interface ContainerCheckpointReport extends CheckpointReport {
+  container: { runtime: RuntimeName; id: string; name: string };
+  /** Bind mounts whose files are not in the archive. */
+  leftOut: ContainerTarget['leftOut'];
+}
+
+/**
+ * Checkpoints a container into an archive that Podman, CRI-O, containerd and checkpointctl read. What is promised and
+ * thrown is what `checkpoint()` promises and throws, and:
+ * @throws ContainerError docs/errors.md says when each code comes
+ */
+export async function checkpointContainer(options: ContainerCheckpointOptions): Promise<ContainerCheckpointReport> {
+  const container = await findContainer(options);
+  return checkpointFound(container, options);
+}
+
+async function checkpointFound(container: Container, options: ContainerCheckpointOptions): Promise<ContainerCheckpointReport> {
+  const { target, leftOut } = await containerTarget(container, options);
+  const report = await checkpoint({ ...options, ...target, criu: { ...target.criu, ...options.criu } }).catch((error: unknown) => {
+    // A connection made after we looked: CRIU refused the dump, the container runs on, and now we know.
+    if (target.criu?.tcpEstablished === true || options.criu?.tcpEstablished !== undefined || !hasTcpConnections(pidsOf(container.pid))) throw error;
+    return containerTarget(container, options).then((second) => checkpoint({ ...options, ...second.target, criu: { ...second.target.criu, ...options.criu } }));
+  });
+  const { runtime, id, name } = container;
+  return { ...report, container: { runtime, id, name }, leftOut };
+}
