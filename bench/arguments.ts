@@ -1,0 +1,50 @@
+import { tmpdir } from 'node:os';
+import { Command, InvalidArgumentError } from 'commander';
+
+export interface BenchArguments {
+  runs: number;
+  quick: boolean;
+  only: RegExp | undefined;
+  json: string | undefined;
+  report: string | undefined;
+  directory: string;
+  /** Write nothing but the summary and the reports of an earlier run, read from this file. */
+  from: string | undefined;
+}
+
+export function parseArguments(argv: readonly string[]): BenchArguments {
+  const options = new Command('npm run bench --')
+    .description('Measures the frozen window from inside the workload, side by side with other ways to checkpoint. Needs root.')
+    .option('--runs <n>', 'rounds that count; one more comes first and does not (default: 10, with --quick 3)', positive)
+    .option('--quick', 'few cases and few rounds: under two minutes', false)
+    .option('--only <regex>', 'only the cases and small measurements whose name matches', pattern)
+    .option('--json <file>', 'write every sample as JSON')
+    .option('--report <file.html>', 'write a report with plots, in one file')
+    .option('--directory <dir>', 'where the files under test are made: the file system that is measured', tmpdir())
+    .option('--from <file.json>', 'measure nothing: tables and report of an earlier run')
+    .parse([...argv])
+    .opts<Partial<BenchArguments> & { quick: boolean; directory: string }>();
+  return {
+    runs: options.runs ?? (options.quick ? 3 : 10),
+    quick: options.quick,
+    only: options.only,
+    json: options.json,
+    report: options.report,
+    directory: options.directory,
+    from: options.from,
+  };
+}
+
+function positive(text: string): number {
+  const n = Number(text);
+  if (!Number.isSafeInteger(n) || n < 1) throw new InvalidArgumentError('a number of rounds, 1 or more, is needed.');
+  return n;
+}
+
+function pattern(text: string): RegExp {
+  try {
+    return new RegExp(text, 'i');
+  } catch (cause) {
+    throw new InvalidArgumentError(cause instanceof Error ? cause.message : 'not a regular expression.');
+  }
+}

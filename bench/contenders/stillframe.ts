@@ -1,0 +1,35 @@
+import { join } from 'node:path';
+import { checkpoint } from '../../src/index.js';
+import type { ProcessHome } from '../homes/process-home.js';
+import type { Contender } from './contender.js';
+
+export function stillframe({ name, precopy }: { name: string; precopy: boolean }): Contender<ProcessHome> {
+  return {
+    name,
+    missing: (scenario) => (precopy || scenario.files.count > 0 ? undefined : null),
+    async checkpoint(home, outDir) {
+      const phases: NonNullable<Awaited<ReturnType<Contender['checkpoint']>>['phases']> = [];
+      const report = await checkpoint({
+        pid: home.pid,
+        cgroup: home.cgroup,
+        ...(home.setup.scenario.files.count > 0 ? { files: [{ path: home.filesDir, name: 'files' }] } : {}),
+        output: join(outDir, 'archive.tar'),
+        precopy,
+        criuPath: home.setup.criu.path,
+        onProgress: ({ phase, at, sinceMs }) => {
+          if (at !== 'progress') phases.push({ phase, at, sinceMs });
+        },
+      });
+      const { criuStats } = report;
+      return {
+        archiveBytes: report.archiveBytes,
+        windowMs: report.windowMs,
+        parts: report.window,
+        phasesMs: report.phasesMs,
+        refreshed: report.files.refreshed,
+        phases,
+        ...(criuStats === undefined ? {} : { criuMs: (criuStats.freezingTimeUs + criuStats.frozenTimeUs) / 1000 }),
+      };
+    },
+  };
+}

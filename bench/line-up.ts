@@ -1,0 +1,36 @@
+import { byHand, criuAlone, tarAlone, tarAndSync } from './contenders/by-hand.js';
+import type { Contender } from './contenders/contender.js';
+import { podmanCheckpoint, runcInOrder } from './contenders/engines.js';
+import { stillframe } from './contenders/stillframe.js';
+import type { CaseSetup, Home } from './homes/home.js';
+import { PodmanHome } from './homes/podman-home.js';
+import { ProcessHome } from './homes/process-home.js';
+import { RuncHome } from './homes/runc-home.js';
+
+/** A home and the contenders that share it. */
+export interface LineUp<H extends Home = Home> {
+  start: (setup: CaseSetup) => Promise<H>;
+  contenders: readonly Contender<H>[];
+}
+
+export const STILLFRAME = 'stillframe';
+export const STILLFRAME_NO_PRECOPY = 'stillframe, precopy: false';
+
+const lineUp = <H extends Home>(start: (setup: CaseSetup) => Promise<H>, contenders: readonly Contender<H>[]): LineUp => ({
+  start,
+  // A contender only ever meets the home that its own line-up has started.
+  contenders: contenders as readonly Contender[],
+});
+
+export const lineUps: readonly LineUp[] = [
+  lineUp((setup) => ProcessHome.start(setup), [
+    stillframe({ name: STILLFRAME, precopy: true }),
+    stillframe({ name: STILLFRAME_NO_PRECOPY, precopy: false }),
+    byHand,
+    tarAlone,
+    tarAndSync,
+    criuAlone,
+  ]),
+  lineUp((setup) => RuncHome.start(setup), [runcInOrder]),
+  lineUp((setup) => PodmanHome.start(setup), [podmanCheckpoint]),
+];

@@ -1,0 +1,45 @@
+const KB = 1000;
+const MiB = 2 ** 20;
+
+/** What one case checkpoints. Each axis is moved alone, from a small process without files. */
+export interface Scenario {
+  name: string;
+  cgroup: 1 | 2;
+  /** Memory touched, in MiB, over what a static C program has. */
+  memoryMiB: number;
+  files: { count: number; bytesEach: number };
+  /** Share of the files that the workload rewrites all the time: 0 to 1. */
+  changing: number;
+  /** Whether the container engines take part. They choose their freezer themselves: v1 where they find it. */
+  peers: boolean;
+  /** Whether GNU tar alone and CRIU alone are measured beside: what the whole time is held against. */
+  alone: boolean;
+  quick: boolean;
+}
+
+const small = { cgroup: 2, memoryMiB: 4, files: { count: 0, bytesEach: 0 }, changing: 0, peers: false, alone: false, quick: false } as const satisfies Omit<Scenario, 'name'>;
+
+export const scenarios: readonly Scenario[] = [
+  { ...small, name: '4 MB of memory, no files, cgroup v2', peers: true, quick: true },
+  { ...small, name: '4 MB of memory, no files, cgroup v1', cgroup: 1, quick: true },
+
+  { ...small, name: '4 MB of memory, 1,000 files of 1 kB', files: { count: 1000, bytesEach: KB }, peers: true },
+  { ...small, name: '4 MB of memory, 100,000 files of 1 kB', files: { count: 100_000, bytesEach: KB }, peers: true, alone: true },
+
+  { ...small, name: '4 MB of memory, 64 MiB in 16 files', files: { count: 16, bytesEach: 4 * MiB }, peers: true },
+  { ...small, name: '4 MB of memory, 1 GiB in 16 files', files: { count: 16, bytesEach: 64 * MiB }, peers: true, alone: true, quick: true },
+  { ...small, name: '4 MB of memory, 1 GiB in 16 files, cgroup v1', cgroup: 1, files: { count: 16, bytesEach: 64 * MiB } },
+  { ...small, name: '4 MB of memory, 4 GiB in 16 files', files: { count: 16, bytesEach: 256 * MiB }, peers: true },
+
+  { ...small, name: '64 MB of memory, no files', memoryMiB: 64, peers: true, quick: true },
+  { ...small, name: '512 MB of memory, no files', memoryMiB: 512, peers: true },
+  { ...small, name: '64 MB of memory, no files, cgroup v1', cgroup: 1, memoryMiB: 64 },
+
+  { ...small, name: '1 GiB in 1,000 files, none changing', files: { count: 1000, bytesEach: MiB } },
+  { ...small, name: '1 GiB in 1,000 files, 1 % changing', files: { count: 1000, bytesEach: MiB }, changing: 0.01 },
+  { ...small, name: '1 GiB in 1,000 files, 10 % changing', files: { count: 1000, bytesEach: MiB }, changing: 0.1 },
+];
+
+export function fileBytes({ files }: Scenario): number {
+  return files.count * files.bytesEach;
+}

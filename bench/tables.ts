@@ -1,0 +1,69 @@
+import Table from 'cli-table3';
+import { figuresOf, type Figure } from './figures.js';
+import type { Machine } from './machine.js';
+import type { BenchResult, CaseResult, ContenderResult, Sample, SmallResult } from './results.js';
+import { summarize } from './samples.js';
+
+const NO_BORDERS = Object.fromEntries(
+  ['top', 'top-mid', 'top-left', 'top-right', 'bottom', 'bottom-mid', 'bottom-left', 'bottom-right', 'left', 'left-mid', 'mid', 'mid-mid', 'right', 'right-mid'].map((name) => [name, '']),
+);
+
+/** Columns under a head: the first to the left, figures to the right. */
+export function grid(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const table = new Table({
+    head: [...head],
+    colAligns: head.map((_, column) => (column === 0 ? 'left' : 'right')),
+    chars: { ...NO_BORDERS, middle: '  ' },
+    style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
+  });
+  for (const row of rows) table.push([...row]);
+  return table.toString().replace(/[ \t]+$/gm, '');
+}
+
+export function machineLines(machine: Machine): [name: string, value: string][] {
+  return Object.entries(machine).map(([name, value]) => [name.replace(/[A-Z]/g, (c) => ` ${c.toLowerCase()}`), String(value)]);
+}
+
+/** "23.4 (21.0 to 30.2)", or "" for an empty column. */
+export function spread(values: readonly number[]): string {
+  const summary = summarize(values);
+  if (summary === undefined) return '';
+  return `${number(summary.median)} (${number(summary.min)} to ${number(summary.max)})`;
+}
+
+export function number(value: number): string {
+  return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
+}
+
+export const CASE_HEAD = ['', 'gap, ms', 'window, ms', "CRIU's own, ms", 'in all, ms', 'gauge when quiet, ms', 'samples'] as const;
+
+export function caseRow({ contender, samples, problem }: ContenderResult): string[] {
+  const column = (value: (sample: Sample) => number | undefined): string => spread(samples.map(value).filter((v) => v !== undefined));
+  const name = problem === undefined ? contender : `${contender}: ${samples.length === 0 ? 'not measured' : 'broken off'}, ${problem}`;
+  return [name, column((s) => s.gapMs), column((s) => s.windowMs), column((s) => s.criuMs), column((s) => s.totalMs), column((s) => s.quietMs), String(samples.length)];
+}
+
+export function caseText({ scenario, contenders }: CaseResult): string {
+  return `${scenario.name}\n${grid(CASE_HEAD, contenders.map(caseRow))}`;
+}
+
+export const SMALL_HEAD = ['', 'who', 'ms', 'p99', 'samples'] as const;
+
+export function smallRows({ name, columns }: SmallResult): string[][] {
+  return columns.map((column, index) => {
+    const summary = summarize(column.values);
+    return [index === 0 ? name : '', column.name, spread(column.values), summary === undefined ? '' : number(summary.p99), String(column.values.length)];
+  });
+}
+
+export const FIGURE_HEAD = ['figure to reach', 'target', 'measured', ''] as const;
+
+export function figureRow({ name, target, measured, unit, reached }: Figure): string[] {
+  return [name, target, measured === undefined ? 'not measured' : `${number(measured)}${unit}`, reached === undefined ? '' : reached ? 'reached' : 'NOT REACHED'];
+}
+
+/** The end of a run on the terminal: small measurements, then the figures to reach. */
+export function summaryText(result: BenchResult): string {
+  const small = result.small.length === 0 ? '' : `${grid(SMALL_HEAD, result.small.flatMap(smallRows))}\n\n`;
+  return `${small}${grid(FIGURE_HEAD, figuresOf(result).map(figureRow))}`;
+}
