@@ -1,7 +1,8 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ArchiveError } from './archive-error.js';
 import type { ScanResult } from './file-tree.js';
 import type { StagedTree, TreeSource } from './staged-tree.js';
-import { inodesOf, PassTrust, type MappedFiles } from './trust.js';
+import { inodesOf, PassTrust, TICKS_MS, type MappedFiles } from './trust.js';
 import type { ArchiveWriter } from './writer.js';
 
 export interface StageProgress {
@@ -80,6 +81,7 @@ export class Stage {
     await this.#guard(async () => {
       let lastCost = Infinity;
       for (let pass = 0; pass < (options.maxPasses ?? 4); pass++) {
+        if (pass > 0) await sleep(TICKS_MS); // what was too young to be believed is old enough then
         const trust = new PassTrust(Date.now(), await options.mapped());
         const found = await this.#scan(work);
         const cost = found.reduce((sum, { ids, bytes }) => sum + bytes + ids.length * FILE_COST_BYTES, 0);

@@ -15,7 +15,7 @@ import { readFileSync, statfsSync } from 'node:fs';
 export type MappedFiles = ReadonlySet<string>;
 
 /** The clock's tick is at most 10 ms (HZ=100); the kernel reads it once a tick, so a ctime may be one behind. */
-const TICKS_MS = 25;
+export const TICKS_MS = 25;
 
 /** Statfs types whose files' first write through a mapping moves the ctime (page_mkwrite), all on this machine. */
 const NOTIFYING = new Set([
