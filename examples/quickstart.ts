@@ -42,12 +42,10 @@ async function readStatus(dir: string): Promise<Status> {
 }
 
 function killTree(pid: number): void {
-  for (const member of processTree(pid)) {
-    try {
-      process.kill(member.pid, 'SIGKILL');
-    } catch {
-      // it ended when its parent did
-    }
+  try {
+    for (const member of processTree(pid)) process.kill(member.pid, 'SIGKILL');
+  } catch {
+    // it has ended
   }
 }
 

@@ -6,11 +6,12 @@ import { DUMP_LOG, dumpOptions, explainDumpFailure, residentBytes } from './dump
 import { FrozenWindow } from './frozen-window.js';
 import { checkCheckpointOptions, type CheckpointOptions } from './options.js';
 import { Phases } from './phases.js';
+import { runningPids } from './pids.js';
 import { PrivateDir } from './private-dir.js';
 import type { CheckpointReport } from './report.js';
 import { takeSnapshot } from './snapshot.js';
 import { repeatedOptions, thisKernel, type Subject } from './subject.js';
-import { pidsOf, ResolvedTarget } from './target.js';
+import { ResolvedTarget } from './target.js';
 
 /**
  * Checkpoints a process tree into one archive: its memory by CRIU, its files as they stood in that same
@@ -39,14 +40,14 @@ export async function checkpoint(options: CheckpointOptions): Promise<Checkpoint
   const stage = new Stage(writer, target.files);
   if (settings.precopy) {
     await phases.run('precopy', () =>
-      stage.precopy({ mapped: () => target.mapped(pidsOf(target.pid)), signal, onProgress: (work) => phases.progress('precopy', work) }),
+      stage.precopy({ mapped: () => target.mapped(runningPids(target.pid)), signal, onProgress: (work) => phases.progress('precopy', work) }),
     );
   }
   signal?.throwIfAborted();
 
   const window = new FrozenWindow(target.freezer, { freezeTimeoutMs: settings.freezeTimeoutMs, thawTimeoutMs: settings.thawTimeoutMs, signal });
   const dump = dumpOptions({ pid: target.pid, freezeCgroup: target.freezer.path, imagesDir, workDir: scratch.path, leaveRunning: !settings.stop, overrides: target.criu });
-  const neededBytes = residentBytes(pidsOf(target.pid));
+  const neededBytes = residentBytes(runningPids(target.pid));
 
   /** With the tree's life at stake (`stop`) this runs before CRIU ends it, and then knows less. */
   const seal = (facts: Pick<Subject, 'windowMs'>, members: Subject['cgroup']['members']): Promise<SealedArchive> =>

@@ -1,7 +1,7 @@
 import { readFileSync, statfsSync } from 'node:fs';
-import { processTree } from '../cgroup/index.js';
 import type { CriuDumpRequest, CriuOptions } from '../criu/index.js';
 import { CheckpointError } from './checkpoint-error.js';
+import { runningPids } from './pids.js';
 import { readStat } from './stat.js';
 
 export interface DumpPlan {
@@ -33,7 +33,7 @@ export function dumpOptions({ pid, overrides, ...dirs }: DumpPlan): CriuDumpRequ
 
 /** A tree whose session leader is not part of it, such as a shell's job: CRIU wants to be told. */
 export function sessionIsOutside(pid: number): boolean {
-  const pids = processTree(pid).map((process) => process.pid);
+  const pids = runningPids(pid);
   const inside = new Set(pids);
   return pids.some((member) => {
     const stat = readStat(`/proc/${member}/stat`);
@@ -46,7 +46,7 @@ export function sessionIsOutside(pid: number): boolean {
  * The error as it came is the cause.
  */
 export function explainDumpFailure(error: unknown, plan: { pid: number; imagesDir: string; neededBytes: number }): unknown {
-  if (processTree(plan.pid).length === 0) return new CheckpointError('TARGET_GONE', { pid: plan.pid, cause: error });
+  if (runningPids(plan.pid).length === 0) return new CheckpointError('TARGET_GONE', { pid: plan.pid, cause: error });
   const { bavail, bsize } = statfsSync(plan.imagesDir);
   const freeBytes = bavail * bsize;
   if (freeBytes < Math.min(1 << 20, plan.neededBytes)) {

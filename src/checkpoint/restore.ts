@@ -1,12 +1,13 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { extractMembers, extractTree, openArchive, verifyArchive, type ExtractedTree, type VerifiedArchive } from '../archive/index.js';
-import { hierarchyRoot, makeCgroup, openFreezer, placeProcess, processTree, removeCgroup } from '../cgroup/index.js';
+import { hierarchyRoot, makeCgroup, openFreezer, placeProcess, removeCgroup } from '../cgroup/index.js';
 import { CriuClient, findCriu, readPstree, type CriuBinary, type CriuNotification, type DumpedProcess } from '../criu/index.js';
 import { CheckpointError } from './checkpoint-error.js';
 import { checkOpenFiles } from './open-files.js';
 import { checkRestoreOptions, type RestoreOptions, type RestoreSettings } from './options.js';
 import { Phases } from './phases.js';
+import { runningPids } from './pids.js';
 import { PrivateDir } from './private-dir.js';
 import type { RestoreReport } from './report.js';
 import { parseSubject, type Subject } from './subject.js';
@@ -62,7 +63,7 @@ export async function restore(options: RestoreOptions): Promise<RestoreReport> {
     await phases.run('thaw', () => verifyRunning(pid, cgroup, settings.thawTimeoutMs));
     return {
       pid,
-      pids: processTree(pid).map((process) => process.pid),
+      pids: runningPids(pid),
       cgroup,
       totalMs: phases.elapsedMs,
       phasesMs: phases.durationsMs,
@@ -148,16 +149,14 @@ function placeMembers({ cgroup: { members } }: Subject, cgroup: string): void {
  */
 async function verifyRunning(pid: number, cgroup: string | undefined, timeoutMs: number): Promise<void> {
   if (cgroup !== undefined) await openFreezer({ cgroup }).thaw({ timeoutMs });
-  const [root] = processTree(pid);
-  if (root === undefined) throw new CheckpointError('NOT_RUNNING', { pid, what: 'it is gone' });
-  if (root.state === 'Z' || root.state === 'X') throw new CheckpointError('NOT_RUNNING', { pid, what: 'it has ended already' });
+  if (runningPids(pid)[0] !== pid) throw new CheckpointError('NOT_RUNNING', { pid, what: 'it has ended already' });
 }
 
 /** Ends what CRIU restored. A task that v1 holds frozen dies only when it is thawed. */
 async function killTree(pid: number, cgroup: string | undefined): Promise<void> {
-  for (const member of processTree(pid)) {
+  for (const member of runningPids(pid)) {
     try {
-      process.kill(member.pid, 'SIGKILL');
+      process.kill(member, 'SIGKILL');
     } catch {
       // it ended with its parent
     }

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import type { Adoption, CgroupMember, Freezer } from '../cgroup/index.js';
-import { adopt, checkTarget, openFreezer, processTree } from '../cgroup/index.js';
+import { adopt, checkTarget, openFreezer } from '../cgroup/index.js';
 import type { MappedFiles, TreeSource } from '../archive/index.js';
 import type { CriuDumpOptions } from '../criu/index.js';
 import { sharedWritableFiles } from './mapped-files.js';
@@ -114,9 +114,4 @@ export class ResolvedTarget implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#adoption?.release();
   }
-}
-
-/** The processes of the tree as they are now; empty when it is gone. */
-export function pidsOf(pid: number): number[] {
-  return processTree(pid).map((process) => process.pid);
 }

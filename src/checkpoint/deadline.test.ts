@@ -1,0 +1,49 @@
+import { getEventListeners } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { Deadline } from './deadline.js';
+
+describe('Deadline', () => {
+  it('aborts once the window has been open for too long, and names what was under way then', async () => {
+    let phase = 'freeze';
+    using deadline = new Deadline({ maxFrozenMs: 30, phase: () => phase });
+    await sleep(60);
+    expect(deadline.signal.aborted, 'the time does not run before the window opens').toBe(false);
+    deadline.start();
+    phase = 'dump';
+    await sleep(60);
+    expect(deadline.signal.reason).toMatchObject({ code: 'DEADLINE_EXCEEDED', facts: { maxFrozenMs: 30, phase: 'dump' } });
+    expect(deadline.exceeded).toBe(deadline.signal.reason);
+  });
+
+  it('aborts nothing after the window is closed', async () => {
+    using deadline = new Deadline({ maxFrozenMs: 20, phase: () => 'seal' });
+    deadline.start();
+    deadline.stop();
+    await sleep(50);
+    expect(deadline.signal.aborted).toBe(false);
+    expect(deadline.exceeded).toBeUndefined();
+  });
+
+  it('hands the caller\'s reason on, and lets go of the caller\'s signal', () => {
+    const caller = new AbortController();
+    const reason = new Error('enough');
+    {
+      using deadline = new Deadline({ maxFrozenMs: 1000, signal: caller.signal, phase: () => 'dump' });
+      deadline.start();
+      expect(getEventListeners(caller.signal, 'abort')).toHaveLength(1);
+      caller.abort(reason);
+      expect(deadline.signal.reason).toBe(reason);
+      expect(deadline.exceeded).toBeUndefined();
+    }
+    const second = new AbortController();
+    new Deadline({ signal: second.signal, phase: () => '' })[Symbol.dispose]();
+    expect(getEventListeners(second.signal, 'abort')).toHaveLength(0);
+  });
+
+  it('is aborted from the start when the caller has cancelled already', () => {
+    const reason = new Error('never mind');
+    using deadline = new Deadline({ signal: AbortSignal.abort(reason), phase: () => 'freeze' });
+    expect(deadline.signal.reason).toBe(reason);
+  });
+});
