@@ -76,9 +76,9 @@ const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
   EXTRACT_FAILED: (f) => ({ what: `cannot extract ${f.member ?? 'a member'} to ${path(f)}${what(f)}`, remedy: 'Look at the cause: space, privileges, or what the file system can hold.' }),
 
   OUTPUT_EXISTS: (f) => ({ what: `the output exists: ${path(f)}`, remedy: 'Name another file, or remove it first.' }),
-  OUTPUT_DIR_MISSING: (f) => ({ what: `the output's directory cannot be written: ${path(f)}`, remedy: 'Make the directory, or name another.' }),
+  OUTPUT_DIR_MISSING: (f) => ({ what: `there is no directory for the output: ${path(f)}`, remedy: 'Make it, or name another.' }),
   OUTPUT_FULL: (f) => ({ what: `no space left for the archive: ${path(f)}${f.bytes === undefined ? '' : ` (${f.bytes} bytes needed)`}`, remedy: 'Free space, or name an output on another file system.' }),
-  OUTPUT_FAILED: (f) => ({ what: `cannot write the archive: ${path(f)}${what(f)}`, remedy: 'Look at the cause.' }),
+  OUTPUT_FAILED: (f) => ({ what: `cannot write the archive: ${path(f)}${what(f)}`, remedy: 'Name an output on a file system that can be written, or see what its error means.' }),
   TREE_MISSING: (f) => ({ what: `the file tree does not exist: ${path(f)}`, remedy: 'Check the path given for it.' }),
   TREE_UNREADABLE: (f) => ({ what: `cannot read a file of the tree: ${path(f)}${what(f)}`, remedy: 'Run as root, or leave the file out of the tree.' }),
   FILE_CHANGED: (f) => ({ what: `a file changed while it was copied: ${path(f)}${what(f)}`, remedy: 'A process outside the cgroup writes to it: stop it, or leave the file out of the tree.' }),

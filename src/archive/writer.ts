@@ -51,7 +51,7 @@ export class ArchiveWriter implements AsyncDisposable {
     this.#overwrite = options.overwrite ?? false;
   }
 
-  /** @throws ArchiveError OUTPUT_EXISTS, OUTPUT_DIR_MISSING */
+  /** @throws ArchiveError OUTPUT_EXISTS, OUTPUT_DIR_MISSING, OUTPUT_FAILED */
   static async create(options: ArchiveWriterOptions): Promise<ArchiveWriter> {
     const writer = new ArchiveWriter(options);
     await writer.#checkOutput();
@@ -164,7 +164,8 @@ export class ArchiveWriter implements AsyncDisposable {
       if (!(await stat(directory)).isDirectory()) throw Object.assign(new Error('ENOTDIR: not a directory'), { code: 'ENOTDIR', errno: -20 });
       await access(directory, constants.W_OK | constants.X_OK);
     } catch (cause) {
-      throw new ArchiveError('OUTPUT_DIR_MISSING', { path: directory, cause });
+      const errno = errnoOf(cause);
+      throw new ArchiveError(errno === 'ENOENT' || errno === 'ENOTDIR' ? 'OUTPUT_DIR_MISSING' : 'OUTPUT_FAILED', { path: directory, cause });
     }
     const existing = await stat(path).catch(() => undefined);
     if (existing !== undefined && (!this.#overwrite || !existing.isFile())) throw new ArchiveError('OUTPUT_EXISTS', { path });
