@@ -1,7 +1,7 @@
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['dist/', 'build/', '.stillframe/', 'src/criu/generated/', 'scripts/', 'bench/results/', 'docs/'] },
+  { ignores: ['dist/', 'build/', '.stillframe/', 'src/criu/generated/', '**/*.mjs', 'scripts/', 'bench/results/', 'docs/'] },
   ...tseslint.configs.strict,
   {
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
