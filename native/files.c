@@ -271,18 +271,16 @@ struct copy_job {
 	size_t failed_at;
 	int err;
 	const char *syscall;
+	char *buffer;
 	struct range ranges[];
 };
 
 static int copy_plain(struct copy_job *job, int dst, off_t from, off_t to, size_t length)
 {
-	char *buffer = malloc(COPY_BUFFER);
 	int err = 0;
 
-	if (buffer == NULL)
-		return ENOMEM;
 	while (length > 0 && err == 0) {
-		ssize_t got = pread(job->src_fd, buffer, length < COPY_BUFFER ? length : COPY_BUFFER, from);
+		ssize_t got = pread(job->src_fd, job->buffer, length < COPY_BUFFER ? length : COPY_BUFFER, from);
 
 		job->syscall = "read";
 		if (got == 0)
@@ -290,7 +288,7 @@ static int copy_plain(struct copy_job *job, int dst, off_t from, off_t to, size_
 		if (got < 0 && errno != EINTR)
 			err = errno;
 		for (ssize_t put = 0; err == 0 && put < got;) {
-			ssize_t n = pwrite(dst, buffer + put, got - put, to + put);
+			ssize_t n = pwrite(dst, job->buffer + put, got - put, to + put);
 
 			job->syscall = "write";
 			if (n < 0 && errno != EINTR)
@@ -304,7 +302,6 @@ static int copy_plain(struct copy_job *job, int dst, off_t from, off_t to, size_
 			length -= got;
 		}
 	}
-	free(buffer);
 	return err;
 }
 
@@ -315,6 +312,9 @@ static int copy_one(struct copy_job *job, const struct range *range)
 	off_t to = (off_t)range->dst_offset;
 	size_t length = (size_t)range->length;
 
+	/* A small file costs copy_file_range, which goes through a pipe where it cannot share blocks, far more than a copy. */
+	if (length <= COPY_BUFFER)
+		return copy_plain(job, dst, from, to, length);
 	while (length > 0) {
 		ssize_t n = copy_file_range(job->src_fd, &from, dst, &to, length < COPY_STEP ? length : COPY_STEP, 0);
 
@@ -337,10 +337,16 @@ static void copy_work(napi_env env, void *data)
 {
 	struct copy_job *job = data;
 
+	job->buffer = malloc(COPY_BUFFER);
+	if (job->buffer == NULL) {
+		job->err = ENOMEM;
+		job->syscall = "malloc";
+	}
 	for (size_t i = 0; i < job->count && job->err == 0; i++) {
 		job->failed_at = i;
 		job->err = copy_one(job, &job->ranges[i]);
 	}
+	free(job->buffer);
 }
 
 static void copy_done(napi_env env, napi_status status, void *data)

@@ -144,7 +144,8 @@ async function openUnnamed(dir: string): Promise<FileHandle> {
     return await open(dir, O_TMPFILE | constants.O_RDWR, 0o600);
   } catch (error) {
     const errno = errnoOf(error);
-    if (errno !== 'EOPNOTSUPP' && errno !== 'EISDIR') throw error;
+    // ENOTSUP is libuv's name for EOPNOTSUPP.
+    if (errno !== 'ENOTSUP' && errno !== 'EISDIR') throw error;
   }
   const path = join(dir, `.stillframe-${randomUUID()}`);
   const handle = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
