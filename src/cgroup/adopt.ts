@@ -17,7 +17,7 @@ export interface AdoptOptions {
   pid: number;
   /** Which freezer. Default: v2 where there is one. */
   version?: CgroupVersion;
-  /** How long to chase a tree that forks while it is moved, in milliseconds. Default 2000. */
+  /** How long to chase a tree that forks while it is moved, in milliseconds. Default 10000. */
   timeoutMs?: number;
 }
 
@@ -55,7 +55,7 @@ const MAX_ROUNDS = 200;
  * @throws FreezerError the codes of checkProcess; CGROUP_NOT_VISIBLE; ADOPT_FAILED; CGROUP_DENIED
  */
 export async function adopt(options: AdoptOptions): Promise<Adoption> {
-  const { pid, timeoutMs = 2000 } = options;
+  const { pid, timeoutMs = 10_000 } = options;
   checkProcess(pid);
   const version = options.version ?? preferredVersion();
   const home = cgroupOf(pid, version);
@@ -153,7 +153,7 @@ class KernelAdoption implements Adoption {
       moveProcess(process.pid, this.path);
     } catch (error) {
       // It ended meanwhile: nothing to move.
-      if (isFreezerError(error, 'NO_SUCH_PROCESS')) return;
+      if (isFreezerError(error, 'NO_SUCH_PROCESS') || isFreezerError(error, 'IS_ZOMBIE')) return;
       if (isFreezerError(error, 'ADOPT_FAILED')) throw error;
       throw new FreezerError('ADOPT_FAILED', { pid: this.#pid, path: this.path, reason: `process ${process.pid} could not be moved`, cause: error });
     }

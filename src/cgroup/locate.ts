@@ -4,7 +4,7 @@ import { FreezerError } from './freezer-error.js';
 import { controlError } from './control-file.js';
 import { readIds, TASKS_FILE } from './hierarchy.js';
 import { parseMountinfo, parseProcCgroup, pathBelowMount, type CgroupMount, type CgroupVersion } from './mountinfo.js';
-import { readProc } from './proc.js';
+import { readProc, readProcess } from './proc.js';
 
 /** A cgroup that can be frozen, or that holds what is to be frozen. */
 export interface CgroupLocation {
@@ -23,7 +23,7 @@ const CGROUP2_SUPER_MAGIC = 0x63677270;
  * The cgroup that freezes `pid`. Where both hierarchies have a freezer, the one in which the process is not
  * in the root cgroup; where it is in neither root, v1, because the runtimes that use v1 keep the v2 side
  * for systemd's bookkeeping, where the same cgroup may hold more than the container.
- * @throws FreezerError NO_SUCH_PROCESS, CGROUP_IS_ROOT, CGROUP_NOT_VISIBLE
+ * @throws FreezerError NO_SUCH_PROCESS, IS_ZOMBIE, CGROUP_IS_ROOT, CGROUP_NOT_VISIBLE
  */
 export function locateCgroup(pid: number, options: { version?: CgroupVersion } = {}): CgroupLocation {
   const memberships = freezerMemberships(pid).filter((m) => options.version === undefined || m.version === options.version);
@@ -36,7 +36,7 @@ export function locateCgroup(pid: number, options: { version?: CgroupVersion } =
     } catch (error) {
       if (!(error instanceof FreezerError)) throw error;
       // Where nothing is mounted, `/` is as good as surely the root.
-      if (name !== '/') invisible ??= error;
+      if (name !== '/' || error.code !== 'CGROUP_NOT_VISIBLE') invisible ??= error;
     }
   }
   throw invisible ?? new FreezerError('CGROUP_IS_ROOT', { path: '/', pid });
@@ -44,7 +44,7 @@ export function locateCgroup(pid: number, options: { version?: CgroupVersion } =
 
 /**
  * The cgroup of `pid` in one hierarchy, the root included: where it is, not whether that can be frozen.
- * @throws FreezerError NO_SUCH_PROCESS, CGROUP_NOT_VISIBLE, FREEZER_UNSUPPORTED
+ * @throws FreezerError NO_SUCH_PROCESS, IS_ZOMBIE, CGROUP_NOT_VISIBLE, FREEZER_UNSUPPORTED
  */
 export function cgroupOf(pid: number, version: CgroupVersion): CgroupLocation {
   const membership = freezerMemberships(pid).find((m) => m.version === version);
@@ -114,7 +114,10 @@ function visiblePath(pid: number, version: CgroupVersion, name: string, mounts: 
       if (holds(path, version, pid)) return path;
     }
   }
-  if (readProc(`${pid}/stat`) === undefined) throw new FreezerError('NO_SUCH_PROCESS', { pid });
+  const info = readProcess(pid);
+  if (info === undefined) throw new FreezerError('NO_SUCH_PROCESS', { pid });
+  // It has left its cgroup, although on v2 it still names it.
+  if (info.isExiting) throw new FreezerError('IS_ZOMBIE', { pid, processName: info.name });
   throw new FreezerError('CGROUP_NOT_VISIBLE', { pid, name });
 }
 

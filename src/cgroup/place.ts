@@ -63,6 +63,8 @@ export function moveThread(tid: number, cgroupPath: string): void {
 }
 
 function move(id: number, cgroupPath: string, file: string): void {
+  // The kernel takes 0 for the writer itself: a caller who mistook it would move this very process.
+  if (!Number.isInteger(id) || id <= 0) throw new FreezerError('BAD_ARGUMENT', { argument: 'pid', value: id, expected: 'a process id' });
   try {
     writeControl(join(cgroupPath, file), String(id));
   } catch (error) {
@@ -107,5 +109,6 @@ function removeDirectory(path: string): unknown {
 /** The processes that have a task in the cgroup or below it. */
 export function pidsFrom(path: string): number[] {
   const version: CgroupVersion = existsSync(join(path, 'tasks')) ? 1 : 2;
-  return [...new Set([...tasksFrom(path, version).keys()].map((tid) => leaderOf(tid) ?? tid))];
+  const pids = [...tasksFrom(path, version).keys()].map(leaderOf);
+  return [...new Set(pids.filter((pid) => pid !== undefined))];
 }

@@ -9,11 +9,15 @@ export interface ProcessInfo {
   /** The letter of /proc/PID/stat: R, S, D, T, t, Z, ... */
   state: string;
   isKernelThread: boolean;
+  /** A zombie, or about to become one: it runs no more of its program and is in no cgroup's list of tasks. */
+  isExiting: boolean;
   threadCount: number;
   /** In clock ticks since boot: with the pid it names a process for good. */
   startTime: bigint;
 }
 
+// Source: include/linux/sched.h, Linux v6.12.
+const PF_EXITING = 0x0000_0004;
 const PF_KTHREAD = 0x0020_0000;
 
 /** `undefined` when there is no such task (any more). */
@@ -27,12 +31,15 @@ export function parseStat(text: string): ProcessInfo {
   const open = text.indexOf('(');
   const close = text.lastIndexOf(')');
   const fields = text.slice(close + 2).split(' ');
+  const state = fields[0] ?? '';
+  const flags = Number(fields[6]);
   return {
     pid: Number(text.slice(0, open)),
     name: text.slice(open + 1, close),
-    state: fields[0] ?? '',
+    state,
     ppid: Number(fields[1]),
-    isKernelThread: (Number(fields[6]) & PF_KTHREAD) !== 0,
+    isKernelThread: (flags & PF_KTHREAD) !== 0,
+    isExiting: (flags & PF_EXITING) !== 0 || state === 'Z' || state === 'X',
     threadCount: Number(fields[17]),
     startTime: BigInt(fields[19] ?? 0),
   };
@@ -40,8 +47,7 @@ export function parseStat(text: string): ProcessInfo {
 
 /** There, and neither a zombie nor on its way out. */
 export function isAlive(tid: number): boolean {
-  const state = readProcess(tid)?.state;
-  return state !== undefined && state !== 'Z' && state !== 'X';
+  return readProcess(tid)?.isExiting === false;
 }
 
 /** A file of /proc, or `undefined` when its task is gone or may not be asked. */
@@ -70,7 +76,8 @@ export function threadsOf(pid: number): number[] {
 /** The pid that a thread belongs to, or `undefined` when it is gone. */
 export function leaderOf(tid: number): number | undefined {
   const line = /^Tgid:\s*(\d+)$/m.exec(readProc(`${tid}/status`) ?? '');
-  return line === null ? undefined : Number(line[1]);
+  // A task that is being released shows 0 for a moment.
+  return line === null || line[1] === '0' ? undefined : Number(line[1]);
 }
 
 /** The process, its parent, its parent's parent, ... as far as /proc shows them. */

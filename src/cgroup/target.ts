@@ -31,7 +31,7 @@ export function checkTarget(target: { pid: number; cgroup: string }): CheckedTar
 
   // In this order: a task that is born between the two reads is taken for a stranger at first, and cleared
   // by its ancestry; the other way round it would be missed.
-  const tree = processTree(pid).filter((process) => process.state !== 'Z' && process.state !== 'X');
+  const tree = processTree(pid).filter((process) => !process.isExiting);
   const tasks = tasksFrom(cgroup.path, cgroup.version);
   if (!tasks.has(pid)) {
     if (readProcess(pid) === undefined) throw new FreezerError('NO_SUCH_PROCESS', { pid });
@@ -88,15 +88,23 @@ function checkStrangers(pid: number, { path, version }: CgroupLocation, tree: re
   const strangers = new Map<number, NamedProcess>();
   for (const tid of tasks.keys()) {
     if (known.has(tid)) continue;
-    // How the kernel lists a task of a pid namespace that is not below ours: there, but without a number.
-    if (tid === 0) strangers.set(0, { pid: 0, name: 'of another pid namespace', cgroup: '' });
     const leader = leaderOf(tid);
     if (leader === undefined || known.has(leader) || strangers.has(leader)) continue;
     const chain = selfAndAncestors(leader);
     if (chain.some((ancestor) => ancestor.pid === pid)) known.add(leader);
     else if (isAlive(leader)) strangers.set(leader, named(leader, chain[0]?.name ?? '', version));
   }
+  if (holdsForeigner(path, version, tasks)) strangers.set(0, { pid: 0, name: 'of another pid namespace', cgroup: '' });
   if (strangers.size > 0) throw new FreezerError('CGROUP_HAS_STRANGERS', { pid, path, strangers: [...strangers.values()] });
+}
+
+/**
+ * The kernel lists a task of a pid namespace that is not below ours as 0, and for a moment one that is being
+ * released as well: the former stays.
+ */
+function holdsForeigner(path: string, version: CgroupLocation['version'], tasks: ReadonlyMap<number, string>): boolean {
+  for (let look = 0, now = tasks; look < 3; look++, now = tasksFrom(path, version)) if (!now.has(0)) return false;
+  return true;
 }
 
 function named(pid: number, name: string, version: CgroupLocation['version']): NamedProcess {

@@ -207,6 +207,12 @@ describe.each(freezerVersions())('cgroups made for a restore in %s', (version) =
     expect((await failure(() => placeProcess(0x3fffff, cgroup.path))).code).toBe('NO_SUCH_PROCESS');
   });
 
+  test.each([0, -1, NaN])('placeProcess refuses %s: for 0 the kernel would move the caller', async (pid) => {
+    await using cgroup = makeTestCgroup(version);
+    expect((await failure(() => placeProcess(pid, cgroup.path))).code).toBe('BAD_ARGUMENT');
+    expect(cgroup.pids()).toEqual([]);
+  });
+
   test('removeCgroup of a filled cgroup names the pids', async () => {
     await using cgroup = makeTestCgroup(version);
     await using counter = await spawnCounter();

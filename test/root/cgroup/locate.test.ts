@@ -135,6 +135,11 @@ test.each([
   expect((await failure(() => openCgroup(path))).code).toBe(code);
 });
 
+test('a zombie is said to be one, and not to be in the root cgroup', async () => {
+  await using counter = await spawnCounter({ mode: 'zombie' });
+  expect((await failure(() => openFreezer({ pid: Number(counter.read()[1]) }))).code).toBe('IS_ZOMBIE');
+});
+
 test('a pid that does not exist is said not to', async () => {
   expect((await failure(() => locateCgroup(0x3fffff))).code).toBe('NO_SUCH_PROCESS');
 });
