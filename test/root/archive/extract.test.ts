@@ -267,4 +267,15 @@ describe("GNU tar's archives", () => {
       expect(fingerprint(join(dir, 'again'))).toEqual(fingerprint(join(dir, 'tree')));
     }),
   );
+
+  it('with sparse files of an older format are refused by name, not damaged', () =>
+    withScratch(async (dir) => {
+      await mkdir(join(dir, 'tree'));
+      execFileSync('truncate', ['-s', '1G', join(dir, 'tree/sparse')]);
+      for (const options of [['--format=gnu'], ['--format=pax', '--sparse-version=0.0'], ['--format=pax', '--sparse-version=0.1']]) {
+        gnuTar('-cf', join(dir, 'gnu.tar'), '-C', dir, '--sparse', ...options, 'tree');
+        await expect(extractForeign(join(dir, 'gnu.tar'), { destination: join(dir, 'again') })).rejects.toMatchObject({ code: 'ARCHIVE_UNSUPPORTED' });
+        expect(existsSync(join(dir, 'again'))).toBe(false);
+      }
+    }));
 });
