@@ -1,8 +1,9 @@
 import { byHand, criuAlone, tarAlone, tarAndSync } from './contenders/by-hand.js';
 import type { Contender } from './contenders/contender.js';
-import { podmanCheckpoint, runcInOrder } from './contenders/engines.js';
+import { containerdCheckpoint, podmanCheckpoint, runcInOrder } from './contenders/engines.js';
 import { stillframe } from './contenders/stillframe.js';
 import type { CaseSetup, Home } from './homes/home.js';
+import { ContainerdHome } from './homes/containerd-home.js';
 import { PodmanHome } from './homes/podman-home.js';
 import { ProcessHome } from './homes/process-home.js';
 import { RuncHome } from './homes/runc-home.js';
@@ -33,4 +34,5 @@ export const lineUps: readonly LineUp[] = [
   ]),
   lineUp((setup) => RuncHome.start(setup), [runcInOrder]),
   lineUp((setup) => PodmanHome.start(setup), [podmanCheckpoint]),
+  lineUp((setup) => ContainerdHome.start(setup), [containerdCheckpoint]),
 ];

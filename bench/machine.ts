@@ -33,7 +33,7 @@ export async function describeMachine(directory: string): Promise<Machine> {
 }
 
 async function fileSystemOf(directory: string): Promise<string> {
-  const type = (await run('stat', ['--file-system', '--format', '%T', directory])).trim();
+  const type = (await run('df', ['--output=fstype', directory])).trim().split('\n').at(-1);
   const { bsize, bavail } = statfsSync(directory);
   return `${type}, ${((bsize * bavail) / 2 ** 30).toFixed(0)} GiB free`;
 }

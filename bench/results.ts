@@ -10,7 +10,8 @@ export interface Sample {
   quietMs: number;
   /** From the first command to the finished archive. */
   totalMs: number;
-  archiveBytes: number;
+  /** Not known of an engine that keeps the checkpoint in a store of its own. */
+  archiveBytes?: number;
   /** CRIU's own freezing_time + frozen_time, where the contender keeps CRIU's statistics. */
   criuMs?: number;
   /** Stillframe's own report of the window. */
@@ -38,6 +39,8 @@ export interface ContenderResult {
 export interface CaseResult {
   scenario: Scenario;
   contenders: ContenderResult[];
+  /** What the case could not remove behind it. */
+  leftBehind?: string;
 }
 
 /** A small measurement: one thing beside the plain way of doing it. */

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { findCriu } from '../src/index.js';
 import type { Contender } from './contenders/contender.js';
 import { Cleanup } from './cleanup.js';
-import type { Home } from './homes/home.js';
+import type { CaseSetup, Home } from './homes/home.js';
 import { lineUps } from './line-up.js';
 import type { CaseResult, ContenderResult, Sample } from './results.js';
 import { run } from './run.js';
@@ -29,46 +29,66 @@ const QUIET_MS = 100;
 const AFTER_MS = 20;
 
 /** Runs one case: every contender once a round, in turn, so that what else the machine does meets them all alike. */
-export async function runCase({ scenario, runs, directory }: CasePlan, onRound: (text: string) => void, signal: AbortSignal): Promise<CaseResult> {
-  await using cleanup = new Cleanup();
-  const scratchDir = await mkdtemp(join(directory, 'stillframe-bench-'));
-  cleanup.defer(() => rm(scratchDir, { recursive: true, force: true }));
-  const statusDir = await mkdtemp('/dev/shm/stillframe-bench-');
-  cleanup.defer(() => rm(statusDir, { recursive: true, force: true }));
-  const setup = { scenario, scratchDir, statusDir, criu: await findCriu() };
-
-  const results: ContenderResult[] = [];
-  const entrants: Entrant[] = [];
-  for (const { start, contenders } of lineUps) {
-    const present = contenders.flatMap((contender): Entrant['result'][] => {
-      const missing = contender.missing(scenario);
-      return missing === null ? [] : [{ contender: contender.name, samples: [], ...(missing === undefined ? {} : { problem: missing }) }];
-    });
-    results.push(...present);
-    const able = present.filter(({ problem }) => problem === undefined);
-    if (able.length === 0) continue;
-    onRound('starting the workloads');
-    try {
-      const home = cleanup.use(await start(setup));
-      for (const result of able) entrants.push({ contender: contenders.find(({ name }) => name === result.contender)!, home, result });
-    } catch (error) {
-      for (const result of able) result.problem = message(error);
-    }
-  }
-
-  for (let round = 0; round <= runs && !signal.aborted; round++) {
-    for (const { contender, home, result } of entrants) {
-      if (result.problem !== undefined || signal.aborted) continue;
-      onRound(`${round === 0 ? 'first round, not counted' : `round ${round} of ${runs}`}: ${contender.name}`);
-      try {
-        const sample = await measure(contender, home, scratchDir);
-        if (round > 0) result.samples.push(sample);
-      } catch (error) {
-        result.problem = message(error);
+export async function runCase({ scenario, runs, directory }: CasePlan, onNote: (text: string) => void, signal: AbortSignal): Promise<CaseResult> {
+  const cleanup = new Cleanup();
+  const result: CaseResult = { scenario, contenders: [] };
+  try {
+    const scratchDir = await temporary(directory, cleanup);
+    const statusDir = await temporary('/dev/shm', cleanup);
+    onNote('starting the workloads');
+    const entrants = await startHomes({ scenario, scratchDir, statusDir, criu: await findCriu() }, result.contenders, cleanup);
+    for (let round = 0; round <= runs; round++) {
+      for (const entrant of entrants) {
+        if (signal.aborted) return result;
+        onNote(`${round === 0 ? 'first round, not counted' : `round ${round} of ${runs}`}: ${entrant.contender.name}`);
+        await takeTurn(entrant, scratchDir, round > 0);
       }
     }
+    return result;
+  } finally {
+    // What was measured is worth keeping even when something is left behind.
+    await cleanup[Symbol.asyncDispose]().catch((error: unknown) => (result.leftBehind = message(error)));
   }
-  return { scenario, contenders: results };
+}
+
+async function temporary(parent: string, cleanup: Cleanup): Promise<string> {
+  const dir = await mkdtemp(join(parent, 'stillframe-bench-'));
+  cleanup.defer(() => rm(dir, { recursive: true, force: true }));
+  return dir;
+}
+
+/** Starts every home that has a contender here; fills `results` with all of them, and why some cannot run. */
+async function startHomes(setup: CaseSetup, results: ContenderResult[], cleanup: Cleanup): Promise<Entrant[]> {
+  const entrants: Entrant[] = [];
+  for (const { start, contenders } of lineUps) {
+    const able: Omit<Entrant, 'home'>[] = [];
+    for (const contender of contenders) {
+      const missing = contender.missing(setup.scenario);
+      if (missing === null) continue;
+      const result: ContenderResult = { contender: contender.name, samples: [], ...(missing === undefined ? {} : { problem: missing }) };
+      results.push(result);
+      if (missing === undefined) able.push({ contender, result });
+    }
+    if (able.length === 0) continue;
+    try {
+      const home = cleanup.use(await start(setup));
+      entrants.push(...able.map((entrant) => ({ ...entrant, home })));
+    } catch (error) {
+      for (const { result } of able) result.problem = message(error);
+    }
+  }
+  return entrants;
+}
+
+/** A contender that has failed once has no more turns: its workload may not be what it was. */
+async function takeTurn({ contender, home, result }: Entrant, scratchDir: string, counts: boolean): Promise<void> {
+  if (result.problem !== undefined) return;
+  try {
+    const sample = await measure(contender, home, scratchDir);
+    if (counts) result.samples.push(sample);
+  } catch (error) {
+    result.problem = message(error);
+  }
 }
 
 async function measure(contender: Contender, home: Home, scratchDir: string): Promise<Sample> {

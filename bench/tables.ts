@@ -37,14 +37,22 @@ export function number(value: number): string {
 
 export const CASE_HEAD = ['', 'gap, ms', 'window, ms', "CRIU's own, ms", 'in all, ms', 'gauge when quiet, ms', 'samples'] as const;
 
-export function caseRow({ contender, samples, problem }: ContenderResult): string[] {
+export function caseRow({ contender, samples }: ContenderResult): string[] {
   const column = (value: (sample: Sample) => number | undefined): string => spread(samples.map(value).filter((v) => v !== undefined));
-  const name = problem === undefined ? contender : `${contender}: ${samples.length === 0 ? 'not measured' : 'broken off'}, ${problem}`;
-  return [name, column((s) => s.gapMs), column((s) => s.windowMs), column((s) => s.criuMs), column((s) => s.totalMs), column((s) => s.quietMs), String(samples.length)];
+  return [contender, column((s) => s.gapMs), column((s) => s.windowMs), column((s) => s.criuMs), column((s) => s.totalMs), column((s) => s.quietMs), String(samples.length)];
 }
 
-export function caseText({ scenario, contenders }: CaseResult): string {
-  return `${scenario.name}\n${grid(CASE_HEAD, contenders.map(caseRow))}`;
+/** Who has no samples, or fewer, and why. */
+export function problemsOf({ contenders, leftBehind }: CaseResult): string[] {
+  const problems = contenders.flatMap(({ contender, samples, problem }) =>
+    problem === undefined ? [] : [`${samples.length === 0 ? 'not measured' : `broken off after ${samples.length} rounds`}: ${contender}: ${problem}`],
+  );
+  return leftBehind === undefined ? problems : [...problems, leftBehind];
+}
+
+export function caseText(found: CaseResult): string {
+  const measured = found.contenders.filter(({ samples }) => samples.length > 0);
+  return [found.scenario.name, ...(measured.length === 0 ? [] : [grid(CASE_HEAD, measured.map(caseRow))]), ...problemsOf(found)].join('\n');
 }
 
 export const SMALL_HEAD = ['', 'who', 'ms', 'p99', 'samples'] as const;

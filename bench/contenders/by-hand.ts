@@ -58,7 +58,7 @@ export const criuAlone: Contender<ProcessHome> = {
   missing: (scenario) => (scenario.alone ? undefined : null),
   async checkpoint(home, outDir) {
     await run(home.setup.criu.path, ['dump', '--tree', String(home.pid), '--images-dir', outDir, '--leave-running', '--freeze-cgroup', home.cgroup, '--log-file', 'dump.log', '-v2']);
-    return { archiveBytes: 0, criuMs: await criuMs(outDir) };
+    return { criuMs: await criuMs(outDir) };
   },
 };
 

@@ -1,5 +1,6 @@
 import { mkdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { ContainerdHome } from '../homes/containerd-home.js';
 import type { PodmanHome } from '../homes/podman-home.js';
 import type { RuncHome } from '../homes/runc-home.js';
 import { findProgram, run } from '../run.js';
@@ -42,5 +43,19 @@ export const podmanCheckpoint: Contender<PodmanHome> = {
     const archive = join(outDir, 'archive.tar');
     await home.podman(['container', 'checkpoint', '--leave-running', '--compress', 'none', '--export', archive, home.id]);
     return { archiveBytes: (await stat(archive)).size };
+  },
+};
+
+/** containerd compresses the files inside the pause, and keeps the checkpoint in its own store. */
+export const containerdCheckpoint: Contender<ContainerdHome> = {
+  name: 'ctr containers checkpoint --rw --task',
+  missing: needs('ctr', 'runc'),
+  async checkpoint({ id }) {
+    const image = `localhost/${id}:checkpoint`;
+    const start = performance.now();
+    await run('ctr', ['containers', 'checkpoint', '--rw', '--task', id, image]);
+    const totalMs = performance.now() - start;
+    await run('ctr', ['image', 'remove', '--sync', image]);
+    return { totalMs };
   },
 };

@@ -20,7 +20,7 @@ export class PodmanHome implements Home {
   static async start(setup: CaseSetup): Promise<PodmanHome> {
     const dir = join(setup.scratchDir, 'podman');
     const status = join(setup.statusDir, 'podman');
-    const id = `stillframe-bench-${process.pid}`;
+    const id = `stillframe-bench-podman-${process.pid}`;
     const storage = ['--root', join(dir, 'root'), '--runroot', join(dir, 'run'), '--tmpdir', join(dir, 'tmp'), '--cgroup-manager', 'cgroupfs', '--events-backend', 'none', '--runtime', 'runc'];
     await mkdir(status, { recursive: true });
     await makeRootfs(join(dir, 'rootfs'));
@@ -42,6 +42,8 @@ export class PodmanHome implements Home {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.podman(['rm', '--force', '--time', '0', this.id]);
     this.gauge[Symbol.dispose]();
+    // Podman leaves a mount of its own over its storage.
+    await run('umount', [join(this.dir, 'root/overlay')]).catch(() => undefined);
     await rm(this.dir, { recursive: true, force: true });
   }
 }

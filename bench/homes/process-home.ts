@@ -22,7 +22,7 @@ export class ProcessHome implements Home {
     const { scenario } = setup;
     const root = hierarchyRoot(scenario.cgroup);
     if (root === undefined) throw new Error(`this machine has no cgroup v${scenario.cgroup} freezer`);
-    const cgroup = join(root, `stillframe-bench-${process.pid}`);
+    const cgroup = join(root, `stillframe-bench-process-${process.pid}`);
     const filesDir = join(setup.scratchDir, 'process-files');
     const statusPath = join(setup.statusDir, 'process');
     await mkdir(filesDir);

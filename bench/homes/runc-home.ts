@@ -30,7 +30,7 @@ export class RuncHome implements Home {
     const bundle = join(setup.scratchDir, 'runc-bundle');
     const rootfs = join(bundle, 'rootfs');
     const status = join(setup.statusDir, 'runc');
-    const id = `stillframe-bench-${process.pid}`;
+    const id = `stillframe-bench-runc-${process.pid}`;
     await mkdir(status, { recursive: true });
     await makeRootfs(rootfs);
     await run('runc', ['spec', '--bundle', bundle]);

@@ -1,6 +1,6 @@
 import { figuresOf } from '../figures.js';
 import type { BenchResult } from '../results.js';
-import { CASE_HEAD, caseRow, FIGURE_HEAD, figureRow, machineLines, SMALL_HEAD, smallRows } from '../tables.js';
+import { CASE_HEAD, caseRow, FIGURE_HEAD, figureRow, machineLines, problemsOf, SMALL_HEAD, smallRows } from '../tables.js';
 import { againstBytes, againstFileCount, againstMemory, timeline, type Plotted } from './plots.js';
 
 const STYLE = `
@@ -30,7 +30,7 @@ ${plots.map(plotHtml).join('\n')}
 <h2>Figures to reach</h2>
 ${figuresTable(result)}
 <h2>Every case</h2>
-${result.cases.map((found) => `<h3>${escape(found.scenario.name)}</h3>${tableHtml(CASE_HEAD, found.contenders.map(caseRow), (row) => (row[0]?.startsWith('stillframe') === true ? 'us' : ''))}`).join('\n')}
+${result.cases.map((found) => `<h3>${escape(found.scenario.name)}</h3>${tableHtml(CASE_HEAD, found.contenders.filter(({ samples }) => samples.length > 0).map(caseRow), (row) => (row[0]?.startsWith('stillframe') === true ? 'us' : ''))}${problemsOf(found).map((problem) => `<p>${escape(problem)}</p>`).join('')}`).join('\n')}
 ${result.small.length === 0 ? '' : `<h2>Small measurements</h2>${tableHtml(SMALL_HEAD, result.small.flatMap(smallRows))}`}
 </body></html>
 `;
