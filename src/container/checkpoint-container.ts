@@ -1,7 +1,7 @@
 import { checkpoint } from '../checkpoint/checkpoint.js';
 import type { CheckpointOptions } from '../checkpoint/options.js';
 import type { CheckpointReport } from '../checkpoint/report.js';
-import { pidsOf } from '../checkpoint/target.js';
+import { runningPids } from '../checkpoint/pids.js';
 import { hasTcpConnections } from './connections.js';
 import type { Container, RuntimeName } from './container.js';
 import { containerTarget, type ContainerTarget, type ContainerTargetOptions } from './container-target.js';
@@ -30,7 +30,7 @@ async function checkpointFound(container: Container, options: ContainerCheckpoin
   const { target, leftOut } = await containerTarget(container, options);
   const report = await checkpoint({ ...options, ...target, criu: { ...target.criu, ...options.criu } }).catch((error: unknown) => {
     // A connection made after we looked: CRIU refused the dump, the container runs on, and now we know.
-    if (target.criu?.tcpEstablished === true || options.criu?.tcpEstablished !== undefined || !hasTcpConnections(pidsOf(container.pid))) throw error;
+    if (target.criu?.tcpEstablished === true || options.criu?.tcpEstablished !== undefined || !hasTcpConnections(runningPids(container.pid))) throw error;
     return containerTarget(container, options).then((second) => checkpoint({ ...options, ...second.target, criu: { ...second.target.criu, ...options.criu } }));
   });
   const { runtime, id, name } = container;

@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { pidsOf, type FileTree, type Target } from '../checkpoint/target.js';
+import { runningPids } from '../checkpoint/pids.js';
+import type { FileTree, Target } from '../checkpoint/target.js';
 import { thawImages } from './cgroup-image.js';
 import { hasTcpConnections } from './connections.js';
 import type { Container } from './container.js';
@@ -50,7 +51,7 @@ export async function containerTarget(container: Container, options: ContainerTa
     pid,
     ...(container.cgroup === undefined ? {} : { cgroup: container.cgroup }),
     files,
-    criu: containerDumpOptions(container, { mounts, hasConnections: hasTcpConnections(pidsOf(pid)) }),
+    criu: containerDumpOptions(container, { mounts, hasConnections: hasTcpConnections(runningPids(pid)) }),
     parts: {
       subject: subjectOf(container),
       ...(overlay === undefined ? {} : { mapped: (pids) => mappedUpperFiles(pids, overlay) }),
