@@ -22,7 +22,7 @@
 
 /* One operation as it comes from JavaScript: numbers, then `n_ranges` pairs of offset and length. */
 struct op {
-	double id, header_len, offset, data_len, n_ranges, has_data;
+	double id, header_len, offset, data_len, n_ranges, has_data, data_at; /* where its data is in `records`, or -1 */
 };
 
 /* Bytes on their way into the file, which go there in one piece as long as each follows the last. */
@@ -139,13 +139,15 @@ static int copy_range(int from, off_t from_offset, struct out *out, off_t to_off
 struct batch {
 	napi_async_work work;
 	napi_deferred deferred;
-	napi_ref keep[3];
+	napi_ref keep[4];
 	struct sf_tree *tree;
 	int fd;
 	const double *ops;
 	size_t n_ops_words, count;
 	const char *headers;
 	size_t headers_len;
+	const char *records; /* data of small files, read when they were described */
+	size_t records_len;
 	bool hash;
 	int32_t *status;
 	unsigned char *digests;
@@ -263,7 +265,10 @@ static void execute(napi_env env, void *data)
 		header += (size_t)op->header_len;
 		if (!op->has_data)
 			continue;
-		batch->status[i] = copy_data(batch, &walk, &out, op, ranges, batch->digests + 32 * i);
+		if (op->data_at >= 0)
+			append(&out, batch->records + (size_t)op->data_at, (size_t)op->data_len);
+		else
+			batch->status[i] = copy_data(batch, &walk, &out, op, ranges, batch->digests + 32 * i);
 		off_t end = data_at + (off_t)op->data_len;
 		seek_to(&out, end);
 		append(&out, zeros, (size_t)((BLOCK - end % BLOCK) % BLOCK));
@@ -291,7 +296,7 @@ static void complete(napi_env env, napi_status status, void *data)
 		memcpy(out + batch->count * 4, batch->digests, batch->count * 32);
 		napi_resolve_deferred(env, batch->deferred, result);
 	}
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 4; i++)
 		napi_delete_reference(env, batch->keep[i]);
 	napi_delete_async_work(env, batch->work);
 	free(batch->status);
@@ -317,6 +322,8 @@ static size_t count_ops(struct batch *batch)
 			sum += batch->ops[at + 2 * i + 1];
 		if (op->n_ranges > 0 && sum != op->data_len)
 			return 0;
+		if (op->data_at + op->data_len > (double)batch->records_len && op->data_at >= 0)
+			return 0;
 		at += 2 * (size_t)op->n_ranges;
 		headers += op->header_len;
 		count++;
@@ -324,11 +331,11 @@ static size_t count_ops(struct batch *batch)
 	return at == batch->n_ops_words && headers == (double)batch->headers_len ? count : 0;
 }
 
-/* copyBatch(fd, tree, ops: Float64Array, headers: Buffer, hash): a promise of one 32-bit status each, then one digest each. */
+/* copyBatch(fd, tree, ops: Float64Array, headers: Buffer, records: Buffer, hash): a promise of one 32-bit status each, then one digest each. */
 static napi_value copy_batch(napi_env env, napi_callback_info info)
 {
-	size_t argc = 5;
-	napi_value argv[5], promise, name;
+	size_t argc = 6;
+	napi_value argv[6], promise, name;
 	struct batch *batch = calloc(1, sizeof(*batch));
 
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
@@ -336,9 +343,10 @@ static napi_value copy_batch(napi_env env, napi_callback_info info)
 		return sf_throw_errno(env, ENOMEM, "copy");
 	napi_get_value_int32(env, argv[0], &batch->fd);
 	batch->tree = sf_tree_of(env, argv[1]);
-	napi_get_value_bool(env, argv[4], &batch->hash);
+	napi_get_value_bool(env, argv[5], &batch->hash);
 	if (!batch->tree || napi_get_typedarray_info(env, argv[2], NULL, &batch->n_ops_words, (void **)&batch->ops, NULL, NULL) != napi_ok ||
-	    napi_get_buffer_info(env, argv[3], (void **)&batch->headers, &batch->headers_len) != napi_ok) {
+	    napi_get_buffer_info(env, argv[3], (void **)&batch->headers, &batch->headers_len) != napi_ok ||
+	    napi_get_buffer_info(env, argv[4], (void **)&batch->records, &batch->records_len) != napi_ok) {
 		free(batch);
 		return NULL;
 	}
@@ -353,7 +361,7 @@ static napi_value copy_batch(napi_env env, napi_callback_info info)
 		return sf_throw_errno(env, err, "copy");
 	}
 	napi_create_promise(env, &batch->deferred, &promise);
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 4; i++)
 		napi_create_reference(env, argv[i + 1], 1, &batch->keep[i]);
 	napi_create_string_utf8(env, "stillframe:copy", NAPI_AUTO_LENGTH, &name);
 	napi_create_async_work(env, NULL, name, execute, complete, batch, &batch->work);

@@ -1,11 +1,13 @@
 /*
- * What an archive says of an entry beyond its stat: path, link target, extended attributes, data ranges.
- * The stat is taken again after the rest was read, until it is the one from before: then all belongs together.
+ * What an archive says of an entry beyond its stat: path, link target, extended attributes, data ranges; and a
+ * small file's data, since opening it once for all halves its cost. The stat is taken again after the rest was
+ * read, until it is the one from before: then all belongs together.
  */
 #include "tree.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,11 +24,15 @@ struct bytes {
 	bool failed;
 };
 
-/* One record, 8-byte aligned: this, then data ranges (two doubles each), path, link target, attributes. */
+/* Files up to this size come with their data, as long as the call's share of memory lasts. */
+#define INLINE_BYTES (32 * 1024)
+#define INLINE_TOTAL (4 * 1024 * 1024)
+
+/* One record, 8-byte aligned: this, then data ranges (two doubles each), path, link target, attributes, and an inline file's data and SHA-256. */
 struct record {
 	uint32_t length, id;
 	int32_t status; /* 0, STATUS_..., or -errno */
-	uint32_t mode, uid, gid, nlink, fs, dev, rdev, mtime_nsec, ctime_nsec, path_len, link_len, n_xattrs, n_ranges, sparse, unused;
+	uint32_t mode, uid, gid, nlink, fs, dev, rdev, mtime_nsec, ctime_nsec, path_len, link_len, n_xattrs, n_ranges, sparse, is_inline;
 	double size, mtime_sec, ctime_sec;
 	uint64_t ino;
 };
@@ -38,6 +44,8 @@ struct describe {
 	struct sf_tree *tree;
 	uint32_t *ids;
 	size_t count;
+	bool hash;
+	size_t inline_left;
 	struct bytes out;
 	char *list, *value; /* room for attribute names, and for one value */
 };
@@ -87,15 +95,35 @@ static int append_ranges(struct describe *job, int fd, uint64_t size, uint32_t *
 	return 0;
 }
 
-/* `follow` only for the root, whose path is a link in /proc to the descriptor we hold. */
-static int append_xattrs(struct describe *job, const char *path, bool follow, uint32_t *count)
+/* Where attributes are read from: an open file; or a path, followed only where it is the root's link in /proc. */
+struct place {
+	int fd; /* or -1 */
+	const char *path;
+	bool follow;
+};
+
+static ssize_t list_xattrs(const struct place *place, char *list)
 {
-	ssize_t len = follow ? listxattr(path, job->list, XATTR_BYTES) : llistxattr(path, job->list, XATTR_BYTES);
+	if (place->fd >= 0)
+		return flistxattr(place->fd, list, XATTR_BYTES);
+	return place->follow ? listxattr(place->path, list, XATTR_BYTES) : llistxattr(place->path, list, XATTR_BYTES);
+}
+
+static ssize_t get_xattr(const struct place *place, const char *name, char *value)
+{
+	if (place->fd >= 0)
+		return fgetxattr(place->fd, name, value, XATTR_BYTES);
+	return place->follow ? getxattr(place->path, name, value, XATTR_BYTES) : lgetxattr(place->path, name, value, XATTR_BYTES);
+}
+
+static int append_xattrs(struct describe *job, const struct place *place, uint32_t *count)
+{
+	ssize_t len = list_xattrs(place, job->list);
 
 	if (len < 0)
 		return errno == ENOTSUP || errno == ENOSYS ? 0 : errno;
 	for (const char *name = job->list; name < job->list + len; name += strlen(name) + 1) {
-		ssize_t value_len = follow ? getxattr(path, name, job->value, XATTR_BYTES) : lgetxattr(path, name, job->value, XATTR_BYTES);
+		ssize_t value_len = get_xattr(place, name, job->value);
 		if (value_len < 0) {
 			if (errno == ENODATA)
 				continue;
@@ -139,7 +167,7 @@ static int append_details(struct describe *job, struct sf_walk *walk, uint32_t i
 	append(&job->out, job->value, record->path_len);
 	if (id == SF_ROOT) {
 		snprintf(proc, sizeof(proc), "/proc/self/fd/%d", tree->root_fd);
-		return append_xattrs(job, proc, true, &record->n_xattrs);
+		return append_xattrs(job, &(struct place){ .fd = -1, .path = proc, .follow = true }, &record->n_xattrs);
 	}
 	int dir = sf_walk_parent(walk, id);
 	if (dir < 0)
@@ -153,7 +181,7 @@ static int append_details(struct describe *job, struct sf_walk *walk, uint32_t i
 		append(&job->out, job->value, record->link_len);
 	}
 	snprintf(proc, sizeof(proc), "/proc/self/fd/%d/%s", dir, name);
-	return append_xattrs(job, proc, false, &record->n_xattrs);
+	return append_xattrs(job, &(struct place){ .fd = -1, .path = proc }, &record->n_xattrs);
 }
 
 /* Takes the stat again. 0 when it is as before, STATUS_UNSETTLED when not, STATUS_GONE, or -errno. */
@@ -181,6 +209,69 @@ static int settle(struct sf_tree *tree, struct sf_walk *walk, uint32_t id)
 	return sf_entry_update(entry, &st) ? STATUS_UNSETTLED : 0;
 }
 
+static int stat_open(struct sf_entry *entry, int fd)
+{
+	struct statx st;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &st) != 0)
+		return -errno;
+	if (!S_ISREG(st.stx_mode))
+		return STATUS_GONE;
+	return sf_entry_update(entry, &st) ? STATUS_UNSETTLED : 0;
+}
+
+/* Path, attributes and data of a small file that is open. Its status. */
+static int append_open(struct describe *job, uint32_t id, int fd, struct record *record)
+{
+	struct sf_entry *entry = sf_entry_at(job->tree, id);
+	int status = stat_open(entry, fd);
+
+	if (status < 0 || status == STATUS_GONE)
+		return status;
+	if (entry->size > INLINE_BYTES || entry->sparse)
+		return STATUS_UNSETTLED;
+	int len = sf_tree_path(job->tree, id, job->value, XATTR_BYTES);
+	if (len < 0)
+		return -ENAMETOOLONG;
+	record->path_len = (uint32_t)len;
+	append(&job->out, job->value, record->path_len);
+	int err = append_xattrs(job, &(struct place){ .fd = fd }, &record->n_xattrs);
+	if (err)
+		return -err;
+
+	size_t size = entry->size, done = 0;
+	if (!reserve(&job->out, size + 32))
+		return -ENOMEM;
+	unsigned char *data = (unsigned char *)job->out.at + job->out.len;
+	while (done < size) {
+		ssize_t got = pread(fd, data + done, size - done, (off_t)done);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -errno;
+		if (got == 0)
+			return STATUS_UNSETTLED;
+		done += (size_t)got;
+	}
+	status = stat_open(entry, fd);
+	if (status == 0 && job->hash)
+		EVP_Digest(data, size, data + size, NULL, EVP_sha256(), NULL);
+	job->out.len += size + 32;
+	record->is_inline = 1;
+	return status;
+}
+
+static int append_inline(struct describe *job, struct sf_walk *walk, uint32_t id, struct record *record)
+{
+	int fd = sf_walk_open(walk, id);
+
+	if (fd < 0)
+		return vanished(-fd) || fd == -ENXIO ? STATUS_GONE : fd;
+	int status = append_open(job, id, fd, record);
+	close(fd);
+	return status;
+}
+
 static void describe_one(struct describe *job, struct sf_walk *walk, uint32_t id)
 {
 	struct sf_entry *entry = sf_entry_at(job->tree, id);
@@ -192,6 +283,12 @@ static void describe_one(struct describe *job, struct sf_walk *walk, uint32_t id
 		record.id = id;
 		job->out.len = start;
 		append(&job->out, &record, sizeof(record));
+		if (S_ISREG(entry->mode) && !entry->sparse && entry->size <= INLINE_BYTES && entry->size <= job->inline_left) {
+			record.status = append_inline(job, walk, id, &record);
+			if (record.status != STATUS_UNSETTLED)
+				break;
+			continue;
+		}
 		int err = append_details(job, walk, id, &record);
 		record.status = settle(job->tree, walk, id);
 		if (record.status == 0 && err)
@@ -199,6 +296,8 @@ static void describe_one(struct describe *job, struct sf_walk *walk, uint32_t id
 		if (record.status != STATUS_UNSETTLED)
 			break;
 	}
+	if (record.is_inline)
+		job->inline_left -= entry->size < job->inline_left ? entry->size : job->inline_left;
 	if (!reserve(&job->out, 8))
 		return;
 	while (job->out.len % 8 != 0)
@@ -227,6 +326,7 @@ static void execute(napi_env env, void *data)
 
 	job->list = malloc(XATTR_BYTES);
 	job->value = malloc(XATTR_BYTES);
+	job->inline_left = INLINE_TOTAL;
 	if (!job->list || !job->value) {
 		job->out.failed = true;
 		return;
@@ -262,11 +362,11 @@ static void complete(napi_env env, napi_status status, void *data)
 	free(job);
 }
 
-/* treeDescribe(tree, ids: Uint32Array): a promise of one record for each id. */
+/* treeDescribe(tree, ids: Uint32Array, hash): a promise of one record for each id. */
 static napi_value tree_describe(napi_env env, napi_callback_info info)
 {
-	size_t argc = 2;
-	napi_value argv[2], promise, name;
+	size_t argc = 3;
+	napi_value argv[3], promise, name;
 	struct describe *job = calloc(1, sizeof(*job));
 
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
@@ -277,6 +377,7 @@ static napi_value tree_describe(napi_env env, napi_callback_info info)
 		free(job);
 		return NULL;
 	}
+	napi_get_value_bool(env, argv[2], &job->hash);
 	napi_create_promise(env, &job->deferred, &promise);
 	napi_create_reference(env, argv[0], 1, &job->keep_tree);
 	napi_create_reference(env, argv[1], 1, &job->keep_ids);

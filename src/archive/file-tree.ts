@@ -54,6 +54,14 @@ export interface Described {
   xattrs: Xattr[];
   /** Where the data lies; undefined for a file without holes. */
   data: ByteRange[] | undefined;
+  /** Where a small file's contents are in `Description.bytes`, its SHA-256 right behind; -1 when they were not read. */
+  inlineAt: number;
+}
+
+/** Entries, and the bytes that their names and small files' contents are in. */
+export interface Description {
+  entries: Described[];
+  bytes: Buffer;
 }
 
 export const STATUS_GONE = 1;
@@ -104,8 +112,10 @@ export class FileTree {
     return { added, changed, removed, crossings, bytes: (words[5] as number) + (words[6] as number) * 2 ** 32, fileSystems };
   }
 
-  async describe(ids: Uint32Array): Promise<Described[]> {
-    return decode(await native().treeDescribe(this.#native, ids));
+  /** With `hash`, small files' contents are followed by their SHA-256. */
+  async describe(ids: Uint32Array, hash: boolean): Promise<Description> {
+    const bytes = await native().treeDescribe(this.#native, ids, hash);
+    return { entries: decode(bytes), bytes };
   }
 
   /** Paths below the root. */
@@ -184,6 +194,7 @@ function decode(bytes: Buffer): Described[] {
       link,
       xattrs,
       data: w(16) === 1 ? Array.from({ length: nRanges }, (_, i) => ({ offset: d(4 + 2 * i), length: d(5 + 2 * i) })) : undefined,
+      inlineAt: w(17) === 1 ? next : -1,
     });
     at += w(0);
   }

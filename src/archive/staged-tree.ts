@@ -3,7 +3,7 @@ import type { Area } from './area.js';
 import { CopyBatch, type CopyResult } from './copy-batch.js';
 import { entryOf, linkOf, typeOf } from './describe-entry.js';
 import type { Entry } from './entry.js';
-import { FileTree, type Described, type FileTreeOptions, type ScanResult } from './file-tree.js';
+import { FileTree, type Described, type Description, type FileTreeOptions, type ScanResult } from './file-tree.js';
 import { HardLinks } from './hard-links.js';
 import type { TreeLayout } from './manifest.js';
 import { encodeHeader } from './tar.js';
@@ -170,20 +170,20 @@ export class StagedTree {
 
   async #copyAll(ids: Uint32Array, options: PassOptions, links: number[] | undefined): Promise<void> {
     const copying = new CopyQueue();
-    const chunk = (at: number): Promise<Described[]> | undefined => (at < ids.length ? this.files.describe(ids.subarray(at, at + DESCRIBE_IDS)) : undefined);
+    const chunk = (at: number): Promise<Description> | undefined => (at < ids.length ? this.files.describe(ids.subarray(at, at + DESCRIBE_IDS), options.hash) : undefined);
     let described = chunk(0);
     try {
       for (let at = 0; described !== undefined; at += DESCRIBE_IDS) {
-        const entries = await described;
+        const { entries, bytes } = await described;
         // While these are encoded and copied, the next are described.
         described = chunk(at + DESCRIBE_IDS);
         described?.catch(() => undefined);
-        let batch = new CopyBatch(this.area.fd, this.files.handle);
+        let batch = new CopyBatch(this.area.fd, this.files.handle, bytes);
         for (const entry of entries) {
           this.#stage(entry, options, batch, links);
           if (!batch.isFull) continue;
           await copying.add(this.#run(batch, options));
-          batch = new CopyBatch(this.area.fd, this.files.handle);
+          batch = new CopyBatch(this.area.fd, this.files.handle, bytes);
         }
         await copying.add(this.#run(batch, options));
       }
@@ -228,7 +228,7 @@ export class StagedTree {
     if (ranges === undefined) this.#sparse.delete(id);
     else this.#sparse.set(id, entry.size);
     const segment = this.#place(id, header.length, dataBytes, isFile, carrier !== id);
-    batch.add({ id, segment, header, offset: this.area.offsetOf(segment), dataBytes, ranges, isFile, judge: () => this.#judge(id, described, options) });
+    batch.add({ id, segment, header, offset: this.area.offsetOf(segment), dataBytes, ranges, isFile, inlineAt: isFile ? described.inlineAt : -1, judge: () => this.#judge(id, described, options) });
   }
 
   /** The old place where the new copy fits; links always go to the end, behind what they link to. */
