@@ -7,6 +7,9 @@ export type { FileTree, Target } from './checkpoint/target.js';
 export type { WindowParts } from './checkpoint/snapshot.js';
 export { PHASE_CHANNEL, type OnProgress, type Phase, type PhaseEvent } from './checkpoint/phases.js';
 
+export { frozenCgroups, recover, type FrozenCgroup, type Recovery, type RecoverOptions } from './checkpoint/recover.js';
+export { ServiceManager, type ServiceManagerOptions } from './checkpoint/service-manager.js';
+
 // The freezer
 export {
   freezerVersions, hierarchyRoot, locateCgroup, makeCgroup, openFreezer, placeProcess, processTree, removeCgroup,

@@ -19,6 +19,8 @@ export interface AdoptOptions {
   version?: CgroupVersion;
   /** How long to chase a tree that forks while it is moved, in milliseconds. Default 10000. */
   timeoutMs?: number;
+  /** Told of the cgroup made for the tree, before any task is moved into it: for whoever undoes this when we die. */
+  onMade?: ((made: { version: CgroupVersion; path: string; adoptedFrom: string }) => void | Promise<void>) | undefined;
 }
 
 /** A process tree in a cgroup of its own, on loan. Leaving its scope gives it back. */
@@ -65,6 +67,7 @@ export async function adopt(options: AdoptOptions): Promise<Adoption> {
   makeCgroup(path);
   const adoption = new KernelAdoption(pid, home, path);
   try {
+    await options.onMade?.({ version, path, adoptedFrom: home.path });
     await adoption.gather(performance.now() + timeoutMs);
     return adoption;
   } catch (error) {

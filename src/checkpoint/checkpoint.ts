@@ -2,8 +2,11 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ArchiveWriter, Stage, type SealedArchive } from '../archive/index.js';
 import { findCriu, readDumpStats, type DumpStats } from '../criu/index.js';
+import { Deadline } from './deadline.js';
 import { DUMP_LOG, dumpOptions, explainDumpFailure, residentBytes } from './dump.js';
 import { FrozenWindow } from './frozen-window.js';
+import { Guardian } from './guardian.js';
+import { lockCgroup, lockTarget } from './lock.js';
 import { checkCheckpointOptions, type CheckpointOptions } from './options.js';
 import { Phases } from './phases.js';
 import { runningPids } from './pids.js';
@@ -11,7 +14,7 @@ import { PrivateDir } from './private-dir.js';
 import type { CheckpointReport } from './report.js';
 import { takeSnapshot } from './snapshot.js';
 import { repeatedOptions, thisKernel, type Subject } from './subject.js';
-import { ResolvedTarget } from './target.js';
+import { findFreezer, ReadyTarget } from './target.js';
 
 /**
  * Checkpoints a process tree into one archive: its memory by CRIU, its files as they stood in that same
@@ -31,9 +34,17 @@ export async function checkpoint(options: CheckpointOptions): Promise<Checkpoint
   const createdAt = new Date().toISOString();
 
   const criu = await findCriu({ criuPath: options.criuPath });
-  await using target = await phases.run('resolve', () => ResolvedTarget.resolve(options));
+  const freezer = await phases.run('resolve', () => findFreezer(options));
+  using journal = await phases.run('lock', () => lockTarget({ pid: options.pid, cgroup: freezer && { version: freezer.version, path: freezer.path } }));
+  await using guardian = await phases.run('guardian', () => Guardian.arm({ journal, placeGuardianIn: settings.placeGuardianIn }));
+  await using target = await phases.run('adopt', () =>
+    ReadyTarget.make(options, freezer, async (cgroup) => {
+      await lockCgroup(journal, cgroup);
+      await guardian.keepCgroup();
+    }),
+  );
   await using writer = await ArchiveWriter.create({ outputPath: settings.output, overwrite: settings.overwrite });
-  await using scratch = await PrivateDir.make(settings.workDir);
+  await using scratch = await PrivateDir.make(settings.workDir, { willMake: (path) => guardian.willMake(path), removed: (path) => guardian.forget(path) });
   const imagesDir = join(scratch.path, 'images');
   await mkdir(imagesDir, { mode: 0o700 });
 
@@ -45,7 +56,8 @@ export async function checkpoint(options: CheckpointOptions): Promise<Checkpoint
   }
   signal?.throwIfAborted();
 
-  const window = new FrozenWindow(target.freezer, { freezeTimeoutMs: settings.freezeTimeoutMs, thawTimeoutMs: settings.thawTimeoutMs, signal });
+  using deadline = new Deadline({ maxFrozenMs: settings.maxFrozenMs, signal, phase: () => phases.current });
+  const window = new FrozenWindow(target.freezer, { freezeTimeoutMs: settings.freezeTimeoutMs, thawTimeoutMs: settings.thawTimeoutMs, signal: deadline.signal });
   const dump = dumpOptions({ pid: target.pid, freezeCgroup: target.freezer.path, imagesDir, workDir: scratch.path, leaveRunning: !settings.stop, overrides: target.criu });
   const neededBytes = residentBytes(runningPids(target.pid));
 
@@ -70,12 +82,12 @@ export async function checkpoint(options: CheckpointOptions): Promise<Checkpoint
         if (document !== undefined) await writer.addDocument({ name, data: document });
       }
       for (const document of documents) await writer.addDocument(document);
-      return writer.seal({ subject: { ...subject }, signal, onProgress: (work) => phases.progress('seal', work) });
+      return writer.seal({ subject: { ...subject }, signal: deadline.signal, onProgress: (work) => phases.progress('seal', work) });
     });
 
   let sealed: SealedArchive | undefined;
   const snapshot = await takeSnapshot({
-    target, stage, window, phases, criuPath: criu.path, dump, signal,
+    target, stage, window, phases, guardian, deadline, criuPath: criu.path, dump,
     beforeRelease: settings.stop
       ? async (members) => {
           sealed = await seal({}, members);

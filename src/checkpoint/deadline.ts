@@ -50,6 +50,11 @@ export class Deadline implements Disposable {
     clearTimeout(this.#timer);
   }
 
+  /** Something failed: whatever else is under way inside the window is of no use any more. */
+  cancel(reason: unknown): void {
+    this.#controller.abort(reason);
+  }
+
   [Symbol.dispose](): void {
     this.stop();
     this.#options.signal?.removeEventListener('abort', this.#onAbort);

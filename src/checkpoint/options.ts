@@ -19,6 +19,13 @@ export interface CheckpointOptions extends Target {
   workDir?: string;
   /** The CRIU to use. Default: `$STILLFRAME_CRIU`, then `criu` on PATH, then Stillframe's own. */
   criuPath?: string;
+  /**
+   * How long the tree may stand still, in milliseconds. Past it, whatever is under way is cancelled, the tree
+   * thawed, and the error DEADLINE_EXCEEDED says what was too slow. Default: no limit.
+   */
+  maxFrozenMs?: number;
+  /** Directory of a cgroup for the guardian process, where a service manager would kill it with this one. Default: this process's own. */
+  placeGuardianIn?: string;
   /** How long the freeze may take, in milliseconds. Default 2000. */
   freezeTimeoutMs?: number;
   /** How long the thaw may take, in milliseconds. Default 5000. */
@@ -57,6 +64,8 @@ export interface CheckpointSettings {
   stop: boolean;
   precopy: boolean;
   workDir: string;
+  maxFrozenMs: number | undefined;
+  placeGuardianIn: string | undefined;
   freezeTimeoutMs: number;
   thawTimeoutMs: number;
 }
@@ -67,6 +76,7 @@ export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSe
   requirePath('output', options.output);
   if (basename(options.output) === '' || options.output.endsWith('/')) bad('output', options.output, "a file's path");
   optional('cgroup', options.cgroup, requirePath);
+  optional('placeGuardianIn', options.placeGuardianIn, requirePath);
   if (options.cgroup !== undefined && options.adopt === true) bad('adopt', true, 'no cgroup beside it: an adopted tree gets a cgroup of its own');
   for (const tree of options.files ?? []) checkTree(tree);
   checkNames(options.files ?? []);
@@ -78,6 +88,8 @@ export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSe
     stop: flag('stop', options.stop, false),
     precopy: flag('precopy', options.precopy, true),
     workDir: resolve(options.workDir ?? dirname(output)),
+    maxFrozenMs: options.maxFrozenMs === undefined ? undefined : milliseconds('maxFrozenMs', options.maxFrozenMs, 0),
+    placeGuardianIn: options.placeGuardianIn,
     freezeTimeoutMs: milliseconds('freezeTimeoutMs', options.freezeTimeoutMs, 2000),
     thawTimeoutMs: milliseconds('thawTimeoutMs', options.thawTimeoutMs, 5000),
   };

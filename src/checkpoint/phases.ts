@@ -5,6 +5,7 @@ export type Phase =
   | 'resolve'
   | 'lock'
   | 'guardian'
+  | 'adopt'
   | 'precopy'
   | 'start-criu'
   | 'freeze'
@@ -54,6 +55,7 @@ export class Phases {
   readonly #operation: PhaseEvent['operation'];
   readonly #onProgress: OnProgress | undefined;
   readonly #start = performance.now();
+  readonly #running = new Set<Phase>();
 
   constructor(operation: PhaseEvent['operation'], onProgress: OnProgress | undefined) {
     this.#operation = operation;
@@ -65,8 +67,14 @@ export class Phases {
     return performance.now() - this.#start;
   }
 
+  /** What is under way now, in words: phases can overlap. */
+  get current(): string {
+    return [...this.#running].join(' and ') || 'nothing';
+  }
+
   async run<T>(phase: Phase, work: () => T | Promise<T>): Promise<T> {
     const start = performance.now();
+    this.#running.add(phase);
     this.#tell({ phase, at: 'start' });
     try {
       const result = await work();
@@ -75,6 +83,8 @@ export class Phases {
     } catch (error) {
       this.#tell({ phase, at: 'failed', durationMs: this.#took(phase, start), error });
       throw error;
+    } finally {
+      this.#running.delete(phase);
     }
   }
 

@@ -1,4 +1,5 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CheckpointError } from './checkpoint-error.js';
 
@@ -8,21 +9,32 @@ import { CheckpointError } from './checkpoint-error.js';
  */
 export class PrivateDir implements AsyncDisposable {
   readonly path: string;
+  readonly #onRemoved: ((path: string) => void) | undefined;
 
-  private constructor(path: string) {
+  private constructor(path: string, onRemoved: ((path: string) => void) | undefined) {
     this.path = path;
+    this.#onRemoved = onRemoved;
   }
 
-  /** @throws CheckpointError WORK_DIR_UNUSABLE */
-  static async make(parent: string): Promise<PrivateDir> {
+  /**
+   * @param watch Told the path before the directory is made, and when it is removed.
+   * @throws CheckpointError WORK_DIR_UNUSABLE
+   */
+  static async make(parent: string, watch: { willMake?: (path: string) => void; removed?: (path: string) => void } = {}): Promise<PrivateDir> {
+    const path = join(parent, `.stillframe-${randomBytes(8).toString('hex')}`);
+    watch.willMake?.(path);
     try {
-      return new PrivateDir(await mkdtemp(join(parent, '.stillframe-')));
+      // Fails on an existing one, whoever made it.
+      await mkdir(path, { mode: 0o700 });
+      return new PrivateDir(path, watch.removed);
     } catch (cause) {
+      watch.removed?.(path);
       throw new CheckpointError('WORK_DIR_UNUSABLE', { path: parent, cause });
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await rm(this.path, { recursive: true, force: true });
+    this.#onRemoved?.(this.path);
   }
 }

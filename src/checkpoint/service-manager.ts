@@ -29,6 +29,7 @@ const words: Record<Phase, string> = {
   resolve: 'finding the target',
   lock: 'locking the target',
   guardian: 'arming the guardian',
+  adopt: 'moving the tree into a cgroup of its own',
   precopy: 'copying files while the target runs',
   'start-criu': 'starting CRIU',
   freeze: 'freezing the target',

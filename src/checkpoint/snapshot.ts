@@ -2,20 +2,23 @@ import type { Stage } from '../archive/index.js';
 import type { CgroupMember } from '../cgroup/index.js';
 import { CriuClient, type CriuDumpRequest, type CriuNotification } from '../criu/index.js';
 import { CheckpointError } from './checkpoint-error.js';
+import type { Deadline } from './deadline.js';
 import type { FrozenWindow } from './frozen-window.js';
+import type { Guardian } from './guardian.js';
 import type { Phases } from './phases.js';
-import type { ResolvedTarget } from './target.js';
+import type { ReadyTarget } from './target.js';
 
 export interface SnapshotPlan {
-  target: ResolvedTarget;
+  target: ReadyTarget;
   stage: Stage;
   window: FrozenWindow;
   phases: Phases;
   criuPath: string;
   dump: CriuDumpRequest;
+  guardian: Guardian;
+  deadline: Deadline;
   /** Runs when memory and files are complete and CRIU still holds every task: a failure here undoes the dump. */
   beforeRelease?: ((members: CgroupMember[]) => Promise<void>) | undefined;
-  signal: AbortSignal | undefined;
 }
 
 /** What each part of the frozen window cost, in milliseconds. */
@@ -44,20 +47,22 @@ export interface Snapshot {
  * are copied, and thaws. However this ends, the window is closed.
  */
 export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
-  const { window, phases, signal } = plan;
+  const { window, phases, guardian, deadline } = plan;
   const clock = new PartClock();
-  const refreshing = new AbortController();
   let refresh: Promise<void> | undefined;
   let members: CgroupMember[] = [];
 
   const onPreDump = async (): Promise<void> => {
+    // From here on the guardian thaws if we die; when it is dead itself, nothing is frozen.
+    await guardian.openWindow(window.foundFrozen);
+    deadline.start();
     clock.start();
     await phases.run('freeze', () => window.open());
     clock.mark('freezeMs');
     // The one moment at which the answer cannot become wrong: nothing in the cgroup can fork or move now.
     members = plan.target.members();
     const mapped = plan.target.mapped(members.map(({ pid }) => pid));
-    refresh = phases.run('refresh', () => plan.stage.refresh({ mapped, signal: refreshing.signal }));
+    refresh = phases.run('refresh', () => plan.stage.refresh({ mapped, signal: deadline.signal }));
     refresh.catch(() => undefined); // it is awaited at post-dump, or after the thaw
     clock.mark('checkMs');
   };
@@ -76,7 +81,8 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
 
   const client = await phases.run('start-criu', () => CriuClient.start({ criuPath: plan.criuPath }));
   try {
-    await phases.run('dump', () => client.dump(plan.dump, { onNotify, signal }));
+    await phases.run('dump', () => client.dump(plan.dump, { onNotify, signal: deadline.signal }));
+    deadline.stop();
     clock.mark('releaseMs');
     // With `beforeRelease` the archive is complete by now, and CRIU has ended the tree: nothing is left to hold.
     if (plan.dump.leaveRunning === true) await window.verifyHeld();
@@ -84,12 +90,14 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     clock.mark('thawMs');
     return { members, parts: clock.parts };
   } catch (error) {
-    await closeAfter(window, error);
-    throw error;
+    deadline.cancel(error);
+    await closeAfter(window, deadline.exceeded ?? error);
+    throw deadline.exceeded ?? error;
   } finally {
-    refreshing.abort();
     await refresh?.catch(() => undefined);
     await client.close();
+    // Not before CRIU's end: one that is still alive could write the freeze back.
+    guardian.closeWindow();
   }
 }
 

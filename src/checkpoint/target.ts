@@ -1,6 +1,5 @@
 import { resolve } from 'node:path';
-import type { Adoption, CgroupMember, Freezer } from '../cgroup/index.js';
-import { adopt, checkTarget, openFreezer } from '../cgroup/index.js';
+import { adopt, checkProcess, checkTarget, openFreezer, type Adoption, type AdoptOptions, type CgroupMember, type Freezer } from '../cgroup/index.js';
 import type { MappedFiles, TreeSource } from '../archive/index.js';
 import type { CriuDumpOptions } from '../criu/index.js';
 import { sharedWritableFiles } from './mapped-files.js';
@@ -55,8 +54,21 @@ export interface ArchiveDocument {
   data: Buffer;
 }
 
-/** A target whose cgroup is found and checked; leaving its scope gives an adopted tree back. */
-export class ResolvedTarget implements AsyncDisposable {
+/**
+ * The target's freezer, its cgroup checked to hold the tree and nothing else; undefined for a tree that is to be
+ * adopted, which has no cgroup of its own yet. Nothing is touched.
+ * @throws FreezerError the codes of openFreezer, checkTarget and checkProcess
+ */
+export function findFreezer({ pid, cgroup, cgroupVersion, adopt: willAdopt }: Target): Freezer | undefined {
+  checkProcess(pid);
+  if (willAdopt === true) return undefined;
+  const freezer = openFreezer(cgroup !== undefined ? { cgroup } : { pid, version: cgroupVersion });
+  checkTarget({ pid, cgroup: freezer.path });
+  return freezer;
+}
+
+/** A target in its cgroup, ready to be frozen; leaving its scope gives an adopted tree back. */
+export class ReadyTarget implements AsyncDisposable {
   readonly pid: number;
   readonly freezer: Freezer;
   /** Where the tree is at home: its cgroup's name in the hierarchy, before any adoption. */
@@ -66,10 +78,10 @@ export class ResolvedTarget implements AsyncDisposable {
   readonly parts: TargetParts;
   readonly #adoption: Adoption | undefined;
 
-  private constructor(target: Target, freezer: Freezer, home: ResolvedTarget['home'], adoption: Adoption | undefined) {
+  private constructor(target: Target, freezer: Freezer, adoption: Adoption | undefined) {
     this.pid = target.pid;
     this.freezer = freezer;
-    this.home = home;
+    this.home = { version: freezer.version, name: adoption?.origin ?? freezer.cgroupName };
     this.files = (target.files ?? []).map((tree) => ({ ...tree, path: resolve(tree.path) }));
     this.criu = target.criu ?? {};
     this.parts = target.parts ?? { subject: {} };
@@ -77,27 +89,19 @@ export class ResolvedTarget implements AsyncDisposable {
   }
 
   /**
-   * Finds the cgroup and checks that it holds the tree and nothing else; nothing is touched before that.
-   * With `adopt`, moves the tree into a cgroup of its own first.
-   * @throws FreezerError the codes of openFreezer, checkTarget and adopt
+   * @param freezer What findFreezer found; without one the tree is adopted.
+   * @param onMade Told of an adoption's cgroup, and the one the tree came from, before any task is moved.
+   * @throws FreezerError the codes of adopt
    */
-  static async resolve(target: Target): Promise<ResolvedTarget> {
-    if (target.adopt === true) {
-      const adoption = await adopt({ pid: target.pid, version: target.cgroupVersion });
-      try {
-        const freezer = openFreezer({ cgroup: adoption.path });
-        return new ResolvedTarget(target, freezer, { version: adoption.version, name: adoption.origin }, adoption);
-      } catch (error) {
-        await adoption.release();
-        throw error;
-      }
+  static async make(target: Target, freezer: Freezer | undefined, onMade: AdoptOptions['onMade']): Promise<ReadyTarget> {
+    if (freezer !== undefined) return new ReadyTarget(target, freezer, undefined);
+    const adoption = await adopt({ pid: target.pid, version: target.cgroupVersion, onMade });
+    try {
+      return new ReadyTarget(target, openFreezer({ cgroup: adoption.path }), adoption);
+    } catch (error) {
+      await adoption.release();
+      throw error;
     }
-    const freezer =
-      target.cgroup !== undefined
-        ? openFreezer({ cgroup: target.cgroup })
-        : openFreezer({ pid: target.pid, version: target.cgroupVersion });
-    checkTarget({ pid: target.pid, cgroup: freezer.path });
-    return new ResolvedTarget(target, freezer, { version: freezer.version, name: freezer.cgroupName }, undefined);
   }
 
   /** Every task of the tree is in the cgroup and nothing else is: sure only while it is frozen. */
