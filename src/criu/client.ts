@@ -111,10 +111,10 @@ export class CriuClient implements AsyncDisposable {
    * @throws CriuError CRIU_REQUEST_FAILED with what is missing, as lines of CRIU's log
    */
   async check(call: CallOptions = {}): Promise<void> {
-    this.#begin('CHECK');
     // CRIU before 4.2 wants an images' directory and always writes its log there.
     const imagesDir = await mkdtemp(join(tmpdir(), 'stillframe-criu-check-'));
     try {
+      this.#begin('CHECK');
       await this.#work('CHECK', { imagesDir, logFile: 'check.log' }, call);
     } finally {
       await rm(imagesDir, { recursive: true, force: true });
@@ -191,8 +191,8 @@ export class CriuClient implements AsyncDisposable {
   /** A request on images, after which the session is over. The caller has begun it. */
   async #work(type: RequestType, options: CriuRequestOptions, { onNotify, signal, timeoutMs }: WorkOptions, pid?: number): Promise<Response> {
     try {
-      await using imagesDir = await SharedDirectory.open(options.imagesDir);
-      await using workDir = options.workDir === undefined ? undefined : await SharedDirectory.open(options.workDir);
+      await using imagesDir = await SharedDirectory.open('imagesDir', options.imagesDir);
+      await using workDir = options.workDir === undefined ? undefined : await SharedDirectory.open('workDir', options.workDir);
       const context = { imagesDirFd: imagesDir.fd, workDirFd: workDir?.fd, inherited: (fd: number) => Swrk.inheritedFd(this.#fds, fd) };
       const opts = { ...encodeOptions(options, context), ...(pid === undefined ? {} : { pid }), ...(onNotify === undefined ? {} : { notifyScripts: true }) };
       const logPath = options.logToStderr === true && options.logFile === undefined ? undefined : join((workDir ?? imagesDir).path, options.logFile ?? 'criu.log');

@@ -1,5 +1,6 @@
 import { open, readlink, type FileHandle } from 'node:fs/promises';
 import { constants } from 'node:fs';
+import { CriuError } from './criu-error.js';
 
 /**
  * A directory that CRIU opens through /proc/<our pid>/fd/<fd>: the descriptor has to stay open until its answer. The
@@ -16,11 +17,18 @@ export class SharedDirectory implements AsyncDisposable {
     this.#handle = handle;
   }
 
-  /** A path is opened here and closed by the dispose; a descriptor stays the caller's. */
-  static async open(directory: string | number): Promise<SharedDirectory> {
-    if (typeof directory === 'number') return new SharedDirectory(directory, await readlink(`/proc/self/fd/${directory}`));
-    const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
-    return new SharedDirectory(handle.fd, directory, handle);
+  /**
+   * A path is opened here and closed by the dispose; a descriptor stays the caller's.
+   * @throws CriuError CRIU_BAD_OPTION, with the system's error as cause
+   */
+  static async open(option: 'imagesDir' | 'workDir', directory: string | number): Promise<SharedDirectory> {
+    try {
+      if (typeof directory === 'number') return new SharedDirectory(directory, await readlink(`/proc/self/fd/${directory}`));
+      const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+      return new SharedDirectory(handle.fd, directory, handle);
+    } catch (cause) {
+      throw new CriuError('CRIU_BAD_OPTION', { option, reason: `cannot open the directory ${directory}`, cause });
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

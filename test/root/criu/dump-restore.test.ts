@@ -252,3 +252,14 @@ test('a dump of this very process is refused, and the session goes on', async ()
   expect(error.facts).toMatchObject({ option: 'pid' });
   expect((await client.version()).major).toBeGreaterThanOrEqual(3);
 });
+
+test('a directory that is not there is named, and the tree was not touched', async () => {
+  await using dir = await scratch();
+  await using counter = await Counter.start(dir.path);
+  await using client = await CriuClient.start({ criuPath });
+  const error = await failure(client.dump({ pid: counter.pid, imagesDir: `${dir.path}/missing` }));
+  expect(error.code).toBe('CRIU_BAD_OPTION');
+  expect(error.facts.option).toBe('imagesDir');
+  expect(error.cause).toMatchObject({ code: 'ENOENT' });
+  expect(await counter.advances()).toBe(true);
+});

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { chmod, mkdir, readdir, writeFile } from 'node:fs/promises';
 import { release } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, expect, test, vi } from 'vitest';
 import { CriuClient, CriuError, findCriu, listCriu } from '../../../src/criu/index.js';
@@ -61,7 +61,7 @@ test('what is on PATH and does not work is passed over, and listed with the reas
   await chmod(join(broken, 'criu'), 0o755);
 
   vi.stubEnv('STILLFRAME_CRIU', join(broken, 'criu'));
-  vi.stubEnv('PATH', `${join(works.path, '..')}:${process.env.PATH ?? ''}`);
+  vi.stubEnv('PATH', `${dirname(works.path)}:${process.env.PATH ?? ''}`);
   expect(await findCriu()).toMatchObject({ path: works.path, from: 'PATH' });
   const verdicts = await listCriu();
   expect(verdicts[0]).toMatchObject({ path: join(broken, 'criu'), from: 'environment', usable: false });
@@ -98,6 +98,7 @@ test.runIf(tooNewForDebian12)("Debian 12's CRIU 3.17.1 is passed over on this ke
   const path = await systemCriu(dir.path);
   const works = await findCriu();
   vi.stubEnv('STILLFRAME_CRIU', path);
+  vi.stubEnv('PATH', `${dirname(works.path)}:${process.env.PATH ?? ''}`);
   expect((await findCriu()).path).toBe(works.path);
   const [verdict] = await listCriu();
   expect(verdict).toMatchObject({ path, usable: false, version: '3.17.1', versionNumber: 31701 });
