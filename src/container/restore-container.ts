@@ -1,0 +1,158 @@
+import { existsSync } from 'node:fs';
+import { mkdir, symlink, writeFile } from 'node:fs/promises';
+import { delimiter, dirname, join, resolve } from 'node:path';
+import { extractMembers, openArchive, readVerifiedMember, verifyArchive, type VerifiedArchive } from '../archive/index.js';
+import { openFreezer } from '../cgroup/index.js';
+import { Phases, type OnProgress } from '../checkpoint/phases.js';
+import { PrivateDir } from '../checkpoint/private-dir.js';
+import { findCriu, readLastErrors } from '../criu/index.js';
+import { applyRootfs } from './apply-diff.js';
+import { run } from './command.js';
+import type { Container, RuntimeName } from './container.js';
+import { ContainerError, type ContainerFacts } from './container-error.js';
+import type { ContainerSubject } from './container-target.js';
+import { members } from './documents.js';
+import { findContainer, type ContainerName } from './find-container.js';
+import { readSpec, rootfsOf } from './spec.js';
+
+export interface ContainerRestoreOptions extends ContainerName {
+  /** What `checkpointContainer` wrote. `runc`, `crun` or `podman` says by which runtime, and the new container's id or name. */
+  archive: string;
+  /** runc and crun: the new container's bundle. Its root file system holds the image; a missing config.json is written. */
+  bundle?: string;
+  /** How long the thaw may take, in milliseconds. Default 5000. */
+  thawTimeoutMs?: number;
+  /** Where CRIU's images are unpacked to. Default: the archive's directory. */
+  workDir?: string | undefined;
+  criuPath?: string | undefined;
+  signal?: AbortSignal | undefined;
+  onProgress?: OnProgress | undefined;
+}
+
+export interface ContainerRestoreReport {
+  runtime: RuntimeName;
+  id: string;
+  name: string;
+  pid: number;
+  totalMs: number;
+  phasesMs: Phases['durationsMs'];
+}
+
+/** `"root": { ... "path": "/..."`: an object without objects in it. */
+const ABSOLUTE_ROOT = /("root"\s*:\s*\{[^{}]*?"path"\s*:\s*)"\/(?:[^"\\]|\\.)*"/;
+const MAX_SPEC_BYTES = 64 * 1024 * 1024;
+
+/**
+ * Restores a container from an archive, through its runtime: so it is one of that runtime's containers again. The archive
+ * is verified before anything is changed, and the container is seen running at the end.
+ *
+ * runc, crun: the bundle's root file system is made what the container's was. It stays so when the restore fails.
+ * @throws ArchiveError, ContainerError NOT_A_CONTAINER_CHECKPOINT, RUNTIME_MISSING, RUNTIME_FAILED, BUNDLE_UNREADABLE, BAD_CONTAINER_OPTION, FreezerError
+ */
+export async function restoreContainer(options: ContainerRestoreOptions): Promise<ContainerRestoreReport> {
+  const { signal } = options;
+  const phases = new Phases('restore', options.onProgress);
+  const workDir = resolve(options.workDir ?? dirname(resolve(options.archive)));
+  checkOptions(options);
+
+  const criu = await findCriu({ criuPath: options.criuPath });
+  await using archive = await openArchive(options.archive, { tmpDir: workDir, signal });
+  const verified = await phases.run('verify', () =>
+    verifyArchive(archive, { signal, onProgress: ({ bytes, totalBytes }) => phases.progress('verify', { done: bytes, total: totalBytes, unit: 'bytes' }) }),
+  );
+  const subject = containerSubject(verified);
+  await using scratch = await PrivateDir.make(workDir);
+  const env = await criuOnPath(scratch.path, criu.path);
+  const plan: Plan = { options, phases, verified, subject, scratch: scratch.path, env };
+
+  const container = options.podman === undefined ? await restoreBundle(plan) : await restorePodman(plan);
+  // A container that was frozen when it was dumped, or whose image says so, would otherwise stand still.
+  const freezer = container.cgroup === undefined ? openFreezer({ pid: container.pid }) : openFreezer({ cgroup: container.cgroup });
+  await phases.run('thaw', () => freezer.thaw({ timeoutMs: options.thawTimeoutMs ?? 5000 }));
+  const { runtime, id, name, pid } = container;
+  return { runtime, id, name, pid, totalMs: phases.elapsedMs, phasesMs: phases.durationsMs };
+}
+
+interface Plan {
+  options: ContainerRestoreOptions;
+  phases: Phases;
+  verified: VerifiedArchive;
+  subject: ContainerSubject & { criuOptions?: { tcpEstablished?: boolean } };
+  scratch: string;
+  env: NodeJS.ProcessEnv;
+}
+
+async function restoreBundle({ options, phases, verified, subject, scratch, env }: Plan): Promise<Container> {
+  const { signal } = options;
+  const command = options.runc === undefined ? 'crun' : 'runc';
+  const id = (options.runc ?? options.crun) as string;
+  const bundle = resolve(options.bundle as string);
+  const imagesDir = join(scratch, 'images');
+  await phases.run('extract', async () => {
+    await mkdir(imagesDir, { mode: 0o700 });
+    await extractMembers({ verified, prefix: members.images, destination: imagesDir, signal });
+    await writeMissingSpec(verified, bundle);
+    await applyRootfs({ verified, rootfs: rootfsOf(await readSpec(bundle), bundle), signal });
+  });
+  const root = options.stateRoot === undefined ? [] : ['--root', options.stateRoot];
+  const flags = ['--detach', '--bundle', bundle, '--image-path', imagesDir, '--work-path', scratch, '--file-locks'];
+  if (subject.criuOptions?.tcpEstablished === true) flags.push('--tcp-established');
+  await phases.run('restore', () =>
+    run(command, [...root, 'restore', ...flags, id], { env, signal }).catch(async (error: unknown) => {
+      throw await withCriuLog(error, join(scratch, 'restore.log'));
+    }),
+  );
+  return findContainer({ [command]: id, stateRoot: options.stateRoot, bundle } as ContainerName);
+}
+
+async function restorePodman({ options, phases, subject, env }: Plan): Promise<Container> {
+  const name = options.podman as string;
+  const { podmanOptions = [], signal } = options;
+  const flags = ['--import', resolve(options.archive), '--file-locks'];
+  if (name !== subject.container.name) flags.push('--name', name);
+  if (subject.criuOptions?.tcpEstablished === true) flags.push('--tcp-established');
+  await phases.run('restore', () => run('podman', [...podmanOptions, 'container', 'restore', ...flags], { env, signal }));
+  return findContainer({ podman: name, podmanOptions });
+}
+
+function checkOptions({ runc, crun, podman, bundle }: ContainerRestoreOptions): void {
+  const given = [runc, crun, podman].filter((name) => name !== undefined);
+  if (given.length !== 1) throw new ContainerError('BAD_CONTAINER_OPTION', { option: 'runc, crun, podman', value: given.join(', ') || undefined, expected: 'exactly one of them' });
+  if (podman === undefined && bundle === undefined) throw new ContainerError('BAD_CONTAINER_OPTION', { option: 'bundle', value: undefined, expected: "the new container's bundle directory" });
+}
+
+/** @throws ContainerError NOT_A_CONTAINER_CHECKPOINT */
+function containerSubject({ manifest, archive }: VerifiedArchive): Plan['subject'] {
+  const subject = manifest.subject as unknown as Partial<Plan['subject']>;
+  if (subject.kind !== 'container' || typeof subject.container?.name !== 'string') {
+    throw new ContainerError('NOT_A_CONTAINER_CHECKPOINT', { archivePath: archive.path, what: `its kind is ${String(manifest.subject['kind'])}` });
+  }
+  return subject as Plan['subject'];
+}
+
+/**
+ * The archive's own configuration, with its root file system in the bundle. That path is put in as text: the
+ * configuration holds 64-bit numbers (an unlimited rlimit) that JavaScript's JSON would round.
+ */
+async function writeMissingSpec(verified: VerifiedArchive, bundle: string): Promise<void> {
+  const path = join(bundle, 'config.json');
+  if (existsSync(path)) return;
+  const text = (await readVerifiedMember(verified, members.spec, MAX_SPEC_BYTES)).toString();
+  await writeFile(path, text.replace(ABSOLUTE_ROOT, '$1"rootfs"'), { mode: 0o600, flag: 'wx' });
+}
+
+/** The runtimes look for a program of the name criu. */
+async function criuOnPath(scratch: string, criuPath: string): Promise<NodeJS.ProcessEnv> {
+  const bin = join(scratch, 'bin');
+  await mkdir(bin, { mode: 0o700 });
+  await symlink(resolve(criuPath), join(bin, 'criu'));
+  return { ...process.env, PATH: [bin, process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin'].join(delimiter) };
+}
+
+/** What CRIU said, where the runtime only says that it failed. */
+async function withCriuLog(error: unknown, logPath: string): Promise<unknown> {
+  if (!(error instanceof ContainerError) || !('stderr' in error.facts)) return error;
+  const lines = await readLastErrors(logPath, { maxLines: 3 }).catch(() => []);
+  const { command, status, stderr } = error.facts as ContainerFacts['RUNTIME_FAILED'];
+  return new ContainerError('RUNTIME_FAILED', { command, status, stderr: [stderr, ...lines].join('\n'), cause: error.cause });
+}
