@@ -6,7 +6,6 @@ export function printable(name: Uint8Array | string): string {
   const bytes = typeof name === 'string' ? Buffer.from(name) : Buffer.from(name.buffer, name.byteOffset, name.byteLength);
   const text = bytes.toString('utf8');
   const chars = Buffer.from(text).equals(bytes) ? text : bytes.toString('latin1').replace(/[\x80-\xff]/g, hex);
-  // eslint-disable-next-line no-control-regex
   return chars.replace(/[\x00-\x1f\x7f]/g, hex);
 }
 

@@ -1,16 +1,15 @@
-import { closeSync, constants } from 'node:fs';
-import { mkdir, open, opendir, rmdir, unlink, type FileHandle } from 'node:fs/promises';
-import { basename, dirname, resolve } from 'node:path';
+import { closeSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { errnoOf } from '../errors.js';
 import { native } from '../native.js';
 import { ArchiveError } from './archive-error.js';
 import { Beneath } from './beneath.js';
 import { printable } from './bytes.js';
+import { openDirectory, openParentOf, remover, removeTarget, type Target } from './destination.js';
 import type { Entry, EntryType } from './entry.js';
 import { NameTable, ROOT_NAME, unsafeName } from './names.js';
 import { readMember, walkMembers, type Member, type OpenArchive, type TarRange } from './reader.js';
-import { removeBelow } from './remove.js';
 import type { VerifiedArchive } from './verify.js';
 
 export interface ExtractOptions {
@@ -115,27 +114,6 @@ export async function extractTar(options: ExtractOptions & { archive: OpenArchiv
   }
 }
 
-/** Removal for later: the descriptor is closed by then, so the directory is known again by its inode. */
-async function remover(target: Target): Promise<() => Promise<void>> {
-  const { dev, ino } = await target.handle.stat({ bigint: true });
-  const { path, fileName, made } = target;
-  return async () => {
-    const handle = await open(fileName === undefined ? path : dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
-    try {
-      const now = await handle.stat({ bigint: true });
-      if (now.dev === dev && now.ino === ino) await removeTarget({ path, handle, made, fileName });
-    } finally {
-      await handle.close();
-    }
-  };
-}
-
-async function removeTarget({ path, handle, made, fileName }: Target): Promise<void> {
-  if (fileName !== undefined) return unlink(path);
-  await removeBelow(handle.fd);
-  if (made) await rmdir(path);
-}
-
 /** Reads all headers and refuses the whole tar when one of them must not be extracted. */
 async function checkTar(archive: OpenArchive, range: TarRange, root: string, options: ExtractOptions): Promise<EntryType> {
   const names = new NameTable<{ type: EntryType }>();
@@ -179,52 +157,6 @@ async function takeTurns(since: number, signal?: AbortSignal): Promise<number> {
   await setImmediate();
   signal?.throwIfAborted();
   return performance.now();
-}
-
-/** The directory below which all is made. For a tree that is a single file: its parent, and the file's name. */
-interface Target {
-  path: string;
-  handle: FileHandle;
-  /** The directory was made for this extraction. */
-  made: boolean;
-  /** In latin1. */
-  fileName: string | undefined;
-}
-
-async function openDirectory(path: string): Promise<Target> {
-  let made = true;
-  try {
-    await mkdir(path, 0o700);
-  } catch (cause) {
-    if (errnoOf(cause) !== 'EEXIST') throw new ArchiveError('DESTINATION_MISSING', { path, cause });
-    made = false;
-  }
-  let handle: FileHandle;
-  try {
-    handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
-  } catch (cause) {
-    if (errnoOf(cause) === 'ENOTDIR') throw new ArchiveError('DESTINATION_EXISTS', { path, what: 'it is not a directory' });
-    throw new ArchiveError('DESTINATION_MISSING', { path, cause });
-  }
-  try {
-    // Through the descriptor: what is looked at is what will be written to.
-    const dir = await opendir(`/proc/self/fd/${handle.fd}`, { encoding: 'latin1' });
-    const first = await dir.read().finally(() => dir.close());
-    if (first !== null) throw new ArchiveError('DESTINATION_NOT_EMPTY', { path });
-    return { path, handle, made, fileName: undefined };
-  } catch (error) {
-    await handle.close();
-    throw error;
-  }
-}
-
-async function openParentOf(path: string): Promise<Target> {
-  try {
-    const handle = await open(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
-    return { path, handle, made: false, fileName: Buffer.from(basename(path)).toString('latin1') };
-  } catch (cause) {
-    throw new ArchiveError('DESTINATION_MISSING', { path, cause });
-  }
 }
 
 interface PendingFile {
