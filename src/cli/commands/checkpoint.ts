@@ -1,6 +1,7 @@
 import { Command } from 'commander';
-import { checkpoint, type CheckpointReport } from '../../index.js';
+import { checkpoint, ServiceManager, type CheckpointReport } from '../../index.js';
 import { cgroupVersion, pair, positiveInteger } from '../arguments.js';
+import { EventLog } from '../event-log.js';
 import { bytes, facts, json, milliseconds } from '../output.js';
 import { ProgressLine } from '../progress.js';
 
@@ -16,6 +17,10 @@ interface Options {
   precopy: boolean;
   workDir?: string;
   freezeTimeout?: number;
+  maxFrozen?: number;
+  placeGuardianIn?: string;
+  events?: string;
+  notify?: boolean;
   tcpEstablished?: boolean;
   json?: boolean;
 }
@@ -35,6 +40,10 @@ export function checkpointCommand(signal: AbortSignal): Command {
     .option('--tcp-established', 'checkpoint established TCP connections too')
     .option('--work-dir <dir>', "where CRIU's images are written first (default: the archive's directory)")
     .option('--freeze-timeout <ms>', 'how long the freeze may take', positiveInteger)
+    .option('--max-frozen <ms>', 'cancel when the tree would stand still for longer', positiveInteger)
+    .option('--place-guardian-in <dir>', 'cgroup for the guardian, where a service manager would kill it with this command')
+    .option('--events <file>', 'append every phase to this file, as JSON lines')
+    .option('--notify', 'keep the service manager informed ($NOTIFY_SOCKET)')
     .option('--json', 'print the report as JSON')
     .addHelpText(
       'after',
@@ -49,6 +58,8 @@ Examples:
 
 async function run(options: Options, signal: AbortSignal): Promise<void> {
   const progress = new ProgressLine();
+  using events = options.events === undefined ? undefined : new EventLog(options.events);
+  using manager = options.notify === true ? ServiceManager.connect() : undefined;
   let report: CheckpointReport;
   try {
     report = await checkpoint({
@@ -57,7 +68,11 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
       files: (options.files ?? []).map(([path, name]) => ({ path, name })),
       precopy: options.precopy,
       signal,
-      onProgress: progress.update,
+      onProgress: (event) => {
+        progress.update(event);
+        events?.write(event);
+        manager?.follow(event);
+      },
       cgroup: options.cgroup,
       cgroupVersion: options.freezer,
       adopt: options.adopt,
@@ -65,6 +80,8 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
       overwrite: options.overwrite,
       workDir: options.workDir,
       freezeTimeoutMs: options.freezeTimeout,
+      maxFrozenMs: options.maxFrozen,
+      placeGuardianIn: options.placeGuardianIn,
       criu: { tcpEstablished: options.tcpEstablished },
     });
   } finally {

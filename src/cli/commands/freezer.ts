@@ -1,12 +1,13 @@
 import { Command } from 'commander';
-import { openFreezer, type Freezer, type FreezerState } from '../../index.js';
+import { frozenCgroups, openFreezer, type Freezer, type FreezerState } from '../../index.js';
 import { cgroupVersion, positiveInteger } from '../arguments.js';
-import { facts, json } from '../output.js';
+import { facts, json, table } from '../output.js';
 
 interface Options {
   pid?: number;
   freezer?: 1 | 2;
   timeout?: number;
+  all?: boolean;
   json?: boolean;
 }
 
@@ -24,7 +25,21 @@ export function thawCommand(): Command {
 }
 
 export function statusCommand(): Command {
-  return freezerCommand('status', 'Say whether a cgroup is frozen, and by whom.', () => Promise.resolve()).addHelpText('after', '\nExample:\n  stillframe status --pid 4711 --json');
+  const command = freezerCommand('status', 'Say whether a cgroup is frozen, and by whom.', () => Promise.resolve());
+  return command
+    .option('--all', 'list every frozen cgroup of this machine, by whom, and since when')
+    .addHelpText('after', '\nExamples:\n  stillframe status --pid 4711 --json\n  stillframe status --all');
+}
+
+async function printAllFrozen(asJson: boolean): Promise<void> {
+  const frozen = await frozenCgroups();
+  if (asJson) process.stdout.write(`${json(frozen)}\n`);
+  else if (frozen.length === 0) process.stdout.write('no cgroup of this machine is frozen\n');
+  else {
+    const by = (owner: (typeof frozen)[number]['by']): string =>
+      owner === undefined ? 'not by stillframe' : `stillframe ${owner.pid}, for ${owner.targetPid}${owner.isAlive ? '' : ' (dead: run stillframe recover)'}`;
+    process.stdout.write(`${table(['cgroup', 'freezer', 'frozen by', 'since'], frozen.map((f) => [f.path, `v${f.version}`, by(f.by), f.since ?? 'not known']))}\n`);
+  }
 }
 
 function freezerCommand(name: string, description: string, act: (freezer: Freezer, timeout: { timeoutMs?: number }) => Promise<void>): Command {
@@ -36,6 +51,10 @@ function freezerCommand(name: string, description: string, act: (freezer: Freeze
     .option('--json', 'print the state as JSON');
   if (name !== 'status') command.option('--timeout <ms>', 'how long to wait for the kernel (default 2000)', positiveInteger);
   return command.action(async (cgroup: string | undefined, options: Options) => {
+    if (options.all === true) {
+      await printAllFrozen(options.json === true);
+      return;
+    }
     if ((cgroup === undefined) === (options.pid === undefined)) command.error('error: give either a cgroup or --pid');
     const freezer = openFreezer(cgroup !== undefined ? { cgroup } : { pid: options.pid!, version: options.freezer });
     await act(freezer, { timeoutMs: options.timeout });
