@@ -95,8 +95,13 @@ function freezerMemberships(pid: number): { version: CgroupVersion; name: string
   return parseProcCgroup(text).filter((m) => m.version === 2 || m.controllers.includes('freezer'));
 }
 
+/**
+ * Shortest mount point first: a restoring CRIU mounts every hierarchy for a moment below its work directory, and
+ * such a mount, seen first, is gone when its path is used.
+ */
 function readMounts(): CgroupMount[] {
-  return parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8'));
+  const mounts = parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8'));
+  return mounts.sort((a, b) => a.mountPoint.length - b.mountPoint.length);
 }
 
 function holdsFreezer(mount: CgroupMount, version: CgroupVersion): boolean {

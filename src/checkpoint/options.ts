@@ -1,4 +1,5 @@
 import { basename, dirname, resolve } from 'node:path';
+import type { CriuRestoreOptions } from '../criu/index.js';
 import { CheckpointError } from './checkpoint-error.js';
 import type { OnProgress } from './phases.js';
 import type { FileTree, Target } from './target.js';
@@ -44,7 +45,7 @@ export interface RestoreOptions {
   /** Directory of the cgroup to restore into; made when missing. Default: the recorded one. */
   cgroup?: string;
   /** CRIU options over the ones that Stillframe chooses. */
-  criu?: import('../criu/index.js').CriuRestoreOptions;
+  criu?: CriuRestoreOptions;
   /** Where CRIU's images are unpacked to, in a private directory. Default: the archive's directory. */
   workDir?: string;
   /** As in CheckpointOptions. */
