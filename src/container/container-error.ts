@@ -14,6 +14,7 @@ export interface ContainerFacts {
   OVERLAY_UNSUPPORTED: { upperDir: string; name: string; feature: string };
   PODMAN_DATABASE: { path: string; what: string };
   OUTSIDE_FILES: { id: string; descriptors: string[] };
+  CONTAINER_EXISTS: { runtime: string; id: string };
   OUTPUT_EXISTS: { path: string };
   NOT_A_CONTAINER_CHECKPOINT: { archivePath: string; what: string };
   BAD_CONTAINER_OPTION: { option: string; value: unknown; expected: string };
@@ -62,6 +63,7 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
     what: `standard streams of container ${f.id} are files outside of it: ${f.descriptors.join(', ')}; CRIU cannot dump those`,
     remedy: 'Start the container with pipes or /dev/null as its standard streams, as container managers do.',
   }),
+  CONTAINER_EXISTS: (f) => ({ what: `there is a ${f.runtime} container ${f.id} already`, remedy: 'Restore under another id, or delete that container.' }),
   OUTPUT_EXISTS: (f) => ({ what: `${f.path} exists`, remedy: 'Remove it, or choose another name.' }),
   NOT_A_CONTAINER_CHECKPOINT: (f) => ({ what: `${f.archivePath} is not a container's checkpoint: ${f.what}`, remedy: 'A process tree is restored with: stillframe restore ARCHIVE' }),
   BAD_CONTAINER_OPTION: (f) => ({ what: `${f.option} is ${typeof f.value === 'string' ? JSON.stringify(f.value) : String(f.value)}, expected ${f.expected}`, remedy: '' }),

@@ -7,7 +7,7 @@ import { Phases, type OnProgress } from '../checkpoint/phases.js';
 import { PrivateDir } from '../checkpoint/private-dir.js';
 import { findCriu, readLastErrors } from '../criu/index.js';
 import { applyRootfs } from './apply-diff.js';
-import { run } from './command.js';
+import { launch, run } from './command.js';
 import type { Container, RuntimeName } from './container.js';
 import { ContainerError, type ContainerFacts } from './container-error.js';
 import type { ContainerSubject } from './container-target.js';
@@ -47,7 +47,7 @@ const MAX_SPEC_BYTES = 64 * 1024 * 1024;
  * is verified before anything is changed, and the container is seen running at the end.
  *
  * runc, crun: the bundle's root file system is made what the container's was. It stays so when the restore fails.
- * @throws ArchiveError, ContainerError NOT_A_CONTAINER_CHECKPOINT, RUNTIME_MISSING, RUNTIME_FAILED, BUNDLE_UNREADABLE, BAD_CONTAINER_OPTION, FreezerError
+ * @throws ArchiveError, ContainerError NOT_A_CONTAINER_CHECKPOINT, CONTAINER_EXISTS, RUNTIME_MISSING, RUNTIME_FAILED, BUNDLE_UNREADABLE, BAD_CONTAINER_OPTION, FreezerError
  */
 export async function restoreContainer(options: ContainerRestoreOptions): Promise<ContainerRestoreReport> {
   const { signal } = options;
@@ -88,17 +88,19 @@ async function restoreBundle({ options, phases, verified, subject, scratch, env 
   const id = (options.runc ?? options.crun) as string;
   const bundle = resolve(options.bundle as string);
   const imagesDir = join(scratch, 'images');
+  const root = options.stateRoot === undefined ? [] : ['--root', options.stateRoot];
+  if (await succeeds(command, [...root, 'state', id])) throw new ContainerError('CONTAINER_EXISTS', { runtime: command, id });
   await phases.run('extract', async () => {
     await mkdir(imagesDir, { mode: 0o700 });
     await extractMembers({ verified, prefix: members.images, destination: imagesDir, signal });
     await writeMissingSpec(verified, bundle);
     await applyRootfs({ verified, rootfs: rootfsOf(await readSpec(bundle), bundle), signal });
   });
-  const root = options.stateRoot === undefined ? [] : ['--root', options.stateRoot];
   const flags = ['--detach', '--bundle', bundle, '--image-path', imagesDir, '--work-path', scratch, '--file-locks'];
   if (subject.criuOptions?.tcpEstablished === true) flags.push('--tcp-established');
   await phases.run('restore', () =>
-    run(command, [...root, 'restore', ...flags, id], { env, signal }).catch(async (error: unknown) => {
+    launch(command, [...root, 'restore', ...flags, id], { env, signal, logPath: join(scratch, 'runtime.log') }).catch(async (error: unknown) => {
+      await succeeds(command, [...root, 'delete', '--force', id]);
       throw await withCriuLog(error, join(scratch, 'restore.log'));
     }),
   );
@@ -139,6 +141,16 @@ async function writeMissingSpec(verified: VerifiedArchive, bundle: string): Prom
   if (existsSync(path)) return;
   const text = (await readVerifiedMember(verified, members.spec, MAX_SPEC_BYTES)).toString();
   await writeFile(path, text.replace(ABSOLUTE_ROOT, '$1"rootfs"'), { mode: 0o600, flag: 'wx' });
+}
+
+async function succeeds(command: string, args: readonly string[]): Promise<boolean> {
+  try {
+    await run(command, args);
+    return true;
+  } catch (error) {
+    if (error instanceof ContainerError && error.code === 'RUNTIME_FAILED') return false;
+    throw error;
+  }
 }
 
 /** The runtimes look for a program of the name criu. */

@@ -1,0 +1,31 @@
+#!/bin/sh
+# Installs what the container tests run: runtimes, image tools and a server, from Debian's or Ubuntu's packages.
+# A second run finds everything there and does nothing.
+set -eu
+
+packages="runc crun podman skopeo buildah busybox-static redis-server redis-tools sqlite3 tar xz-utils"
+
+missing=""
+for package in $packages; do
+	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+command -v apt-get >/dev/null || {
+	echo "needs apt-get (Debian, Ubuntu); install by hand:$missing" >&2
+	exit 1
+}
+[ "$(id -u)" = 0 ] || {
+	echo "needs root to install:$missing" >&2
+	exit 1
+}
+export DEBIAN_FRONTEND=noninteractive
+# Services of the packages are not wanted: the tests start what they need.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+	printf '#!/bin/sh\nexit 101\n' >"$policy"
+	chmod 755 "$policy"
+	trap 'rm -f "$policy"' EXIT
+fi
+install_missing() { apt-get install -y -qq --no-install-recommends $missing >/dev/null; }
+install_missing 2>/dev/null || { apt-get update -qq && install_missing; }

@@ -1,0 +1,128 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { checkpointContainer, restoreContainer } from '../../../src/container/index.js';
+import { AS_CHANGED, command, imageAsChanged, makeImage, must, need, newId, ROUNDS, WELL, WRITER_ARGS, WriterInContainer } from '../../fixtures/container.js';
+
+const RUN = ['run', '--detach', '--runtime', 'runc', '--network', 'none', '--ulimit', 'nofile=1024:1024', '--ulimit', 'nproc=1000:1000'];
+
+let scratch: string;
+const image = `localhost/${newId()}`;
+beforeAll(async () => {
+  need('podman', 'runc');
+  scratch = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
+  makeImage(join(scratch, 'image'));
+  await must('tar', '-C', join(scratch, 'image'), '-cf', join(scratch, 'image.tar'), '.');
+  await must('podman', 'import', '--quiet', join(scratch, 'image.tar'), image);
+});
+afterAll(async () => {
+  await command('podman', 'rmi', '--force', image);
+  rmSync(scratch, { recursive: true, force: true });
+});
+
+class PodmanContainer implements AsyncDisposable {
+  constructor(readonly name: string) {}
+
+  static async run(...args: string[]): Promise<PodmanContainer> {
+    const container = new PodmanContainer(newId());
+    await must('podman', ...RUN, '--name', container.name, ...args);
+    return container;
+  }
+
+  async inspect(format: string): Promise<string> {
+    return (await must('podman', 'container', 'inspect', '--format', format, this.name)).trim();
+  }
+
+  /** The root file system as the container sees it. */
+  async root(): Promise<string> {
+    return `/proc/${await this.inspect('{{.State.Pid}}')}/root`;
+  }
+
+  async writer(): Promise<WriterInContainer> {
+    return new WriterInContainer(join(await this.root(), 'data/status'));
+  }
+
+  async remove(): Promise<void> {
+    await command('podman', 'rm', '--force', '--time', '0', '--ignore', this.name);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.remove();
+  }
+}
+
+describe('a Podman container with a busy writer', () => {
+  it.each(Array.from({ length: ROUNDS }, (_, i) => i + 1))('is checkpointed while it runs, and brought back by `podman container restore --import`, round %i', async (round) => {
+    const archive = join(scratch, `podman-${round}.tar`);
+    await using container = await PodmanContainer.run(image, ...WRITER_ARGS);
+    await (await container.writer()).started();
+    const report = await checkpointContainer({ podman: container.name, output: archive });
+    expect(report.container).toMatchObject({ runtime: 'podman', name: container.name });
+    expect(await (await container.writer()).isWell()).toEqual(WELL);
+    await container.remove();
+
+    await must('podman', 'container', 'restore', '--import', archive, '--file-locks');
+    expect(await (await container.writer()).isWell()).toEqual(WELL);
+    expect(imageAsChanged(await container.root())).toEqual(AS_CHANGED);
+  });
+
+  it('is ended by the checkpoint, and restored by Stillframe under another name', async () => {
+    const archive = join(scratch, 'renamed.tar');
+    await using container = await PodmanContainer.run(image, ...WRITER_ARGS);
+    await (await container.writer()).started();
+    await checkpointContainer({ podman: container.name, output: archive, stop: true });
+    await expect.poll(() => container.inspect('{{.State.Status}}')).toBe('exited');
+
+    await using second = new PodmanContainer(newId());
+    const report = await restoreContainer({ podman: second.name, archive });
+    expect(report).toMatchObject({ runtime: 'podman', name: second.name });
+    expect(await (await second.writer()).isWell()).toEqual(WELL);
+  });
+});
+
+it('keeps what a container changed of its image, which Podman itself loses', async () => {
+  const changes = `${WRITER_ARGS[2]?.split(' && exec')[0]}; while :; do sleep 1; done`;
+  await using container = await PodmanContainer.run(image, 'sh', '-c', changes);
+  await expect.poll(async () => imageAsChanged(await container.root())).toEqual(AS_CHANGED);
+  const [ours, theirs] = [join(scratch, 'ours.tar'), join(scratch, 'theirs.tar')];
+  await checkpointContainer({ podman: container.name, output: ours });
+  await must('podman', 'container', 'checkpoint', '--leave-running', '--export', theirs, container.name);
+
+  await container.remove();
+  await must('podman', 'container', 'restore', '--import', theirs);
+  const lost = imageAsChanged(await container.root());
+  expect(lost).toMatchObject({ changed: 'as in the image\n', modes: '755 0 0' });
+
+  await container.remove();
+  await must('podman', 'container', 'restore', '--import', ours);
+  expect(imageAsChanged(await container.root())).toEqual(AS_CHANGED);
+});
+
+it('carries volumes, shared memory and the log', async () => {
+  const archive = join(scratch, 'volumes.tar');
+  const volume = newId();
+  try {
+    const writes = 'echo in the volume > /vol/file; chmod 640 /vol/file; echo in shared memory > /dev/shm/file; echo on standard output; while :; do sleep 1; done';
+    await using container = await PodmanContainer.run('--volume', `${volume}:/vol`, image, 'sh', '-c', writes);
+    await expect.poll(async () => (await command('podman', 'logs', container.name)).stdout).toBe('on standard output\n');
+    await checkpointContainer({ podman: container.name, output: archive });
+    await container.remove();
+    await must('podman', 'volume', 'rm', volume);
+
+    await must('podman', 'container', 'restore', '--import', archive);
+    const root = await container.root();
+    expect(readFileSync(join(root, 'vol/file'), 'utf8')).toBe('in the volume\n');
+    expect(readFileSync(join(root, 'dev/shm/file'), 'utf8')).toBe('in shared memory\n');
+    expect((await command('podman', 'logs', container.name)).stdout).toBe('on standard output\n');
+  } finally {
+    await command('podman', 'volume', 'rm', '--force', volume);
+  }
+});
+
+it('refuses a container that Podman does not know, and one that has ended', async () => {
+  await expect(checkpointContainer({ podman: 'stillframe-test-none', output: join(scratch, 'x.tar') })).rejects.toMatchObject({ code: 'NO_SUCH_CONTAINER' });
+  await using container = await PodmanContainer.run(image, 'sh', '-c', 'exit 0');
+  await expect.poll(() => container.inspect('{{.State.Status}}')).toBe('exited');
+  await expect(checkpointContainer({ podman: container.name, output: join(scratch, 'x.tar') })).rejects.toMatchObject({ code: 'CONTAINER_NOT_RUNNING', facts: { state: 'exited' } });
+});
