@@ -116,9 +116,17 @@ export class Guardian implements AsyncDisposable {
     this.#process.say('window closed');
   }
 
-  /** Nothing is left to put right. Resolves when the guardian's process has ended; `lost` when it had before. */
-  async disarm(): Promise<'disarmed' | 'lost'> {
+  /**
+   * Nothing is left to put right. Resolves when the guardian's process has ended.
+   * @returns `lost` when it had ended before; `took over` when the window was never closed: a thaw failed, so the
+   * guardian does what it is there for. It tries for longer, and keeps the journal for `recover` when it fails too.
+   */
+  async disarm(): Promise<'disarmed' | 'lost' | 'took over'> {
     if (this.#process.end !== undefined) return 'lost';
+    if (this.#journal.entry.window === 'open') {
+      await this.#process.abandon();
+      return 'took over';
+    }
     this.#process.say('disarm');
     const { exitCode } = await this.#process.awaitEnd();
     return exitCode === 0 ? 'disarmed' : 'lost';

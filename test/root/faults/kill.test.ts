@@ -1,0 +1,11 @@
+import { describe, expect, it } from 'vitest';
+import { freezerVersions } from '../../fixtures/cgroup.js';
+import { evenly, MENDED_WITHIN_MS, Sweep } from './sweep.js';
+
+// The long sweep is in test/faults/: npm run test:faults
+describe.concurrent.each(freezerVersions())('whatever dies, cgroup %s', (version) => {
+  it('nothing stays frozen or behind when the embedding process is killed in any phase', { timeout: 120_000 }, async () => {
+    await using sweep = await Sweep.start(version);
+    for (const kill of evenly('owner', 10)) expect(await sweep.kill(kill)).toBeLessThan(MENDED_WITHIN_MS);
+  });
+});

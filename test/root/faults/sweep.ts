@@ -1,0 +1,197 @@
+/**
+ * Kill sweeps: checkpoints of the self-checking workload, each ended at another moment by SIGKILL to the embedding process,
+ * to CRIU, or to both, or to the guardian as well; and what must be true afterwards.
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { basename } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect } from 'vitest';
+import { openFreezer } from '../../../src/cgroup/index.js';
+import { checkpoint } from '../../../src/checkpoint/checkpoint.js';
+import { verify } from '../../../src/checkpoint/inspect.js';
+import type { CheckpointOptions } from '../../../src/checkpoint/options.js';
+import type { Phase } from '../../../src/checkpoint/phases.js';
+import { readJournals, STATE_DIR, type FoundJournal } from '../../../src/checkpoint/journal.js';
+import { recover } from '../../../src/checkpoint/recover.js';
+import { BusyWriter } from '../../fixtures/busy-writer.js';
+import { makeTestCgroup, type TestCgroup, type Version } from '../../fixtures/cgroup.js';
+import { endChild, until } from '../../fixtures/processes.js';
+
+/** The phases of a checkpoint in which a kill is tried, in turn. */
+export const PHASES: readonly Phase[] = ['resolve', 'lock', 'guardian', 'precopy', 'start-criu', 'dump', 'freeze', 'refresh', 'thaw', 'seal'];
+
+export type Victim = 'owner' | 'criu' | 'owner and criu' | 'owner and guardian' | 'all three';
+
+export interface Kill {
+  victim: Victim;
+  phase: Phase;
+  /** How far into the phase, from 0 to 1. 0 is exact: the program kills itself. */
+  fraction: number;
+}
+
+/** How soon everything must be right again, in milliseconds. */
+export const MENDED_WITHIN_MS = 2000;
+
+/** `count` kills, spread evenly over all phases, and over each phase. */
+export function evenly(victim: Victim, count: number): Kill[] {
+  return Array.from({ length: count }, (_, i) => {
+    const rounds = Math.max(1, Math.ceil(count / PHASES.length));
+    const round = Math.floor(i / PHASES.length);
+    // With one round the middle; else from the phase's start, by a fixed share and a random rest.
+    return { victim, phase: PHASES[i % PHASES.length] as Phase, fraction: (round + (round === 0 ? 0 : Math.random())) / rounds };
+  });
+}
+
+/** One workload, and everything that is asked about it, for as many kills as one likes. */
+export class Sweep implements AsyncDisposable {
+  readonly #durationsMs: Partial<Record<Phase, number>>;
+  #count = 0;
+
+  private constructor(
+    readonly writer: BusyWriter,
+    /** Everything that the embedding process starts is born in it, so that nothing can be overlooked. */
+    readonly nursery: TestCgroup,
+    durationsMs: Partial<Record<Phase, number>>,
+  ) {
+    this.#durationsMs = durationsMs;
+  }
+
+  static async start(version: Version): Promise<Sweep> {
+    const writer = await BusyWriter.start(version, { memoryMiB: 4 });
+    const nursery = makeTestCgroup(version);
+    const sweep = new Sweep(writer, nursery, {});
+    const { phasesMs } = await checkpoint(sweep.#options(writer.path('first.tar')));
+    rmSync(writer.path('first.tar'));
+    Object.assign(sweep.#durationsMs, phasesMs);
+    return sweep;
+  }
+
+  /** @returns how long it took until everything was right again, in milliseconds */
+  async kill(kill: Kill): Promise<number> {
+    const what = `${kill.victim} killed in ${kill.phase} at ${kill.fraction.toFixed(2)}`;
+    const output = this.writer.path(`${++this.#count}.tar`);
+    const program = await this.#launch(output, kill);
+    const died = await this.#strike(program, kill);
+    const start = performance.now();
+    if (kill.victim.includes('guardian') || kill.victim === 'all three') await recover({ criuTimeoutMs: 1000 });
+    if (kill.victim === 'criu') expect(await until(() => program.exitCode !== null, 10_000), `${what}: the program must notice`).toBe(true);
+
+    const right = await until(() => this.#unmended().length === 0, MENDED_WITHIN_MS);
+    const mendedMs = performance.now() - start;
+    if (!right) expect(this.#unmended(), `${what} (${died})`).toEqual([]);
+    expect(await this.writer.isWell(), what).toEqual({ goesOn: true, mismatches: 0, lost: '' });
+    await this.#checkOutput(output, what);
+    await this.#nextSucceeds(what);
+    return mendedMs;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.writer[Symbol.asyncDispose]();
+    await this.nursery[Symbol.asyncDispose]();
+  }
+
+  #options(output: string): CheckpointOptions {
+    return { pid: this.writer.pid, cgroup: this.writer.cgroup.path, files: [{ path: this.writer.data, name: 'data' }], output };
+  }
+
+  async #launch(output: string, kill: Kill): Promise<ChildProcess> {
+    const exact = kill.fraction === 0 && kill.victim === 'owner' ? { kill: { phase: kill.phase, at: 'start' } } : {};
+    const plan = JSON.stringify({ options: this.#options(output), ...exact });
+    const child = spawn(process.execPath, [fileURLToPath(new URL('victim.mjs', import.meta.url)), plan], { stdio: ['pipe', 'pipe', 'inherit'] });
+    this.nursery.add(child.pid as number);
+    child.stdout?.setEncoding('utf8');
+    await heard(child, /^ready$/m);
+    return child;
+  }
+
+  /** @returns what the program said last */
+  async #strike(child: ChildProcess, { victim, phase, fraction }: Kill): Promise<string> {
+    const said = { text: '' };
+    child.stdout?.on('data', (text: string) => (said.text += text));
+    const inPhase = heard(child, new RegExp(`^(${phase} start|done|failed .*)$`, 'm'));
+    child.stdin?.write('go\n');
+    await inPhase;
+    const waitUntil = performance.now() + fraction * (this.#durationsMs[phase] ?? 0);
+    while (performance.now() < waitUntil) {
+      // Timers are a millisecond coarse, and some phases are shorter than that.
+    }
+    if (victim === 'all three' || victim === 'owner and guardian') this.#killNamed('stillframe-guar');
+    if (victim === 'all three' || victim === 'owner and criu' || victim === 'criu') this.#killNamed('criu');
+    if (victim !== 'criu') await endChild(child);
+    return said.text.trim().split('\n').slice(-2).join(', ');
+  }
+
+  #killNamed(name: string): void {
+    for (const pid of this.nursery.pids().filter((pid) => nameOf(pid) === name)) {
+      try {
+        process.kill(pid, 'SIGKILL');
+      } catch {
+        // It ended by itself.
+      }
+    }
+  }
+
+  /** What is not right yet, in words. */
+  #unmended(): string[] {
+    const { frozen, selfFrozen } = openFreezer({ cgroup: this.writer.cgroup.path }).state();
+    return [
+      ...(frozen || selfFrozen ? ['the cgroup is frozen'] : []),
+      ...this.nursery.pids().map((pid) => `process ${pid} is left`),
+      // One without a guardian is of a program that had touched nothing yet: the next that locks the target removes it.
+      ...this.#journals().filter(({ entry }) => entry.guardian !== undefined).map(({ path }) => `journal ${path} is left`),
+      ...this.writer.leftovers().filter((name) => !/^\d+\.tar$/.test(name)).map((name) => `${name} is left`),
+    ];
+  }
+
+  #journals(): FoundJournal[] {
+    return readJournals(STATE_DIR).filter(({ entry }) => entry.target.pid === this.writer.pid);
+  }
+
+  /** The archive does not exist, or it is whole. */
+  async #checkOutput(output: string, what: string): Promise<void> {
+    if (!existsSync(output)) return;
+    await expect(verify(output), `${what}: ${basename(output)}`).resolves.toBeDefined();
+    rmSync(output);
+  }
+
+  async #nextSucceeds(what: string): Promise<void> {
+    const output = this.writer.path('next.tar');
+    await expect(checkpoint(this.#options(output)), `the checkpoint after: ${what}`).resolves.toMatchObject({ foundFrozen: false });
+    rmSync(output);
+    expect(readdirSync(this.writer.scratch), what).toEqual(['data']);
+    expect(this.#journals(), what).toEqual([]);
+  }
+}
+
+/** Children of this process, by their name as the kernel keeps it: its first 15 bytes. */
+export function childrenNamed(name: string): number[] {
+  const children = readdirSync('/proc/self/task').flatMap((tid) => readFileSync(`/proc/self/task/${tid}/children`, 'latin1').split(' ').filter(Boolean).map(Number));
+  return children.filter((pid) => nameOf(pid) === name);
+}
+
+function nameOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'latin1').trim();
+  } catch {
+    return ''; // it has ended
+  }
+}
+
+function heard(child: ChildProcess, wanted: RegExp): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let text = '';
+    const onData = (more: string): void => {
+      text += more;
+      if (wanted.test(text)) settle(resolve);
+    };
+    const onEnd = (): void => settle(() => (child.signalCode === 'SIGKILL' ? resolve() : reject(new Error(`ended before it said ${String(wanted)}: ${text}`))));
+    const settle = (how: () => void): void => {
+      child.stdout?.off('data', onData);
+      child.off('exit', onEnd);
+      how();
+    };
+    child.stdout?.on('data', onData);
+    child.once('exit', onEnd);
+  });
+}

@@ -1,0 +1,27 @@
+// An embedding program that is there to be killed. argv: a JSON object { options, kill?: { phase, at } }.
+// It says "ready", waits for a line on stdin, and makes one checkpoint; every phase is told on stdout. With `kill`
+// it kills itself the moment that phase starts or ends: no other process could be as exact.
+import { once } from 'node:events';
+import { writeSync } from 'node:fs';
+
+const { checkpoint, findCriu } = await import(new URL('../../../dist/src/index.js', import.meta.url));
+const { options, kill } = JSON.parse(process.argv[2]);
+const say = (line) => writeSync(1, `${line}\n`);
+
+await findCriu();
+say('ready');
+await once(process.stdin, 'data');
+try {
+  await checkpoint({
+    ...options,
+    onProgress: ({ phase, at }) => {
+      if (at === 'progress') return;
+      if (kill !== undefined && kill.phase === phase && kill.at === at) process.kill(process.pid, 'SIGKILL');
+      say(`${phase} ${at}`);
+    },
+  });
+  say('done');
+} catch (error) {
+  say(`failed ${error.code ?? ''} ${JSON.stringify(String(error.message))}`);
+}
+process.exit(0);
