@@ -327,6 +327,7 @@ static void execute(napi_env env, void *data)
 	job->list = malloc(XATTR_BYTES);
 	job->value = malloc(XATTR_BYTES);
 	job->inline_left = INLINE_TOTAL;
+	reserve(&job->out, job->count * 512);
 	if (!job->list || !job->value) {
 		job->out.failed = true;
 		return;
@@ -338,6 +339,11 @@ static void execute(napi_env env, void *data)
 	sf_walk_end(&walk);
 }
 
+static void free_bytes(napi_env env, void *data, void *hint)
+{
+	free(data);
+}
+
 static void complete(napi_env env, napi_status status, void *data)
 {
 	struct describe *job = data;
@@ -346,11 +352,14 @@ static void complete(napi_env env, napi_status status, void *data)
 	if (status != napi_ok || job->out.failed) {
 		napi_reject_deferred(env, job->deferred, sf_errno_error(env, status != napi_ok ? ECANCELED : ENOMEM, "describe"));
 	} else {
-		/* Not napi_create_buffer_copy: that may come out of a pool, at any alignment. */
+		/* The bytes themselves: a copy of some megabytes costs mostly page faults. Where that is not allowed, a copy. */
 		void *bytes;
-		napi_create_buffer(env, job->out.len, &bytes, &result);
-		if (job->out.len > 0)
+		if (napi_create_external_buffer(env, job->out.len, job->out.at, free_bytes, NULL, &result) == napi_ok) {
+			job->out.at = NULL;
+		} else {
+			napi_create_buffer(env, job->out.len, &bytes, &result);
 			memcpy(bytes, job->out.at, job->out.len);
+		}
 		napi_resolve_deferred(env, job->deferred, result);
 	}
 	napi_delete_reference(env, job->keep_tree);

@@ -8,7 +8,8 @@ export { openArchive, readMember, walkMembers, type Compression, type Member, ty
 export { inspectArchive, verifyArchive, type Inspection, type MemberPlace, type TreePlace, type VerifiedArchive, type VerifyOptions } from './verify.js';
 
 // The writing.
-export { ArchiveWriter, type ArchiveWriterOptions, type SealedArchive, type SealOptions } from './writer.js';
+export { ArchiveWriter, type ArchiveWriterOptions, type FileOutput, type SealedArchive, type SealOptions, type StreamOutput } from './writer.js';
+export type { OutputCompression } from './output.js';
 export { Stage, type Copied, type PrecopyOptions, type RefreshOptions, type StageProgress, type StageTimes } from './stage.js';
 export type { TreeSource } from './staged-tree.js';
 export type { MappedFiles } from './trust.js';

@@ -1,6 +1,7 @@
 import { native } from '../native.js';
 import type { Area } from './area.js';
 import { CopyBatch, type CopyResult } from './copy-batch.js';
+import { CopyQueue } from './copy-queue.js';
 import { entryOf, linkOf, typeOf } from './describe-entry.js';
 import type { Entry } from './entry.js';
 import { FileTree, type Described, type Description, type FileTreeOptions, type ScanResult } from './file-tree.js';
@@ -37,6 +38,7 @@ const TRUSTED = 2;
 const HOPELESS = 4;
 
 const DESCRIBE_IDS = 512;
+const DESCRIBE_AHEAD = 2;
 /** Files changed in the last minute are staged last, where a copy that goes stale leaves the cheapest hole. */
 const HOT_SEC = 60;
 const ROOT = 0;
@@ -170,14 +172,20 @@ export class StagedTree {
 
   async #copyAll(ids: Uint32Array, options: PassOptions, links: number[] | undefined): Promise<void> {
     const copying = new CopyQueue();
-    const chunk = (at: number): Promise<Description> | undefined => (at < ids.length ? this.files.describe(ids.subarray(at, at + DESCRIBE_IDS), options.hash) : undefined);
-    let described = chunk(0);
+    // While entries are encoded and copied, the next ones are described.
+    const described: Promise<Description>[] = [];
+    let next = 0;
+    const describe = (): void => {
+      if (next >= ids.length) return;
+      const description = this.files.describe(ids.subarray(next, (next += DESCRIBE_IDS)), options.hash);
+      description.catch(() => undefined); // it is awaited in its turn
+      described.push(description);
+    };
     try {
-      for (let at = 0; described !== undefined; at += DESCRIBE_IDS) {
-        const { entries, bytes } = await described;
-        // While these are encoded and copied, the next are described.
-        described = chunk(at + DESCRIBE_IDS);
-        described?.catch(() => undefined);
+      for (let i = 0; i < DESCRIBE_AHEAD; i++) describe();
+      for (let current = described.shift(); current !== undefined; current = described.shift()) {
+        const { entries, bytes } = await current;
+        describe();
         let batch = new CopyBatch(this.area.fd, this.files.handle, bytes);
         for (const entry of entries) {
           this.#stage(entry, options, batch, links);
@@ -189,7 +197,7 @@ export class StagedTree {
       }
     } finally {
       // Nothing may go on in a thread when the caller closes what it works on.
-      await described?.catch(() => undefined);
+      await Promise.allSettled(described);
       await copying.settle();
     }
     await copying.done();
@@ -322,31 +330,3 @@ export class StagedTree {
     return Uint32Array.from([...ids, ...seen]);
   }
 }
-
-/** A few copies at a time: enough to keep the cores busy, few enough to bound the memory. */
-class CopyQueue {
-  readonly #running = new Set<Promise<void>>();
-  #failure: { error: unknown } | undefined;
-
-  async add(copy: Promise<void>): Promise<void> {
-    const tracked: Promise<void> = copy
-      .catch((error: unknown) => {
-        this.#failure ??= { error };
-      })
-      .finally(() => this.#running.delete(tracked));
-    this.#running.add(tracked);
-    if (this.#running.size >= MAX_COPIES) await Promise.race(this.#running);
-    if (this.#failure !== undefined) throw this.#failure.error;
-  }
-
-  async settle(): Promise<void> {
-    await Promise.all(this.#running);
-  }
-
-  async done(): Promise<void> {
-    await this.settle();
-    if (this.#failure !== undefined) throw this.#failure.error;
-  }
-}
-
-const MAX_COPIES = 3;

@@ -1,21 +1,36 @@
 import { createHash } from 'node:crypto';
-import { access, constants, realpath, stat } from 'node:fs/promises';
+import { lstat, realpath, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { basename, dirname, resolve } from 'node:path';
+import type { Writable } from 'node:stream';
 import { errnoOf, StillframeError } from '../errors.js';
 import { Area } from './area.js';
 import { ArchiveError } from './archive-error.js';
 import { Body, nestedHeader, nestedTime, wholeSecond, type NestedTree } from './body.js';
 import { bytesToJson, printable } from './bytes.js';
 import { checksumLine, encodeManifest, FORMAT_VERSION, MANIFEST_JSON, MANIFEST_SHA256, MEMBERS_SHA256, type TreeRecord } from './manifest.js';
+import { compressor, send, writableOf, type OutputCompression } from './output.js';
 import { StagedTree, type TreeSource } from './staged-tree.js';
 import { StagingFile } from './staging-file.js';
 import { BLOCK_BYTES, encodeHeader, END_OF_ARCHIVE, padding } from './tar.js';
 
-export interface ArchiveWriterOptions {
+export type ArchiveWriterOptions = (FileOutput | StreamOutput) & {
+  /** Compress the archive as a whole, when it is complete. Default: not at all. */
+  compress?: OutputCompression | undefined;
+};
+
+export interface FileOutput {
   /** The archive. Its directory must exist, and is where the archive grows, as a file without a name. */
   outputPath: string;
   /** Replace an existing file, in one step at the end. Default false: it is an error. */
   overwrite?: boolean;
+}
+
+export interface StreamOutput {
+  /** What gets the archive, once it is complete, at its own pace. It is ended, or destroyed on failure. */
+  output: Writable;
+  /** Where the archive grows, as a file without a name. Default: the system's directory for temporary files. */
+  stagingDir?: string;
 }
 
 export interface SealOptions {
@@ -26,8 +41,9 @@ export interface SealOptions {
 }
 
 export interface SealedArchive {
-  path: string;
-  /** Size of the archive. */
+  /** Undefined when it went to a stream. */
+  path: string | undefined;
+  /** Size of the output. */
   bytes: number;
   /** Regular members, and the bytes of their data. */
   members: number;
@@ -39,21 +55,29 @@ export interface SealedArchive {
  * before that (`await using`, or `abort`), it has never been.
  */
 export class ArchiveWriter implements AsyncDisposable {
-  readonly #outputPath: string;
-  readonly #overwrite: boolean;
+  /** For messages: the output's path, or the staging directory. */
+  readonly #path: string;
+  readonly #directory: string;
+  readonly #output: FileOutput | StreamOutput;
+  readonly #compress: OutputCompression | undefined;
   readonly #staged: NestedTree[] = [];
   readonly #files = new Set<StagingFile>();
   readonly #trees = new Set<StagedTree>();
+  /** Opened already, and not yet in use. */
+  #first: StagingFile | undefined;
   #body: Promise<Body> | undefined;
 
   private constructor(options: ArchiveWriterOptions) {
-    this.#outputPath = resolve(options.outputPath);
-    this.#overwrite = options.overwrite ?? false;
+    this.#output = options;
+    this.#path = resolve('outputPath' in options ? options.outputPath : (options.stagingDir ?? tmpdir()));
+    this.#directory = 'outputPath' in options ? dirname(this.#path) : this.#path;
+    this.#compress = options.compress;
   }
 
   /** @throws ArchiveError OUTPUT_EXISTS, OUTPUT_DIR_MISSING, OUTPUT_FAILED */
   static async create(options: ArchiveWriterOptions): Promise<ArchiveWriter> {
     const writer = new ArchiveWriter(options);
+    compressor(options.compress, writer.#path).destroy();
     await writer.#checkOutput();
     return writer;
   }
@@ -116,11 +140,27 @@ export class ArchiveWriter implements AsyncDisposable {
       // What has slid down left its old bytes behind the end.
       await body.file.handle.truncate(bytes);
       options.signal?.throwIfAborted();
-      await body.file.publish(this.#outputPath, { overwrite: this.#overwrite });
-      options.onProgress?.({ done: total, total, unit: 'bytes' });
+      const written = await this.#hand(body.file, bytes, options);
       await this.abort();
-      return { path: this.#outputPath, bytes, members, memberBytes };
+      return { path: 'outputPath' in this.#output ? this.#path : undefined, bytes: written, members, memberBytes };
     });
+  }
+
+  /** Gives the complete archive to whom it is for. Returns how many bytes they got. */
+  async #hand(file: StagingFile, bytes: number, { signal, onProgress }: SealOptions): Promise<number> {
+    let done = 0;
+    const onRead = (read: number): void => onProgress?.({ done: (done += read), total: bytes, unit: 'bytes' });
+    if (!('outputPath' in this.#output)) return send(file, compressor(this.#compress, this.#path), this.#output.output, { signal, onRead });
+    const options = { overwrite: this.#output.overwrite ?? false };
+    if (this.#compress === undefined) {
+      await file.publish(this.#path, options);
+      onProgress?.({ done: bytes, total: bytes, unit: 'bytes' });
+      return bytes;
+    }
+    const compressed = await this.#openFile();
+    const written = await send(file, compressor(this.#compress, this.#path), writableOf(compressed), { signal, onRead });
+    await compressed.publish(this.#path, options);
+    return written;
   }
 
   /** Lets go of everything. Before `seal` that means: as if it had never been. */
@@ -141,7 +181,7 @@ export class ArchiveWriter implements AsyncDisposable {
   explain(error: unknown): unknown {
     if (error instanceof StillframeError) return error;
     const errno = errnoOf(error);
-    const path = this.#outputPath;
+    const path = this.#path;
     if (errno === 'ENOSPC' || errno === 'EDQUOT') {
       const bytes = Math.max(0, ...[...this.#trees].map((tree) => tree.neededBytes));
       return new ArchiveError('OUTPUT_FULL', { path, ...(bytes > 0 ? { bytes } : {}), cause: error });
@@ -157,26 +197,26 @@ export class ArchiveWriter implements AsyncDisposable {
     }
   }
 
+  /** Opens the first staging file: what cannot be written is known before anything else is done. */
   async #checkOutput(): Promise<void> {
-    const path = this.#outputPath;
-    const directory = dirname(path);
-    try {
-      if (!(await stat(directory)).isDirectory()) throw Object.assign(new Error('ENOTDIR: not a directory'), { code: 'ENOTDIR', errno: -20 });
-      await access(directory, constants.W_OK | constants.X_OK);
-    } catch (cause) {
-      const errno = errnoOf(cause);
-      throw new ArchiveError(errno === 'ENOENT' || errno === 'ENOTDIR' ? 'OUTPUT_DIR_MISSING' : 'OUTPUT_FAILED', { path: directory, cause });
+    if ('outputPath' in this.#output) {
+      const existing = await lstat(this.#path).catch(() => undefined);
+      if (existing !== undefined && (this.#output.overwrite !== true || existing.isDirectory())) throw new ArchiveError('OUTPUT_EXISTS', { path: this.#path });
     }
-    const existing = await stat(path).catch(() => undefined);
-    if (existing !== undefined && (!this.#overwrite || !existing.isFile())) throw new ArchiveError('OUTPUT_EXISTS', { path });
+    try {
+      this.#first = await this.#openFile();
+    } catch (cause) {
+      if (['ENOSPC', 'EDQUOT'].includes(errnoOf(cause) ?? '')) throw this.explain(cause);
+      throw new ArchiveError('OUTPUT_DIR_MISSING', { path: this.#directory, cause });
+    }
   }
 
   /** The archive of a tree must not come to lie in that tree: a later one would hold it too, and so on. */
   async #checkOutside(tree: string | Buffer): Promise<void> {
     const root = await stat(tree, { bigint: true }).catch(() => undefined);
     if (root === undefined) return; // the scan says what is wrong with it
-    let path = await realpath(dirname(this.#outputPath));
-    const places = [this.#outputPath];
+    let path = await realpath(this.#directory);
+    const places = [this.#path];
     for (; ; path = dirname(path)) {
       places.push(path);
       if (path === dirname(path)) break;
@@ -188,7 +228,10 @@ export class ArchiveWriter implements AsyncDisposable {
   }
 
   async #openFile(): Promise<StagingFile> {
-    const file = await StagingFile.create(dirname(this.#outputPath), basename(this.#outputPath));
+    const first = this.#first;
+    this.#first = undefined;
+    if (first !== undefined) return first;
+    const file = await StagingFile.create(this.#directory, basename(this.#path));
     this.#files.add(file);
     return file;
   }

@@ -1,9 +1,11 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Writable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { ArchiveWriter, openArchive, Stage, verifyArchive, type TreeSource } from '../../../src/archive/index.js';
+import { ArchiveWriter, openArchive, Stage, verifyArchive, type ArchiveError, type TreeSource } from '../../../src/archive/index.js';
+import { listen } from './random-tree.js';
 
 let dir: string;
 
@@ -43,5 +45,152 @@ describe('an archive', () => {
     expect(verified.manifest.trees).toMatchObject([{ name: 'tree', source: join(dir, 'tree'), layout: 'members', entries: 4, bytes: 3_000_003, skippedSockets: [] }]);
     await opened.close();
     expect(statSync(outputPath).mode & 0o777).toBe(0o600);
+  });
+});
+
+describe('the output', () => {
+  const tree = (): TreeSource => ({ path: join(dir, 'tree'), name: 'tree' });
+
+  test('is there only when it is complete, and an abandoned one leaves nothing', async () => {
+    {
+      await using writer = await ArchiveWriter.create({ outputPath: join(dir, 'out/x.tar') });
+      const stage = new Stage(writer, [tree()]);
+      await stage.precopy({ mapped: none });
+      await stage.refresh({ mapped: none() });
+      expect(readdirSync(join(dir, 'out'))).toEqual([]);
+    }
+    expect(readdirSync(join(dir, 'out'))).toEqual([]);
+  });
+
+  test('is not written over what is there, unless asked', async () => {
+    const outputPath = join(dir, 'out/x.tar');
+    writeFileSync(outputPath, 'mine');
+    await expect(archive([tree()], outputPath)).rejects.toMatchObject({ code: 'OUTPUT_EXISTS', facts: { path: outputPath } });
+    expect(readFileSync(outputPath, 'utf8')).toBe('mine');
+    await archive([tree()], outputPath, true);
+    expect(execFileSync('tar', ['-xOf', outputPath, 'tree/a'], { encoding: 'utf8' })).toBe('one');
+    expect(readdirSync(join(dir, 'out'))).toEqual(['x.tar']);
+  });
+
+  test('that appears while we write is left alone', async () => {
+    const outputPath = join(dir, 'out/x.tar');
+    await using writer = await ArchiveWriter.create({ outputPath });
+    writeFileSync(outputPath, 'faster');
+    await expect(writer.seal({ subject: {} })).rejects.toMatchObject({ code: 'OUTPUT_EXISTS' });
+    expect(readFileSync(outputPath, 'utf8')).toBe('faster');
+  });
+
+  test('needs a directory that is there', async () => {
+    await expect(ArchiveWriter.create({ outputPath: join(dir, 'nowhere/x.tar') })).rejects.toMatchObject({ code: 'OUTPUT_DIR_MISSING', facts: { path: join(dir, 'nowhere') } });
+    await expect(ArchiveWriter.create({ outputPath: join(dir, 'tree/a/x.tar') })).rejects.toMatchObject({ code: 'OUTPUT_DIR_MISSING' });
+  });
+
+  for (const [what, args] of [['full', ['-o', 'size=1m']], ['read-only', ['-o', 'ro']]] as const) {
+    test(`on a ${what} file system is refused with a reason, and nothing is left`, async () => {
+      execFileSync('mount', ['-t', 'tmpfs', ...args, 'none', join(dir, 'out')]);
+      try {
+        const error: unknown = await archive([tree()], join(dir, 'out/x.tar')).catch((e: unknown) => e);
+        expect(error).toMatchObject(what === 'full' ? { code: 'OUTPUT_FULL' } : { code: 'OUTPUT_DIR_MISSING' });
+        // How much it needed is what a person wants to know then: the tree's bytes at least, and not much more.
+        if (what === 'full') expect((error as ArchiveError).facts.bytes).toSatisfy((bytes: number) => bytes > 3_000_000 && bytes < 3_100_000);
+        expect(readdirSync(join(dir, 'out'))).toEqual([]);
+      } finally {
+        execFileSync('umount', [join(dir, 'out')]);
+      }
+    });
+  }
+
+  test('inside the archived tree is refused', async () => {
+    await expect(archive([tree()], join(dir, 'tree/sub/x.tar'))).rejects.toMatchObject({ code: 'STAGING_INSIDE_TREE', facts: { path: join(dir, 'tree') } });
+    expect(readdirSync(join(dir, 'tree/sub'))).toEqual(['b']);
+  });
+
+  test('may be a stream, and is compressed on request', async () => {
+    const chunks: Buffer[] = [];
+    const output = new Writable({ highWaterMark: 1000, write: (chunk: Buffer, _, done) => (chunks.push(chunk), setTimeout(done, 1)) });
+    {
+      await using writer = await ArchiveWriter.create({ output, stagingDir: join(dir, 'out'), compress: 'gzip' });
+      const stage = new Stage(writer, [tree()]);
+      await stage.refresh({ mapped: none() });
+      const sealed = await writer.seal({ subject: {} });
+      expect(sealed).toMatchObject({ path: undefined, bytes: Buffer.concat(chunks).length });
+    }
+    expect(readdirSync(join(dir, 'out'))).toEqual([]);
+    execFileSync('tar', ['-xzf', '-', '-C', join(dir, 'out')], { input: Buffer.concat(chunks) });
+    execFileSync('diff', ['-r', join(dir, 'tree'), join(dir, 'out/tree')]);
+  });
+
+  test('may be a compressed file', async () => {
+    const outputPath = join(dir, 'out/x.tar.gz');
+    await using writer = await ArchiveWriter.create({ outputPath, compress: 'gzip' });
+    await new Stage(writer, [tree()]).refresh({ mapped: none() }).catch(() => undefined);
+    await writer.seal({ subject: {} });
+    const opened = await openArchive(outputPath);
+    expect((await verifyArchive(opened)).manifest.trees).toHaveLength(1);
+    await opened.close();
+  });
+
+  test('that breaks off is an error, and nothing is left', async () => {
+    const output = new Writable({ write: (_chunk, _, done) => done(Object.assign(new Error('EPIPE: broken pipe'), { code: 'EPIPE', errno: -32 })) });
+    await using writer = await ArchiveWriter.create({ output, stagingDir: join(dir, 'out') });
+    await expect(writer.seal({ subject: {} })).rejects.toMatchObject({ code: 'OUTPUT_FAILED', cause: { code: 'EPIPE' } });
+    expect(readdirSync(join(dir, 'out'))).toEqual([]);
+  });
+});
+
+describe('the input', () => {
+  test('that is missing is named', async () => {
+    await expect(archive([{ path: join(dir, 'gone'), name: 'x' }], join(dir, 'out/x.tar'))).rejects.toMatchObject({ code: 'TREE_MISSING', facts: { path: join(dir, 'gone') } });
+  });
+
+  test('that vanishes after the first copy is named', async () => {
+    await using writer = await ArchiveWriter.create({ outputPath: join(dir, 'out/x.tar') });
+    const stage = new Stage(writer, [{ path: join(dir, 'tree'), name: 'tree' }]);
+    await stage.precopy({ mapped: none });
+    rmSync(join(dir, 'tree'), { recursive: true });
+    await expect(stage.refresh({ mapped: none() })).rejects.toMatchObject({ code: 'TREE_MISSING', facts: { path: join(dir, 'tree') } });
+  });
+
+  test('may be a single file', async () => {
+    await archive([{ path: join(dir, 'tree/a'), name: 'only' }], join(dir, 'out/x.tar'));
+    expect(execFileSync('tar', ['-xOf', join(dir, 'out/x.tar'), 'only'], { encoding: 'utf8' })).toBe('one');
+  });
+
+  test('may leave things out', async () => {
+    await archive([{ path: join(dir, 'tree'), name: 'tree', exclude: ['sub/b', 'a'] }], join(dir, 'out/x.tar'));
+    expect(execFileSync('tar', ['-tf', join(dir, 'out/x.tar')], { encoding: 'utf8' })).toMatch(/^tree\/\ntree\/sub\/\nnote\n/);
+  });
+
+  test('of several trees keeps them apart, nested ones as tars of their own', async () => {
+    mkdirSync(join(dir, 'other/deep'), { recursive: true });
+    writeFileSync(join(dir, 'other/deep/c'), 'three');
+    for (const nested of ['tree', 'other']) {
+      const layout = (name: string): TreeSource => ({ path: join(dir, name), name, layout: name === nested ? 'nested' : 'members' });
+      const outputPath = join(dir, `out/${nested}.tar`);
+      await archive([layout('tree'), layout('other')], outputPath);
+      const opened = await openArchive(outputPath);
+      await verifyArchive(opened).finally(() => opened.close());
+      const into = join(dir, `out/${nested}`);
+      mkdirSync(join(into, 'inner'), { recursive: true });
+      execFileSync('tar', ['-xf', outputPath, '-C', into]);
+      execFileSync('tar', ['-xf', join(into, nested), '-C', join(into, 'inner')]);
+      execFileSync('diff', ['-r', join(dir, nested), join(into, 'inner')]);
+      const plain = nested === 'tree' ? 'other' : 'tree';
+      execFileSync('diff', ['-r', join(dir, plain), join(into, plain)]);
+    }
+  });
+
+  test('leaves sockets out and lists them', async () => {
+    await using _server = await listen(join(dir, 'tree/socket'));
+    await archive([{ path: join(dir, 'tree'), name: 'tree' }], join(dir, 'out/x.tar'));
+    const opened = await openArchive(join(dir, 'out/x.tar'));
+    expect((await verifyArchive(opened)).manifest.trees).toMatchObject([{ entries: 4, skippedSockets: ['socket'] }]);
+    await opened.close();
+  });
+
+  test('that is not current cannot be sealed', async () => {
+    await using writer = await ArchiveWriter.create({ outputPath: join(dir, 'out/x.tar') });
+    await new Stage(writer, [{ path: join(dir, 'tree'), name: 'tree' }]).precopy({ mapped: none });
+    await expect(writer.seal({ subject: {} })).rejects.toThrow(/not current/);
   });
 });
