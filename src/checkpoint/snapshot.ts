@@ -80,6 +80,8 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
   };
 
   const client = await phases.run('start-criu', () => CriuClient.start({ criuPath: plan.criuPath }));
+  // If we die, the guardian thaws after CRIU's end: CRIU writes the freeze back when it undoes its work.
+  guardian.knowCriu(client.pid);
   try {
     await phases.run('dump', () => client.dump(plan.dump, { onNotify, signal: deadline.signal }));
     deadline.stop();
@@ -96,8 +98,9 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
   } finally {
     await refresh?.catch(() => undefined);
     await client.close();
-    // Not before CRIU's end: one that is still alive could write the freeze back.
-    guardian.closeWindow();
+    // Not before CRIU's end: one that is still alive could write the freeze back. A window that could not be closed
+    // is left to the guardian, which tries for longer.
+    if (!window.isOpen) guardian.closeWindow();
   }
 }
 

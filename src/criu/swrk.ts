@@ -102,9 +102,10 @@ export class Swrk {
     }
   }
 
-  /** Closes our end without waiting for CRIU: it undoes what is under way. */
+  /** Closes our end without waiting for CRIU: it undoes what is under way. One that somebody stopped goes on, or it would not notice. */
   disconnect(): void {
     this.#socket.close();
+    this.#child.kill('SIGCONT');
   }
 
   /**
