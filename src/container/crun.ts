@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Container } from './container.js';
 import { ContainerError } from './container-error.js';
 import type { RuntimeOptions } from './runc.js';
+import { engineFacts, imageOf } from './engine.js';
 import { readSpec, rootfsOf } from './spec.js';
 import { field, findStateDir, hasOwnUserNamespace, isAlive, readState, type StateLayout } from './state-file.js';
 
@@ -26,17 +27,19 @@ export async function crunContainer(id: string, options: RuntimeOptions = {}): P
   const bundle = options.bundle ?? field(path, state, 'bundle', 'string');
   const spec = await readSpec(existsSync(join(dir, 'config.json')) && options.bundle === undefined ? dir : bundle);
   const rootfs = state['rootfs'];
+  const facts = engineFacts(spec);
   return {
     runtime: 'crun',
     ociRuntime: 'crun',
     id,
-    name: id,
+    name: facts.name ?? id,
     pid,
     bundle,
     spec,
     rootfs: typeof rootfs === 'string' && rootfs.startsWith('/') ? rootfs : rootfsOf(spec, bundle),
     descriptors: descriptorsOf(path, state),
     createdAt: field(path, state, 'created', 'string'),
+    ...imageOf(facts),
   };
 }
 

@@ -1,5 +1,6 @@
 export { checkpointContainer, type ContainerCheckpointOptions, type ContainerCheckpointReport } from './checkpoint-container.js';
 export { restoreContainer, type ContainerRestoreOptions, type ContainerRestoreReport } from './restore-container.js';
+export { writeImage, type ImageOptions, type ImageReport } from './oci-image.js';
 export { containerTarget, type ContainerTarget, type ContainerTargetOptions } from './container-target.js';
 export { findContainer, type ContainerName } from './find-container.js';
 export type { Container, ContainerImage, PodmanRecord, PodmanVolume, RuntimeName } from './container.js';

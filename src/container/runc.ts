@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Container } from './container.js';
 import { ContainerError } from './container-error.js';
+import { engineFacts, imageOf } from './engine.js';
 import { readSpec, rootfsOf } from './spec.js';
 import { field, findStateDir, hasOwnUserNamespace, isAlive, readState, type StateLayout } from './state-file.js';
 
@@ -38,11 +39,12 @@ export async function runcContainer(id: string, options: RuntimeOptions = {}): P
   const bundle = options.bundle ?? bundleOf(path, state);
   const spec = await readSpec(bundle);
   const cgroup = freezerCgroup(state);
+  const facts = engineFacts(spec);
   return {
     runtime: 'runc',
     ociRuntime: 'runc',
     id,
-    name: id,
+    name: facts.name ?? id,
     pid,
     ...(cgroup === undefined ? {} : { cgroup }),
     bundle,
@@ -50,6 +52,7 @@ export async function runcContainer(id: string, options: RuntimeOptions = {}): P
     rootfs: rootfsOf(spec, bundle),
     descriptors: descriptorsOf(path, state),
     createdAt: field(path, state, 'created', 'string'),
+    ...imageOf(facts),
   };
 }
 
