@@ -115,7 +115,7 @@ function npmPackages() {
 function build() {
   step('proto', {
     inputs: ['proto', 'scripts/generate-proto.mjs'],
-    outputs: ['src/criu/generated/rpc.js'],
+    outputs: ['src/criu/generated/criu.js', 'dist/src/criu/generated/criu.js'],
     say: "generating CRIU's messages",
     run: () => run(process.execPath, ['scripts/generate-proto.mjs']),
   });
