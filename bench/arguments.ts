@@ -8,8 +8,8 @@ export interface BenchArguments {
   json: string | undefined;
   report: string | undefined;
   directory: string;
-  /** Write nothing but the summary and the reports of an earlier run, read from this file. */
-  from: string | undefined;
+  /** Write nothing but the summary and the reports of an earlier run, read from these files. */
+  from: string[];
 }
 
 export function parseArguments(argv: readonly string[]): BenchArguments {
@@ -21,7 +21,7 @@ export function parseArguments(argv: readonly string[]): BenchArguments {
     .option('--json <file>', 'write every sample as JSON')
     .option('--report <file.html>', 'write a report with plots, in one file')
     .option('--directory <dir>', 'where the files under test are made: the file system that is measured', tmpdir())
-    .option('--from <file.json>', 'measure nothing: tables and report of an earlier run')
+    .option('--from <file.json>', 'measure nothing: tables and report of an earlier run; may be repeated', (file: string, before: string[] = []) => [...before, file])
     .parse([...argv])
     .opts<Partial<BenchArguments> & { quick: boolean; directory: string }>();
   return {
@@ -31,7 +31,7 @@ export function parseArguments(argv: readonly string[]): BenchArguments {
     json: options.json,
     report: options.report,
     directory: options.directory,
-    from: options.from,
+    from: options.from ?? [],
   };
 }
 

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { freezerVersions, hierarchyRoot, makeCgroup, openFreezer, removeCgroup, type CgroupVersion } from '../src/index.js';
 import { endChild, spawnInCgroup } from './homes/process-home.js';
 import type { SmallResult } from './results.js';
@@ -8,6 +9,8 @@ import { run, workload } from './run.js';
 const TASKS = [1, 100, 1000] as const;
 /** Ours and the bare way take turns of so many. */
 const TURN = 5;
+/** As in workloads/bare-freezer.c: the tasks run for a moment between two times. */
+const LET_RUN_MS = 50;
 
 /** Freeze and thaw, each until the kernel confirms, beside a bare write and a poll in C. */
 export async function measureFreezer({ times, onCase }: { times: number; onCase: (name: string) => void }): Promise<SmallResult[]> {
@@ -42,6 +45,7 @@ async function inTurns(name: string, cgroup: string, times: number): Promise<Sma
   const bare: number[] = [];
   for (let turn = -1; turn < times / TURN; turn++) {
     for (let i = 0; i < TURN; i++) {
+      await sleep(LET_RUN_MS);
       const start = performance.now();
       await freezer.freeze();
       await freezer.thaw();

@@ -13,6 +13,8 @@ import { caseText, machineLines, summaryText } from './tables.js';
 import { measureVersion } from './version-layer.js';
 
 const status = new StatusLine();
+/** `--quick` begins nothing new after it; what is under way ends within two minutes on all but the busiest machine. */
+const QUICK_MS = 80_000;
 let interrupted = false;
 // A case ends its workloads and thaws what it has frozen when it is interrupted: wait for it.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => (interrupted = true));
@@ -28,9 +30,15 @@ async function measure(args: BenchArguments): Promise<BenchResult> {
   say(machineLines(result.machine).map(([name, value]) => `${`${name}:`.padEnd(13)}${value}`).join('\n'));
   say(`\nMedians of ${args.runs} rounds (least to most), the contenders in turn; a first round is discarded for all.\ngap: the longest hole in the workload's own execution, seen by the workload.\n`);
 
+  const notAfter = args.quick ? Date.now() + QUICK_MS : Infinity;
   for (const scenario of scenarios) {
     if (!wanted(scenario.name) || (args.quick && !scenario.quick)) continue;
-    const found = await runInOwnProcess({ scenario, runs: args.runs, directory: args.directory }, (note) => status.show(`${scenario.name}: ${note}`));
+    if (Date.now() > notAfter) {
+      say(`${scenario.name}\nleft out: this machine is too busy for it within the time of --quick\n`);
+      continue;
+    }
+    const plan = { scenario, runs: args.runs, directory: args.directory, ...(args.quick ? { notAfter } : {}) };
+    const found = await runInOwnProcess(plan, (note) => status.show(`${scenario.name}: ${note}`));
     result.cases.push(found);
     say(`${caseText(found)}\n`);
   }
@@ -44,14 +52,29 @@ async function measureSmall({ quick }: BenchArguments, wanted: (name: string) =>
     status.show('VERSION');
     small.push(...(await measureVersion(quick ? { warmTimes: 200, coldTimes: 10 } : { warmTimes: 1000, coldTimes: 30 })));
   }
-  if (wanted('freeze and thaw')) small.push(...(await measureFreezer({ times: quick ? 20 : 100, onCase: (name) => status.show(name) })));
+  if (wanted('freeze and thaw')) small.push(...(await measureFreezer({ times: quick ? 10 : 50, onCase: (name) => status.show(name) })));
   return small;
+}
+
+/** Several runs as one: what they say of the machine is the first one's. */
+async function readResults(paths: readonly string[]): Promise<BenchResult> {
+  const results: BenchResult[] = [];
+  for (const path of paths) results.push(JSON.parse(await readFile(path, 'utf8')) as BenchResult);
+  const [first] = results;
+  if (first === undefined) throw new Error('no results to read');
+  const order = (name: string): number => scenarios.findIndex((scenario) => scenario.name === name);
+  return {
+    ...first,
+    runs: Math.max(...results.map(({ runs }) => runs)),
+    cases: results.flatMap(({ cases }) => cases).sort((a, b) => order(a.scenario.name) - order(b.scenario.name)),
+    small: results.flatMap(({ small }) => small),
+  };
 }
 
 try {
   const args = parseArguments(process.argv);
-  const result = args.from === undefined ? await measure(args) : (JSON.parse(await readFile(args.from, 'utf8')) as BenchResult);
-  if (args.from !== undefined) say(`${result.cases.map(caseText).join('\n\n')}\n`);
+  const result = args.from.length === 0 ? await measure(args) : await readResults(args.from);
+  if (args.from.length > 0) say(`${result.cases.map(caseText).join('\n\n')}\n`);
   say(summaryText(result));
   if (args.json !== undefined) await writeFile(args.json, `${JSON.stringify(result, undefined, 1)}\n`);
   if (args.report !== undefined) await writeFile(args.report, reportHtml(result));

@@ -16,6 +16,8 @@ export interface CasePlan {
   runs: number;
   /** A directory on the file system under test. */
   directory: string;
+  /** No round begins after it, on the clock of Date.now(), save the first that counts. */
+  notAfter?: number;
 }
 
 interface Entrant {
@@ -29,7 +31,7 @@ const QUIET_MS = 100;
 const AFTER_MS = 20;
 
 /** Runs one case: every contender once a round, in turn, so that what else the machine does meets them all alike. */
-export async function runCase({ scenario, runs, directory }: CasePlan, onNote: (text: string) => void, signal: AbortSignal): Promise<CaseResult> {
+export async function runCase({ scenario, runs, directory, notAfter = Infinity }: CasePlan, onNote: (text: string) => void, signal: AbortSignal): Promise<CaseResult> {
   const cleanup = new Cleanup();
   const result: CaseResult = { scenario, contenders: [] };
   try {
@@ -37,9 +39,10 @@ export async function runCase({ scenario, runs, directory }: CasePlan, onNote: (
     const statusDir = await temporary('/dev/shm', cleanup);
     onNote('starting the workloads');
     const entrants = await startHomes({ scenario, scratchDir, statusDir, criu: await findCriu() }, result.contenders, cleanup);
-    for (let round = 0; round <= runs; round++) {
+    for (let round = 0; round <= Math.min(runs, scenario.maxRuns ?? Infinity) && (round <= 1 || Date.now() < notAfter); round++) {
       for (const entrant of entrants) {
         if (signal.aborted) return result;
+        if (round > (entrant.contender.maxRuns?.(scenario) ?? Infinity)) continue;
         onNote(`${round === 0 ? 'first round, not counted' : `round ${round} of ${runs}`}: ${entrant.contender.name}`);
         await takeTurn(entrant, scratchDir, round > 0);
       }

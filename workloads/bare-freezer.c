@@ -4,7 +4,8 @@
  *   bare-freezer CGROUP TIMES
  *
  * CGROUP is the directory of a v1 or v2 freezer cgroup. Prints one line for each time: the nanoseconds of the
- * freeze and those of the thaw. Always thaws before it ends.
+ * freeze and those of the thaw. Always thaws before it ends. The tasks run for a moment between two times: on v2
+ * `frozen` is 0 as soon as the wish is, and a freeze that follows at once finds tasks that had never left.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +15,8 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#define LET_RUN_US 50000
 
 static int wish, state;
 static const char *words[2], *seen[2];
@@ -80,7 +83,11 @@ int main(int argc, char **argv)
 	if (wish < 0 || state < 0)
 		die(argv[1]);
 	for (long i = atol(argv[2]); i > 0 && !failed; i--) {
-		uint64_t freeze = set(1), thaw = set(0);
+		uint64_t freeze, thaw;
+
+		usleep(LET_RUN_US);
+		freeze = set(1);
+		thaw = set(0);
 
 		failed = freeze == 0 || thaw == 0;
 		printf("%llu %llu\n", (unsigned long long)freeze, (unsigned long long)thaw);

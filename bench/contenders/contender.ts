@@ -10,6 +10,8 @@ export interface Contender<H extends Home = Home> {
   name: string;
   /** Why it does not run in this scenario on this machine; undefined when it does; null when it is not meant to. */
   missing(scenario: Scenario): string | undefined | null;
+  /** No more rounds than that, where each takes too long. */
+  maxRuns?(scenario: Scenario): number;
   /** Checkpoints into an empty directory. The time it takes is its whole time. */
   checkpoint(home: H, outDir: string): Promise<Outcome>;
 }

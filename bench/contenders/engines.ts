@@ -4,9 +4,11 @@ import type { ContainerdHome } from '../homes/containerd-home.js';
 import type { PodmanHome } from '../homes/podman-home.js';
 import type { RuncHome } from '../homes/runc-home.js';
 import { findProgram, run } from '../run.js';
-import type { Scenario } from '../scenarios.js';
+import { fileBytes, type Scenario } from '../scenarios.js';
 import { criuMs } from './by-hand.js';
 import type { Contender } from './contender.js';
+
+const GiB = 2 ** 30;
 
 function needs(...programs: string[]): (scenario: Scenario) => string | undefined | null {
   return (scenario) => {
@@ -49,7 +51,8 @@ export const podmanCheckpoint: Contender<PodmanHome> = {
 /** containerd compresses the files inside the pause, and keeps the checkpoint in its own store. */
 export const containerdCheckpoint: Contender<ContainerdHome> = {
   name: 'ctr containers checkpoint --rw --task',
-  missing: needs('ctr', 'runc'),
+  missing: (scenario) => (fileBytes(scenario) > GiB ? 'left out above 1 GiB, a round takes minutes' : needs('ctr', 'runc')(scenario)),
+  maxRuns: (scenario) => (fileBytes(scenario) >= GiB ? 3 : Infinity),
   async checkpoint({ id }) {
     const image = `localhost/${id}:checkpoint`;
     const start = performance.now();

@@ -28,7 +28,8 @@ export function stillframe({ name, precopy }: { name: string; precopy: boolean }
         phasesMs: report.phasesMs,
         refreshed: report.files.refreshed,
         phases,
-        ...(criuStats === undefined ? {} : { criuMs: (criuStats.freezingTimeUs + criuStats.frozenTimeUs) / 1000 }),
+        // CRIU's frozen time runs on while it waits for our answer to post-dump: that wait is ours.
+        ...(criuStats === undefined ? {} : { criuMs: (criuStats.freezingTimeUs + criuStats.frozenTimeUs) / 1000 - report.window.waitForFilesMs }),
       };
     },
   };

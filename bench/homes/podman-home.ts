@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Gauge, gaugeArguments } from '../gauge.js';
 import { run } from '../run.js';
 import { READY_TIMEOUT_MS, type CaseSetup, type Home } from './home.js';
@@ -42,8 +43,20 @@ export class PodmanHome implements Home {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.podman(['rm', '--force', '--time', '0', this.id]);
     this.gauge[Symbol.dispose]();
-    // Podman leaves a mount of its own over its storage.
-    await run('umount', [join(this.dir, 'root/overlay')]).catch(() => undefined);
-    await rm(this.dir, { recursive: true, force: true });
+    await this.#removeStorage();
+  }
+
+  /** Podman leaves a mount over its storage, and makes it anew from a clean-up that runs on behind us. */
+  async #removeStorage(): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      await run('umount', [join(this.dir, 'root/overlay')]).catch(() => undefined);
+      try {
+        await rm(this.dir, { recursive: true, force: true });
+        return;
+      } catch (error) {
+        if (attempt === 20) throw error;
+        await sleep(250);
+      }
+    }
   }
 }

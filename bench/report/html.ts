@@ -24,7 +24,7 @@ export function reportHtml(result: BenchResult): string {
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Stillframe: how long it stands still</title><style>${STYLE}</style></head>
 <body>
 <h1>How long it stands still</h1>
-<p>The longest hole in a workload's own execution while it is checkpointed and runs on, seen by the workload itself. Medians of ${result.runs} rounds; the contenders take turns within one run, and a first round is discarded for all alike. ${escape(result.startedAt.slice(0, 10))}.</p>
+<p>The longest hole in a workload's own execution while it is checkpointed and runs on, seen by the workload itself. Medians of up to ${result.runs} rounds; the contenders take turns within one run, and a first round is discarded for all alike. ${escape(result.startedAt.slice(0, 10))}.</p>
 <dl>${machineLines(result.machine).map(([name, value]) => `<dt>${escape(name)}</dt><dd>${escape(value)}</dd>`).join('')}</dl>
 ${plots.map(plotHtml).join('\n')}
 <h2>Figures to reach</h2>

@@ -53,7 +53,7 @@ function gapPlot(title: string, caption: string, cases: readonly CaseResult[], x
     color: { domain: [...new Set(points.map(({ contender }) => contender))], range: COLORS },
     marks: [
       Plot.ruleX(points, { x: 'x', y1: 'min', y2: 'max', stroke: 'contender', strokeOpacity: 0.35, strokeWidth: 3 }),
-      Plot.line(points, { x: 'x', y: 'median', stroke: 'contender', strokeWidth: 2 }),
+      Plot.line(points, { x: 'x', y: 'median', z: 'contender', stroke: 'contender', strokeWidth: 2 }),
       Plot.dot(points, { x: 'x', y: 'median', fill: 'contender', r: 3.5 }),
       Plot.text(endLabels(points), { x: 'x', y: 'y', text: 'label', fill: 'contender', textAnchor: 'start', dx: 12, fontSize: 11 }),
     ],
