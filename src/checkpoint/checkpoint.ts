@@ -2,6 +2,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ArchiveWriter, Stage, type SealedArchive } from '../archive/index.js';
 import { findCriu, readDumpStats, type DumpStats } from '../criu/index.js';
+import { withoutLostLog } from './criu-log.js';
 import { Deadline } from './deadline.js';
 import { DUMP_LOG, dumpOptions, explainDumpFailure, residentBytes } from './dump.js';
 import { FrozenWindow } from './frozen-window.js';
@@ -93,8 +94,9 @@ export async function checkpoint(options: CheckpointOptions): Promise<Checkpoint
           sealed = await seal({}, members);
         }
       : undefined,
-  }).catch((error: unknown) => {
-    throw explainDumpFailure(error, { pid: target.pid, imagesDir, neededBytes });
+  }).catch(async (error: unknown) => {
+    const lasting = await withoutLostLog(error, join(scratch.path, DUMP_LOG), settings.criuLog);
+    throw explainDumpFailure(lasting, { pid: target.pid, imagesDir, neededBytes });
   });
   sealed ??= await seal({ windowMs: window.durationMs }, snapshot.members);
 

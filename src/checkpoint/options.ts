@@ -18,6 +18,8 @@ export interface CheckpointOptions extends Target {
   precopy?: boolean;
   /** Where CRIU's images are written before they are archived, in a private directory. Default: the output's directory. */
   workDir?: string;
+  /** Where CRIU's log is kept when CRIU fails. An existing file is not replaced. Default: only its last error lines are kept, in the error. */
+  criuLog?: string;
   /** The CRIU to use. Default: `$STILLFRAME_CRIU`, then `criu` on PATH, then Stillframe's own. */
   criuPath?: string;
   /**
@@ -49,6 +51,8 @@ export interface RestoreOptions {
   /** Where CRIU's images are unpacked to, in a private directory. Default: the archive's directory. */
   workDir?: string;
   /** As in CheckpointOptions. */
+  criuLog?: string;
+  /** As in CheckpointOptions. */
   criuPath?: string;
   /** How long to wait for the old process ids to be free, in milliseconds. Default 10,000. */
   pidTimeoutMs?: number;
@@ -65,6 +69,7 @@ export interface CheckpointSettings {
   stop: boolean;
   precopy: boolean;
   workDir: string;
+  criuLog: string | undefined;
   maxFrozenMs: number | undefined;
   placeGuardianIn: string | undefined;
   freezeTimeoutMs: number;
@@ -78,6 +83,7 @@ export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSe
   if (basename(options.output) === '' || options.output.endsWith('/')) bad('output', options.output, "a file's path");
   optional('cgroup', options.cgroup, requirePath);
   optional('placeGuardianIn', options.placeGuardianIn, requirePath);
+  optional('criuLog', options.criuLog, requirePath);
   if (options.cgroup !== undefined && options.adopt === true) bad('adopt', true, 'no cgroup beside it: an adopted tree gets a cgroup of its own');
   for (const tree of options.files ?? []) checkTree(tree);
   checkNames(options.files ?? []);
@@ -89,6 +95,7 @@ export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSe
     stop: flag('stop', options.stop, false),
     precopy: flag('precopy', options.precopy, true),
     workDir: resolve(options.workDir ?? dirname(output)),
+    criuLog: options.criuLog,
     maxFrozenMs: options.maxFrozenMs === undefined ? undefined : milliseconds('maxFrozenMs', options.maxFrozenMs, 0),
     placeGuardianIn: options.placeGuardianIn,
     freezeTimeoutMs: milliseconds('freezeTimeoutMs', options.freezeTimeoutMs, 2000),
@@ -101,6 +108,7 @@ export interface RestoreSettings {
   files: Record<string, string>;
   cgroup: string | undefined;
   workDir: string;
+  criuLog: string | undefined;
   pidTimeoutMs: number;
   thawTimeoutMs: number;
 }
@@ -109,6 +117,7 @@ export interface RestoreSettings {
 export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
   requirePath('archive', options.archive);
   optional('cgroup', options.cgroup, requirePath);
+  optional('criuLog', options.criuLog, requirePath);
   const files = Object.fromEntries(
     Object.entries(options.files ?? {}).map(([name, path]) => {
       requirePath(`files[${JSON.stringify(name)}]`, path);
@@ -121,6 +130,7 @@ export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
     files,
     cgroup: options.cgroup === undefined ? undefined : resolve(options.cgroup),
     workDir: resolve(options.workDir ?? dirname(resolve(options.archive))),
+    criuLog: options.criuLog,
     pidTimeoutMs: milliseconds('pidTimeoutMs', options.pidTimeoutMs, 10_000),
     thawTimeoutMs: milliseconds('thawTimeoutMs', options.thawTimeoutMs, 5000),
   };

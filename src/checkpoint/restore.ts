@@ -4,6 +4,7 @@ import { extractMembers, extractTree, openArchive, verifyArchive, type Extracted
 import { hierarchyRoot, makeCgroup, openFreezer, placeProcess, removeCgroup } from '../cgroup/index.js';
 import { CriuClient, findCriu, readPstree, type CriuBinary, type CriuNotification, type DumpedProcess } from '../criu/index.js';
 import { CheckpointError } from './checkpoint-error.js';
+import { withoutLostLog } from './criu-log.js';
 import { checkOpenFiles } from './open-files.js';
 import { checkRestoreOptions, type RestoreOptions, type RestoreSettings } from './options.js';
 import { Phases } from './phases.js';
@@ -12,6 +13,8 @@ import { PrivateDir } from './private-dir.js';
 import type { RestoreReport } from './report.js';
 import { parseSubject, type Subject } from './subject.js';
 import { waitForPids } from './wait-pids.js';
+
+const RESTORE_LOG = 'restore.log';
 
 /**
  * Brings a checkpointed process tree back: verifies the archive, puts its file trees where they were (or
@@ -70,7 +73,8 @@ export async function restore(options: RestoreOptions): Promise<RestoreReport> {
       criu: { path: criu.path, version: criu.version },
     };
   } catch (error) {
-    throw await undone(undo.reverse(), error);
+    const lasting = await withoutLostLog(error, join(scratch.path, RESTORE_LOG), settings.criuLog);
+    throw await undone(undo.reverse(), lasting);
   }
 }
 
@@ -131,7 +135,7 @@ async function restoreTree({ criu, subject, imagesDir, workDir, cgroup, options 
     if (script === 'post-restore' && cgroup !== undefined) placeMembers(subject, cgroup);
   };
   const { pid } = await client.restore(
-    { logFile: 'restore.log', logLevel: 2, ...subject.criuOptions, ...options.criu, imagesDir, workDir },
+    { logFile: RESTORE_LOG, logLevel: 2, ...subject.criuOptions, ...options.criu, imagesDir, workDir },
     { onNotify, signal: options.signal },
   );
   return pid;

@@ -16,6 +16,7 @@ interface Options {
   stop?: boolean;
   precopy: boolean;
   workDir?: string;
+  criuLog?: string;
   freezeTimeout?: number;
   maxFrozen?: number;
   placeGuardianIn?: string;
@@ -44,6 +45,7 @@ export function checkpointCommand(signal: AbortSignal): Command {
     .option('--place-guardian-in <dir>', 'cgroup for the guardian, where a service manager would kill it with this command')
     .option('--events <file>', 'append every phase to this file, as JSON lines')
     .option('--notify', 'keep the service manager informed ($NOTIFY_SOCKET)')
+    .option('--criu-log <file>', "where CRIU's log is kept when CRIU fails")
     .option('--json', 'print the report as JSON')
     .addHelpText(
       'after',
@@ -79,6 +81,7 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
       stop: options.stop,
       overwrite: options.overwrite,
       workDir: options.workDir,
+      criuLog: options.criuLog,
       freezeTimeoutMs: options.freezeTimeout,
       maxFrozenMs: options.maxFrozen,
       placeGuardianIn: options.placeGuardianIn,

@@ -8,6 +8,7 @@ interface Options {
   files?: [name: string, path: string][];
   cgroup?: string;
   workDir?: string;
+  criuLog?: string;
   pidTimeout?: number;
   json?: boolean;
 }
@@ -20,6 +21,7 @@ export function restoreCommand(signal: AbortSignal): Command {
     .option('--cgroup <dir>', 'restore into this cgroup, made when missing (default: the recorded one)')
     .option('--work-dir <dir>', "where CRIU's images are unpacked first (default: the archive's directory)")
     .option('--pid-timeout <ms>', 'how long to wait for the old process ids to be free', positiveInteger)
+    .option('--criu-log <file>', "where CRIU's log is kept when CRIU fails")
     .option('--json', 'print the report as JSON')
     .addHelpText(
       'after',
@@ -44,6 +46,7 @@ async function run(archive: string, options: Options, signal: AbortSignal): Prom
       onProgress: progress.update,
       cgroup: options.cgroup,
       workDir: options.workDir,
+      criuLog: options.criuLog,
       pidTimeoutMs: options.pidTimeout,
     });
   } finally {
