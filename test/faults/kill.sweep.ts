@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { freezerVersions } from '../fixtures/cgroup.js';
 import { evenly, MENDED_WITHIN_MS, Sweep, type Victim } from '../root/faults/sweep.js';
 
-const KILLS: Record<Victim, number> = { owner: 100, criu: 30, 'owner and criu': 20, 'owner and guardian': 20, 'all three': 20 };
+const KILLS: Record<Victim, number> = { owner: 110, criu: 33, 'owner and criu': 22, 'owner and guardian': 22, 'all three': 22 };
 
 describe.each(freezerVersions())('kill sweep, cgroup %s', (version) => {
   it.each(Object.keys(KILLS) as Victim[])('%s', async (victim) => {
@@ -12,5 +12,16 @@ describe.each(freezerVersions())('kill sweep, cgroup %s', (version) => {
     mendedMs.sort((a, b) => a - b);
     console.log(`${version}: ${victim} killed ${mendedMs.length} times; right again after ${mendedMs[mendedMs.length >> 1]?.toFixed(0)} ms (median), ${mendedMs.at(-1)?.toFixed(0)} ms (worst)`);
     expect(mendedMs.at(-1)).toBeLessThan(MENDED_WITHIN_MS);
+  });
+
+  // There its own code may be running inside the tasks.
+  it('criu, all through the dump', async () => {
+    await using sweep = await Sweep.start(version);
+    for (let i = 0; i < 40; i++) expect(await sweep.kill({ victim: 'criu', phase: 'dump', fraction: 0.3 + (0.7 * i) / 40 })).toBeLessThan(MENDED_WITHIN_MS);
+  });
+
+  it('owner, with an adopted tree', async () => {
+    await using sweep = await Sweep.start(version, { adopt: true });
+    for (const kill of evenly('owner', 33)) expect(await sweep.kill(kill)).toBeLessThan(MENDED_WITHIN_MS);
   });
 });

@@ -19,7 +19,7 @@ import { makeTestCgroup, type TestCgroup, type Version } from '../../fixtures/cg
 import { endChild, until } from '../../fixtures/processes.js';
 
 /** The phases of a checkpoint in which a kill is tried, in turn. */
-export const PHASES: readonly Phase[] = ['resolve', 'lock', 'guardian', 'precopy', 'start-criu', 'dump', 'freeze', 'refresh', 'thaw', 'seal'];
+export const PHASES: readonly Phase[] = ['resolve', 'lock', 'guardian', 'adopt', 'precopy', 'start-criu', 'dump', 'freeze', 'refresh', 'thaw', 'seal'];
 
 export type Victim = 'owner' | 'criu' | 'owner and criu' | 'owner and guardian' | 'all three';
 
@@ -52,15 +52,17 @@ export class Sweep implements AsyncDisposable {
     readonly writer: BusyWriter,
     /** Everything that the embedding process starts is born in it, so that nothing can be overlooked. */
     readonly nursery: TestCgroup,
+    readonly adopt: boolean,
     durationsMs: Partial<Record<Phase, number>>,
   ) {
     this.#durationsMs = durationsMs;
   }
 
-  static async start(version: Version): Promise<Sweep> {
+  /** @param adopt The tree is moved into a cgroup of its own for each checkpoint, and back. */
+  static async start(version: Version, { adopt = false } = {}): Promise<Sweep> {
     const writer = await BusyWriter.start(version, { memoryMiB: 4 });
     const nursery = makeTestCgroup(version);
-    const sweep = new Sweep(writer, nursery, {});
+    const sweep = new Sweep(writer, nursery, adopt, {});
     const { phasesMs } = await checkpoint(sweep.#options(writer.path('first.tar')));
     rmSync(writer.path('first.tar'));
     Object.assign(sweep.#durationsMs, phasesMs);
@@ -92,7 +94,9 @@ export class Sweep implements AsyncDisposable {
   }
 
   #options(output: string): CheckpointOptions {
-    return { pid: this.writer.pid, cgroup: this.writer.cgroup.path, files: [{ path: this.writer.data, name: 'data' }], output };
+    const { version, path } = this.writer.cgroup;
+    const where = this.adopt ? { adopt: true, cgroupVersion: version === 'v1' ? (1 as const) : (2 as const) } : { cgroup: path };
+    return { pid: this.writer.pid, ...where, files: [{ path: this.writer.data, name: 'data' }], output };
   }
 
   async #launch(output: string, kill: Kill): Promise<ChildProcess> {
@@ -137,6 +141,8 @@ export class Sweep implements AsyncDisposable {
     const { frozen, selfFrozen } = openFreezer({ cgroup: this.writer.cgroup.path }).state();
     return [
       ...(frozen || selfFrozen ? ['the cgroup is frozen'] : []),
+      ...cgroupsIn(this.writer.cgroup.path).map((name) => `cgroup ${name} is left`),
+      ...this.writer.pids.filter((pid) => !this.writer.cgroup.pids().includes(pid)).map((pid) => `process ${pid} is not at home`),
       ...this.nursery.pids().map((pid) => `process ${pid} is left`),
       // One without a guardian is of a program that had touched nothing yet: the next that locks the target removes it.
       ...this.#journals().filter(({ entry }) => entry.guardian !== undefined).map(({ path }) => `journal ${path} is left`),
@@ -162,6 +168,10 @@ export class Sweep implements AsyncDisposable {
     expect(readdirSync(this.writer.scratch), what).toEqual(['data']);
     expect(this.#journals(), what).toEqual([]);
   }
+}
+
+function cgroupsIn(directory: string): string[] {
+  return readdirSync(directory, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name);
 }
 
 /** Children of this process, by their name as the kernel keeps it: its first 15 bytes. */
