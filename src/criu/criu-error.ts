@@ -1,5 +1,6 @@
 import { constants } from 'node:os';
-import { StillframeError, type ErrorText, type ErrorTexts } from '../errors.js';
+import { StillframeError, type ErrorTexts } from '../errors.js';
+import { knownFailure, type CriuProblem } from './known-failures.js';
 
 export type CriuErrorCode =
   | 'CRIU_NOT_FOUND'
@@ -32,6 +33,8 @@ export interface CriuErrorFacts {
   logPath?: string;
   /** The last error lines of that log, oldest first. */
   logErrors?: string[];
+  /** What went wrong, when CRIU's words are of those that are known: chooses the remedy. A guess by text, not a code. */
+  problem?: CriuProblem;
   /** How the process of CRIU ended. */
   exitCode?: number;
   exitSignal?: NodeJS.Signals;
@@ -56,7 +59,8 @@ export interface CriuErrorFacts {
 export class CriuError extends StillframeError<CriuErrorCode, CriuErrorFacts> {
   override readonly name = 'CriuError';
   constructor(code: CriuErrorCode, facts: CriuErrorFacts & { cause?: unknown }) {
-    super(code, texts[code](facts), facts);
+    const known = withProblem(code, facts);
+    super(code, texts[code](known), known);
   }
 }
 
@@ -73,7 +77,7 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
   }),
   CRIU_UNUSABLE: (f) => ({
     what: f.tried === undefined ? `CRIU ${f.version ?? ''} at ${f.criuPath ?? 'criu'} does not work on this system${detail(f)}` : `no CRIU works on this system${list(f.tried)}`,
-    remedy: 'Install a newer CRIU and set STILLFRAME_CRIU to its path; CRIU has to run as root.',
+    remedy: f.problem === undefined ? 'Install a newer CRIU and set STILLFRAME_CRIU to its path; CRIU has to run as root.' : knownRemedy(f),
   }),
   CRIU_TOO_OLD: (f) => ({
     what: `${f.criuPath ?? 'criu'} is version ${f.version ?? 'unknown'}, too old for ${f.request ?? 'this library'}`,
@@ -135,6 +139,22 @@ function detail(f: CriuErrorFacts): string {
 function failureRemedy(f: CriuErrorFacts): string {
   const log = f.logPath === undefined ? '' : `The log: ${f.logPath}`;
   const lines = f.logErrors === undefined || f.logErrors.length === 0 ? '' : `\n${f.logErrors.map((line) => `  ${line}`).join('\n')}`;
-  const hint: ErrorText['remedy'] = f.crErrnoName === 'ESRCH' ? 'There is no such process. ' : f.crErrnoName === 'EEXIST' ? 'A pid of the tree is taken: wait until its holder has ended and been reaped. ' : '';
-  return `${hint}${log}${lines}`;
+  return [knownRemedy(f), `${log}${lines}`].filter((part) => part !== '').join('\n');
+}
+
+function knownRemedy(f: CriuErrorFacts): string {
+  const known = knownFailure(said(f));
+  if (known !== undefined) return known.remedy;
+  return f.crErrnoName === 'ESRCH' ? 'There is no such process.' : f.crErrnoName === 'EEXIST' ? 'A pid of the tree is taken: wait until its holder has ended and been reaped.' : '';
+}
+
+/** All that CRIU said of its failure, the oldest first. */
+function said({ crErrmsg, logErrors = [], stderr }: CriuErrorFacts): string[] {
+  return [crErrmsg ?? '', ...logErrors, ...(stderr ?? '').split('\n')].filter((line) => line !== '' && !harmless.test(line));
+}
+
+function withProblem(code: CriuErrorCode, facts: CriuErrorFacts & { cause?: unknown }): CriuErrorFacts & { cause?: unknown } {
+  if (code !== 'CRIU_REQUEST_FAILED' && code !== 'CRIU_UNUSABLE') return facts;
+  const problem = facts.problem ?? knownFailure(said(facts))?.problem;
+  return problem === undefined ? facts : { ...facts, problem };
 }

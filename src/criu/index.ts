@@ -2,6 +2,7 @@ export { CriuClient, type CallOptions, type CriuClientOptions, type CriuFeatures
 export type { CgroupRoot, CpuCap, CriuDumpOptions, CriuDumpRequest, CriuOptions, CriuRequestOptions, CriuRestoreOptions, InheritFd, JoinNamespace, PageServer } from './options.js';
 export { notificationScripts, type CriuNotification, type NotificationReply, type NotificationScript, type OnNotify } from './notification.js';
 export { CriuError, type CriuErrorCode, type CriuErrorFacts } from './criu-error.js';
+export type { CriuProblem } from './known-failures.js';
 export { criuErrorOf } from './session.js';
 export type { CriuVersion } from './version.js';
 export { findCriu, listCriu, type CriuBinary, type CriuSource, type CriuVerdict, type FindCriuOptions } from './find-criu.js';

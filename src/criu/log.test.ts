@@ -8,6 +8,7 @@ test.each([
   ['(00.012345) Error (criu/files-reg.c:2105): File x has bad size', { timeS: 0.012345, level: 'error', text: 'Error (criu/files-reg.c:2105): File x has bad size' }],
   ['(01.000002)     57: Error (criu/cr-restore.c:1): no', { timeS: 1.000002, pid: 57, level: 'error', text: 'Error (criu/cr-restore.c:1): no' }],
   ['(12.000002)   4057: pie: 4057: done', { timeS: 12.000002, pid: 4057, level: 'info', text: 'pie: 4057: done' }],
+  ['(00.2) pie: 57: Error (criu/pie/parasite.c:588): send_fds failed (-22)', { timeS: 0.2, level: 'error', text: 'pie: 57: Error (criu/pie/parasite.c:588): send_fds failed (-22)' }],
   ['Warn  (criu/kerndat.c:1): no cache', { level: 'warning', text: 'Warn  (criu/kerndat.c:1): no cache' }],
   ['Error (criu/cr-service.c:121): no', { level: 'error', text: 'Error (criu/cr-service.c:121): no' }],
   ['', { level: 'info', text: '' }],

@@ -13,10 +13,13 @@ export interface LogLine {
 
 // "(00.012345)     57: Error (criu/files-reg.c:2105): File x has bad size": time from log level 3 on, pid on restore.
 const line = /^(?:\((\d+\.\d+)\)? ?)?(?: *(\d+): )?(.*)$/;
+// CRIU's code inside the tasks puts its own name first: "pie: 57: Error (criu/pie/parasite.c:588): ...".
+const error = /^(?:pie: \d+: )?Error(?: \(|$)/;
+const warning = /^(?:pie: \d+: )?Warn {2}\(/;
 
 export function parseLogLine(raw: string): LogLine {
   const [, time, pid, text = ''] = line.exec(raw) ?? [];
-  const level = text.startsWith('Error (') || text === 'Error' ? 'error' : text.startsWith('Warn  (') ? 'warning' : 'info';
+  const level = error.test(text) ? 'error' : warning.test(text) ? 'warning' : 'info';
   return { ...(time === undefined ? {} : { timeS: Number(time) }), ...(pid === undefined ? {} : { pid: Number(pid) }), level, text };
 }
 

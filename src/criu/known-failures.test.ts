@@ -1,0 +1,33 @@
+import { expect, test } from 'vitest';
+import { CriuError } from './criu-error.js';
+import { knownFailure } from './known-failures.js';
+
+// Lines as users report them where this machine cannot provoke them (other kernels, processors, versions).
+test.each([
+  ['Error (criu/pie-util-vdso.c:99): vdso: Unexpected rt vDSO area bounds', 'kernel-too-new'],
+  ['Error (criu/proc_parse.c:479): Unknown shit 600 (anon_inode:[io_uring])', 'io-uring'],
+  ["Error (criu/mount.c:660): mnt: 554:./etc/hosts doesn't have a proper root mount", 'mount-external'],
+  ['Error (criu/mount.c:1092): mnt: Mount 5 ./x (master_id: 3 shared_id: 0) has unreachable sharing. Try --enable-external-masters.', 'mount-unreachable'],
+  ['Error (criu/util.c:626): execvp("iptables-restore", ...) failed: No such file or directory', 'network-lock'],
+  ['Error (criu/namespaces.c:460): Can\'t dump nested time namespace for 51', 'nested-namespace'],
+  ['Error (criu/cr-check.c:759): Kernel doesn\'t support PTRACE_O_SUSPEND_SECCOMP', 'seccomp'],
+  ['Error (criu/arch/x86/cpu.c:223): cpu: CPU instruction capabilities do not match run time', 'cpu-differs'],
+  ['Error (criu/files-reg.c:1122): Can\'t create link remap for /x. Use link-remap option.', 'deleted-file'],
+  ['Error (criu/cgroup.c:686): cg: controller cpuset not found', 'cgroup-controller'],
+  ['Error (criu/image.c:500): Can\'t write: No space left on device', 'disk-full'],
+  ['Error (criu/cr-restore.c:1450): Pid 55 do not match expected 54', 'pid-taken'],
+])('%s is known', (line, problem) => {
+  expect(knownFailure([line])?.problem).toBe(problem);
+});
+
+test('of the lines of a cascade the one that is known decides', () => {
+  expect(knownFailure(['Error (criu/cr-dump.c:1681): Dump files (pid: 7) failed with -1', 'Error (criu/file-lock.c:110): Some file locks are hold by dumping tasks!'])?.problem).toBe('file-locks');
+  expect(knownFailure(['Error (criu/cr-dump.c:2111): Dumping FAILED.'])).toBeUndefined();
+});
+
+test('the error has the problem, its remedy, and still the log', () => {
+  const facts = { request: 'DUMP', logPath: '/w/dump.log', logErrors: ['Error (criu/file-lock.c:110): Some file locks are hold by dumping tasks!'] };
+  const error = new CriuError('CRIU_REQUEST_FAILED', facts);
+  expect(error.facts.problem).toBe('file-locks');
+  expect(error.message).toBe(`CRIU refused DUMP: ${facts.logErrors[0]}\nThe tree holds file locks: set \`fileLocks\` on dump and restore.\nThe log: /w/dump.log\n  ${facts.logErrors[0]}`);
+});

@@ -1,0 +1,109 @@
+/**
+ * What people meet most often when CRIU says no, and what to do about it. The patterns are words of CRIU's log, which
+ * change from version to version: they choose the sentence that an error carries, and never what the library does.
+ * Source: the pr_err lines of CRIU v4.2 in the file that is named, unless it says "seen"; what users report in CRIU's
+ * issues, and criu.org/When_C/R_fails.
+ */
+
+/** The failure in one word, for `CriuErrorFacts.problem`. */
+export type CriuProblem =
+  | 'needs-root'
+  | 'kernel-too-new'
+  | 'io-uring'
+  | 'device-or-unknown-file'
+  | 'mount-unsupported'
+  | 'mount-external'
+  | 'mount-unreachable'
+  | 'mount-of-another-namespace'
+  | 'nested-namespace'
+  | 'tcp-established'
+  | 'tcp-in-flight'
+  | 'unix-external'
+  | 'network-lock'
+  | 'shell-job'
+  | 'file-locks'
+  | 'ghost-too-big'
+  | 'deleted-file'
+  | 'file-changed'
+  | 'file-missing'
+  | 'pid-taken'
+  | 'cgroup-controller'
+  | 'freeze-failed'
+  | 'traced'
+  | 'seccomp'
+  | 'dirty-tracking'
+  | 'lazy-pages'
+  | 'cpu-differs'
+  | 'sysv-shm'
+  | 'parent-images'
+  | 'disk-full';
+
+interface KnownFailure {
+  problem: CriuProblem;
+  pattern: RegExp;
+  remedy: string;
+}
+
+// The first match wins, over all lines: what is more particular stands above.
+const failures: readonly KnownFailure[] = [
+  // criu/util.c, criu/cr-service.c
+  { problem: 'needs-root', pattern: /You need to be root|Operation not permitted.*(?:kerndat|mapfile)|mapfile link .*Operation not permitted/, remedy: 'CRIU has to run as root, with CAP_SYS_ADMIN and CAP_CHECKPOINT_RESTORE.' },
+  // criu/vdso.c, criu/pie-util-vdso.c; seen with 3.17.1 on Linux 6.13 and newer
+  { problem: 'kernel-too-new', pattern: /Unexpected rt vDSO area bounds|vdso: .*(?:[Ff]ailed|mismatch|not find)|Failed to (?:fill|find) vdso/, remedy: "This CRIU does not know this kernel's vDSO: install a newer CRIU (4.1 for Linux 6.13) and set STILLFRAME_CRIU to its path." },
+  // criu/sockets.c; seen with 4.1.1 on Linux 6.18: SO_PASSCRED and SO_PASSSEC are refused for sockets that are not unix's. CRIU issue 2804
+  { problem: 'kernel-too-new', pattern: /sockets: Can't get 1:(?:16|34) opt: Operation not supported/, remedy: 'Linux 6.16 and newer refuse socket options that this CRIU asks for: use CRIU 4.2 or newer (STILLFRAME_CRIU), or close the sockets.' },
+  // criu/proc_parse.c and files-ext.c; Linux 6.7 and newer refuse to pass an io_uring as a descriptor: seen as send_fds -22. CRIU issues 2131, 3070
+  { problem: 'io-uring', pattern: /io_uring|send_fds failed \(-22\)/, remedy: 'A task uses io_uring, which no CRIU can dump: turn it off in the program (UV_USE_IO_URING=0 for libuv), or kernel-wide with the sysctl kernel.io_uring_disabled=2 before it starts.' },
+  // criu/files-ext.c
+  { problem: 'device-or-unknown-file', pattern: /Can't dump file \d+ of that type|Unknown shit/, remedy: 'A task has a file open that CRIU cannot dump (a device, or a kind it does not know): close it before the checkpoint, name it in `external`, or add the CRIU plugin for the device.' },
+  // criu/mount.c, the check of file system types
+  { problem: 'mount-unsupported', pattern: /FS mnt .* unsupported id|is a fuse mount but not external/, remedy: "A file system that CRIU cannot dump is mounted in the tree's mount namespace: unmount it, name it in `external` (\"mnt[MOUNTPOINT]:KEY\"), leave it out with `skipMnt`, or list its type in `enableFs`." },
+  // criu/mount.c
+  { problem: 'mount-external', pattern: /doesn't have a proper root mount|autodetected external mount/, remedy: 'A mount comes from outside the tree\'s mount namespace: name it in `external`, as "mnt[MOUNTPOINT]:KEY" on dump and "mnt[KEY]:SOURCE" on restore; or set `autoExtMnt`.' },
+  { problem: 'mount-unreachable', pattern: /has unreachable sharing/, remedy: 'A mount propagates to or from one outside the tree: set `extMasters`, or make it private (mount --make-rprivate) when the tree is started.' },
+  // criu/files-reg.c; criu/external.c
+  { problem: 'mount-of-another-namespace', pattern: /Can't lookup mount=|Unable to find an external|No such external/, remedy: 'A task holds a file, mapping or namespace from outside the tree, which CRIU has to be told of: start the program from a mount inside, give it /dev/null or a pipe for its output, or name the resource in `external`.' },
+  // criu/namespaces.c, criu/mount.c
+  { problem: 'nested-namespace', pattern: /Can't dump nested|Nested mount namespaces are not supported|A session leader of .* is outside of its pid namespace|pid namespace without the process init/, remedy: 'A task lives in a namespace below that of the root of the tree, which CRIU cannot dump (pid, user and time namespaces can not be nested): checkpoint the inner tree by itself, with the namespace\'s init as root.' },
+  // criu/sk-inet.c
+  { problem: 'tcp-in-flight', pattern: /In-flight connection \(l\)/, remedy: 'A TCP connection waits to be accepted: set `tcpSkipInFlight` to leave it out (its client will be reset), or try again a moment later.' },
+  { problem: 'tcp-established', pattern: /Connected TCP socket/, remedy: 'The tree has established TCP connections: set `tcpEstablished` to keep them (on dump and restore, same address), or `tcpClose` to restore them closed.' },
+  // criu/sk-unix.c
+  { problem: 'unix-external', pattern: /External socket (?:is used|found)|half of stream unix connection|name-less external socket|Dangling connection/, remedy: "A unix socket's other end is outside the tree: checkpoint both ends, close it, or set `extUnixSk` and name it in `external` (\"unix[INODE]\")." },
+  // criu/netfilter.c; criu/net.c
+  { problem: 'network-lock', pattern: /execvp\("ip6?tables|Iptables configuration failed|[Ll]ocking (?:network|connection) failed|without libnftables support/, remedy: "CRIU cannot lock the network: install iptables, choose `networkLock: 'nftables'`, or 'skip' when no TCP connection is dumped." },
+  // criu/pstree.c, criu/tty.c
+  { problem: 'shell-job', pattern: /is not a session leader|dangling tty|Can't find a session leader|tty to inherit session from/, remedy: 'The session or the terminal of the tree is outside it: set `shellJob` on dump and restore, or start the program with setsid and without a terminal.' },
+  // criu/file-lock.c
+  { problem: 'file-locks', pattern: /Some file locks are hold/, remedy: 'The tree holds file locks: set `fileLocks` on dump and restore.' },
+  // criu/files-reg.c
+  { problem: 'ghost-too-big', pattern: /Can't dump ghost file .* increase limit/, remedy: 'A deleted file that is still open is larger than CRIU copies by itself (1 MiB): raise `ghostLimit`, in bytes.' },
+  { problem: 'deleted-file', pattern: /Can't create link remap/, remedy: 'A file that is open or mapped was deleted while it has other links: set `linkRemap`.' },
+  { problem: 'file-changed', pattern: /has bad size|has bad build-ID|has bad mode/, remedy: 'A file that the tree has open is not as it was at the dump: put it back as it was then (an archive of Stillframe holds the trees that were named in `files`).' },
+  { problem: 'file-missing', pattern: /Can't open file .*No such file/, remedy: 'A file that the tree had open or mapped is not there: put it back before the restore.' },
+  // criu/cr-restore.c
+  { problem: 'pid-taken', pattern: /Can't fork for \d+|do not match expected|Thread pid mismatch/, remedy: 'A pid of the tree is taken: wait until its holder has ended and been reaped, or restore into a pid namespace of its own.' },
+  // criu/cgroup.c
+  { problem: 'cgroup-controller', pattern: /controller \S+ not found|No cg_controller_entry found|Can't (?:make|mount) controller dir|Cgroup dir .* doesn't exist|Can't move .* into /, remedy: "A cgroup controller or group of the dump is not on this system: mount it, map it with `cgRoot`, or leave cgroups alone with `manageCgroups: 'ignore'` and place the tasks yourself." },
+  // criu/seize.c; compel/src/lib/infect.c
+  { problem: 'freeze-failed', pattern: /Unable to freeze cgroup|Neither a cgroupv1/, remedy: 'The cgroup did not freeze in time: a task waits in the kernel (state D, such as on a network file system), or more keep appearing. Raise `timeoutSeconds`, or leave `freezeCgroup` out.' },
+  { problem: 'traced', pattern: /Unable to detach from \d+: No such process|Unseizable non-zombie/, remedy: 'A task is traced by another program (a debugger, strace; TracerPid in /proc/PID/status): end that one first. Or the task ended while CRIU stopped it: try again.' },
+  // criu/cr-check.c, criu/seccomp.c
+  { problem: 'seccomp', pattern: /seccomp/i, remedy: "A task has seccomp filters, and CRIU could not read or put them back: the kernel needs CONFIG_SECCOMP_FILTER and CONFIG_CHECKPOINT_RESTORE, CRIU full capabilities, and it must not run under a filter itself." },
+  // criu/config.c
+  { problem: 'dirty-tracking', pattern: /Tracking memory is not available|dirty memory tracker/, remedy: 'This kernel does not track dirty memory (CONFIG_MEM_SOFT_DIRTY): leave out `trackMem` and pre-dumps.' },
+  // criu/uffd.c, criu/pie/restorer.c
+  { problem: 'lazy-pages', pattern: /lazy-pages|uffd/, remedy: 'Memory could not be brought on demand: does the lazy-pages daemon run on the same work directory, and does the kernel have userfaultfd (CONFIG_USERFAULTFD)?' },
+  // criu/arch/x86/cpu.c
+  { problem: 'cpu-differs', pattern: /CPU instruction capabilities|CPU capabilities do not match|FPU feature required|CPU xsave|CPU xfeatures|Unknown cpu vendor/, remedy: 'The processor lacks something that the one of the dump had: restore on a like one, or relax the check with `cpuCap`.' },
+  // criu/cr-dump.c
+  { problem: 'sysv-shm', pattern: /SysVIPC shmem map/, remedy: 'The tree uses System V shared memory of the host: start it in an IPC namespace of its own (unshare --ipc).' },
+  // criu/image.c, criu/pagemap.c
+  { problem: 'parent-images', pattern: /Failed to open parent|[Pp]arent.* (?:missing|not found)|Can't (?:open|find).*parent/, remedy: 'The images of the pre-dump before this one are not where `parentImg` says: it is a path relative to `imagesDir`.' },
+  { problem: 'disk-full', pattern: /No space left on device/, remedy: "The disk is full: make room, or choose another images' directory." },
+];
+
+/** The first failure that one of the lines is known to mean. CRIU's errors cascade: the oldest lines come first. */
+export function knownFailure(lines: readonly string[]): { problem: CriuProblem; remedy: string } | undefined {
+  return failures.find(({ pattern }) => lines.some((line) => pattern.test(line)));
+}

@@ -1,0 +1,138 @@
+import { rm, truncate } from 'node:fs/promises';
+import { release } from 'node:os';
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { CriuClient, CriuError, findCriu, type CriuBinary, type CriuDumpRequest, type CriuProblem, type CriuRestoreOptions } from '../../../src/criu/index.js';
+import { makeTestCgroup } from '../../fixtures/cgroup.js';
+import { Counter, scratch, type Scratch } from '../../fixtures/criu.js';
+import { OddTask, type OddKind } from '../../fixtures/odd-task.js';
+
+let criu: CriuBinary;
+beforeAll(async () => {
+  criu = await findCriu();
+});
+const scratches: Scratch[] = [];
+afterEach(async () => {
+  for (const { path } of scratches.splice(0)) await rm(path, { recursive: true, force: true });
+});
+
+async function imagesDir(): Promise<string> {
+  const dir = await scratch();
+  scratches.push(dir);
+  return dir.path;
+}
+
+async function failure(promise: Promise<unknown>): Promise<CriuError> {
+  const error: unknown = await promise.then(
+    () => new Error('it did not fail'),
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(CriuError);
+  return error as CriuError;
+}
+
+async function dump(pid: number, options: Partial<CriuDumpRequest> = {}): Promise<void> {
+  await using client = await CriuClient.start({ criuPath: criu.path });
+  await client.dump({ pid, imagesDir: await imagesDir(), leaveRunning: true, networkLock: 'skip', ...options });
+}
+
+interface Case {
+  kind: OddKind;
+  problem: CriuProblem;
+  remedy: string;
+  options?: Partial<CriuDumpRequest>;
+  start?: Parameters<typeof OddTask.start>[2];
+}
+
+test.each<Case>([
+  { kind: 'io_uring', problem: 'io-uring', remedy: 'io_uring' },
+  { kind: 'deleted', problem: 'ghost-too-big', remedy: 'ghostLimit' },
+  { kind: 'lock', problem: 'file-locks', remedy: 'fileLocks' },
+  { kind: 'nested-pid', problem: 'nested-namespace', remedy: 'root' },
+  { kind: 'ramfs', problem: 'mount-unsupported', remedy: 'skipMnt', start: { prefix: ['unshare', '--mount'] } },
+  { kind: 'traced', problem: 'traced', remedy: 'TracerPid' },
+  { kind: 'shm', problem: 'sysv-shm', remedy: 'IPC namespace' },
+  { kind: 'userfaultfd', problem: 'device-or-unknown-file', remedy: 'external' },
+  { kind: 'plain', problem: 'shell-job', remedy: 'shellJob', start: { ownSession: false } },
+  { kind: 'plain', problem: 'unix-external', remedy: 'extUnixSk', start: { stdout: 'unix' } },
+  { kind: 'plain', problem: 'mount-of-another-namespace', remedy: 'external', start: { prefix: ['unshare', '--mount'] } },
+  { kind: 'tcp-in-flight', problem: 'tcp-in-flight', remedy: 'tcpSkipInFlight' },
+  { kind: 'plain', problem: 'freeze-failed', remedy: 'freezeCgroup', options: { freezeCgroup: '/tmp' } },
+])('a task that is $kind is told $problem and what to do', async ({ kind, problem, remedy, options, start }) => {
+  await using task = await OddTask.start(await imagesDir(), kind, start);
+  const error = await failure(dump(task.pid, options));
+  expect(error.code, error.message).toBe('CRIU_REQUEST_FAILED');
+  expect(error.facts.problem, error.message).toBe(problem);
+  expect(error.remedy).toContain(remedy);
+});
+
+test('an established TCP connection is told so, or that this CRIU is too old for the kernel', async () => {
+  await using task = await OddTask.start(await imagesDir(), 'tcp');
+  const error = await failure(dump(task.pid));
+  // Linux 6.16 refuses what CRIU before 4.2 asks of every socket.
+  expect(error.facts.problem).toBe(criu.versionNumber < 40200 && newSocketOptions() ? 'kernel-too-new' : 'tcp-established');
+});
+
+function newSocketOptions(): boolean {
+  const [major = 0, minor = 0] = release().split('.').map(Number);
+  return major > 6 || (major === 6 && minor >= 16);
+}
+
+test('memory tracking on a kernel without it is told so, and the tree runs on', async ({ skip }) => {
+  await using client = await CriuClient.start({ criuPath: criu.path });
+  const { memTrack } = await client.featureCheck({ memTrack: true });
+  if (memTrack === true) skip('needs a kernel without soft-dirty tracking');
+  await using counter = await Counter.start(await imagesDir());
+  const error = await failure(dump(counter.pid, { trackMem: true }));
+  expect(error.facts.problem, error.message).toBe('dirty-tracking');
+  expect(await counter.advances()).toBe(true);
+});
+
+describe('a restore', () => {
+  let images: string;
+  let counter: Counter;
+  beforeEach(async () => {
+    images = (await scratch()).path;
+    counter = await Counter.start(images);
+  });
+  afterEach(async () => {
+    await counter[Symbol.asyncDispose]();
+    await rm(images, { recursive: true });
+  });
+  const dumped = (options: Partial<CriuDumpRequest> = {}): Promise<void> => dump(counter.pid, { imagesDir: images, ...options });
+  const restored = async (options: CriuRestoreOptions = {}): Promise<CriuError> => {
+    await using client = await CriuClient.start({ criuPath: criu.path });
+    return await failure(client.restore({ imagesDir: images, logFile: 'restore.log', ...options }));
+  };
+
+  test('beside the running tree is told that the pid is taken', async () => {
+    await dumped();
+    const error = await restored();
+    expect(error.facts.problem, error.message).toBe('pid-taken');
+    expect(await counter.advances()).toBe(true);
+  });
+
+  test('with a file of another size, or none, is told so', async () => {
+    await dumped({ leaveRunning: false });
+    await counter.gone();
+    await truncate(counter.files[0], 3);
+    expect((await restored()).facts.problem).toBe('file-changed');
+    await counter.gone();
+    await rm(counter.files[0]);
+    const error = await restored();
+    expect(error.facts.problem, error.message).toBe('file-missing');
+  });
+
+  test('without the cgroup of the dump is told so', async () => {
+    const cgroup = makeTestCgroup('v1');
+    try {
+      for (const pid of counter.alive()) cgroup.add(pid);
+      await dumped({ leaveRunning: false, manageCgroups: 'none' });
+      await counter.gone();
+    } finally {
+      await cgroup[Symbol.asyncDispose]();
+    }
+    const error = await restored({ manageCgroups: 'none' });
+    expect(error.facts.problem, error.message).toBe('cgroup-controller');
+    expect(error.remedy).toContain('cgRoot');
+  });
+});
