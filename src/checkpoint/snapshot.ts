@@ -57,7 +57,10 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     await guardian.openWindow(window.foundFrozen);
     deadline.start();
     clock.start();
-    await phases.run('freeze', () => window.open());
+    await phases.run('freeze', async () => {
+      await window.open();
+      await plan.target.parts.together?.frozen();
+    });
     clock.mark('freezeMs');
     // The one moment at which the answer cannot become wrong: nothing in the cgroup can fork or move now.
     members = plan.target.members();
@@ -70,8 +73,10 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
   const onPostDump = async (): Promise<void> => {
     clock.mark('dumpMs');
     await refresh;
+    await plan.target.parts.together?.dumped();
     clock.mark('waitForFilesMs');
     await plan.beforeRelease?.(members);
+    if (plan.beforeRelease !== undefined) await plan.target.parts.together?.sealed();
   };
 
   const onNotify = async ({ script }: CriuNotification): Promise<void> => {

@@ -40,6 +40,18 @@ export interface TargetParts {
    * the images' directory is archived with them. It runs after the thaw; with `stop` before CRIU ends the tree.
    */
   complete?: (dumped: DumpedTarget) => Promise<ArchiveDocument[]>;
+  /** Others are to be checkpointed in the same instant. */
+  together?: Rendezvous;
+}
+
+/** Where targets of one instant wait for each other. Each call resolves when every target has got there; a rejection fails the checkpoint. */
+export interface Rendezvous {
+  /** The target is frozen, verified; nothing of it has been dumped. */
+  frozen(): Promise<void>;
+  /** Memory and files are complete, and the target is still held. */
+  dumped(): Promise<void>;
+  /** With `stop`: the archive is safe on disk, and the target is about to be ended. */
+  sealed(): Promise<void>;
 }
 
 export interface DumpedTarget {

@@ -2,6 +2,7 @@ import { checkpoint } from '../checkpoint/checkpoint.js';
 import type { CheckpointOptions } from '../checkpoint/options.js';
 import type { CheckpointReport } from '../checkpoint/report.js';
 import { runningPids } from '../checkpoint/pids.js';
+import type { Rendezvous, TargetParts } from '../checkpoint/target.js';
 import { hasTcpConnections } from './connections.js';
 import type { Container, RuntimeName } from './container.js';
 import { containerTarget, type ContainerTarget, type ContainerTargetOptions } from './container-target.js';
@@ -26,13 +27,23 @@ export async function checkpointContainer(options: ContainerCheckpointOptions): 
   return checkpointFound(container, options);
 }
 
-async function checkpointFound(container: Container, options: ContainerCheckpointOptions): Promise<ContainerCheckpointReport> {
-  const { target, leftOut } = await containerTarget(container, options);
-  const report = await checkpoint({ ...options, ...target, criu: { ...target.criu, ...options.criu } }).catch((error: unknown) => {
-    // A connection made after we looked: CRIU refused the dump, the container runs on, and now we know.
-    if (target.criu?.tcpEstablished === true || options.criu?.tcpEstablished !== undefined || !hasTcpConnections(runningPids(container.pid))) throw error;
-    return containerTarget(container, options).then((second) => checkpoint({ ...options, ...second.target, criu: { ...second.target.criu, ...options.criu } }));
-  });
-  const { runtime, id, name } = container;
-  return { ...report, container: { runtime, id, name }, leftOut };
+/** The same for a container that has been found; `together` with others when they are to be of one instant. */
+export async function checkpointFound(container: Container, options: Omit<ContainerCheckpointOptions, keyof ContainerName>, together?: Rendezvous): Promise<ContainerCheckpointReport> {
+  const attempt = async (): Promise<ContainerCheckpointReport> => {
+    const { target, leftOut } = await containerTarget(container, options);
+    withConnections = target.criu?.tcpEstablished === true;
+    const parts = { ...target.parts, ...(together === undefined ? {} : { together }) } as TargetParts;
+    const report = await checkpoint({ ...options, ...target, parts, criu: { ...target.criu, ...options.criu } });
+    const { runtime, id, name } = container;
+    return { ...report, container: { runtime, id, name }, leftOut };
+  };
+  let withConnections = false;
+  try {
+    return await attempt();
+  } catch (error) {
+    // A connection was made after we looked: CRIU refused the dump, the container runs on, and now we know.
+    const isNew = !withConnections && options.criu?.tcpEstablished === undefined && hasTcpConnections(runningPids(container.pid));
+    if (together !== undefined || !isNew) throw error;
+    return attempt();
+  }
 }

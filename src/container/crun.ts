@@ -7,7 +7,7 @@ import { engineFacts, imageOf } from './engine.js';
 import { readSpec, rootfsOf } from './spec.js';
 import { field, findStateDir, hasOwnUserNamespace, isAlive, readState, type StateLayout } from './state-file.js';
 
-const layout: StateLayout = { runtime: 'crun', fileName: 'status', below: ['crun'] };
+export const crunLayout: StateLayout = { runtime: 'crun', fileName: 'status', below: ['crun'] };
 
 /**
  * A running (or paused) container of crun, from its status file. crun keeps a copy of the configuration beside it.
@@ -15,8 +15,8 @@ const layout: StateLayout = { runtime: 'crun', fileName: 'status', below: ['crun
  * @throws ContainerError NO_SUCH_CONTAINER, AMBIGUOUS_CONTAINER, CONTAINER_NOT_RUNNING, CONTAINER_ROOTLESS, STATE_UNREADABLE, BUNDLE_UNREADABLE
  */
 export async function crunContainer(id: string, options: RuntimeOptions = {}): Promise<Container> {
-  const dir = findStateDir(layout, id, options.stateRoot);
-  const path = join(dir, layout.fileName);
+  const dir = findStateDir(crunLayout, id, options.stateRoot);
+  const path = join(dir, crunLayout.fileName);
   const state = await readState(path);
 
   const pid = field(path, state, 'pid', 'number');

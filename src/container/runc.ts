@@ -7,7 +7,7 @@ import { readSpec, rootfsOf } from './spec.js';
 import { field, findStateDir, hasOwnUserNamespace, isAlive, readState, type StateLayout } from './state-file.js';
 
 /** runc's own root, and the roots that containerd, Docker and CRI-O give it. */
-const layout: StateLayout = {
+export const runcLayout: StateLayout = {
   runtime: 'runc',
   fileName: 'state.json',
   below: ['runc', 'containerd/runc/k8s.io', 'containerd/runc/default', 'containerd/runc/moby', 'docker/runtime-runc/moby'],
@@ -26,8 +26,8 @@ export interface RuntimeOptions {
  * @throws ContainerError NO_SUCH_CONTAINER, AMBIGUOUS_CONTAINER, CONTAINER_NOT_RUNNING, CONTAINER_ROOTLESS, STATE_UNREADABLE, BUNDLE_UNREADABLE
  */
 export async function runcContainer(id: string, options: RuntimeOptions = {}): Promise<Container> {
-  const dir = findStateDir(layout, id, options.stateRoot);
-  const path = join(dir, layout.fileName);
+  const dir = findStateDir(runcLayout, id, options.stateRoot);
+  const path = join(dir, runcLayout.fileName);
   const state = await readState(path);
 
   const pid = field(path, state, 'init_process_pid', 'number');

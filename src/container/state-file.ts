@@ -68,7 +68,8 @@ export function hasOwnUserNamespace(pid: number): boolean {
   return statSync(`/proc/${pid}/ns/user`, { bigint: true }).ino !== statSync('/proc/self/ns/user', { bigint: true }).ino;
 }
 
-function defaultRoots({ below }: StateLayout): string[] {
+/** Where state roots are on this machine. */
+export function defaultRoots({ below }: StateLayout): string[] {
   const runDirs = ['/run', ...userRunDirs()];
   const { XDG_RUNTIME_DIR: own } = process.env;
   if (own !== undefined && own !== '' && !runDirs.includes(own)) runDirs.push(own);
