@@ -53,7 +53,8 @@ export class RuncHome implements Home {
 }
 
 function adaptSpec(spec: Spec, args: string[], statusDir: string): Spec {
-  const { rlimits: _, ...process } = spec.process; // a machine without CAP_SYS_RESOURCE may not raise them
+  const process = { ...spec.process };
+  delete process.rlimits; // a machine without CAP_SYS_RESOURCE may not raise them
   return {
     ...spec,
     process: { ...process, terminal: false, args },
