@@ -44,7 +44,7 @@ export async function checkpoint(options: CheckpointOptions): Promise<Checkpoint
       await guardian.keepCgroup();
     }),
   );
-  await using writer = await ArchiveWriter.create({ outputPath: settings.output, overwrite: settings.overwrite });
+  await using writer = await ArchiveWriter.create(settings.writer);
   await using scratch = await PrivateDir.make(settings.workDir, { willMake: (path) => guardian.willMake(path), removed: (path) => guardian.forget(path) });
   const imagesDir = join(scratch.path, 'images');
   await mkdir(imagesDir, { mode: 0o700 });
@@ -101,7 +101,7 @@ export async function checkpoint(options: CheckpointOptions): Promise<Checkpoint
   sealed ??= await seal({ windowMs: window.durationMs }, snapshot.members);
 
   return {
-    archivePath: settings.output,
+    archivePath: settings.outputPath,
     archiveBytes: sealed.bytes,
     pid: target.pid,
     pids: snapshot.members.map((member) => member.pid),

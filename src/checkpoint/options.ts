@@ -1,12 +1,20 @@
+import { tmpdir } from 'node:os';
 import { basename, dirname, resolve } from 'node:path';
+import { Writable } from 'node:stream';
+import type { ArchiveWriterOptions, OutputCompression } from '../archive/index.js';
 import type { CriuRestoreOptions } from '../criu/index.js';
 import { CheckpointError } from './checkpoint-error.js';
 import type { OnProgress } from './phases.js';
 import type { FileTree, Target } from './target.js';
 
 export interface CheckpointOptions extends Target {
-  /** The archive to write. */
-  output: string;
+  /**
+   * The archive to write: a file's path, or a stream that gets it after the thaw, at its own pace; it is ended, or
+   * destroyed when the checkpoint fails.
+   */
+  output: string | Writable;
+  /** Compress the archive, after the window, in threads. zstd needs Node.js 22.15, or the program zstd. Default: not at all. */
+  compress?: OutputCompression;
   /** Replace an existing output, atomically. Default false: it is an error. */
   overwrite?: boolean;
   /** End the tree when the archive is safe on disk. Default false: the tree runs on. */
@@ -16,7 +24,10 @@ export interface CheckpointOptions extends Target {
    * Default true; false copies everything inside the frozen window.
    */
   precopy?: boolean;
-  /** Where CRIU's images are written before they are archived, in a private directory. Default: the output's directory. */
+  /**
+   * Where CRIU's images are written before they are archived, in a private directory; for a stream the archive is
+   * staged here, too. Default: the output's directory; for a stream the system's directory for temporary files.
+   */
   workDir?: string;
   /** Where CRIU's log is kept when CRIU fails. An existing file is not replaced. Default: only its last error lines are kept, in the error. */
   criuLog?: string;
@@ -64,8 +75,9 @@ export interface RestoreOptions {
 }
 
 export interface CheckpointSettings {
-  output: string;
-  overwrite: boolean;
+  /** Undefined for a stream. */
+  outputPath: string | undefined;
+  writer: ArchiveWriterOptions;
   stop: boolean;
   precopy: boolean;
   workDir: string;
@@ -79,8 +91,14 @@ export interface CheckpointSettings {
 /** @throws CheckpointError BAD_OPTION, NOT_ROOT: before anything is touched */
 export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSettings {
   requirePid('pid', options.pid);
-  requirePath('output', options.output);
-  if (basename(options.output) === '' || options.output.endsWith('/')) bad('output', options.output, "a file's path");
+  const { output } = options;
+  if (output instanceof Writable) {
+    if (output.destroyed || output.writableEnded) bad('output', 'a stream that has ended', 'one that can be written');
+  } else {
+    requirePath('output', output);
+    if (basename(output) === '' || output.endsWith('/')) bad('output', output, "a file's path");
+  }
+  if (options.compress !== undefined && !['gzip', 'zstd'].includes(options.compress)) bad('compress', options.compress, 'gzip or zstd');
   optional('cgroup', options.cgroup, requirePath);
   optional('placeGuardianIn', options.placeGuardianIn, requirePath);
   optional('criuLog', options.criuLog, requirePath);
@@ -88,13 +106,16 @@ export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSe
   for (const tree of options.files ?? []) checkTree(tree);
   checkNames(options.files ?? []);
   requireRoot('a checkpoint');
-  const output = resolve(options.output);
+  const overwrite = flag('overwrite', options.overwrite, false);
+  const outputPath = output instanceof Writable ? undefined : resolve(output);
+  const workDir = resolve(options.workDir ?? (outputPath === undefined ? tmpdir() : dirname(outputPath)));
+  const place = output instanceof Writable ? { output, stagingDir: workDir } : { outputPath: resolve(output), overwrite };
   return {
-    output,
-    overwrite: flag('overwrite', options.overwrite, false),
+    outputPath,
+    writer: { ...place, compress: options.compress },
     stop: flag('stop', options.stop, false),
     precopy: flag('precopy', options.precopy, true),
-    workDir: resolve(options.workDir ?? dirname(output)),
+    workDir,
     criuLog: options.criuLog,
     maxFrozenMs: options.maxFrozenMs === undefined ? undefined : milliseconds('maxFrozenMs', options.maxFrozenMs, 0),
     placeGuardianIn: options.placeGuardianIn,

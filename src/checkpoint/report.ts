@@ -4,7 +4,8 @@ import type { WindowParts } from './snapshot.js';
 
 /** What a checkpoint did, and what each part of it took. Times in milliseconds, sizes in bytes. */
 export interface CheckpointReport {
-  archivePath: string;
+  /** Undefined when it went to a stream. */
+  archivePath: string | undefined;
   archiveBytes: number;
   /** The root of the tree, and all its processes as they were in the archive's instant. */
   pid: number;

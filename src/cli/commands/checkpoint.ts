@@ -1,4 +1,4 @@
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { checkpoint, ServiceManager, type CheckpointReport } from '../../index.js';
 import { cgroupVersion, pair, positiveInteger } from '../arguments.js';
 import { EventLog } from '../event-log.js';
@@ -13,6 +13,7 @@ interface Options {
   files?: [path: string, name: string][];
   output: string;
   overwrite?: boolean;
+  compress?: 'gzip' | 'zstd';
   stop?: boolean;
   precopy: boolean;
   workDir?: string;
@@ -30,12 +31,13 @@ export function checkpointCommand(signal: AbortSignal): Command {
   return new Command('checkpoint')
     .description('Checkpoint a process tree and its files into one archive, while it runs.')
     .requiredOption('--pid <n>', 'root of the process tree', positiveInteger)
-    .requiredOption('--output <file>', 'the archive to write')
+    .requiredOption('--output <file>', 'the archive to write; - for stdout')
     .option('--files <dir=name>', 'a directory or file to archive, and its name in the archive; may be repeated', pair)
     .option('--cgroup <dir>', "the tree's freezer cgroup (default: found from the pid)")
     .option('--freezer <v1|v2>', 'which freezer, where the machine has both', cgroupVersion)
     .option('--adopt', 'move the tree into a cgroup of its own for the checkpoint, and back')
     .option('--stop', 'end the tree once the archive is safe on disk (default: it runs on)')
+    .addOption(new Option('--compress <how>', 'compress the archive, after the window').choices(['gzip', 'zstd']))
     .option('--overwrite', 'replace an existing archive')
     .option('--no-precopy', 'copy all files inside the frozen window')
     .option('--tcp-established', 'checkpoint established TCP connections too')
@@ -53,6 +55,7 @@ export function checkpointCommand(signal: AbortSignal): Command {
 Examples:
   stillframe checkpoint --pid 4711 --files /srv/app/data=data --output app.tar
   stillframe checkpoint --pid 4711 --adopt --output app.tar       a tree that shares its cgroup with others
+  stillframe checkpoint --pid 4711 --output - --compress gzip | ssh other 'cat > app.tar.gz'
   stillframe checkpoint --pid 4711 --stop --output app.tar        move it: end it here, restore it there`,
     )
     .action((options: Options) => run(options, signal));
@@ -66,7 +69,8 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
   try {
     report = await checkpoint({
       pid: options.pid,
-      output: options.output,
+      output: options.output === '-' ? process.stdout : options.output,
+      compress: options.compress,
       files: (options.files ?? []).map(([path, name]) => ({ path, name })),
       precopy: options.precopy,
       signal,
@@ -90,13 +94,15 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
   } finally {
     progress.stop();
   }
-  process.stdout.write(`${options.json === true ? json(report) : reportText(report)}\n`);
+  // The archive itself may be on stdout.
+  const words = options.output === '-' ? process.stderr : process.stdout;
+  words.write(`${options.json === true ? json(report) : reportText(report)}\n`);
 }
 
 function reportText(report: CheckpointReport): string {
   const { criuStats: stats } = report;
   return facts([
-    ['archive', `${report.archivePath} (${bytes(report.archiveBytes)})`],
+    ['archive', `${report.archivePath ?? 'written to stdout'} (${bytes(report.archiveBytes)})`],
     ['processes', report.pids.length],
     ['frozen window', milliseconds(report.windowMs)],
     ...(stats === undefined ? [] : ([['  of which CRIU', milliseconds((stats.freezingTimeUs + stats.frozenTimeUs) / 1000)]] as const)),
