@@ -5,6 +5,7 @@ export interface BenchArguments {
   runs: number;
   quick: boolean;
   only: RegExp | undefined;
+  with: RegExp | undefined;
   json: string | undefined;
   report: string | undefined;
   directory: string;
@@ -18,6 +19,7 @@ export function parseArguments(argv: readonly string[]): BenchArguments {
     .option('--runs <n>', 'rounds that count; one more comes first and does not (default: 10, with --quick 3)', positive)
     .option('--quick', 'few cases and few rounds: under two minutes', false)
     .option('--only <regex>', 'only the cases and small measurements whose name matches', pattern)
+    .option('--with <regex>', 'only the contenders whose name matches', pattern)
     .option('--json <file>', 'write every sample as JSON')
     .option('--report <file.html>', 'write a report with plots, in one file')
     .option('--directory <dir>', 'where the files under test are made: the file system that is measured', tmpdir())
@@ -28,6 +30,7 @@ export function parseArguments(argv: readonly string[]): BenchArguments {
     runs: options.runs ?? (options.quick ? 3 : 10),
     quick: options.quick,
     only: options.only,
+    with: options.with,
     json: options.json,
     report: options.report,
     directory: options.directory,

@@ -37,7 +37,7 @@ async function measure(args: BenchArguments): Promise<BenchResult> {
       say(`${scenario.name}\nleft out: this machine is too busy for it within the time of --quick\n`);
       continue;
     }
-    const plan = { scenario, runs: args.runs, directory: args.directory, ...(args.quick ? { notAfter } : {}) };
+    const plan = { scenario, runs: args.runs, directory: args.directory, ...(args.with === undefined ? {} : { contenders: args.with.source }), ...(args.quick ? { notAfter } : {}) };
     const found = await runInOwnProcess(plan, (note) => status.show(`${scenario.name}: ${note}`));
     result.cases.push(found);
     say(`${caseText(found)}\n`);

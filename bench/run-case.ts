@@ -16,6 +16,8 @@ export interface CasePlan {
   runs: number;
   /** A directory on the file system under test. */
   directory: string;
+  /** Only contenders whose name matches this regular expression. */
+  contenders?: string;
   /** No round begins after it, on the clock of Date.now(), save the first that counts. */
   notAfter?: number;
 }
@@ -31,14 +33,14 @@ const QUIET_MS = 100;
 const AFTER_MS = 20;
 
 /** Runs one case: every contender once a round, in turn, so that what else the machine does meets them all alike. */
-export async function runCase({ scenario, runs, directory, notAfter = Infinity }: CasePlan, onNote: (text: string) => void, signal: AbortSignal): Promise<CaseResult> {
+export async function runCase({ scenario, runs, directory, contenders = '', notAfter = Infinity }: CasePlan, onNote: (text: string) => void, signal: AbortSignal): Promise<CaseResult> {
   const cleanup = new Cleanup();
   const result: CaseResult = { scenario, contenders: [] };
   try {
     const scratchDir = await temporary(directory, cleanup);
     const statusDir = await temporary('/dev/shm', cleanup);
     onNote('starting the workloads');
-    const entrants = await startHomes({ scenario, scratchDir, statusDir, criu: await findCriu() }, result.contenders, cleanup);
+    const entrants = await startHomes({ scenario, scratchDir, statusDir, criu: await findCriu() }, { only: new RegExp(contenders, 'i'), results: result.contenders, cleanup });
     for (let round = 0; round <= Math.min(runs, scenario.maxRuns ?? Infinity) && (round <= 1 || Date.now() < notAfter); round++) {
       for (const entrant of entrants) {
         if (signal.aborted) return result;
@@ -60,13 +62,20 @@ async function temporary(parent: string, cleanup: Cleanup): Promise<string> {
   return dir;
 }
 
-/** Starts every home that has a contender here; fills `results` with all of them, and why some cannot run. */
-async function startHomes(setup: CaseSetup, results: ContenderResult[], cleanup: Cleanup): Promise<Entrant[]> {
+interface Invitation {
+  only: RegExp;
+  /** Filled with every contender that was meant to take part. */
+  results: ContenderResult[];
+  cleanup: Cleanup;
+}
+
+/** Starts every home that has a contender here, and notes why some cannot run. */
+async function startHomes(setup: CaseSetup, { only, results, cleanup }: Invitation): Promise<Entrant[]> {
   const entrants: Entrant[] = [];
   for (const { start, contenders } of lineUps) {
     const able: Omit<Entrant, 'home'>[] = [];
     for (const contender of contenders) {
-      const missing = contender.missing(setup.scenario);
+      const missing = only.test(contender.name) ? contender.missing(setup.scenario) : null;
       if (missing === null) continue;
       const result: ContenderResult = { contender: contender.name, samples: [], ...(missing === undefined ? {} : { problem: missing }) };
       results.push(result);

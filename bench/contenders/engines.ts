@@ -52,7 +52,7 @@ export const podmanCheckpoint: Contender<PodmanHome> = {
 export const containerdCheckpoint: Contender<ContainerdHome> = {
   name: 'ctr containers checkpoint --rw --task',
   missing: (scenario) => (fileBytes(scenario) > GiB ? 'left out above 1 GiB, a round takes minutes' : needs('ctr', 'runc')(scenario)),
-  maxRuns: (scenario) => (fileBytes(scenario) >= GiB ? 3 : Infinity),
+  maxRuns: (scenario) => (fileBytes(scenario) >= GiB / 16 ? 3 : Infinity),
   async checkpoint({ id }) {
     const image = `localhost/${id}:checkpoint`;
     const start = performance.now();
