@@ -1,0 +1,130 @@
+/** The command as people type it: its words, its JSON and its exit statuses, run as a program of its own. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { BusyWriter } from '../../fixtures/busy-writer.js';
+import { freezerVersions } from '../../fixtures/cgroup.js';
+
+const program = fileURLToPath(new URL('../../../dist/src/cli/main.js', import.meta.url));
+
+interface Ended {
+  status: number | null;
+  stdout: Buffer;
+  stderr: string;
+}
+
+/** Not spawnSync: this process has to reap the tree that it kills, while the command waits for its pids. */
+async function run(command: string, args: readonly string[]): Promise<Ended> {
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const [stdout, stderr] = [[] as Buffer[], [] as Buffer[]];
+  child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));
+  child.stderr.on('data', (chunk: Buffer) => stderr.push(chunk));
+  await once(child, 'close');
+  return { status: child.exitCode, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr).toString() };
+}
+
+async function stillframe(...args: string[]): Promise<Omit<Ended, 'stdout'> & { stdout: string }> {
+  const ended = await run(process.execPath, [program, ...args]);
+  return { ...ended, stdout: ended.stdout.toString() };
+}
+
+const version = freezerVersions().at(-1)!;
+
+describe('the command, on a busy tree', () => {
+  let writer: BusyWriter;
+  beforeEach(async () => {
+    writer = await BusyWriter.start(version);
+  });
+  afterEach(() => writer[Symbol.asyncDispose]());
+
+  it('checkpoints, verifies, inspects and restores', async () => {
+    const archive = writer.path('a.tar');
+    const taken = await stillframe('checkpoint', '--pid', String(writer.pid), '--files', `${writer.data}=data`, '--output', archive);
+    expect(taken.stderr).toBe('');
+    expect(taken.status).toBe(0);
+    expect(taken.stdout).toMatch(/^frozen window: +\d+\.\d ms$/m);
+    expect(taken.stdout).toContain('runs on (verified)');
+
+    expect(await stillframe('verify', archive)).toMatchObject({ status: 0, stderr: '' });
+    const inspected = await stillframe('inspect', archive, '--json');
+    expect(JSON.parse(inspected.stdout)).toMatchObject({ manifest: { subject: { pid: writer.pid }, trees: [{ name: 'data', source: writer.data }] } });
+    expect((await stillframe('inspect', archive, '--members')).stdout).toContain('checkpoint/inventory.img');
+
+    await writer.destroy();
+    const restored = await stillframe('restore', archive);
+    expect(restored.status, restored.stderr).toBe(0);
+    expect(restored.stdout).toBe(`${writer.pid}\n`);
+    expect(await writer.isWell()).toEqual({ goesOn: true, mismatches: 0, lost: '' });
+  });
+
+  it('writes the archive to stdout, and its words to stderr then', async () => {
+    const { stdout, stderr, status } = await run(process.execPath, [program, 'checkpoint', '--pid', String(writer.pid), '--files', `${writer.data}=data`, '--output', '-', '--compress', 'gzip']);
+    expect(status).toBe(0);
+    expect(stderr).toContain('frozen window');
+    writeFileSync(writer.path('a.tgz'), stdout);
+    expect(await stillframe('verify', writer.path('a.tgz'))).toMatchObject({ status: 0, stderr: '' });
+  });
+
+  it('ends with 1 when nobody reads its stdout, and the tree runs on', async () => {
+    const piped = `${process.execPath} ${program} checkpoint --pid ${writer.pid} --files ${writer.data}=data --output - | head -c 100 >/dev/null; echo "\${PIPESTATUS[0]}"`;
+    const { stdout, stderr } = await run('bash', ['-c', piped]);
+    expect(stdout.toString().trim()).toBe('1');
+    expect(stderr).toContain('EPIPE');
+    expect(await writer.isWell()).toMatchObject({ goesOn: true, mismatches: 0 });
+    expect(writer.leftovers()).toEqual([]);
+  });
+
+  it('prints an error as JSON where JSON was asked for, and logs every phase as a line', async () => {
+    const { stderr, status } = await stillframe('checkpoint', '--pid', String(writer.pid), '--output', writer.path('a.tar'), '--max-frozen', '1', '--events', writer.path('events'), '--json');
+    expect(status).toBe(1);
+    expect(JSON.parse(stderr)).toMatchObject({ error: { code: 'DEADLINE_EXCEEDED', facts: { maxFrozenMs: 1 } } });
+    const events = readFileSync(writer.path('events'), 'utf8').trim().split('\n').map((line) => JSON.parse(line) as { phase: string; at: string });
+    expect(events[0]).toMatchObject({ phase: 'resolve', at: 'start' });
+    expect(events.at(-1)).toMatchObject({ at: 'failed' });
+    expect(existsSync(writer.path('a.tar'))).toBe(false);
+    rmSync(writer.path('events'));
+    expect(writer.leftovers()).toEqual([]);
+  });
+
+  it('freezes, tells the state and thaws', async () => {
+    const cgroup = writer.cgroup.path;
+    expect(await stillframe('freeze', cgroup)).toMatchObject({ status: 0 });
+    const before = await writer.status();
+    expect(JSON.parse((await stillframe('status', '--pid', String(writer.pid), '--json')).stdout)).toMatchObject({ cgroup, frozen: true, selfFrozen: true });
+    expect((await stillframe('status', '--all')).stdout).toContain(cgroup);
+    expect((await writer.status()).steps).toEqual(before.steps);
+    expect((await stillframe('thaw', '--pid', String(writer.pid))).stdout).toMatch(/frozen: +no/);
+    expect(await writer.isWell()).toMatchObject({ goesOn: true });
+  });
+});
+
+describe('the command', () => {
+  it('says what this machine has', async () => {
+    const { stdout, status } = await stillframe('doctor', '--json');
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ usable: true });
+  });
+
+  it.each([
+    [['checkpoint', '--pid', '1'], '--output'],
+    [['checkpoint', '--pid', 'x', '--output', 'a'], 'whole number'],
+    [['status'], 'either a cgroup or --pid'],
+    [['nonsense'], 'unknown command'],
+    [['checkpoint', '--pid', '1', '--output', 'a', '--files', 'noname'], 'LEFT=RIGHT'],
+    [['checkpoint', '--pid', '1', '--output', '/tmp/a', '--files', '/tmp=../up'], 'files[].name'],
+  ])('ends with 2 on wrong usage: %j', async (args, words) => {
+    const { status, stderr } = await stillframe(...args);
+    expect(stderr).toContain(words);
+    expect(status).toBe(2);
+  });
+
+  it('has examples in the help of every command', async () => {
+    for (const name of ['checkpoint', 'restore', 'freeze', 'thaw', 'status', 'inspect', 'verify', 'recover', 'doctor']) {
+      const { stdout, status } = await stillframe(name, '--help');
+      expect(status).toBe(0);
+      expect(stdout, name).toMatch(/Examples?:/);
+    }
+  });
+});
