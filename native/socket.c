@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 /* The kernel's own limit for one message (SCM_MAX_FD, include/net/scm.h). */
@@ -55,6 +56,31 @@ static napi_value socketpair_seqpacket(napi_env env, napi_callback_info info)
 		return sf_throw_errno(env, err, "fcntl");
 	}
 	return number_array(env, fds, 2);
+}
+
+static napi_value connect_seqpacket(napi_env env, napi_callback_info info)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	napi_value arg;
+	size_t argc = 1, length = 0;
+	int fd, err;
+
+	napi_get_cb_info(env, info, &argc, &arg, NULL, NULL);
+	if (argc < 1 || napi_get_value_string_utf8(env, arg, NULL, 0, &length) != napi_ok)
+		return sf_throw_errno(env, EINVAL, "connect");
+	if (length >= sizeof(address.sun_path))
+		return sf_throw_errno(env, ENAMETOOLONG, "connect");
+	napi_get_value_string_utf8(env, arg, address.sun_path, sizeof(address.sun_path), NULL);
+	/* Non-blocking before the connect: a service that does not accept would hold the event loop. */
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return sf_throw_errno(env, errno, "socket");
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address))) {
+		err = errno;
+		close(fd);
+		return sf_throw_errno(env, err, "connect");
+	}
+	return number(env, fd);
 }
 
 /* Reads a JavaScript array of descriptors. Returns their number, or -1 when it is none or too long. */
@@ -176,6 +202,7 @@ static napi_value receive_message(napi_env env, napi_callback_info info)
 void sf_init_socket(napi_env env, napi_value exports)
 {
 	sf_set_function(env, exports, "socketpairSeqpacket", socketpair_seqpacket);
+	sf_set_function(env, exports, "connectSeqpacket", connect_seqpacket);
 	sf_set_function(env, exports, "sendmsg", send_message);
 	sf_set_function(env, exports, "recvmsg", receive_message);
 }

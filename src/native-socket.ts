@@ -2,6 +2,8 @@
 export interface SocketNative {
   /** `socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)`: [ours, theirs]; ours is also non-blocking, theirs blocks. */
   socketpairSeqpacket(): [ours: number, theirs: number];
+  /** A socket of the same kind, non-blocking, connected to the one at `path`; EAGAIN when its queue of connections is full. */
+  connectSeqpacket(path: string): number;
   /** `sendmsg(MSG_NOSIGNAL | MSG_DONTWAIT)`, fds as SCM_RIGHTS. False when it would block. */
   sendmsg(fd: number, data: Uint8Array, fds: readonly number[]): boolean;
   /**

@@ -1,15 +1,14 @@
 import { closeSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ServiceConnection, type ServiceOptions } from './connection.js';
+import { Conversation, type CallOptions, type WorkOptions } from './conversation.js';
 import { CriuError } from './criu-error.js';
-import { SharedDirectory } from './directory.js';
-import { present, type Request, type RequestType, type Response, type WireFeatures } from './messages.js';
 import { identify, killTree, type RestoredRoot } from './half-restored.js';
+import { present, type RequestType, type WireFeatures } from './messages.js';
 import type { CriuNotification, OnNotify } from './notification.js';
-import { encodeOptions, requireOptions } from './option-fields.js';
 import type { CriuDumpRequest, CriuRequestOptions } from './options.js';
-import { exchange, type Exchange, type SessionOptions } from './session.js';
 import { Swrk, type SwrkEnd, type SwrkOptions } from './swrk.js';
 import type { CriuVersion } from './version.js';
 
@@ -21,20 +20,21 @@ export interface CriuClientOptions extends SwrkOptions {
   graceMs?: number;
 }
 
-export interface CallOptions {
-  /** Cancels: CRIU undoes its work and lets the tasks go; then the call rejects with CRIU_ABORTED. */
-  signal?: AbortSignal;
-  /** The same after so many milliseconds, with CRIU_TIMEOUT. Default: no limit. */
-  timeoutMs?: number;
-}
-
-export interface WorkOptions extends CallOptions {
-  onNotify?: OnNotify;
-}
-
 export interface RestoreResult {
   /** The restored root task's pid. It is CRIU's child, and init's (or a subreaper's) once CRIU has ended. */
   pid: number;
+}
+
+export interface PageServerResult {
+  pid: number;
+  /** Where it listens: what was asked for, or the one the kernel chose. */
+  port: number;
+}
+
+/** How a process ended: one of the two. */
+export interface ExitStatus {
+  exitCode?: number;
+  exitSignal?: NodeJS.Signals;
 }
 
 export interface CriuFeatures {
@@ -46,53 +46,54 @@ export interface CriuFeatures {
   pidfdStore?: boolean;
 }
 
+/** A client of a `criu service`: the worker's process is not ours to know, and it can be given no descriptors. */
+export type CriuServiceClient = Omit<CriuClient, 'pid' | 'ended'>;
+
 /**
- * A session with one `criu swrk` process. `version()` and `featureCheck()` can be repeated; `check()`, `dump()` and
- * `restore()` end the session, as does every failure: CRIU keeps no worker after them. One request at a time.
+ * A session with one CRIU. `version()`, `featureCheck()`, `cpuinfoDump()`, `cpuinfoCheck()` and the page servers can be
+ * repeated; after `preDump()` only another or `dump()` can come; `check()`, `dump()`, `restore()`, `singlePreDump()` and
+ * `waitPid()` end the session, as does every failure: CRIU keeps no worker after them. One request at a time.
  * Close it (or use `await using`): only then has CRIU's process been reaped.
  */
 export class CriuClient implements AsyncDisposable {
-  readonly #swrk: Swrk;
-  readonly #session: SessionOptions;
-  readonly #fds: readonly number[];
-  #state: 'idle' | 'busy' | 'ended' = 'idle';
-  #version: CriuVersion | undefined;
+  readonly #conversation: Conversation;
+  #memTrack: boolean | undefined;
 
-  private constructor(swrk: Swrk, { criuPath, graceMs = 10_000, fds = [] }: CriuClientOptions) {
-    this.#swrk = swrk;
-    this.#session = { criuPath, graceMs };
-    this.#fds = [...fds];
+  private constructor(conversation: Conversation) {
+    this.#conversation = conversation;
   }
 
-  /** @throws CriuError CRIU_NOT_FOUND */
+  /**
+   * Starts a `criu swrk` of our own.
+   * @throws CriuError CRIU_NOT_FOUND
+   */
   static async start(options: CriuClientOptions): Promise<CriuClient> {
-    return new CriuClient(await Swrk.start(options), options);
+    const { criuPath, graceMs = 10_000, fds } = options;
+    return new CriuClient(new Conversation(await Swrk.start(options), { criuPath, graceMs }, fds));
+  }
+
+  /**
+   * Connects to a running `criu service`. Everything works as with `start()`, but for `inheritFd`, `rstSibling` and
+   * `execCmd`; a cancelled request is undone by the worker in its own time: there is nobody here to wait for it.
+   * @throws CriuError CRIU_NOT_FOUND
+   */
+  static async connect(options: ServiceOptions): Promise<CriuServiceClient> {
+    return new CriuClient(new Conversation(ServiceConnection.open(options), { criuPath: options.socketPath, graceMs: 0 }));
   }
 
   /** CRIU's process, for whoever wants to place it in a cgroup. */
   get pid(): number {
-    return this.#swrk.pid;
+    // Only a `CriuServiceClient`, whose type does not have it, has none.
+    return this.#conversation.pid as number;
   }
 
   /** How CRIU's process ended; resolves when it has been reaped, never rejects. */
   get ended(): Promise<SwrkEnd> {
-    return this.#swrk.ended;
+    return this.#conversation.ended;
   }
 
-  async version(call: CallOptions = {}): Promise<CriuVersion> {
-    const { version } = await this.#ask({ type: 'VERSION', keepOpen: true }, call);
-    if (version == null) throw await this.#protocolError('VERSION', 'no version in the answer');
-    const { majorNumber: major, minorNumber: minor, gitid, name } = version;
-    const sublevel = version.sublevel ?? 0;
-    this.#version = {
-      major,
-      minor,
-      sublevel,
-      text: `${major}.${minor}${sublevel === 0 ? '' : `.${sublevel}`}`,
-      versionNumber: major * 10000 + minor * 100 + sublevel,
-      ...present({ gitId: gitid, name }),
-    };
-    return this.#version;
+  version(call: CallOptions = {}): Promise<CriuVersion> {
+    return this.#conversation.version(call);
   }
 
   /**
@@ -100,8 +101,8 @@ export class CriuClient implements AsyncDisposable {
    * are left out.
    */
   async featureCheck(asked: CriuFeatures, call: CallOptions = {}): Promise<CriuFeatures> {
-    const { features } = await this.#ask({ type: 'FEATURE_CHECK', features: present(asked) as WireFeatures, keepOpen: true }, call);
-    if (features == null) throw await this.#protocolError('FEATURE_CHECK', 'no features in the answer');
+    const { features } = await this.#conversation.ask({ type: 'FEATURE_CHECK', features: present(asked) as WireFeatures, keepOpen: true }, call);
+    if (features == null) throw await this.#conversation.protocolError('FEATURE_CHECK', 'no features in the answer');
     const names = (Object.keys(asked) as (keyof CriuFeatures)[]).filter((name) => asked[name] === true);
     return Object.fromEntries(names.map((name) => [name, features[name] ?? false]));
   }
@@ -114,8 +115,7 @@ export class CriuClient implements AsyncDisposable {
     // CRIU before 4.2 wants an images' directory and always writes its log there.
     const imagesDir = await mkdtemp(join(tmpdir(), 'stillframe-criu-check-'));
     try {
-      this.#begin('CHECK');
-      await this.#work('CHECK', { imagesDir, logFile: 'check.log' }, call);
+      await this.#conversation.workUnchecked({ type: 'CHECK', options: { imagesDir, logFile: 'check.log' }, call });
     } finally {
       await rm(imagesDir, { recursive: true, force: true });
     }
@@ -128,12 +128,26 @@ export class CriuClient implements AsyncDisposable {
    *   CRIU_BAD_OPTION; the error of `onNotify`. The tasks run on then, unless CRIU was killed while it held them.
    */
   async dump(options: CriuDumpRequest, call: WorkOptions = {}): Promise<void> {
-    const { pid, ...rest } = options;
-    // Without a pid CRIU dumps whoever asks: this process.
-    if (!Number.isInteger(pid) || pid <= 0) throw new CriuError('CRIU_BAD_OPTION', { option: 'pid', reason: `${String(pid)} is not a pid` });
-    if (pid === process.pid) throw new CriuError('CRIU_BAD_OPTION', { option: 'pid', reason: 'a process cannot dump itself here: CRIU would stop the one that has to answer it' });
-    await this.#readyFor('DUMP', rest, call);
-    await this.#work('DUMP', rest, call, pid);
+    await this.#dump('DUMP', options, call);
+  }
+
+  /**
+   * Writes the tree's memory into `imagesDir` and lets it run on, with its changes tracked: the next one, with
+   * `parentImg` and `trackMem`, writes only what was changed since. The session then waits for another `preDump()` or
+   * the `dump()` that makes images that can be restored.
+   * @throws as `dump()`; CRIU_FEATURE_MISSING where the kernel does not track memory: nothing has been touched then
+   */
+  async preDump(options: CriuDumpRequest, call: WorkOptions = {}): Promise<void> {
+    await this.#dump('PRE_DUMP', options, call);
+  }
+
+  /**
+   * The same as one request of its own: what follows comes from another session. CRIU notices a pid that was reused
+   * meanwhile only with `pidfdStoreSk`. Since 3.16.
+   * @throws as `preDump()`
+   */
+  async singlePreDump(options: CriuDumpRequest, call: WorkOptions = {}): Promise<void> {
+    await this.#dump('SINGLE_PRE_DUMP', options, call);
   }
 
   /**
@@ -141,7 +155,6 @@ export class CriuClient implements AsyncDisposable {
    * @throws as `dump()`; what was restored so far has been killed then, whether or not CRIU lived to do it
    */
   async restore(options: CriuRequestOptions, call: WorkOptions = {}): Promise<RestoreResult> {
-    await this.#readyFor('RESTORE', options, call);
     let root: RestoredRoot | undefined;
     // Asked for in any case: only the notifications tell the pid of what a failed restore may leave behind.
     const onNotify: OnNotify = (notification, signal) => {
@@ -149,8 +162,8 @@ export class CriuClient implements AsyncDisposable {
       return call.onNotify?.(notification, signal) ?? discard(notification, call);
     };
     try {
-      const { restoredPid } = await this.#work('RESTORE', options, { ...call, onNotify });
-      if (restoredPid === undefined) throw await this.#protocolError('RESTORE', 'no pid in the answer');
+      const { restoredPid } = await this.#conversation.work({ type: 'RESTORE', options, call: { ...call, onNotify } });
+      if (restoredPid === undefined) throw await this.#conversation.protocolError('RESTORE', 'no pid in the answer');
       return { pid: restoredPid };
     } catch (error) {
       if (root !== undefined) killTree(root);
@@ -158,65 +171,85 @@ export class CriuClient implements AsyncDisposable {
     }
   }
 
+  /**
+   * Starts a page server: it writes the memory that one dump, somewhere else, sends it (its option `pageServer`) into
+   * `imagesDir`, and ends. A daemon: it outlives the session, and init reaps it.
+   * @throws as `dump()`
+   */
+  pageServer(options: CriuRequestOptions, call: CallOptions = {}): Promise<PageServerResult> {
+    return this.#pageServer('PAGE_SERVER', options, call);
+  }
+
+  /** The same as a child of CRIU's process: `waitPid()` on this session tells how it ended. Since 2.9. */
+  pageServerChild(options: CriuRequestOptions, call: CallOptions = {}): Promise<PageServerResult> {
+    return this.#pageServer('PAGE_SERVER_CHLD', options, call);
+  }
+
+  /**
+   * Resolves when that child of CRIU's process has ended.
+   * @throws CriuError CRIU_REQUEST_FAILED when it has no such child
+   */
+  async waitPid(pid: number, call: CallOptions = {}): Promise<ExitStatus> {
+    requirePid(pid);
+    const { status } = await this.#conversation.ask({ type: 'WAIT_PID', pid }, call);
+    if (status === undefined) throw await this.#conversation.protocolError('WAIT_PID', 'no status in the answer');
+    return exitStatus(status);
+  }
+
+  /** Writes what this machine's processor can do into `imagesDir`, as `cpuinfo.img`. */
+  async cpuinfoDump(options: CriuRequestOptions, call: CallOptions = {}): Promise<void> {
+    await this.#conversation.work({ type: 'CPUINFO_DUMP', options, call });
+  }
+
+  /**
+   * Resolves when this machine's processor can do all that the `cpuinfo.img` in `imagesDir` asks for.
+   * @throws CriuError CRIU_REQUEST_FAILED when it cannot (`crErrnoName` ENOTSUP)
+   */
+  async cpuinfoCheck(options: CriuRequestOptions, call: CallOptions = {}): Promise<void> {
+    await this.#conversation.work({ type: 'CPUINFO_CHECK', options, call });
+  }
+
   /** Ends the session; resolves when CRIU's process has been reaped. Safe to call twice. Never rejects. */
   async close(): Promise<void> {
-    this.#state = 'ended';
-    await this.#swrk.close(this.#session);
+    await this.#conversation.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
 
-  #begin(request: RequestType): void {
-    if (this.#state !== 'idle') throw new CriuError(this.#state === 'busy' ? 'CRIU_BUSY' : 'CRIU_SESSION_ENDED', { request, criuPath: this.#session.criuPath });
-    this.#state = 'busy';
+  async #dump(type: RequestType, { pid, ...options }: CriuDumpRequest, call: WorkOptions): Promise<void> {
+    // Without a pid CRIU dumps whoever asks: this process.
+    requirePid(pid);
+    if (pid === process.pid) throw new CriuError('CRIU_BAD_OPTION', { option: 'pid', reason: 'a process cannot dump itself here: CRIU would stop the one that has to answer it' });
+    if (type !== 'DUMP') await this.#requireMemTrack(type, call);
+    await this.#conversation.work({ type, options, call, pid });
   }
 
-  /** A request after which the session goes on. */
-  async #ask(request: Request, { signal, timeoutMs }: CallOptions): Promise<Response> {
-    this.#begin(request.type);
-    const response = await this.#exchange({ request, signal, timeoutMs });
-    this.#state = 'idle';
-    return response;
+  /** Without it CRIU (4.3 too) ends in a BUG of its own when it already holds the tasks: criu/mem.c, do_task_reset_dirty_track. */
+  async #requireMemTrack(request: RequestType, { signal, timeoutMs }: CallOptions): Promise<void> {
+    this.#memTrack ??= (await this.featureCheck({ memTrack: true }, present({ signal, timeoutMs }))).memTrack === true;
+    if (!this.#memTrack) throw new CriuError('CRIU_FEATURE_MISSING', { request, feature: 'memTrack', problem: 'dirty-tracking' });
   }
 
-  /** Asks for the version, if that is not known yet, and holds the options against it: a round trip before the work. */
-  async #readyFor(request: RequestType, options: Partial<CriuRequestOptions>, { signal, timeoutMs }: CallOptions): Promise<void> {
-    const version = this.#version ?? (await this.version({ ...present({ signal, timeoutMs }) }));
-    requireOptions(options, version);
-    this.#begin(request);
+  async #pageServer(type: RequestType, options: CriuRequestOptions, call: CallOptions): Promise<PageServerResult> {
+    const { pageServer } = await this.#conversation.work({ type, options, call });
+    const { pid, port } = pageServer ?? {};
+    if (pid == null || port == null) throw await this.#conversation.protocolError(type, 'no page server in the answer');
+    return { pid, port };
   }
+}
 
-  /** A request on images, after which the session is over. The caller has begun it. */
-  async #work(type: RequestType, options: CriuRequestOptions, { onNotify, signal, timeoutMs }: WorkOptions, pid?: number): Promise<Response> {
-    try {
-      await using imagesDir = await SharedDirectory.open('imagesDir', options.imagesDir);
-      await using workDir = options.workDir === undefined ? undefined : await SharedDirectory.open('workDir', options.workDir);
-      const context = { imagesDirFd: imagesDir.fd, workDirFd: workDir?.fd, inherited: (fd: number) => Swrk.inheritedFd(this.#fds, fd) };
-      const opts = { ...encodeOptions(options, context), ...(pid === undefined ? {} : { pid }), ...(onNotify === undefined ? {} : { notifyScripts: true }) };
-      const logPath = options.logToStderr === true && options.logFile === undefined ? undefined : join((workDir ?? imagesDir).path, options.logFile ?? 'criu.log');
-      return await this.#exchange({ request: { type, opts }, onNotify, signal, timeoutMs, logPath });
-    } finally {
-      this.#state = 'ended';
-      this.#swrk.disconnect();
-    }
-  }
+function requirePid(pid: number): void {
+  if (!Number.isInteger(pid) || pid <= 0) throw new CriuError('CRIU_BAD_OPTION', { option: 'pid', reason: `${String(pid)} is not a pid` });
+}
 
-  async #exchange(what: Exchange): Promise<Response> {
-    try {
-      return await exchange(this.#swrk, this.#session, what);
-    } catch (error) {
-      this.#state = 'ended';
-      this.#swrk.disconnect();
-      throw error;
-    }
-  }
-
-  async #protocolError(request: RequestType, reason: string): Promise<CriuError> {
-    await this.close();
-    return new CriuError('CRIU_PROTOCOL', { criuPath: this.#session.criuPath, request, reason });
-  }
+/** A wait status: wait(2), WIFEXITED and its like. */
+export function exitStatus(status: number): ExitStatus {
+  const signal = status & 0x7f;
+  if (signal === 0) return { exitCode: (status >> 8) & 0xff };
+  const name = Object.entries(constants.signals).find(([, number]) => number === signal)?.[0];
+  return { exitSignal: name as NodeJS.Signals };
 }
 
 /** A descriptor that came with a notification belongs to the callback; without one, to nobody. */

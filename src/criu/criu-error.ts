@@ -1,6 +1,6 @@
 import { constants } from 'node:os';
 import { StillframeError, type ErrorTexts } from '../errors.js';
-import { knownFailure, type CriuProblem } from './known-failures.js';
+import { knownFailure, remedyOf, type CriuProblem } from './known-failures.js';
 
 export type CriuErrorCode =
   | 'CRIU_NOT_FOUND'
@@ -8,8 +8,10 @@ export type CriuErrorCode =
   | 'CRIU_TOO_OLD'
   | 'CRIU_OPTION_UNSUPPORTED'
   | 'CRIU_BAD_OPTION'
+  | 'CRIU_FEATURE_MISSING'
   | 'CRIU_BUSY'
   | 'CRIU_SESSION_ENDED'
+  | 'CRIU_PRE_DUMPING'
   | 'CRIU_REQUEST_FAILED'
   | 'CRIU_WENT_ON'
   | 'CRIU_DIED'
@@ -49,6 +51,8 @@ export interface CriuErrorFacts {
   reason?: string;
   version?: string;
   since?: string;
+  /** CRIU_FEATURE_MISSING: by its name in `CriuFeatures`. */
+  feature?: string;
   /** CRIU_NOT_FOUND, CRIU_UNUSABLE: each program that was tried, and what was wrong with it. */
   tried?: { path: string; problem: CriuError }[];
   /** CRIU_IMAGE: the file. */
@@ -88,8 +92,10 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
     remedy: `Leave it out, or use CRIU ${f.since ?? ''} or newer.`,
   }),
   CRIU_BAD_OPTION: (f) => ({ what: `CRIU option ${f.option ?? ''}: ${f.reason ?? 'not valid'}`, remedy: '' }),
+  CRIU_FEATURE_MISSING: (f) => ({ what: `${f.request ?? 'the request'} needs ${f.feature ?? 'something'}, which this kernel or this CRIU does not have`, remedy: f.problem === undefined ? '' : remedyOf(f.problem) }),
   CRIU_BUSY: (f) => ({ what: `${f.request ?? 'request'} while this CRIU client is at work on another`, remedy: 'Wait for it, or start a client of its own for each.' }),
   CRIU_SESSION_ENDED: (f) => ({ what: `${f.request ?? 'request'} to a CRIU client whose session has ended`, remedy: 'Start another client: after CHECK, DUMP or RESTORE, or after a failure, CRIU ends the session.' }),
+  CRIU_PRE_DUMPING: (f) => ({ what: `${f.request ?? 'request'} to a CRIU client in the middle of pre-dumps`, remedy: 'After preDump() comes another or the dump(); for one pre-dump alone there is singlePreDump().' }),
   CRIU_REQUEST_FAILED: (f) => ({ what: `CRIU refused ${f.request ?? 'the request'}${detail(f)}`, remedy: failureRemedy(f) }),
   CRIU_WENT_ON: (f) => ({
     what: `CRIU completed ${f.request ?? 'the request'} although ${f.script ?? 'a notification'} was refused`,

@@ -1,4 +1,6 @@
-export { CriuClient, type CallOptions, type CriuClientOptions, type CriuFeatures, type RestoreResult, type WorkOptions } from './client.js';
+export { CriuClient, type CriuClientOptions, type CriuFeatures, type CriuServiceClient, type ExitStatus, type PageServerResult, type RestoreResult } from './client.js';
+export type { CallOptions, WorkOptions } from './conversation.js';
+export type { ServiceOptions } from './connection.js';
 export type { CgroupRoot, CpuCap, CriuDumpOptions, CriuDumpRequest, CriuOptions, CriuRequestOptions, CriuRestoreOptions, InheritFd, JoinNamespace, PageServer } from './options.js';
 export { notificationScripts, type CriuNotification, type NotificationReply, type NotificationScript, type OnNotify } from './notification.js';
 export { CriuError, type CriuErrorCode, type CriuErrorFacts } from './criu-error.js';
@@ -6,6 +8,7 @@ export type { CriuProblem } from './known-failures.js';
 export { criuErrorOf } from './session.js';
 export type { CriuVersion } from './version.js';
 export { findCriu, listCriu, type CriuBinary, type CriuSource, type CriuVerdict, type FindCriuOptions } from './find-criu.js';
+export { followLog, type FollowLogOptions } from './follow-log.js';
 export { lastErrors, parseLogLine, readLastErrors, type LogLine } from './log.js';
 export { readDumpStats, readRestoreStats, type DumpStats, type RestoreStats } from './images/stats.js';
 export { readDumpedFiles, type DumpedFile } from './images/files.js';

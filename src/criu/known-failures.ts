@@ -107,3 +107,7 @@ const failures: readonly KnownFailure[] = [
 export function knownFailure(lines: readonly string[]): { problem: CriuProblem; remedy: string } | undefined {
   return failures.find(({ pattern }) => lines.some((line) => pattern.test(line)));
 }
+
+export function remedyOf(problem: CriuProblem): string {
+  return failures.find((failure) => failure.problem === problem)?.remedy ?? '';
+}

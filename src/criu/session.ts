@@ -1,10 +1,10 @@
 import { closeSync } from 'node:fs';
+import type { Connection } from './connection.js';
 import { CriuError, errnoName, type CriuErrorFacts } from './criu-error.js';
 import { readLastErrors } from './log.js';
 import { decodeMessage, encodeNotifyReply, encodeRequest, present, type Message, type Notify, type Request, type Response } from './messages.js';
 import type { NotificationReply, OnNotify } from './notification.js';
 import type { Packet } from './packet-socket.js';
-import type { Swrk } from './swrk.js';
 
 export interface Exchange {
   request: Request;
@@ -40,15 +40,15 @@ export function criuErrorOf(error: unknown): CriuError | undefined {
  * `post-resume` (criu/net.c, criu/cr-restore.c, v4.2) and completes the request.
  * @throws CriuError CRIU_REQUEST_FAILED, CRIU_DIED, CRIU_PROTOCOL, CRIU_TIMEOUT, CRIU_ABORTED; a callback's own error
  */
-export async function exchange(swrk: Swrk, options: SessionOptions, { request, onNotify, signal, timeoutMs, logPath }: Exchange): Promise<Response> {
+export async function exchange(connection: Connection, options: SessionOptions, { request, onNotify, signal, timeoutMs, logPath }: Exchange): Promise<Response> {
   const facts: CriuErrorFacts = { criuPath: options.criuPath, request: request.type, ...present({ logPath }) };
   const stop = stopper(signal, timeoutMs);
   const refused: Refusal[] = [];
   try {
     stop.signal.throwIfAborted();
-    await swrk.send(encodeRequest(request), [], stop);
+    await connection.send(encodeRequest(request), [], stop);
     for (;;) {
-      const packet = await swrk.receive(stop);
+      const packet = await connection.receive(stop);
       if (packet === undefined) throw died;
       const message = decode(packet, facts);
       if (message.type !== 'NOTIFY') {
@@ -58,10 +58,10 @@ export async function exchange(swrk: Swrk, options: SessionOptions, { request, o
         return response;
       }
       const reply = await answer(message, packet.fds, onNotify, stop.signal, refused);
-      await swrk.send(reply, [], stop);
+      await connection.send(reply, [], stop);
     }
   } catch (error) {
-    const failure = await explain(error, swrk, options, facts, { timeoutMs, stopped: stop.signal.aborted || swrk.disconnected });
+    const failure = await explain(error, connection, options, facts, { timeoutMs, stopped: stop.signal.aborted || connection.disconnected });
     const [refusal] = refused;
     if (refusal === undefined || failure.code === 'CRIU_ABORTED' || failure.code === 'CRIU_TIMEOUT') throw failure;
     if (typeof refusal.error === 'object' && refusal.error !== null) criuErrors.set(refusal.error, failure);
@@ -165,13 +165,13 @@ async function logOf({ logPath }: CriuErrorFacts): Promise<{ logErrors?: string[
 /** The failure as a CriuError, with the connection closed and CRIU reaped unless it answered in due form. */
 async function explain(
   error: unknown,
-  swrk: Swrk,
+  connection: Connection,
   { graceMs }: SessionOptions,
   facts: CriuErrorFacts,
   { timeoutMs, stopped }: { timeoutMs: number | undefined; stopped: boolean },
 ): Promise<CriuError> {
   if (error instanceof CriuError && (error.code === 'CRIU_REQUEST_FAILED' || error.code === 'CRIU_WENT_ON')) return error;
-  const { stderr, ...ending } = await swrk.close({ graceMs });
+  const { stderr, ...ending } = await connection.close({ graceMs });
   const all: CriuErrorFacts = { ...facts, ...ending, ...(stderr === '' ? {} : { stderr }), ...(await logOf(facts)) };
   if (error instanceof CriuError) return error;
   if (stopped && error === timedOut) return new CriuError('CRIU_TIMEOUT', { ...all, ...present({ timeoutMs }) });

@@ -2,6 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync } from 'node:fs';
 import { native } from '../native.js';
+import type { Connection } from './connection.js';
 import { CriuError } from './criu-error.js';
 import { PacketSocket, type Packet, type WaitOptions } from './packet-socket.js';
 
@@ -38,7 +39,7 @@ const stderrLingerMs = 50;
  * When our end closes (`close()`, or our own death), CRIU notices at its next send or receive, undoes what it was
  * doing, lets the tasks go, and exits. It is reaped in every case.
  */
-export class Swrk {
+export class Swrk implements Connection {
   readonly pid: number;
   /** How the process ended; resolves when it has been reaped. Never rejects. */
   readonly ended: Promise<SwrkEnd>;

@@ -1,0 +1,72 @@
+import { native } from '../native.js';
+import { CriuError } from './criu-error.js';
+import { PacketSocket, type Packet, type WaitOptions } from './packet-socket.js';
+import type { SwrkEnd } from './swrk.js';
+
+/** The way to one CRIU: a process of our own (`Swrk`), or a worker of a `criu service` (`ServiceConnection`). */
+export interface Connection {
+  /** CRIU's process; undefined when it is not ours. */
+  readonly pid: number | undefined;
+  /** How it ended; never rejects. */
+  readonly ended: Promise<SwrkEnd>;
+  readonly disconnected: boolean;
+  send(data: Uint8Array, fds?: readonly number[], options?: WaitOptions): Promise<void>;
+  /** The next packet, `undefined` at the connection's end. */
+  receive(options?: WaitOptions): Promise<Packet | undefined>;
+  disconnect(): void;
+  close(options?: { graceMs?: number }): Promise<SwrkEnd>;
+}
+
+export interface ServiceOptions {
+  /** The socket of `criu service --address PATH`. */
+  socketPath: string;
+  /** The longest packet that is accepted, in bytes. Default 16 MiB. */
+  maxMessageBytes?: number;
+}
+
+/**
+ * A connection to a `criu service`, which forks a worker for it. The worker is the service's child: its pid and its end
+ * are not seen from here, and it can be given no descriptors.
+ */
+export class ServiceConnection implements Connection {
+  readonly pid = undefined;
+  readonly ended: Promise<SwrkEnd>;
+  readonly #socket: PacketSocket;
+  #end: (end: SwrkEnd) => void = () => undefined;
+
+  private constructor(socket: PacketSocket) {
+    this.#socket = socket;
+    this.ended = new Promise((resolve) => (this.#end = resolve));
+  }
+
+  /** @throws CriuError CRIU_NOT_FOUND when nothing answers there, with the system's error as cause */
+  static open({ socketPath, maxMessageBytes = 16 << 20 }: ServiceOptions): ServiceConnection {
+    try {
+      return new ServiceConnection(new PacketSocket(native().connectSeqpacket(socketPath), maxMessageBytes));
+    } catch (cause) {
+      throw new CriuError('CRIU_NOT_FOUND', { criuPath: socketPath, cause });
+    }
+  }
+
+  get disconnected(): boolean {
+    return this.#socket.closed;
+  }
+
+  send(data: Uint8Array, fds: readonly number[] = [], options: WaitOptions = {}): Promise<void> {
+    return this.#socket.send(data, fds, options);
+  }
+
+  receive(options: WaitOptions = {}): Promise<Packet | undefined> {
+    return this.#socket.receive(options);
+  }
+
+  disconnect(): void {
+    this.#socket.close();
+    this.#end({ stderr: '' });
+  }
+
+  close(): Promise<SwrkEnd> {
+    this.disconnect();
+    return this.ended;
+  }
+}

@@ -1,0 +1,176 @@
+import { join } from 'node:path';
+import type { Connection } from './connection.js';
+import { CriuError } from './criu-error.js';
+import { SharedDirectory } from './directory.js';
+import { followLog, type LogLine } from './follow-log.js';
+import { present, type Request, type RequestType, type Response } from './messages.js';
+import type { OnNotify } from './notification.js';
+import { encodeOptions, requireOptions } from './option-fields.js';
+import type { CriuRequestOptions } from './options.js';
+import { exchange, type Exchange, type SessionOptions } from './session.js';
+import { Swrk, type SwrkEnd } from './swrk.js';
+import type { CriuVersion } from './version.js';
+
+export interface CallOptions {
+  /** Cancels: CRIU undoes its work and lets the tasks go; then the call rejects with CRIU_ABORTED. */
+  signal?: AbortSignal;
+  /** The same after so many milliseconds, with CRIU_TIMEOUT. Default: no limit. */
+  timeoutMs?: number;
+}
+
+export interface WorkOptions extends CallOptions {
+  onNotify?: OnNotify;
+  /**
+   * Called with each line of CRIU's log, as it is written; all have been told when the request settles. It must not
+   * throw. Needs a log file, so not with `logToStderr` alone.
+   */
+  onLog?: (line: LogLine) => void;
+}
+
+export interface Work {
+  type: RequestType;
+  options: CriuRequestOptions;
+  call: WorkOptions;
+  pid?: number;
+}
+
+/** What CRIU's worker does after each request: it waits for anything, for the rest of a pre-dump's loop, or ends. */
+const after: Partial<Record<RequestType, 'idle' | 'pre-dumping'>> = {
+  PAGE_SERVER: 'idle',
+  PAGE_SERVER_CHLD: 'idle',
+  CPUINFO_DUMP: 'idle',
+  CPUINFO_CHECK: 'idle',
+  PRE_DUMP: 'pre-dumping',
+};
+
+/**
+ * The order of requests on one connection: one at a time, nothing after the last, and after a PRE_DUMP only another or
+ * the DUMP. Every failure ends it.
+ */
+export class Conversation {
+  readonly #connection: Connection;
+  readonly #session: SessionOptions;
+  readonly #fds: readonly number[];
+  #state: 'idle' | 'busy' | 'pre-dumping' | 'ended' = 'idle';
+  #version: CriuVersion | undefined;
+
+  constructor(connection: Connection, session: SessionOptions, fds: readonly number[] = []) {
+    this.#connection = connection;
+    this.#session = session;
+    this.#fds = [...fds];
+  }
+
+  get pid(): number | undefined {
+    return this.#connection.pid;
+  }
+
+  get ended(): Promise<SwrkEnd> {
+    return this.#connection.ended;
+  }
+
+  /** A request without options. */
+  async ask(request: Request, { signal, timeoutMs }: CallOptions): Promise<Response> {
+    this.#begin(request.type);
+    const response = await this.#exchange({ request, signal, timeoutMs });
+    this.#goOn(request.keepOpen === true ? 'idle' : 'ended');
+    return response;
+  }
+
+  async version(call: CallOptions): Promise<CriuVersion> {
+    const { version } = await this.ask({ type: 'VERSION', keepOpen: true }, call);
+    if (version == null) throw await this.protocolError('VERSION', 'no version in the answer');
+    const { majorNumber: major, minorNumber: minor, gitid, name } = version;
+    const sublevel = version.sublevel ?? 0;
+    this.#version = {
+      major,
+      minor,
+      sublevel,
+      text: `${major}.${minor}${sublevel === 0 ? '' : `.${sublevel}`}`,
+      versionNumber: major * 10000 + minor * 100 + sublevel,
+      ...present({ gitId: gitid, name }),
+    };
+    return this.#version;
+  }
+
+  /** A request on images, once the options have been held against CRIU's version: a round trip the first time. */
+  async work({ type, options, call, pid }: Work): Promise<Response> {
+    const { signal, timeoutMs } = call;
+    const version = this.#version ?? (await this.version({ ...present({ signal, timeoutMs }) }));
+    requireOptions(options, version);
+    return await this.workUnchecked({ type, options, call, ...present({ pid }) });
+  }
+
+  /** The same for options that every CRIU has. */
+  async workUnchecked({ type, options, call: { onNotify, onLog, signal, timeoutMs }, pid }: Work): Promise<Response> {
+    this.#begin(type);
+    try {
+      await using imagesDir = await SharedDirectory.open('imagesDir', options.imagesDir);
+      await using workDir = options.workDir === undefined ? undefined : await SharedDirectory.open('workDir', options.workDir);
+      const context = { imagesDirFd: imagesDir.fd, workDirFd: workDir?.fd, inherited: (fd: number) => Swrk.inheritedFd(this.#fds, fd) };
+      const opts = { ...encodeOptions(options, context), ...(pid === undefined ? {} : { pid }), ...(onNotify === undefined ? {} : { notifyScripts: true }) };
+      const logPath = options.logToStderr === true && options.logFile === undefined ? undefined : join((workDir ?? imagesDir).path, options.logFile ?? 'criu.log');
+      const keepOpen = after[type] === 'idle' ? { keepOpen: true } : {};
+      const response = await withLog(logPath, onLog, () => this.#exchange({ request: { type, opts, ...keepOpen }, onNotify, signal, timeoutMs, logPath }));
+      this.#goOn(after[type] ?? 'ended');
+      return response;
+    } catch (error) {
+      this.#end();
+      throw error;
+    }
+  }
+
+  async protocolError(request: RequestType, reason: string): Promise<CriuError> {
+    await this.close();
+    return new CriuError('CRIU_PROTOCOL', { criuPath: this.#session.criuPath, request, reason });
+  }
+
+  async close(): Promise<void> {
+    this.#state = 'ended';
+    await this.#connection.close(this.#session);
+  }
+
+  #begin(request: RequestType): void {
+    const facts = { request, criuPath: this.#session.criuPath };
+    if (this.#state === 'busy') throw new CriuError('CRIU_BUSY', facts);
+    if (this.#state === 'ended') throw new CriuError('CRIU_SESSION_ENDED', facts);
+    if (this.#state === 'pre-dumping' && request !== 'PRE_DUMP' && request !== 'DUMP') throw new CriuError('CRIU_PRE_DUMPING', facts);
+    this.#state = 'busy';
+  }
+
+  /** A session that was closed meanwhile stays so. */
+  #goOn(state: 'idle' | 'pre-dumping' | 'ended'): void {
+    if (state === 'ended') this.#end();
+    else if (this.#state === 'busy') this.#state = state;
+  }
+
+  #end(): void {
+    this.#state = 'ended';
+    this.#connection.disconnect();
+  }
+
+  async #exchange(what: Exchange): Promise<Response> {
+    try {
+      return await exchange(this.#connection, this.#session, what);
+    } catch (error) {
+      this.#end();
+      throw error;
+    }
+  }
+}
+
+/** Does the work, tells each line that the log gains meanwhile, and at the end what is left. */
+async function withLog<T>(path: string | undefined, onLog: ((line: LogLine) => void) | undefined, work: () => Promise<T>): Promise<T> {
+  if (path === undefined || onLog === undefined) return await work();
+  const stop = new AbortController();
+  const lines = await followLog(path, { signal: stop.signal });
+  const told = (async () => {
+    for await (const line of lines) onLog(line);
+  })();
+  told.catch(() => undefined); // awaited below
+  try {
+    return await work();
+  } finally {
+    stop.abort();
+    await told;
+  }
+}

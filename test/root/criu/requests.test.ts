@@ -1,0 +1,254 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync } from 'node:fs';
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { createServer, connect } from 'node:net';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { CriuClient, CriuError, findCriu, followLog, parseLogLine, type CriuServiceClient, type LogLine } from '../../../src/criu/index.js';
+import { Counter, scratch, until } from '../../fixtures/criu.js';
+
+let criuPath: string;
+let memTrack: boolean;
+beforeAll(async () => {
+  criuPath = (await findCriu()).path;
+  await using client = await CriuClient.start({ criuPath });
+  memTrack = (await client.featureCheck({ memTrack: true })).memTrack === true;
+});
+
+const quiet = { networkLock: 'skip', leaveRunning: true } as const;
+
+async function failure(promise: Promise<unknown>): Promise<CriuError> {
+  const error: unknown = await promise.then(
+    () => new Error('it did not fail'),
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(CriuError);
+  return error as CriuError;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  return typeof address === 'object' && address !== null ? address.port : 0;
+}
+
+test('the processor is written down, and this machine can do what it itself can do; the session goes on', async () => {
+  await using dir = await scratch();
+  await using client = await CriuClient.start({ criuPath });
+  await client.cpuinfoDump({ imagesDir: dir.path });
+  expect(await readdir(dir.path)).toContain('cpuinfo.img');
+  await client.cpuinfoCheck({ imagesDir: dir.path });
+  expect((await client.version()).major).toBeGreaterThan(2);
+  await rm(join(dir.path, 'cpuinfo.img'));
+  expect((await failure(client.cpuinfoCheck({ imagesDir: dir.path }))).facts.request).toBe('CPUINFO_CHECK');
+});
+
+test('a page server takes the memory of a dump, and the tree is restored from what it wrote', async () => {
+  await using dir = await scratch();
+  await using memory = await scratch();
+  await using rest = await scratch();
+  await using counter = await Counter.start(dir.path);
+  await using server = await CriuClient.start({ criuPath });
+  const { pid, port } = await server.pageServerChild({ imagesDir: memory.path, pageServer: { address: '127.0.0.1', port: await freePort() }, logFile: 'server.log', logLevel: 4 });
+  expect(existsSync(`/proc/${pid}`)).toBe(true);
+
+  await using dumper = await CriuClient.start({ criuPath });
+  await dumper.dump({ pid: counter.pid, imagesDir: rest.path, pageServer: { address: '127.0.0.1', port }, networkLock: 'skip' });
+  expect(await server.waitPid(pid)).toEqual({ exitCode: 0 });
+  expect((await readdir(memory.path)).filter((name) => name.startsWith('pages-')).length).toBeGreaterThan(0);
+  expect((await readdir(rest.path)).filter((name) => name.startsWith('pages-'))).toEqual([]);
+
+  await counter.gone();
+  const stood = counter.count();
+  for (const name of await readdir(memory.path)) if (/^pages?(map)?-/.test(name)) await writeFile(join(rest.path, name), readFileSync(join(memory.path, name)));
+  await using restorer = await CriuClient.start({ criuPath });
+  await restorer.restore({ imagesDir: rest.path, logFile: 'restore.log' });
+  expect(await counter.advances()).toBe(true);
+  expect(counter.count()).toBeGreaterThan(stood);
+});
+
+test('a page server that is a daemon outlives its session, and is told where it listens', async () => {
+  await using dir = await scratch();
+  const client = await CriuClient.start({ criuPath });
+  const { pid, port } = await client.pageServer({ imagesDir: dir.path, pageServer: { address: '127.0.0.1', port: await freePort() } });
+  await client.close();
+  try {
+    const socket = connect(port, '127.0.0.1');
+    await once(socket, 'connect');
+    socket.destroy();
+    // Its one client is gone.
+    await until(() => !existsSync(`/proc/${pid}`), 'the page server has ended', 5000);
+  } finally {
+    if (existsSync(`/proc/${pid}`)) process.kill(pid, 'SIGKILL');
+  }
+});
+
+test('waiting for a process that is no child of CRIU is refused', async () => {
+  await using client = await CriuClient.start({ criuPath });
+  expect((await failure(client.waitPid(process.pid))).facts.request).toBe('WAIT_PID');
+});
+
+test('a pre-dump on a kernel that does not track memory is refused before the tree is touched', async ({ skip }) => {
+  if (memTrack) skip('needs a kernel without soft-dirty tracking');
+  await using dir = await scratch();
+  await using counter = await Counter.start(dir.path);
+  await using client = await CriuClient.start({ criuPath });
+  for (const refused of [client.preDump.bind(client), client.singlePreDump.bind(client)]) {
+    const error = await failure(refused({ pid: counter.pid, imagesDir: dir.path }));
+    expect(error.code).toBe('CRIU_FEATURE_MISSING');
+    expect(error.remedy).toContain('CONFIG_MEM_SOFT_DIRTY');
+  }
+  expect(await readdir(dir.path)).not.toContain('criu.log');
+  expect((await client.version()).major).toBeGreaterThan(2);
+});
+
+test('a single pre-dump writes memory and lets the tree run on', async ({ skip }) => {
+  if (!memTrack) skip('needs a kernel that tracks memory: npm run test:kernels');
+  await using dir = await scratch();
+  await using work = await scratch();
+  await using counter = await Counter.start(dir.path);
+  await using client = await CriuClient.start({ criuPath });
+  const scripts: string[] = [];
+  await client.singlePreDump({ pid: counter.pid, imagesDir: work.path, logFile: 'pre.log', trackMem: true }, { onNotify: ({ script }) => void scripts.push(script) });
+  expect((await readdir(work.path)).filter((name) => name.startsWith('pages-')).length).toBeGreaterThan(0);
+  expect(scripts).toEqual([]);
+  expect(await counter.advances()).toBe(true);
+  expect((await failure(client.version())).code).toBe('CRIU_SESSION_ENDED');
+});
+
+test('a loop of pre-dumps takes nothing but another or the dump, and the dump rests on them', async ({ skip }) => {
+  if (!memTrack) skip('needs a kernel that tracks memory: npm run test:kernels');
+  await using dir = await scratch();
+  await using work = await scratch();
+  await using counter = await Counter.start(dir.path);
+  await using client = await CriuClient.start({ criuPath });
+  for (const round of [1, 2]) {
+    await mkdir(join(work.path, `${round}`));
+    await client.preDump({ pid: counter.pid, imagesDir: join(work.path, `${round}`), trackMem: true, ...(round > 1 ? { parentImg: `../${round - 1}` } : {}) });
+    expect(await counter.advances()).toBe(true);
+  }
+  const wrong = await failure(client.featureCheck({ memTrack: true }));
+  expect(wrong.code).toBe('CRIU_PRE_DUMPING');
+  await mkdir(join(work.path, '3'));
+  await client.dump({ pid: counter.pid, imagesDir: join(work.path, '3'), networkLock: 'skip', trackMem: true, parentImg: '../2' });
+  await client.close();
+  await counter.gone();
+  await using restorer = await CriuClient.start({ criuPath });
+  await restorer.restore({ imagesDir: join(work.path, '3'), logFile: 'restore.log' });
+  expect(await counter.advances()).toBe(true);
+});
+
+describe('a `criu service`', () => {
+  async function withService(body: (client: () => Promise<CriuServiceClient & AsyncDisposable>, dir: string) => Promise<void>): Promise<void> {
+    await using dir = await scratch();
+    const socketPath = join(dir.path, 'socket');
+    const service: ChildProcess = spawn(criuPath, ['service', '--address', socketPath, '--work-dir', dir.path, '-o', 'service.log'], { stdio: 'ignore' });
+    try {
+      await until(() => existsSync(socketPath), 'the service listens');
+      const client = async (): Promise<CriuServiceClient> => {
+        for (;;) {
+          try {
+            return await CriuClient.connect({ socketPath });
+          } catch (error) {
+            // bind() makes the file, listen() comes after it.
+            if ((error as { cause?: { code?: string } }).cause?.code !== 'ECONNREFUSED') throw error;
+            await new Promise((resolve) => setTimeout(resolve, 10));
+          }
+        }
+      };
+      await body(client, dir.path);
+    } finally {
+      service.kill('SIGKILL');
+      await once(service, 'exit');
+    }
+  }
+
+  test('serves clients side by side: versions, features, a dump with its notifications and a restore', async () => {
+    await withService(async (connectTo, dir) => {
+      await using counter = await Counter.start(dir);
+      await using work = await scratch();
+      await using first = await connectTo();
+      await using second = await connectTo();
+      const [a, b] = await Promise.all([first.version(), second.version()]);
+      expect(a).toEqual(b);
+      expect(Object.keys(await second.featureCheck({ lazyPages: true }))).toEqual(['lazyPages']);
+      const scripts: string[] = [];
+      await first.dump({ pid: counter.pid, imagesDir: work.path, networkLock: 'skip' }, { onNotify: ({ script }) => void scripts.push(script) });
+      expect(scripts).toContain('post-dump');
+      await counter.gone();
+      await using restorer = await connectTo();
+      expect(await restorer.restore({ imagesDir: work.path, logFile: 'restore.log' })).toEqual({ pid: counter.pid });
+      expect(await counter.advances()).toBe(true);
+    });
+  });
+
+  test('that a client leaves in the middle lets the tree run on', async () => {
+    await withService(async (connectTo, dir) => {
+      await using counter = await Counter.start(dir);
+      await using work = await scratch();
+      await using client = await connectTo();
+      const controller = new AbortController();
+      const dump = client.dump({ pid: counter.pid, imagesDir: work.path, ...quiet }, { signal: controller.signal, onNotify: ({ script }) => (script === 'post-dump' ? controller.abort(new Error('enough')) : undefined) });
+      expect((await failure(dump)).code).toBe('CRIU_ABORTED');
+      expect(await counter.advances(3000)).toBe(true);
+    });
+  });
+
+  test('that is not there, and descriptors that it cannot inherit, are refused', async () => {
+    const error = await failure(CriuClient.connect({ socketPath: '/nonexistent/socket' }));
+    expect(error.code).toBe('CRIU_NOT_FOUND');
+    expect(error.cause).toMatchObject({ code: 'ENOENT', syscall: 'connect' });
+    expect((await failure(CriuClient.connect({ socketPath: `/${'x'.repeat(200)}` }))).cause).toMatchObject({ code: 'ENAMETOOLONG' });
+    await withService(async (connectTo, dir) => {
+      await using client = await connectTo();
+      expect((await failure(client.restore({ imagesDir: dir, inheritFd: [{ key: 'a', fd: 0 }] }))).facts.option).toBe('inheritFd');
+    });
+  });
+});
+
+describe("CRIU's log", () => {
+  test('comes line by line while CRIU works, and whole', async () => {
+    await using dir = await scratch();
+    await using work = await scratch();
+    await using counter = await Counter.start(dir.path);
+    await writeFile(join(work.path, 'dump.log'), '(00.1) from an earlier dump\n');
+    await using client = await CriuClient.start({ criuPath });
+    const lines: LogLine[] = [];
+    let atPostDump = 0;
+    await client.dump(
+      { pid: counter.pid, imagesDir: work.path, logFile: 'dump.log', logLevel: 4, ...quiet },
+      {
+        onLog: (line) => void lines.push(line),
+        onNotify: async ({ script }) => {
+          if (script !== 'post-dump') return;
+          await new Promise((resolve) => setTimeout(resolve, 100));
+          atPostDump = lines.length;
+        },
+      },
+    );
+    await client.close();
+    const file = readFileSync(join(work.path, 'dump.log'), 'utf8').trimEnd().split('\n').map(parseLogLine);
+    expect(atPostDump).toBeGreaterThan(100);
+    expect(lines.length).toBeGreaterThan(atPostDump);
+    expect(lines).toEqual(file.slice(0, lines.length));
+    expect(lines.at(-1)?.text).toContain('Dumping finished successfully');
+  });
+
+  test('ends with the work when CRIU wrote none, and a listener that throws is the error', async () => {
+    await using dir = await scratch();
+    const stop = new AbortController();
+    const lines = await followLog(join(dir.path, 'never'), { signal: stop.signal });
+    setTimeout(() => stop.abort(), 50);
+    for await (const line of lines) expect.unreachable(line.text);
+    await using counter = await Counter.start(dir.path);
+    await using client = await CriuClient.start({ criuPath });
+    const mine = new Error('mine');
+    const dump = client.dump({ pid: counter.pid, imagesDir: dir.path, logLevel: 4, ...quiet }, { onLog: () => { throw mine; } });
+    await expect(dump).rejects.toBe(mine);
+    expect(await counter.advances()).toBe(true);
+  });
+});
