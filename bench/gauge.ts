@@ -1,4 +1,4 @@
-import { closeSync, existsSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync, writeFileSync, writeSync } from 'node:fs';
 import { setPriority } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Scenario } from './scenarios.js';
@@ -46,10 +46,14 @@ export class Gauge implements Disposable {
 
   /**
    * Lets the scheduler run it before all else, so that the holes it sees are those of the freezer and of CRIU, and
-   * not other work on the machine. From outside, so that it is the same in every container.
+   * not other work on the machine. From outside, so that it is the same in every container. Where the kernel groups
+   * tasks by session (CONFIG_SCHED_AUTOGROUP) a task's own priority counts only within its session: the session's
+   * counts too. See sched(7), "The autogroup feature".
    */
   static prefer(pid: number): void {
     setPriority(pid, -20);
+    const autogroup = `/proc/${pid}/autogroup`;
+    if (existsSync(autogroup)) writeFileSync(autogroup, '-20');
   }
 
   async reset(): Promise<void> {
