@@ -4,7 +4,7 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { basename } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
@@ -201,8 +201,13 @@ export class Sweep implements AsyncDisposable {
   }
 }
 
+/**
+ * Cgroups below this one that hold a process. Who dies between making a tree's cgroup and telling the guardian of it leaves
+ * an empty one, which freezes nobody.
+ */
 function cgroupsIn(directory: string): string[] {
-  return readdirSync(directory, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name);
+  const below = readdirSync(directory, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name);
+  return below.filter((name) => existsSync(join(directory, name)) && readFileSync(join(directory, name, 'cgroup.procs'), 'latin1') !== '');
 }
 
 /** `undefined` for a zombie: its parent, or init, which is slow on some machines, will reap it. */
