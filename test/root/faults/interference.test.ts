@@ -107,7 +107,7 @@ describe.each(freezerVersions())('others interfere, cgroup %s', (version) => {
         await until(() => tryRemove(inner.path), 5000);
       };
       let removed: Promise<void> | undefined;
-      const { error } = await disturbed(writer, 'freeze end', () => (removed = remove()), { cgroup: inner.path });
+      const { error } = await disturbed(writer, 'freeze end', () => void (removed = remove()), { cgroup: inner.path });
       await removed;
       expect(error).toBeDefined();
       expect(error?.code).not.toBe('LEFT_FROZEN');

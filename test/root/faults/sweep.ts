@@ -207,7 +207,13 @@ export class Sweep implements AsyncDisposable {
  */
 function cgroupsIn(directory: string): string[] {
   const below = readdirSync(directory, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name);
-  return below.filter((name) => existsSync(join(directory, name)) && readFileSync(join(directory, name, 'cgroup.procs'), 'latin1') !== '');
+  return below.filter((name) => {
+    try {
+      return readFileSync(join(directory, name, 'cgroup.procs'), 'latin1') !== '';
+    } catch {
+      return false; // removed since the listing
+    }
+  });
 }
 
 /** `undefined` for a zombie: its parent, or init, which is slow on some machines, will reap it. */
