@@ -1,7 +1,7 @@
 export { CriuClient, type CriuClientOptions, type CriuFeatures, type CriuServiceClient, type ExitStatus, type PageServerResult, type RestoreResult } from './client.js';
 export type { CallOptions, WorkOptions } from './conversation.js';
 export type { ServiceOptions } from './connection.js';
-export type { CgroupRoot, CpuCap, CriuDumpOptions, CriuDumpRequest, CriuOptions, CriuRequestOptions, CriuRestoreOptions, InheritFd, JoinNamespace, PageServer } from './options.js';
+export type { CgroupRoot, CpuCap, CriuDumpOptions, CriuDumpRequest, CriuOptions, CriuRequestOptions, CriuRestoreOptions, InheritFd, JoinNamespace, PageServer, RawOption } from './options.js';
 export { notificationScripts, type CriuNotification, type NotificationReply, type NotificationScript, type OnNotify } from './notification.js';
 export { CriuError, type CriuErrorCode, type CriuErrorFacts } from './criu-error.js';
 export type { CriuProblem } from './known-failures.js';

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import protobuf from 'protobufjs';
 import { expect, test } from 'vitest';
 import type { CriuError } from './criu-error.js';
 import { criu_opts } from './generated/criu.js';
@@ -21,6 +22,7 @@ const every: Required<CriuRequestOptions> = {
   manageCgroups: 'strict', cgRoot: [{ path: '/a' }, { controller: 'cpu', path: '/b' }], cgroupProps: 'p', cgroupPropsFile: 'f', cgroupDumpController: ['cpu'], cgroupYard: '/y',
   lsmProfile: 'apparmor:x', lsmMountContext: 'm',
   veths: [{ ifIn: 'a', ifOut: 'b' }], extMnt: [{ key: 'a', val: 'b' }], unixSkIno: [5], statusFd: 3,
+  rawOptions: {},
 };
 
 test('every field of criu_opts in rpc.proto has an option, but for the three the client fills and the one that is replaced', () => {
@@ -58,6 +60,10 @@ test.each([
   [{ leaveRunning: 'no' } as object, 'leaveRunning'],
   [{ external: 'mnt[]:' } as object, 'external'],
   [{ root: 5 } as object, 'root'],
+  [{ rawOptions: { 71: true } }, 'rawOptions'],
+  [{ rawOptions: { 2.5: true } }, 'rawOptions'],
+  [{ rawOptions: { 80: 1.5 } }, 'rawOptions'],
+  [{ rawOptions: { 80: 2n ** 64n } }, 'rawOptions'],
 ])('%o is refused by name', (options, option) => {
   expect(() => encode(options)).toThrow(expect.objectContaining({ code: 'CRIU_BAD_OPTION', facts: expect.objectContaining({ option }) as object }) as CriuError);
 });
@@ -66,4 +72,13 @@ test('an option that this CRIU would ignore is refused', () => {
   const version = { major: 3, minor: 17, sublevel: 1, text: '3.17.1', versionNumber: 31701 };
   expect(() => requireOptions({ leaveRunning: true, mntnsCompatMode: true, leaveStopped: undefined } as object, version)).not.toThrow();
   expect(() => requireOptions({ leaveStopped: true }, version)).toThrow('CRIU 3.17.1 does not know the option leaveStopped');
+});
+
+test('raw options are on the wire what a newer proto would read, and nothing else is changed', () => {
+  const bytes = criu_opts.encode(encode({ leaveRunning: true, rawOptions: { 72: true, 73: -1, 74: 'text', 75: Uint8Array.of(8, 1), 1000: 2n ** 63n } })).finish();
+  const newer = protobuf.parse(`syntax = "proto2"; message sub { optional int32 a = 1; } message criu_opts {
+    optional int32 images_dir_fd = 1; optional bool leave_running = 3;
+    optional bool b = 72; optional int32 i = 73; optional string s = 74; optional sub m = 75; optional uint64 u = 1000; }`).root.lookupType('criu_opts');
+  const read = newer.toObject(newer.decode(bytes), { longs: String });
+  expect(read).toEqual({ imagesDirFd: 7, leaveRunning: true, b: true, i: -1, s: 'text', m: { a: 1 }, u: String(2n ** 63n) });
 });

@@ -1,7 +1,8 @@
+import { Writer } from 'protobufjs/minimal.js';
 import { CriuError } from './criu-error.js';
 import { present, type WireOptions } from './messages.js';
 import { criu_cg_mode, criu_network_lock_method, criu_pre_dump_mode } from './generated/criu.js';
-import type { CpuCap, CriuRequestOptions } from './options.js';
+import type { CpuCap, CriuRequestOptions, RawOption } from './options.js';
 import { versionNumber, type CriuVersion } from './version.js';
 
 /** What is not in the option's own value: our directories' open descriptors, and numbers of inherited ones in CRIU. */
@@ -126,6 +127,7 @@ const fields: { [K in keyof Values]: Field<K> } = {
   extMnt: { since: '1.3', encode: (value) => ({ extMnt: [...array('extMnt', value)] }) },
   unixSkIno: { since: '1.7', encode: (value) => ({ unixSkIno: array('unixSkIno', value).map((inode) => ({ inode })) }) },
   statusFd: integer('statusFd', '2.11'),
+  rawOptions: { since: '0.8', encode: (value) => ({ $unknowns: Object.entries(value).map(([number, field]) => rawField(Number(number), field)) }) },
 };
 
 const CLONE_NEWNET = 0x40000000;
@@ -166,6 +168,27 @@ function inherited(option: string, fd: number, context: OptionContext): number {
 
 function choice<K extends string, V>(option: string, value: K, values: { readonly [Key in K]: V }): V {
   return Object.hasOwn(values, value) ? values[value] : bad(option, `"${value}" is none of ${Object.keys(values).join(', ')}`);
+}
+
+/** The last field of criu_opts that has an option here. */
+const lastKnownField = 71;
+
+/** One field as it goes over the wire: protobuf's varint for numbers and booleans, its length and bytes for the rest. */
+function rawField(number: number, value: RawOption): Uint8Array {
+  if (!Number.isInteger(number) || number <= lastKnownField || number > 0x1fffffff) bad('rawOptions', `${String(number)} is not the number of a field above ${lastKnownField}: there is an option for it`);
+  const writer = Writer.create();
+  if (typeof value === 'string') return writer.uint32((number << 3) | 2).string(value).finish();
+  if (value instanceof Uint8Array) return writer.uint32((number << 3) | 2).bytes(value).finish();
+  if (typeof value === 'boolean') return writer.uint32(number << 3).bool(value).finish();
+  if (typeof value === 'bigint' || Number.isSafeInteger(value)) return varint(writer.uint32(number << 3), BigInt(value)).finish();
+  return bad('rawOptions', `field ${number} is neither a boolean, a whole number, a string nor bytes`);
+}
+
+/** A negative number goes as its 64 bits: protobuf's int32 and int64. */
+function varint(writer: Writer, value: bigint): Writer {
+  if (value !== BigInt.asIntN(64, value) && value !== BigInt.asUintN(64, value)) bad('rawOptions', `${value} does not fit 64 bits`);
+  const bits = BigInt.asUintN(64, value);
+  return writer.uint64({ low: Number(bits & 0xffffffffn) | 0, high: Number(bits >> 32n) | 0, unsigned: true } as unknown as number);
 }
 
 function fileName(name: string): string {

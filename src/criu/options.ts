@@ -151,6 +151,14 @@ export interface CriuOptions {
   /** Restore: the security context of mounts that have one. Since 3.16. */
   lsmMountContext?: string;
 
+  // ---- newer than this library ----
+
+  /**
+   * Fields of CRIU's `criu_opts` that this library does not know, by their number in rpc.proto: a message goes as its
+   * encoded bytes. A CRIU that does not know them either ignores them in silence.
+   */
+  rawOptions?: Readonly<Record<number, RawOption>>;
+
   // ---- kept by CRIU for old callers ----
 
   /** @deprecated `external` with "veth[IN]:OUT". Since 1.2. */
@@ -179,6 +187,8 @@ export interface CriuDumpRequest extends CriuRequestOptions {
   /** The root of the tree. */
   pid: number;
 }
+
+export type RawOption = boolean | number | bigint | string | Uint8Array;
 
 export type CpuCap = 'none' | 'fpu' | 'cpu' | 'ins' | 'all';
 
