@@ -1,8 +1,9 @@
 import { pipeline } from 'node:stream/promises';
-import { PassThrough, Writable, type Transform } from 'node:stream';
+import { PassThrough, Writable, type Duplex } from 'node:stream';
 import * as zlib from 'node:zlib';
 import { ArchiveError } from './archive-error.js';
 import type { StagingFile } from './staging-file.js';
+import { hasZstd, zstdCompressor } from './zstd.js';
 
 export type OutputCompression = 'gzip' | 'zstd';
 
@@ -12,21 +13,21 @@ const CHUNK_BYTES = 1024 * 1024;
 /** Fast rather than small: the default level takes four times as long for a tenth less. */
 const GZIP_LEVEL = 1;
 
-/**
- * A stream that compresses, in libuv's threads.
- * @throws ArchiveError OUTPUT_FAILED where this Node.js cannot
- */
-export function compressor(compression: OutputCompression | undefined, path: string): Transform {
+/** A stream that compresses, in libuv's threads or in a process of its own. */
+export function compressor(compression: OutputCompression | undefined): Duplex {
   if (compression === undefined) return new PassThrough({ highWaterMark: CHUNK_BYTES });
   if (compression === 'gzip') return zlib.createGzip({ level: GZIP_LEVEL, chunkSize: 256 * 1024 });
-  // In node:zlib since Node.js 22.15, and not in the types of 20.
-  const { createZstdCompress } = zlib as { createZstdCompress?: () => Transform };
-  if (createZstdCompress === undefined) throw new ArchiveError('OUTPUT_FAILED', { path, what: `Node.js ${process.versions.node} has no zstd; 22.15 and newer have, or choose gzip` });
-  return createZstdCompress();
+  return zstdCompressor();
+}
+
+/** @throws ArchiveError OUTPUT_FAILED where nothing here can compress so: to be known before the work, not after it */
+export function checkCompression(compression: OutputCompression | undefined, path: string): void {
+  if (compression !== 'zstd' || hasZstd()) return;
+  throw new ArchiveError('OUTPUT_FAILED', { path, what: `Node.js ${process.versions.node} has no zstd, and the program zstd is not installed; install it, or choose gzip` });
 }
 
 /** Sends the archive to a stream, as fast as that takes it, and ends the stream. Returns the bytes that it got. */
-export async function send(file: StagingFile, through: Transform, to: Writable, options: { signal?: AbortSignal | undefined; onRead?: (bytes: number) => void }): Promise<number> {
+export async function send(file: StagingFile, through: Duplex, to: Writable, options: { signal?: AbortSignal | undefined; onRead?: (bytes: number) => void }): Promise<number> {
   let sent = 0;
   const source = file.handle.createReadStream({ start: 0, autoClose: false, highWaterMark: CHUNK_BYTES });
   source.on('data', (chunk) => options.onRead?.(chunk.length));

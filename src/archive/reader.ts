@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { randomUUID } from 'node:crypto';
 import { pipeline } from 'node:stream/promises';
-import type { Transform } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import * as zlib from 'node:zlib';
 import { errnoOf } from '../errors.js';
 import { ArchiveError } from './archive-error.js';
@@ -12,6 +12,7 @@ import { printable } from './bytes.js';
 import type { Entry } from './entry.js';
 import { TarParser } from './tar-parse.js';
 import { padding } from './tar.js';
+import { hasZstd, zstdDecompressor } from './zstd.js';
 
 export type Compression = 'none' | 'gzip' | 'zstd';
 
@@ -129,12 +130,10 @@ async function writeChunks(handle: FileHandle, chunks: AsyncIterable<Buffer>): P
   }
 }
 
-function decompressorFor(path: string, compression: Exclude<Compression, 'none'>): Transform {
+function decompressorFor(path: string, compression: Exclude<Compression, 'none'>): Duplex {
   if (compression === 'gzip') return zlib.createGunzip({ chunkSize: 256 * 1024 });
-  // Node has zstd from 22.15 on.
-  const { createZstdDecompress } = zlib as { createZstdDecompress?: () => Transform };
-  if (createZstdDecompress === undefined) throw new ArchiveError('ARCHIVE_UNSUPPORTED', { archivePath: path, what: `zstd, which Node.js ${process.versions.node} cannot unpack (22.15 can; or unpack it with zstd -d)` });
-  return createZstdDecompress();
+  if (!hasZstd()) throw new ArchiveError('ARCHIVE_UNSUPPORTED', { archivePath: path, what: `zstd, which Node.js ${process.versions.node} cannot unpack; install the program zstd` });
+  return zstdDecompressor();
 }
 
 /** A file without a name, so that none is left behind whatever happens. */

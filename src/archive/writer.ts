@@ -9,7 +9,7 @@ import { ArchiveError } from './archive-error.js';
 import { Body, nestedHeader, nestedTime, wholeSecond, type NestedTree } from './body.js';
 import { bytesToJson, printable } from './bytes.js';
 import { checksumLine, encodeManifest, FORMAT_VERSION, MANIFEST_JSON, MANIFEST_SHA256, MEMBERS_SHA256, type TreeRecord } from './manifest.js';
-import { compressor, send, writableOf, type OutputCompression } from './output.js';
+import { checkCompression, compressor, send, writableOf, type OutputCompression } from './output.js';
 import { StagedTree, type TreeSource } from './staged-tree.js';
 import { StagingFile } from './staging-file.js';
 import { BLOCK_BYTES, encodeHeader, END_OF_ARCHIVE, padding } from './tar.js';
@@ -77,7 +77,7 @@ export class ArchiveWriter implements AsyncDisposable {
   /** @throws ArchiveError OUTPUT_EXISTS, OUTPUT_DIR_MISSING, OUTPUT_FAILED */
   static async create(options: ArchiveWriterOptions): Promise<ArchiveWriter> {
     const writer = new ArchiveWriter(options);
-    compressor(options.compress, writer.#path).destroy();
+    checkCompression(options.compress, writer.#path);
     await writer.#checkOutput();
     return writer;
   }
@@ -150,7 +150,7 @@ export class ArchiveWriter implements AsyncDisposable {
   async #hand(file: StagingFile, bytes: number, { signal, onProgress }: SealOptions): Promise<number> {
     let done = 0;
     const onRead = (read: number): void => onProgress?.({ done: (done += read), total: bytes, unit: 'bytes' });
-    if (!('outputPath' in this.#output)) return send(file, compressor(this.#compress, this.#path), this.#output.output, { signal, onRead });
+    if (!('outputPath' in this.#output)) return send(file, compressor(this.#compress), this.#output.output, { signal, onRead });
     const options = { overwrite: this.#output.overwrite ?? false };
     if (this.#compress === undefined) {
       await file.publish(this.#path, options);
@@ -158,7 +158,7 @@ export class ArchiveWriter implements AsyncDisposable {
       return bytes;
     }
     const compressed = await this.#openFile();
-    const written = await send(file, compressor(this.#compress, this.#path), writableOf(compressed), { signal, onRead });
+    const written = await send(file, compressor(this.#compress), writableOf(compressed), { signal, onRead });
     await compressed.publish(this.#path, options);
     return written;
   }

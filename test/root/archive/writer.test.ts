@@ -120,14 +120,19 @@ describe('the output', () => {
     execFileSync('diff', ['-r', join(dir, 'tree'), join(dir, 'out/tree')]);
   });
 
-  test('may be a compressed file', async () => {
-    const outputPath = join(dir, 'out/x.tar.gz');
-    await using writer = await ArchiveWriter.create({ outputPath, compress: 'gzip' });
+  test.each(['gzip', 'zstd'] as const)('may be a file compressed with %s', async (compress) => {
+    const outputPath = join(dir, 'out/x.tar');
+    await using writer = await ArchiveWriter.create({ outputPath, compress });
     await new Stage(writer, [tree()]).refresh({ mapped: none() });
     await writer.seal({ subject: {} });
+    execFileSync(compress, ['-tq', outputPath]);
     const opened = await openArchive(outputPath);
+    expect(opened.compression).toBe(compress);
     expect((await verifyArchive(opened)).manifest.trees).toHaveLength(1);
     await opened.close();
+
+    writeFileSync(outputPath, readFileSync(outputPath).subarray(0, -100));
+    await expect(openArchive(outputPath)).rejects.toMatchObject({ code: expect.stringMatching(/^ARCHIVE_(TRUNCATED|DAMAGED)$/) as string });
   });
 
   test('that breaks off is an error, and nothing is left', async () => {
