@@ -10,6 +10,13 @@ export { PHASE_CHANNEL, type OnProgress, type Phase, type PhaseEvent } from './c
 export { frozenCgroups, recover, type FrozenCgroup, type Recovery, type RecoverOptions } from './checkpoint/recover.js';
 export { ServiceManager, type ServiceManagerOptions } from './checkpoint/service-manager.js';
 
+// Containers
+export {
+  checkpointContainer, checkpointPod, containerTarget, findContainer, restoreContainer, writeImage,
+  type Container, type ContainerCheckpointOptions, type ContainerCheckpointReport, type ContainerName, type ContainerRestoreOptions, type ContainerRestoreReport,
+  type ContainerTarget, type ContainerTargetOptions, type ImageOptions, type ImageReport, type OciSpec, type PodCheckpointOptions, type PodCheckpointReport, type PodManifest,
+} from './container/index.js';
+
 // The freezer
 export {
   freezerVersions, hierarchyRoot, locateCgroup, makeCgroup, openFreezer, placeProcess, processTree, removeCgroup,
@@ -35,5 +42,6 @@ export { StillframeError } from './errors.js';
 export { NativeError } from './native.js';
 export { CheckpointError, type CheckpointErrorCode, type CheckpointFacts, type DifferingFile, type PidHolder } from './checkpoint/checkpoint-error.js';
 export { FreezerError, type FreezerErrorCode, type FreezerFacts, type UnfrozenTask } from './cgroup/index.js';
+export { ContainerError, type ContainerErrorCode, type ContainerFacts } from './container/index.js';
 export { CriuError, type CriuErrorCode, type CriuErrorFacts } from './criu/index.js';
 export { ArchiveError, type ArchiveErrorCode, type ArchiveFacts } from './archive/index.js';

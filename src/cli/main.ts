@@ -5,6 +5,8 @@ import { checkpointCommand } from './commands/checkpoint.js';
 import { doctorCommand } from './commands/doctor.js';
 import { freezeCommand, statusCommand, thawCommand } from './commands/freezer.js';
 import { inspectCommand, verifyCommand } from './commands/inspect.js';
+import { imageCommand } from './commands/image.js';
+import { podCommand } from './commands/pod.js';
 import { recoverCommand } from './commands/recover.js';
 import { restoreCommand } from './commands/restore.js';
 import { errorText, EXIT_FAILED, EXIT_USAGE } from './output.js';
@@ -32,7 +34,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => cancel.abort(new Error(`cancelled by ${signal}`)));
 }
 
-for (const make of [checkpointCommand, restoreCommand, freezeCommand, thawCommand, statusCommand, inspectCommand, verifyCommand, recoverCommand, doctorCommand]) {
+for (const make of [checkpointCommand, restoreCommand, podCommand, imageCommand, freezeCommand, thawCommand, statusCommand, inspectCommand, verifyCommand, recoverCommand, doctorCommand]) {
   program.addCommand(throwing(make(cancel.signal)));
 }
 

@@ -23,7 +23,7 @@ export interface PodCheckpointReport {
   directory: string;
   /** In between, every task of every container stood still: milliseconds since 1970. */
   instant: { fromMs: number; toMs: number };
-  containers: ContainerCheckpointReport[];
+  containers: (ContainerCheckpointReport & { archivePath: string })[];
 }
 
 /** `pod.json`: what belongs together. */
@@ -55,7 +55,7 @@ export async function checkpointPod(options: PodCheckpointOptions): Promise<PodC
       (error) => meeting.fail(error),
     );
     const instant = { fromMs: meeting.times.frozen ?? 0, toMs: meeting.times.dumped ?? 0 };
-    const moved = reports.map((report) => ({ ...report, archivePath: join(directory, basename(report.archivePath!)) }));
+    const moved = reports.map((report, i) => ({ ...report, archivePath: join(directory, archives[i] as string) }));
     const manifest: PodManifest = {
       format: 'stillframe-pod',
       version: 1,

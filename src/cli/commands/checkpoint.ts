@@ -1,12 +1,13 @@
-import { Command, Option } from 'commander';
-import { checkpoint, ServiceManager, type CheckpointReport } from '../../index.js';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { checkpoint, checkpointContainer, ServiceManager, writeImage, type CheckpointReport } from '../../index.js';
 import { cgroupVersion, pair, positiveInteger } from '../arguments.js';
+import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
 import { EventLog } from '../event-log.js';
 import { bytes, facts, json, milliseconds } from '../output.js';
 import { ProgressLine } from '../progress.js';
 
-interface Options {
-  pid: number;
+interface Options extends ContainerOptions {
+  pid?: number;
   cgroup?: string;
   freezer?: 1 | 2;
   adopt?: boolean;
@@ -24,13 +25,22 @@ interface Options {
   events?: string;
   notify?: boolean;
   tcpEstablished?: boolean;
+  wholeRootfs?: boolean;
+  oci?: string;
   json?: boolean;
 }
 
 export function checkpointCommand(signal: AbortSignal): Command {
   return new Command('checkpoint')
-    .description('Checkpoint a process tree and its files into one archive, while it runs.')
-    .requiredOption('--pid <n>', 'root of the process tree', positiveInteger)
+    .description('Checkpoint a process tree or a container, and its files, into one archive, while it runs.')
+    .option('--pid <n>', 'root of the process tree', positiveInteger)
+    .option('--runc <id>', "a runc container, also one of CRI-O's, containerd's or Docker's")
+    .option('--crun <id>', 'a crun container')
+    .option('--podman <name>', 'a Podman container')
+    .option('--state-root <dir>', "the runtime's state directory, its --root (default: searched for)")
+    .option('--bundle <dir>', "the container's bundle (default: the one its runtime knows)")
+    .option('--whole-rootfs', "archive a container's whole root file system, where it is on no overlay")
+    .option('--oci <dir>', 'write the checkpoint also as an OCI image layout, for a registry')
     .requiredOption('--output <file>', 'the archive to write; - for stdout')
     .option('--files <dir=name>', 'a directory or file to archive, and its name in the archive; may be repeated', pair)
     .option('--cgroup <dir>', "the tree's freezer cgroup (default: found from the pid)")
@@ -54,6 +64,8 @@ export function checkpointCommand(signal: AbortSignal): Command {
       `
 Examples:
   stillframe checkpoint --pid 4711 --files /srv/app/data=data --output app.tar
+  stillframe checkpoint --podman web --output web.tar             for: podman container restore --import web.tar
+  stillframe checkpoint --runc c1 --output c1.tar --oci c1-image  for: skopeo copy oci:c1-image docker://...
   stillframe checkpoint --pid 4711 --adopt --output app.tar       a tree that shares its cgroup with others
   stillframe checkpoint --pid 4711 --output - --compress gzip | ssh other 'cat > app.tar.gz'
   stillframe checkpoint --pid 4711 --stop --output app.tar        move it: end it here, restore it there`,
@@ -65,13 +77,11 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
   const progress = new ProgressLine();
   using events = options.events === undefined ? undefined : new EventLog(options.events);
   using manager = options.notify === true ? ServiceManager.connect() : undefined;
-  let report: CheckpointReport;
+  let report: CheckpointReport & { image?: unknown };
   try {
-    report = await checkpoint({
-      pid: options.pid,
+    const common = {
       output: options.output === '-' ? process.stdout : options.output,
       compress: options.compress,
-      files: (options.files ?? []).map(([path, name]) => ({ path, name })),
       precopy: options.precopy,
       signal,
       onProgress: (event) => {
@@ -79,9 +89,6 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
         events?.write(event);
         manager?.follow(event);
       },
-      cgroup: options.cgroup,
-      cgroupVersion: options.freezer,
-      adopt: options.adopt,
       stop: options.stop,
       overwrite: options.overwrite,
       workDir: options.workDir,
@@ -89,8 +96,20 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
       freezeTimeoutMs: options.freezeTimeout,
       maxFrozenMs: options.maxFrozen,
       placeGuardianIn: options.placeGuardianIn,
-      criu: { tcpEstablished: options.tcpEstablished },
-    });
+      ...(options.tcpEstablished === undefined ? {} : { criu: { tcpEstablished: options.tcpEstablished } }),
+    };
+    const container = containerName(options);
+    if (container !== undefined) {
+      if (options.output === '-') refuseBeside('--output -', options, ['oci']);
+      refuseBeside('a container', options, ['pid', 'cgroup', 'freezer', 'adopt', 'files']);
+      report = await checkpointContainer({ ...common, ...container, wholeRootfs: options.wholeRootfs });
+      if (options.oci !== undefined) report.image = await writeImage({ archive: options.output, directory: options.oci, signal });
+    } else {
+      if (options.pid === undefined) throw new InvalidArgumentError('Say what: --pid, --runc, --crun or --podman.');
+      refuseBeside('--pid', options, ['stateRoot', 'bundle', 'wholeRootfs', 'oci']);
+      const files = (options.files ?? []).map(([path, name]) => ({ path, name }));
+      report = await checkpoint({ ...common, pid: options.pid, files, cgroup: options.cgroup, cgroupVersion: options.freezer, adopt: options.adopt });
+    }
   } finally {
     progress.stop();
   }
@@ -99,10 +118,11 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
   words.write(`${options.json === true ? json(report) : reportText(report)}\n`);
 }
 
-function reportText(report: CheckpointReport): string {
+function reportText(report: CheckpointReport & { image?: unknown }): string {
   const { criuStats: stats } = report;
   return facts([
     ['archive', `${report.archivePath ?? 'written to stdout'} (${bytes(report.archiveBytes)})`],
+    ...(report.image === undefined ? [] : ([['OCI image', (report.image as { directory: string }).directory]] as const)),
     ['processes', report.pids.length],
     ['frozen window', milliseconds(report.windowMs)],
     ...(stats === undefined ? [] : ([['  of which CRIU', milliseconds((stats.freezingTimeUs + stats.frozenTimeUs) / 1000)]] as const)),

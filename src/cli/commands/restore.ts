@@ -1,10 +1,11 @@
 import { Command } from 'commander';
-import { restore, type RestoreReport } from '../../index.js';
+import { restore, restoreContainer, type ContainerRestoreReport, type RestoreReport } from '../../index.js';
 import { pair, positiveInteger } from '../arguments.js';
+import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
 import { facts, json, milliseconds } from '../output.js';
 import { ProgressLine } from '../progress.js';
 
-interface Options {
+interface Options extends ContainerOptions {
   files?: [name: string, path: string][];
   cgroup?: string;
   workDir?: string;
@@ -19,6 +20,11 @@ export function restoreCommand(signal: AbortSignal): Command {
     .argument('<archive>', 'what `stillframe checkpoint` wrote')
     .option('--files <name=dir>', 'where a file tree goes (default: where it was); may be repeated', pair)
     .option('--cgroup <dir>', 'restore into this cgroup, made when missing (default: the recorded one)')
+    .option('--runc <id>', 'restore a container by runc, under this id; with --bundle')
+    .option('--crun <id>', 'the same by crun')
+    .option('--podman <name>', 'restore a container by Podman, under this name')
+    .option('--bundle <dir>', "the new container's bundle, its root file system with the image in it")
+    .option('--state-root <dir>', "the runtime's state directory, its --root (default: the runtime's own)")
     .option('--work-dir <dir>', "where CRIU's images are unpacked first (default: the archive's directory)")
     .option('--pid-timeout <ms>', 'how long to wait for the old process ids to be free', positiveInteger)
     .option('--criu-log <file>', "where CRIU's log is kept when CRIU fails")
@@ -30,6 +36,8 @@ Prints the pid of the restored tree's root. The archive is verified before anyth
 
 Examples:
   stillframe restore app.tar
+  stillframe restore c1.tar --runc c2 --bundle /srv/bundles/c2
+  stillframe restore web.tar --podman web
   stillframe restore app.tar --files data=/srv/app/data --cgroup /sys/fs/cgroup/app`,
     )
     .action((archive: string, options: Options) => run(archive, options, signal));
@@ -37,30 +45,31 @@ Examples:
 
 async function run(archive: string, options: Options, signal: AbortSignal): Promise<void> {
   const progress = new ProgressLine();
-  let report: RestoreReport;
+  let report: RestoreReport | ContainerRestoreReport;
   try {
-    report = await restore({
-      archive,
-      files: Object.fromEntries(options.files ?? []),
-      signal,
-      onProgress: progress.update,
-      cgroup: options.cgroup,
-      workDir: options.workDir,
-      criuLog: options.criuLog,
-      pidTimeoutMs: options.pidTimeout,
-    });
+    const common = { archive, signal, onProgress: progress.update, workDir: options.workDir };
+    const container = containerName(options);
+    if (container !== undefined) {
+      refuseBeside('a container', options, ['files', 'cgroup', 'pidTimeout', 'criuLog']);
+      report = await restoreContainer({ ...common, ...container });
+    } else {
+      refuseBeside('a process tree', options, ['bundle', 'stateRoot']);
+      report = await restore({ ...common, files: Object.fromEntries(options.files ?? []), cgroup: options.cgroup, criuLog: options.criuLog, pidTimeoutMs: options.pidTimeout });
+    }
   } finally {
     progress.stop();
   }
   if (options.json === true) process.stdout.write(`${json(report)}\n`);
   else {
     process.stdout.write(`${report.pid}\n`);
-    process.stderr.write(
-      `${facts([
-        ['processes', report.pids.length],
-        ['cgroup', report.cgroup ?? "this command's own"],
-        ['total time', milliseconds(report.totalMs)],
-      ])}\n`,
-    );
+    process.stderr.write(`${facts([...('name' in report ? ofContainer(report) : ofTree(report)), ['total time', milliseconds(report.totalMs)]])}\n`);
   }
+}
+
+function ofTree(report: RestoreReport): [string, string | number][] {
+  return [['processes', report.pids.length], ['cgroup', report.cgroup ?? "this command's own"]];
+}
+
+function ofContainer({ runtime, name, id }: ContainerRestoreReport): [string, string | number][] {
+  return [['container', name === id ? name : `${name} (${id})`], ['runtime', runtime]];
 }

@@ -1,0 +1,44 @@
+import { Command } from 'commander';
+import { checkpointPod, type ContainerName } from '../../index.js';
+import { positiveInteger } from '../arguments.js';
+import { facts, json, milliseconds, table } from '../output.js';
+
+interface Options {
+  runc: string[];
+  crun: string[];
+  podman: string[];
+  parentCgroup?: string;
+  stateRoot?: string;
+  output: string;
+  stop?: boolean;
+  maxFrozen?: number;
+  json?: boolean;
+}
+
+const collect = (value: string, before: string[]): string[] => [...before, value];
+
+export function podCommand(signal: AbortSignal): Command {
+  return new Command('pod')
+    .description('Checkpoint several containers in one instant: all are frozen before the first is dumped.')
+    .option('--runc <id>', 'a runc container; may be repeated', collect, [])
+    .option('--crun <id>', 'a crun container; may be repeated', collect, [])
+    .option('--podman <name>', 'a Podman container; may be repeated', collect, [])
+    .option('--parent-cgroup <dir>', 'all runc and crun containers below this cgroup')
+    .option('--state-root <dir>', "the runtime's state directory, its --root (default: searched for)")
+    .requiredOption('--output <dir>', 'the directory to make: one archive a container, and pod.json')
+    .option('--stop', 'end all of them once the archives are safe on disk (default: they run on)')
+    .option('--max-frozen <ms>', 'cancel when they would stand still for longer', positiveInteger)
+    .option('--json', 'print the report as JSON')
+    .addHelpText('after', '\nExample:\n  stillframe pod --podman web --podman db --output shop')
+    .action(async ({ runc, crun, podman, parentCgroup, stateRoot, output, stop, maxFrozen, json: asJson }: Options) => {
+      const where = stateRoot === undefined ? {} : { stateRoot };
+      const containers: ContainerName[] = [...runc.map((id) => ({ runc: id, ...where })), ...crun.map((id) => ({ crun: id, ...where })), ...podman.map((name) => ({ podman: name }))];
+      const report = await checkpointPod({
+        ...(parentCgroup === undefined ? { containers } : { parentCgroup, ...where, ...(containers.length === 0 ? {} : { containers }) }),
+        outputDir: output, stop, maxFrozenMs: maxFrozen, signal,
+      });
+      const rows = report.containers.map(({ container, archivePath, windowMs }) => [container.name, archivePath ?? '', milliseconds(windowMs)]);
+      const text = asJson === true ? json(report) : `${facts([['directory', report.directory], ['containers', rows.length]])}\n\n${table(['container', 'archive', 'frozen window'], rows)}`;
+      process.stdout.write(`${text}\n`);
+    });
+}
