@@ -115,6 +115,7 @@ export async function checkpoint(options: CheckpointOptions): Promise<Checkpoint
     criu: { path: criu.path, version: criu.version },
     foundFrozen: window.foundFrozen,
     stopped: settings.stop,
+    guardianLost: guardian.lost !== undefined,
   };
 }
 

@@ -31,6 +31,8 @@ export interface CheckpointReport {
   foundFrozen: boolean;
   /** The tree was ended, as asked. */
   stopped: boolean;
+  /** The guardian was killed by somebody: from then on nobody would have thawed the tree if this process had died. */
+  guardianLost: boolean;
 }
 
 export interface RestoreReport {
