@@ -1,5 +1,5 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { checkpoint, checkpointContainer, ServiceManager, writeImage, type CheckpointReport } from '../../index.js';
+import { checkpoint, checkpointContainer, ServiceManager, writeImage, type CheckpointReport, type PhaseEvent } from '../../index.js';
 import { cgroupVersion, pair, positiveInteger } from '../arguments.js';
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
 import { EventLog } from '../event-log.js';
@@ -84,7 +84,7 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
       compress: options.compress,
       precopy: options.precopy,
       signal,
-      onProgress: (event) => {
+      onProgress: (event: PhaseEvent) => {
         progress.update(event);
         events?.write(event);
         manager?.follow(event);
