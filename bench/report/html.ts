@@ -11,7 +11,7 @@ p, figcaption { color: var(--quiet); margin: .2rem 0 .8rem; max-width: 46rem; }
 figure { margin: 1.6rem 0; } figure svg { max-width: 100%; height: auto; overflow: visible; }
 table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant-numeric: tabular-nums; }
 th { text-align: right; font-weight: 600; color: var(--quiet); } td { text-align: right; }
-th, td { padding: .25rem .5rem; border-bottom: 1px solid var(--line); } th:first-child, td:first-child { text-align: left; }
+td + td { white-space: nowrap; } th, td { padding: .25rem .5rem; border-bottom: 1px solid var(--line); } th:first-child, td:first-child { text-align: left; }
 .missed td:last-child { color: #b42318; font-weight: 600; } .reached td:last-child { color: #117a3d; }
 .us td { font-weight: 600; background: #f2f7fd; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: 13px; } dt { color: var(--quiet); } dd { margin: 0; }

@@ -1,6 +1,6 @@
 import * as Plot from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
-import { STILLFRAME } from '../line-up.js';
+import { lineUps, STILLFRAME } from '../line-up.js';
 import type { BenchResult, CaseResult, Sample } from '../results.js';
 import { summarize } from '../samples.js';
 import { fileBytes } from '../scenarios.js';
@@ -49,8 +49,8 @@ function gapPlot(title: string, caption: string, cases: readonly CaseResult[], x
     marginLeft: 60,
     marginRight: 330,
     x: { type: 'point', domain: [...new Set(points.map(({ x }) => x))], label: null },
-    y: { type: 'log', label: 'longest hole, ms', grid: true, tickFormat: plainNumber },
-    color: { domain: [...new Set(points.map(({ contender }) => contender))], range: COLORS },
+    y: { type: 'log', domain: [0.8 * Math.min(...points.map(({ min }) => min)), 1.2 * Math.max(...points.map(({ max }) => max))], label: 'longest hole, ms', grid: true, tickFormat: plainNumber },
+    color: { domain: CONTENDERS, range: COLORS },
     marks: [
       Plot.ruleX(points, { x: 'x', y1: 'min', y2: 'max', stroke: 'contender', strokeOpacity: 0.35, strokeWidth: 3 }),
       Plot.line(points, { x: 'x', y: 'median', z: 'contender', stroke: 'contender', strokeWidth: 2 }),
@@ -140,7 +140,9 @@ function spanOf(phases: NonNullable<Sample['timeline']>['phases'], name: string)
   return from === undefined || to === undefined ? undefined : { from, to };
 }
 
-const COLORS = ['#0b6bcb', '#6ea8dc', '#d97706', '#b42318', '#7c5cbf', '#4b5563'];
+/** Each contender that freezes, always in its own colour. */
+const CONTENDERS = lineUps.flatMap(({ contenders }) => contenders.map(({ name }) => name)).filter((name) => !/ alone/.test(name));
+const COLORS = ['#0b6bcb', '#6ea8dc', '#4b5563', '#d97706', '#b42318', '#7c5cbf'];
 
 function draw(options: Plot.PlotOptions): string {
   const { document } = parseHTML('<!doctype html><html><body></body></html>');
