@@ -11,6 +11,7 @@ import { lockCgroup, lockTarget } from './lock.js';
 import { checkCheckpointOptions, type CheckpointOptions } from './options.js';
 import { Phases } from './phases.js';
 import { runningPids } from './pids.js';
+import { preDump, PRE_DUMP_LOG, requireMemTrack, type PreDumps } from './pre-dump.js';
 import { PrivateDir } from './private-dir.js';
 import type { CheckpointReport } from './report.js';
 import { takeSnapshot } from './snapshot.js';
@@ -35,6 +36,7 @@ export async function checkpoint(options: CheckpointOptions): Promise<Checkpoint
   const createdAt = new Date().toISOString();
 
   const criu = await findCriu({ criuPath: options.criuPath });
+  if (settings.preDump !== undefined) await requireMemTrack(criu.path, signal);
   const freezer = await phases.run('resolve', () => findFreezer(options));
   using journal = await phases.run('lock', () => lockTarget({ pid: options.pid, cgroup: freezer && { version: freezer.version, path: freezer.path } }));
   await using guardian = await phases.run('guardian', () => Guardian.arm({ journal, placeGuardianIn: settings.placeGuardianIn }));
@@ -56,10 +58,21 @@ export async function checkpoint(options: CheckpointOptions): Promise<Checkpoint
     );
   }
   signal?.throwIfAborted();
+  let ahead: PreDumps | undefined;
+  const plan = settings.preDump;
+  // A frozen task writes nothing: there would be nothing to gain, and CRIU could not stop it.
+  if (plan !== undefined && !target.freezer.state().frozen) {
+    const onRound = ({ writtenBytes }: { writtenBytes: number }): void => phases.progress('pre-dump', { done: writtenBytes, unit: 'bytes' });
+    ahead = await phases
+      .run('pre-dump', () => preDump({ criuPath: criu.path, pid: target.pid, imagesDir, workDir: scratch.path, plan, overrides: target.criu, signal, onRound }))
+      .catch(async (error: unknown) => {
+        throw await withoutLostLog(error, join(scratch.path, PRE_DUMP_LOG), settings.criuLog);
+      });
+  }
 
   using deadline = new Deadline({ maxFrozenMs: settings.maxFrozenMs, signal, phase: () => phases.current });
   const window = new FrozenWindow(target.freezer, { freezeTimeoutMs: settings.freezeTimeoutMs, thawTimeoutMs: settings.thawTimeoutMs, signal: deadline.signal });
-  const dump = dumpOptions({ pid: target.pid, freezeCgroup: target.freezer.path, imagesDir, workDir: scratch.path, leaveRunning: !settings.stop, overrides: target.criu });
+  const dump = dumpOptions({ pid: target.pid, freezeCgroup: target.freezer.path, imagesDir, workDir: scratch.path, leaveRunning: !settings.stop, overrides: { ...target.criu, ...ahead?.dump } });
   const neededBytes = residentBytes(runningPids(target.pid));
 
   /** With the tree's life at stake (`stop`) this runs before CRIU ends it, and then knows less. */
@@ -111,6 +124,7 @@ export async function checkpoint(options: CheckpointOptions): Promise<Checkpoint
     totalMs: phases.elapsedMs,
     phasesMs: phases.durationsMs,
     files: stage.copied,
+    preDumps: ahead?.rounds ?? [],
     criuStats: await optionalStats(scratch.path),
     criu: { path: criu.path, version: criu.version },
     foundFrozen: window.foundFrozen,

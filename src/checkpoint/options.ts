@@ -5,6 +5,7 @@ import type { ArchiveWriterOptions, OutputCompression } from '../archive/index.j
 import type { CriuRestoreOptions } from '../criu/index.js';
 import { CheckpointError } from './checkpoint-error.js';
 import type { OnProgress } from './phases.js';
+import type { PreDumpPlan } from './pre-dump.js';
 import type { FileTree, Target } from './target.js';
 
 export interface CheckpointOptions extends Target {
@@ -24,6 +25,13 @@ export interface CheckpointOptions extends Target {
    * Default true; false copies everything inside the frozen window.
    */
   precopy?: boolean;
+  /**
+   * Write the memory ahead, while the target runs, so that only what was changed since is written while it stands still:
+   * `{ rounds }` so often, or `{ untilBelowBytes }` until a round wrote less. Default: not at all. Needs a kernel that
+   * tracks memory (CONFIG_MEM_SOFT_DIRTY): CRIU_FEATURE_MISSING before anything is touched. A target that is found
+   * frozen gets none.
+   */
+  preDump?: PreDumpPlan;
   /**
    * Where CRIU's images are written before they are archived, in a private directory; for a stream the archive is
    * staged here, too. Default: the output's directory; for a stream the system's directory for temporary files.
@@ -80,6 +88,7 @@ export interface CheckpointSettings {
   writer: ArchiveWriterOptions;
   stop: boolean;
   precopy: boolean;
+  preDump: PreDumpPlan | undefined;
   workDir: string;
   criuLog: string | undefined;
   maxFrozenMs: number | undefined;
@@ -115,6 +124,7 @@ export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSe
     writer: { ...place, compress: options.compress },
     stop: flag('stop', options.stop, false),
     precopy: flag('precopy', options.precopy, true),
+    preDump: options.preDump === undefined ? undefined : checkPreDump(options.preDump),
     workDir,
     criuLog: options.criuLog,
     maxFrozenMs: options.maxFrozenMs === undefined ? undefined : milliseconds('maxFrozenMs', options.maxFrozenMs, 0),
@@ -155,6 +165,13 @@ export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
     pidTimeoutMs: milliseconds('pidTimeoutMs', options.pidTimeoutMs, 10_000),
     thawTimeoutMs: milliseconds('thawTimeoutMs', options.thawTimeoutMs, 5000),
   };
+}
+
+function checkPreDump(plan: PreDumpPlan): PreDumpPlan {
+  const expected = '{ rounds } or { untilBelowBytes, maxRounds }, each a whole number above 0';
+  const numbers = 'rounds' in plan ? [plan.rounds] : [plan.untilBelowBytes, plan.maxRounds ?? 1];
+  if (!numbers.every((number) => Number.isSafeInteger(number) && number > 0)) bad('preDump', plan, expected);
+  return plan;
 }
 
 function checkTree({ path, name }: FileTree): void {

@@ -7,6 +7,7 @@ export type Phase =
   | 'guardian'
   | 'adopt'
   | 'precopy'
+  | 'pre-dump'
   | 'start-criu'
   | 'freeze'
   | 'dump'

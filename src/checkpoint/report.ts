@@ -1,5 +1,6 @@
 import type { DumpStats } from '../criu/index.js';
 import type { Phase } from './phases.js';
+import type { PreDumpRound } from './pre-dump.js';
 import type { WindowParts } from './snapshot.js';
 
 /** What a checkpoint did, and what each part of it took. Times in milliseconds, sizes in bytes. */
@@ -24,6 +25,8 @@ export interface CheckpointReport {
     /** Copied inside the window, because they had changed. */
     refreshed: { files: number; bytes: number };
   };
+  /** The rounds that wrote memory before the window; none without `preDump`. */
+  preDumps: PreDumpRound[];
   /** What CRIU itself measured; undefined when it wrote no statistics. */
   criuStats: DumpStats | undefined;
   criu: { path: string; version: string };

@@ -31,6 +31,7 @@ const words: Record<Phase, string> = {
   guardian: 'arming the guardian',
   adopt: 'moving the tree into a cgroup of its own',
   precopy: 'copying files while the target runs',
+  'pre-dump': 'writing memory while the target runs',
   'start-criu': 'starting CRIU',
   freeze: 'freezing the target',
   dump: 'dumping memory',
