@@ -5,6 +5,7 @@ import { bytes } from './output.js';
 const WORDS: Partial<Record<PhaseEvent['phase'], string>> = {
   resolve: 'checking the target',
   precopy: 'copying files while the target runs',
+  'pre-dump': 'writing memory while the target runs',
   'start-criu': 'starting CRIU',
   freeze: 'freezing',
   dump: 'dumping',
