@@ -44,6 +44,8 @@ export interface CriuFeatures {
   lazyPages?: boolean;
   /** Pidfds can be kept between pre-dumps: `pidfdStoreSk`. */
   pidfdStore?: boolean;
+  /** Memory images can be compressed: `compress`. Since 4.3; an older CRIU cannot. */
+  memCompression?: boolean;
 }
 
 /** A client of a `criu service`: the worker's process is not ours to know, and it can be given no descriptors. */

@@ -23,13 +23,14 @@ const every: Required<CriuRequestOptions> = {
   lsmProfile: 'apparmor:x', lsmMountContext: 'm',
   veths: [{ ifIn: 'a', ifOut: 'b' }], extMnt: [{ key: 'a', val: 'b' }], unixSkIno: [5], statusFd: 3,
   rawOptions: {},
+  imageIoMode: 'direct', compress: 'lz4', compressAcceleration: 2, compressBlockSize: 65536, decompressThreads: 4, stream: true, pluginOptions: ['a.b=c'],
 };
 
 test('every field of criu_opts in rpc.proto has an option, but for the three the client fills and the one that is replaced', () => {
   const proto = readFileSync(new URL('../../proto/criu/rpc.proto', import.meta.url), 'utf8');
   const body = /message criu_opts \{([^}]*)\}/.exec(proto)?.[1] ?? '';
   const names = [...body.matchAll(/^ {2}(?:required|optional|repeated) \S+ (\w+) = \d+/gm)].map(([, name = '']) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase()));
-  expect(names).toHaveLength(70);
+  expect(names).toHaveLength(77);
   const sent = Object.keys(encode(every));
   expect(names.filter((name) => !sent.includes(name)).sort()).toEqual(['imagesDir', 'manageCgroups', 'notifyScripts', 'pid']);
 });
@@ -60,7 +61,7 @@ test.each([
   [{ leaveRunning: 'no' } as object, 'leaveRunning'],
   [{ external: 'mnt[]:' } as object, 'external'],
   [{ root: 5 } as object, 'root'],
-  [{ rawOptions: { 71: true } }, 'rawOptions'],
+  [{ rawOptions: { 78: true } }, 'rawOptions'],
   [{ rawOptions: { 2.5: true } }, 'rawOptions'],
   [{ rawOptions: { 80: 1.5 } }, 'rawOptions'],
   [{ rawOptions: { 80: 2n ** 64n } }, 'rawOptions'],
@@ -75,10 +76,10 @@ test('an option that this CRIU would ignore is refused', () => {
 });
 
 test('raw options are on the wire what a newer proto would read, and nothing else is changed', () => {
-  const bytes = criu_opts.encode(encode({ leaveRunning: true, rawOptions: { 72: true, 73: -1, 74: 'text', 75: Uint8Array.of(8, 1), 1000: 2n ** 63n } })).finish();
+  const bytes = criu_opts.encode(encode({ leaveRunning: true, rawOptions: { 79: true, 80: -1, 81: 'text', 82: Uint8Array.of(8, 1), 1000: 2n ** 63n } })).finish();
   const newer = protobuf.parse(`syntax = "proto2"; message sub { optional int32 a = 1; } message criu_opts {
     optional int32 images_dir_fd = 1; optional bool leave_running = 3;
-    optional bool b = 72; optional int32 i = 73; optional string s = 74; optional sub m = 75; optional uint64 u = 1000; }`).root.lookupType('criu_opts');
+    optional bool b = 79; optional int32 i = 80; optional string s = 81; optional sub m = 82; optional uint64 u = 1000; }`).root.lookupType('criu_opts');
   const read = newer.toObject(newer.decode(bytes), { longs: String });
   expect(read).toEqual({ imagesDirFd: 7, leaveRunning: true, b: true, i: -1, s: 'text', m: { a: 1 }, u: String(2n ** 63n) });
 });

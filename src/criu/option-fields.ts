@@ -1,7 +1,7 @@
 import { Writer } from 'protobufjs/minimal.js';
 import { CriuError } from './criu-error.js';
 import { present, type WireOptions } from './messages.js';
-import { criu_cg_mode, criu_network_lock_method, criu_pre_dump_mode } from './generated/criu.js';
+import { criu_cg_mode, criu_image_io_mode, criu_network_lock_method, criu_pre_dump_mode } from './generated/criu.js';
 import type { CpuCap, CriuRequestOptions, RawOption } from './options.js';
 import { versionNumber, type CriuVersion } from './version.js';
 
@@ -67,6 +67,13 @@ const fields: { [K in keyof Values]: Field<K> } = {
     encode: ({ fd, ...rest }, context) => ({ ps: { ...rest, ...(fd === undefined ? {} : { fd: inherited('pageServer', fd, context) }) } }),
   },
   pidfdStoreSk: integer('pidfdStoreSk', '3.16'),
+  imageIoMode: { since: '4.3', encode: (value) => ({ imageIoMode: choice('imageIoMode', value, { writeback: criu_image_io_mode.IMAGE_IO_WRITEBACK, direct: criu_image_io_mode.IMAGE_IO_DIRECT }) }) },
+  compress: { since: '4.3', encode: (value) => ({ compress: choice('compress', value, { off: 0, lz4: 1 }) }) },
+  compressAcceleration: integer('compressAcceleration', '4.3'),
+  compressBlockSize: integer('compressBlockSize', '4.3'),
+  decompressThreads: integer('decompressThreads', '4.3'),
+  stream: flag('stream', '4.3'),
+  pluginOptions: list('pluginOptions', '4.3'),
   tls: flag('tls', '3.13'),
   tlsCacert: text('tlsCacert', '3.13'),
   tlsCacrl: text('tlsCacrl', '3.13'),
@@ -171,7 +178,7 @@ function choice<K extends string, V>(option: string, value: K, values: { readonl
 }
 
 /** The last field of criu_opts that has an option here. */
-const lastKnownField = 71;
+const lastKnownField = 78;
 
 /** One field as it goes over the wire: protobuf's varint for numbers and booleans, its length and bytes for the rest. */
 function rawField(number: number, value: RawOption): Uint8Array {

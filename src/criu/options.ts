@@ -2,7 +2,7 @@
  * Options of a CRIU request that works on images. Every option is left to CRIU's default when absent, but for
  * `manageCgroups`. Versions: the first CRIU whose RPC knows the option; an older one makes the request fail with
  * CRIU_OPTION_UNSUPPORTED before anything is touched (CRIU itself would ignore the option in silence).
- * Source: images/rpc.proto and criu/cr-service.c, CRIU v4.2.
+ * Source: images/rpc.proto and criu/cr-service.c, CRIU v4.3.
  */
 export interface CriuOptions {
   // ---- where things are ----
@@ -59,6 +59,20 @@ export interface CriuOptions {
   pageServer?: PageServer;
   /** A datagram socket of ours where pre-dumps keep pidfds, to notice reused pids. Since 3.16. */
   pidfdStoreSk?: number;
+  /** How memory images are written and read: through the page cache, or past it (O_DIRECT). Default "writeback". Since 4.3. */
+  imageIoMode?: 'writeback' | 'direct';
+  /** Compress memory images. Needs a CRIU with LZ4: the feature `memCompression`. Default "off". Since 4.3. */
+  compress?: 'off' | 'lz4';
+  /** LZ4's acceleration, from 1: higher is faster and larger. Since 4.3. */
+  compressAcceleration?: number;
+  /** How much is compressed as one, in bytes, a multiple of the page size. Since 4.3. */
+  compressBlockSize?: number;
+  /** Restore: threads that decompress, 0 to 1024. Default 1. Since 4.3. */
+  decompressThreads?: number;
+  /** Write and read images through criu-image-streamer. Since 4.3. */
+  stream?: boolean;
+  /** What CRIU's plugins are told, each as "PLUGIN.NAME=VALUE". Since 4.3. */
+  pluginOptions?: readonly string[];
   /** Encrypt the page server's connection. Since 3.13. */
   tls?: boolean;
   /** Path of the certificate authority's certificate. Since 3.13. */
