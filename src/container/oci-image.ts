@@ -7,7 +7,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { lstat, mkdir, mkdtemp, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { arch, release } from 'node:os';
+import { arch } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -114,7 +114,7 @@ async function imageAnnotations(verified: VerifiedArchive): Promise<Record<strin
     'org.criu.checkpoint.runtime.name': container.ociRuntime,
     'org.criu.checkpoint.criu.version': criu.version,
     'org.criu.checkpoint.host.arch': ARCHITECTURES[arch()] ?? arch(),
-    'org.criu.checkpoint.host.kernel': kernel.release === '' ? release() : kernel.release,
+    'org.criu.checkpoint.host.kernel': kernel.release,
     'org.criu.checkpoint.cgroup.version': `v${cgroup.version}`,
   };
   return Object.fromEntries(Object.entries(set).filter((entry): entry is [string, string] => entry[1] !== undefined && entry[1] !== ''));
