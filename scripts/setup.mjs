@@ -145,6 +145,13 @@ function build() {
   });
 }
 
+/** What the container tests run, by apt; without apt those tests say what they need. */
+function containerTools() {
+  if (!onPath('apt-get') || process.getuid() !== 0) return;
+  const { status } = spawnSync('scripts/install-container-tools.sh', [], { stdio: ['ignore', 2, 2] });
+  if (status !== 0) say('the container tools could not be installed: tests that need them will fail and say so');
+}
+
 async function criu() {
   const { findCriu } = await import(join(root, 'dist/src/index.js'));
   try {
@@ -162,4 +169,5 @@ checkNode();
 debianPackages();
 npmPackages();
 build();
+if (forTests) containerTools();
 await criu();
