@@ -1,0 +1,23 @@
+// test-kernels.mjs [SUITE...]: what this machine's kernel cannot show, on Debian's kernels under QEMU (run-in-kernel.sh):
+// pre-dumps, which need memory tracking, and both sides of the archive on cgroup v2 alone. Default: 6.1, 6.12, the newest.
+// $STILLFRAME_KERNEL_TESTS names other test files. Emulation is slow: some minutes for each kernel.
+import { spawnSync } from 'node:child_process';
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const suites = process.argv.length > 2 ? process.argv.slice(2) : ['bookworm', 'trixie', 'sid'];
+const files = process.env.STILLFRAME_KERNEL_TESTS ?? 'test/root/checkpoint/pre-dump.test.ts test/root/criu/requests.test.ts';
+// The guest's /run is a tmpfs; its root is an overlay, whose files CRIU would have to find again by path.
+const command = `mkdir -p /run/t && TMPDIR=/run/t NO_COLOR=1 node scripts/test.mjs ${files} --testTimeout=300000 --hookTimeout=120000 --no-file-parallelism`;
+
+const failed = [];
+for (const suite of suites) {
+  console.log(`\n== kernel of ${suite}`);
+  const { status } = spawnSync('scripts/run-in-kernel.sh', [suite, command], { cwd: root, stdio: 'inherit', env: { TIMEOUT: '1500', KDIR: '.stillframe/kernels', ...process.env } });
+  if (status !== 0) failed.push(suite);
+}
+if (failed.length > 0) {
+  console.log(`\nfailed on the kernels of ${failed.join(', ')}`);
+  process.exitCode = 1;
+}
