@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { checkpointCommand } from './commands/checkpoint.js';
 import { doctorCommand } from './commands/doctor.js';
 import { freezeCommand, statusCommand, thawCommand } from './commands/freezer.js';
@@ -47,7 +47,8 @@ try {
   await throwing(program).parseAsync();
 } catch (error) {
   if (error instanceof CommanderError) {
-    // Help and version are no failures; commander has printed what is to be said.
+    // Help and version are no failures; commander has printed what is to be said, but for what a command itself refused.
+    if (error instanceof InvalidArgumentError) process.stderr.write(`error: ${error.message}\n`);
     process.exitCode = error.exitCode === 0 ? 0 : EXIT_USAGE;
   } else {
     process.stderr.write(`${errorText(error, process.argv.includes('--json'))}\n`);
