@@ -29,6 +29,7 @@ export async function checkpointContainer(options: ContainerCheckpointOptions): 
 
 /** The same for a container that has been found; `together` with others when they are to be of one instant. */
 export async function checkpointFound(container: Container, options: Omit<ContainerCheckpointOptions, keyof ContainerName>, together?: Rendezvous): Promise<ContainerCheckpointReport> {
+  let withConnections = false;
   const attempt = async (): Promise<ContainerCheckpointReport> => {
     const { target, leftOut } = await containerTarget(container, options);
     withConnections = target.criu?.tcpEstablished === true;
@@ -37,7 +38,6 @@ export async function checkpointFound(container: Container, options: Omit<Contai
     const { runtime, id, name } = container;
     return { ...report, container: { runtime, id, name }, leftOut };
   };
-  let withConnections = false;
   try {
     return await attempt();
   } catch (error) {

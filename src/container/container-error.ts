@@ -35,11 +35,11 @@ const because = (what: string | undefined): string => (what === undefined ? '' :
 const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) => ErrorText } = {
   NO_SUCH_CONTAINER: (f) => ({
     what: `there is no ${f.runtime} container ${f.id} (looked in ${f.searched.join(', ') || 'no directory: none exists'})`,
-    remedy: 'Check the id. State that is kept elsewhere: give its directory as stateRoot (--root).',
+    remedy: 'Check the id. State that is kept elsewhere: give its directory as stateRoot (--state-root).',
   }),
   AMBIGUOUS_CONTAINER: (f) => ({
     what: `there is more than one ${f.runtime} container ${f.id}: in ${f.roots.join(', ')}`,
-    remedy: 'Say which one with stateRoot (--root).',
+    remedy: 'Say which one with stateRoot (--state-root).',
   }),
   CONTAINER_NOT_RUNNING: (f) => ({ what: `the ${f.runtime} container ${f.id} is ${f.state}: there is nothing to checkpoint`, remedy: 'Only a running or paused container has a memory.' }),
   CONTAINER_ROOTLESS: (f) => ({
