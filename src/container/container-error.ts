@@ -70,5 +70,5 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
 };
 
 function lastLines(text: string): string {
-  return text.trim().split('\n').slice(-3).join(' | ') || 'it said nothing';
+  return text.trim().split('\n').slice(-6).join(' | ') || 'it said nothing';
 }

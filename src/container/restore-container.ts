@@ -164,7 +164,7 @@ async function criuOnPath(scratch: string, criuPath: string): Promise<NodeJS.Pro
 /** What CRIU said, where the runtime only says that it failed. */
 async function withCriuLog(error: unknown, logPath: string): Promise<unknown> {
   if (!(error instanceof ContainerError) || !('stderr' in error.facts)) return error;
-  const lines = await readLastErrors(logPath, { maxLines: 3 }).catch(() => []);
+  const lines = await readLastErrors(logPath).catch(() => []);
   const { command, status, stderr } = error.facts as ContainerFacts['RUNTIME_FAILED'];
   return new ContainerError('RUNTIME_FAILED', { command, status, stderr: [stderr, ...lines].join('\n'), cause: error.cause });
 }
