@@ -14,4 +14,5 @@ export { readDumpStats, readRestoreStats, type DumpStats, type RestoreStats } fr
 export { readDumpedFiles, type DumpedFile } from './images/files.js';
 export { readPstree, type DumpedProcess } from './images/pstree.js';
 export { readInventory, type Inventory } from './images/inventory.js';
+export { LazyPages, type LazyPagesOptions } from './lazy-pages.js';
 export { Swrk, type SwrkEnd, type SwrkOptions } from './swrk.js';
