@@ -15,6 +15,7 @@
 #define BLOCK 512
 #define BUFFER_BYTES (1024 * 1024)
 #define SMALL_BYTES (128 * 1024)
+#define HASHED_BYTES (256 * 1024)
 #define CHUNK_BYTES ((size_t)64 * 1024 * 1024)
 
 #define STATUS_GONE 1
@@ -148,7 +149,7 @@ struct batch {
 	size_t headers_len;
 	const char *records; /* data of small files, read when they were described */
 	size_t records_len;
-	bool hash;
+	EVP_MD_CTX *digest; /* NULL when nothing is to be hashed */
 	int32_t *status;
 	unsigned char *digests;
 	int err;
@@ -187,9 +188,28 @@ static int copy_small(int fd, const double *ranges, size_t n_ranges, char *into)
 	return 0;
 }
 
+/* In pieces that are hashed while the cache has them: reading them once more would cost as much as the copy. */
+static int copy_hashed(int fd, const double *ranges, size_t n_ranges, struct out *out, EVP_MD_CTX *digest)
+{
+	for (size_t i = 0; i < n_ranges && !out->err; i++) {
+		off_t at = (off_t)ranges[2 * i], end = at + (off_t)ranges[2 * i + 1];
+		while (at < end && !out->err) {
+			ssize_t got = pread(fd, out->bytes, end - at < HASHED_BYTES ? (size_t)(end - at) : HASHED_BYTES, at);
+			if (got < 0 && errno == EINTR)
+				continue;
+			if (got <= 0)
+				return got == 0 ? STATUS_CHANGED : -errno;
+			EVP_DigestUpdate(digest, out->bytes, (size_t)got);
+			write_all(out, out->bytes, (size_t)got, out->offset);
+			out->offset += got;
+			at += got;
+		}
+	}
+	return 0;
+}
+
 static int copy_large(int fd, const double *ranges, size_t n_ranges, struct out *out)
 {
-	flush(out);
 	for (size_t i = 0; i < n_ranges && !out->err; i++) {
 		uint64_t len = (uint64_t)ranges[2 * i + 1], copied;
 		int status = copy_range(fd, (off_t)ranges[2 * i], out, out->offset, len, &copied);
@@ -223,19 +243,24 @@ static int copy_data(struct batch *batch, struct sf_walk *walk, struct out *out,
 		n_ranges = len > 0 ? 1 : 0;
 	}
 	int status = compare(batch->tree, id, fd);
+	if (batch->digest)
+		EVP_DigestInit_ex(batch->digest, NULL, NULL);
 	if (status == 0 && op->data_len <= SMALL_BYTES) {
 		char *into = room(out, len);
 		status = copy_small(fd, ranges, n_ranges, into);
 		if (status != 0)
 			memset(into, 0, len);
-		else if (batch->hash)
-			EVP_Digest(into, len, digest, NULL, EVP_sha256(), NULL);
+		else if (batch->digest)
+			EVP_DigestUpdate(batch->digest, into, len);
 	} else if (status == 0) {
-		status = copy_large(fd, ranges, n_ranges, out);
+		flush(out);
+		status = batch->digest ? copy_hashed(fd, ranges, n_ranges, out, batch->digest) : copy_large(fd, ranges, n_ranges, out);
 	}
 	if (status == 0)
 		status = compare(batch->tree, id, fd);
 	close(fd);
+	if (status == 0 && batch->digest)
+		EVP_DigestFinal_ex(batch->digest, digest, NULL);
 	return status;
 }
 
@@ -299,6 +324,7 @@ static void complete(napi_env env, napi_status status, void *data)
 	for (int i = 0; i < 4; i++)
 		napi_delete_reference(env, batch->keep[i]);
 	napi_delete_async_work(env, batch->work);
+	EVP_MD_CTX_free(batch->digest);
 	free(batch->status);
 	free(batch->digests);
 	free(batch);
@@ -336,6 +362,7 @@ static napi_value copy_batch(napi_env env, napi_callback_info info)
 {
 	size_t argc = 6;
 	napi_value argv[6], promise, name;
+	bool hash = false;
 	struct batch *batch = calloc(1, sizeof(*batch));
 
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
@@ -343,7 +370,7 @@ static napi_value copy_batch(napi_env env, napi_callback_info info)
 		return sf_throw_errno(env, ENOMEM, "copy");
 	napi_get_value_int32(env, argv[0], &batch->fd);
 	batch->tree = sf_tree_of(env, argv[1]);
-	napi_get_value_bool(env, argv[5], &batch->hash);
+	napi_get_value_bool(env, argv[5], &hash);
 	if (!batch->tree || napi_get_typedarray_info(env, argv[2], NULL, &batch->n_ops_words, (void **)&batch->ops, NULL, NULL) != napi_ok ||
 	    napi_get_buffer_info(env, argv[3], (void **)&batch->headers, &batch->headers_len) != napi_ok ||
 	    napi_get_buffer_info(env, argv[4], (void **)&batch->records, &batch->records_len) != napi_ok) {
@@ -353,8 +380,11 @@ static napi_value copy_batch(napi_env env, napi_callback_info info)
 	batch->count = count_ops(batch);
 	batch->status = calloc(batch->count + 1, sizeof(*batch->status));
 	batch->digests = calloc(batch->count + 1, 32);
-	if (batch->count == 0 || !batch->status || !batch->digests) {
+	if (hash)
+		batch->digest = EVP_MD_CTX_new();
+	if (batch->count == 0 || !batch->status || !batch->digests || (hash && (!batch->digest || EVP_DigestInit_ex(batch->digest, EVP_sha256(), NULL) != 1))) {
 		int err = batch->count == 0 ? EINVAL : ENOMEM;
+		EVP_MD_CTX_free(batch->digest);
 		free(batch->status);
 		free(batch->digests);
 		free(batch);

@@ -1,9 +1,10 @@
 /*
  * What an archive says of an entry beyond its stat: path, link target, extended attributes, data ranges; and a
- * small file's data, since opening it once for all halves its cost. The stat is taken again after the rest was
- * read, until it is the one from before: then all belongs together.
+ * small file's data, since opening it once for all halves its cost. Most files are small and have nothing odd
+ * about them: of those the whole member is made here. The stat is taken again after the rest was read, until it
+ * is the one from before: then all belongs together.
  */
-#include "tree.h"
+#include "member.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,13 +29,20 @@ struct bytes {
 #define INLINE_BYTES (32 * 1024)
 #define INLINE_TOTAL (4 * 1024 * 1024)
 
-/* One record, 8-byte aligned: this, then data ranges (two doubles each), path, link target, attributes, and an inline file's data and SHA-256. */
+/*
+ * One record, 8-byte aligned: this, then data ranges (two doubles each), path, link target, attributes. What was
+ * read of a file is apart, at `data_at`: HOLDS_DATA, its contents; HOLDS_MEMBER, the member with header and padding,
+ * and then the record has no path.
+ */
+#define HOLDS_DATA 1
+#define HOLDS_MEMBER 2
 struct record {
 	uint32_t length, id;
 	int32_t status; /* 0, STATUS_..., or -errno */
-	uint32_t mode, uid, gid, nlink, fs, dev, rdev, mtime_nsec, ctime_nsec, path_len, link_len, n_xattrs, n_ranges, sparse, is_inline;
-	double size, mtime_sec, ctime_sec;
+	uint32_t mode, uid, gid, nlink, fs, dev, rdev, mtime_nsec, ctime_nsec, path_len, link_len, n_xattrs, n_ranges, sparse, holds, header_len, unused;
+	double size, mtime_sec, ctime_sec, data_at;
 	uint64_t ino;
+	unsigned char digest[32]; /* of what was read, where the call asks for it */
 };
 
 struct describe {
@@ -45,8 +53,10 @@ struct describe {
 	uint32_t *ids;
 	size_t count;
 	bool hash;
-	size_t inline_left;
-	struct bytes out;
+	char *prefix; /* of member names; NULL when members are not to be made */
+	size_t prefix_len, inline_left;
+	EVP_MD_CTX *digest;
+	struct bytes out, data; /* the records, and what was read */
 	char *list, *value; /* room for attribute names, and for one value */
 };
 
@@ -220,29 +230,36 @@ static int stat_open(struct sf_entry *entry, int fd)
 	return sf_entry_update(entry, &st) ? STATUS_UNSETTLED : 0;
 }
 
-/* Path, attributes and data of a small file that is open. Its status. */
-static int append_open(struct describe *job, uint32_t id, int fd, struct record *record)
+/* The member's header, when all that is known of the file by now fits one of the usual kind. */
+static void append_header(struct describe *job, const struct sf_entry *entry, struct record *record)
 {
-	struct sf_entry *entry = sf_entry_at(job->tree, id);
-	int status = stat_open(entry, fd);
+	size_t name_len = job->prefix_len + record->path_len;
+	char name[SF_NAME_MAX];
 
-	if (status < 0 || status == STATUS_GONE)
-		return status;
-	if (entry->size > INLINE_BYTES || entry->sparse)
-		return STATUS_UNSETTLED;
-	int len = sf_tree_path(job->tree, id, job->value, XATTR_BYTES);
-	if (len < 0)
-		return -ENAMETOOLONG;
-	record->path_len = (uint32_t)len;
-	append(&job->out, job->value, record->path_len);
-	int err = append_xattrs(job, &(struct place){ .fd = fd }, &record->n_xattrs);
-	if (err)
-		return -err;
+	if (!job->prefix || record->n_xattrs > 0 || entry->nlink != 1 || record->id == SF_ROOT || name_len > sizeof(name) || !reserve(&job->data, SF_HEADER_MAX))
+		return;
+	memcpy(name, job->prefix, job->prefix_len);
+	memcpy(name + job->prefix_len, job->out.at + job->out.len - record->path_len, record->path_len);
+	record->header_len = (uint32_t)sf_member_header(entry, name, name_len, job->data.at + job->data.len);
+	if (record->header_len == 0)
+		return;
+	job->data.len += record->header_len;
+	job->out.len -= record->path_len;
+	record->path_len = 0;
+	record->holds = HOLDS_MEMBER;
+}
 
+/* The file's contents, behind a header where one was made, and its digest. */
+static int append_data(struct describe *job, const struct sf_entry *entry, int fd, struct record *record)
+{
 	size_t size = entry->size, done = 0;
-	if (!reserve(&job->out, size + 32))
+
+	record->holds = HOLDS_DATA;
+	record->data_at = (double)job->data.len;
+	append_header(job, entry, record);
+	if (!reserve(&job->data, size + SF_BLOCK))
 		return -ENOMEM;
-	unsigned char *data = (unsigned char *)job->out.at + job->out.len;
+	char *data = job->data.at + job->data.len;
 	while (done < size) {
 		ssize_t got = pread(fd, data + done, size - done, (off_t)done);
 		if (got < 0 && errno == EINTR)
@@ -253,12 +270,35 @@ static int append_open(struct describe *job, uint32_t id, int fd, struct record 
 			return STATUS_UNSETTLED;
 		done += (size_t)got;
 	}
-	status = stat_open(entry, fd);
-	if (status == 0 && job->hash)
-		EVP_Digest(data, size, data + size, NULL, EVP_sha256(), NULL);
-	job->out.len += size + 32;
-	record->is_inline = 1;
-	return status;
+	job->data.len += size;
+	if (record->holds == HOLDS_MEMBER) {
+		size_t padding = (SF_BLOCK - size % SF_BLOCK) % SF_BLOCK;
+		memset(data + size, 0, padding);
+		job->data.len += padding;
+	}
+	if (job->hash) {
+		EVP_DigestInit_ex(job->digest, NULL, NULL);
+		EVP_DigestUpdate(job->digest, data, size);
+		EVP_DigestFinal_ex(job->digest, record->digest, NULL);
+	}
+	return 0;
+}
+
+/* Path, attributes and data of a small file that is open. Its status. */
+static int append_open(struct describe *job, uint32_t id, int fd, struct record *record)
+{
+	struct sf_entry *entry = sf_entry_at(job->tree, id);
+	int len = sf_tree_path(job->tree, id, job->value, XATTR_BYTES);
+
+	if (len < 0)
+		return -ENAMETOOLONG;
+	record->path_len = (uint32_t)len;
+	append(&job->out, job->value, record->path_len);
+	int err = append_xattrs(job, &(struct place){ .fd = fd }, &record->n_xattrs);
+	int read = err ? -err : append_data(job, entry, fd, record);
+	/* The stat from before is the scan's. Should this be another file now, the errors are that file's. */
+	int status = stat_open(entry, fd);
+	return status != 0 ? status : read;
 }
 
 static int append_inline(struct describe *job, struct sf_walk *walk, uint32_t id, struct record *record)
@@ -275,13 +315,14 @@ static int append_inline(struct describe *job, struct sf_walk *walk, uint32_t id
 static void describe_one(struct describe *job, struct sf_walk *walk, uint32_t id)
 {
 	struct sf_entry *entry = sf_entry_at(job->tree, id);
-	size_t start = job->out.len;
+	size_t start = job->out.len, data_start = job->data.len;
 	struct record record;
 
 	for (int tries = 0; tries < TRIES; tries++) {
 		memset(&record, 0, sizeof(record));
 		record.id = id;
 		job->out.len = start;
+		job->data.len = data_start;
 		append(&job->out, &record, sizeof(record));
 		if (S_ISREG(entry->mode) && !entry->sparse && entry->size <= INLINE_BYTES && entry->size <= job->inline_left) {
 			record.status = append_inline(job, walk, id, &record);
@@ -296,7 +337,7 @@ static void describe_one(struct describe *job, struct sf_walk *walk, uint32_t id
 		if (record.status != STATUS_UNSETTLED)
 			break;
 	}
-	if (record.is_inline)
+	if (record.holds)
 		job->inline_left -= entry->size < job->inline_left ? entry->size : job->inline_left;
 	if (!reserve(&job->out, 8))
 		return;
@@ -327,13 +368,14 @@ static void execute(napi_env env, void *data)
 	job->list = malloc(XATTR_BYTES);
 	job->value = malloc(XATTR_BYTES);
 	job->inline_left = INLINE_TOTAL;
-	reserve(&job->out, job->count * 512);
-	if (!job->list || !job->value) {
+	job->digest = EVP_MD_CTX_new();
+	reserve(&job->out, job->count * 256);
+	if (!job->list || !job->value || !job->digest || EVP_DigestInit_ex(job->digest, EVP_sha256(), NULL) != 1) {
 		job->out.failed = true;
 		return;
 	}
 	sf_walk_begin(&walk, job->tree);
-	for (size_t i = 0; i < job->count && !job->out.failed; i++)
+	for (size_t i = 0; i < job->count && !job->out.failed && !job->data.failed; i++)
 		if (job->ids[i] < job->tree->n_entries)
 			describe_one(job, &walk, job->ids[i]);
 	sf_walk_end(&walk);
@@ -344,49 +386,76 @@ static void free_bytes(napi_env env, void *data, void *hint)
 	free(data);
 }
 
+/* The bytes themselves: a copy of some megabytes costs mostly page faults. Where that is not allowed, a copy. */
+static napi_value take_bytes(napi_env env, struct bytes *bytes)
+{
+	napi_value buffer;
+
+	if (bytes->len > 0 && napi_create_external_buffer(env, bytes->len, bytes->at, free_bytes, NULL, &buffer) == napi_ok)
+		bytes->at = NULL;
+	else
+		napi_create_buffer_copy(env, bytes->len, bytes->at, NULL, &buffer);
+	return buffer;
+}
+
+static void free_job(struct describe *job)
+{
+	EVP_MD_CTX_free(job->digest);
+	free(job->out.at);
+	free(job->data.at);
+	free(job->list);
+	free(job->value);
+	free(job->prefix);
+	free(job);
+}
+
 static void complete(napi_env env, napi_status status, void *data)
 {
 	struct describe *job = data;
 	napi_value result;
 
-	if (status != napi_ok || job->out.failed) {
+	if (status != napi_ok || job->out.failed || job->data.failed) {
 		napi_reject_deferred(env, job->deferred, sf_errno_error(env, status != napi_ok ? ECANCELED : ENOMEM, "describe"));
 	} else {
-		/* The bytes themselves: a copy of some megabytes costs mostly page faults. Where that is not allowed, a copy. */
-		void *bytes;
-		if (napi_create_external_buffer(env, job->out.len, job->out.at, free_bytes, NULL, &result) == napi_ok) {
-			job->out.at = NULL;
-		} else {
-			napi_create_buffer(env, job->out.len, &bytes, &result);
-			memcpy(bytes, job->out.at, job->out.len);
-		}
+		napi_create_array_with_length(env, 2, &result);
+		napi_set_element(env, result, 0, take_bytes(env, &job->out));
+		napi_set_element(env, result, 1, take_bytes(env, &job->data));
 		napi_resolve_deferred(env, job->deferred, result);
 	}
 	napi_delete_reference(env, job->keep_tree);
 	napi_delete_reference(env, job->keep_ids);
 	napi_delete_async_work(env, job->work);
-	free(job->out.at);
-	free(job->list);
-	free(job->value);
-	free(job);
+	free_job(job);
 }
 
-/* treeDescribe(tree, ids: Uint32Array, hash): a promise of one record for each id. */
+/* treeDescribe(tree, ids: Uint32Array, hash, prefix?: Buffer): a promise of one record for each id, and of what was read. */
 static napi_value tree_describe(napi_env env, napi_callback_info info)
 {
-	size_t argc = 3;
-	napi_value argv[3], promise, name;
+	size_t argc = 4;
+	napi_value argv[4], promise, name;
 	struct describe *job = calloc(1, sizeof(*job));
+	bool wants_members = false;
+	void *prefix;
 
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
 	if (!job)
 		return sf_throw_errno(env, ENOMEM, "describe");
 	job->tree = sf_tree_of(env, argv[0]);
 	if (!job->tree || napi_get_typedarray_info(env, argv[1], NULL, &job->count, (void **)&job->ids, NULL, NULL) != napi_ok) {
-		free(job);
+		free_job(job);
 		return NULL;
 	}
 	napi_get_value_bool(env, argv[2], &job->hash);
+	napi_is_buffer(env, argv[3], &wants_members);
+	if (wants_members) {
+		napi_get_buffer_info(env, argv[3], &prefix, &job->prefix_len);
+		job->prefix = malloc(job->prefix_len + 1);
+		if (!job->prefix) {
+			free_job(job);
+			return sf_throw_errno(env, ENOMEM, "describe");
+		}
+		memcpy(job->prefix, prefix, job->prefix_len);
+	}
 	napi_create_promise(env, &job->deferred, &promise);
 	napi_create_reference(env, argv[0], 1, &job->keep_tree);
 	napi_create_reference(env, argv[1], 1, &job->keep_ids);

@@ -53,7 +53,7 @@ static void execute(napi_env env, void *data)
 		if (!job->each || job->err)
 			continue;
 		EVP_DigestFinal_ex(context, job->digests + 32 * i, NULL);
-		EVP_DigestInit_ex(context, EVP_sha256(), NULL);
+		EVP_DigestInit_ex(context, NULL, NULL);
 	}
 	if (!job->err && !job->each)
 		EVP_DigestFinal_ex(context, job->digests, NULL);

@@ -41,20 +41,23 @@ export interface StageNative {
    * for each file system its device, its statfs type, and the id of an entry on it.
    */
   treeScan(tree: NativeTree, path: Buffer, threads: number, hotSinceSec: number, oneFileSystem: boolean, excludes: Buffer): Promise<Buffer>;
-  /** One `struct record` (native/describe.c) for each id; small files come with their data and, with `hash`, its SHA-256. */
-  treeDescribe(tree: NativeTree, ids: Uint32Array, hash: boolean): Promise<Buffer>;
+  /**
+   * One `struct record` (native/describe.c) for each id, and what was read: small files' data, with `hash` its SHA-256
+   * in the record. With a `prefix` for names, files of the usual kind come as whole members (native/member.c).
+   */
+  treeDescribe(tree: NativeTree, ids: Uint32Array, hash: boolean, prefix: Buffer | undefined): Promise<[records: Buffer, data: Buffer]>;
   /** For each id a 32-bit length and the path below the root. */
   treePaths(tree: NativeTree, ids: Uint32Array): Buffer;
   /** Ids of the entries with one of these inode numbers, on whichever device. Sorts its argument. */
   treeFind(tree: NativeTree, inodes: BigUint64Array): number[];
   /**
    * Writes header, data and padding of each entry into the file. `ops`: seven numbers each (id, bytes of header,
-   * offset, bytes of data, number of data ranges, whether there is data, where in `records` the data already is or
+   * offset, bytes of data, number of data ranges, whether there is data, where in `read` the data already is or
    * -1), then offset and length of each range.
    * Resolves with a 32-bit status each (0, 1 gone, 2 changed, or -errno of the source), then a SHA-256 each, of
-   * the data of small files where `hash` asks for it. Rejects when the file cannot be written.
+   * the data that was read here where `hash` asks for it. Rejects when the file cannot be written.
    */
-  copyBatch(fd: number, tree: NativeTree, ops: Float64Array, headers: Buffer, records: Buffer, hash: boolean): Promise<Buffer>;
+  copyBatch(fd: number, tree: NativeTree, ops: Float64Array, headers: Buffer, read: Buffer, hash: boolean): Promise<Buffer>;
   /** Copies (from, to, length) triples from one file into another, or downwards within one. */
   moveRanges(from: number, to: number, triples: Float64Array): Promise<void>;
   /** SHA-256 of (offset, length) pairs of a file: one digest of each, or one over all. */

@@ -55,8 +55,8 @@ export class Area {
     this.#states[segment] = 0;
   }
 
-  setDigest(segment: number, digest: Buffer): void {
-    digest.copy(this.#digests, segment * 32);
+  setDigest(segment: number, digest: Uint8Array): void {
+    this.#digests.set(digest, segment * 32);
     this.#states[segment] = (this.#states[segment] as number) | HASHED;
   }
 
@@ -106,7 +106,7 @@ export class Area {
       if (!this.isLive(segment)) continue;
       const from = this.offsetOf(segment);
       const length = this.lengthOf(segment);
-      if (from !== to) moves.add(from, to, length);
+      if (from !== to) moves.add(from, length, to);
       this.#offsets[segment] = to;
       to += length;
     }
@@ -121,7 +121,7 @@ export class Area {
     const take = (segment: number): void => {
       const to = copy.append(this.ownerOf(segment), this.headerBytesOf(segment), this.dataBytesOf(segment), this.isRegular(segment));
       if (this.isHashed(segment)) copy.setDigest(to, this.digestOf(segment));
-      moves.add(this.offsetOf(segment), copy.offsetOf(to), this.lengthOf(segment));
+      moves.add(this.offsetOf(segment), this.lengthOf(segment), copy.offsetOf(to));
     };
     take(first);
     for (let segment = 0; segment < this.count; segment++) if (this.isLive(segment) && segment !== first) take(segment);
@@ -185,15 +185,16 @@ export class RangeList {
     this.#width = width;
   }
 
-  add(...numbers: number[]): void {
-    const { length } = this.#numbers;
-    const last = this.#width;
-    const bytes = numbers[last - 1] as number;
+  /** `offset` is the range's place; of a triple, the other file's place comes second. */
+  add(offset: number, bytes: number, to = 0): void {
     if (bytes === 0) return;
-    const previous = length === 0 ? 0 : (this.#numbers[length - 1] as number);
-    const joins = length > 0 && numbers.slice(0, -1).every((n, i) => n === (this.#numbers[length - last + i] as number) + previous);
-    if (joins) this.#numbers[length - 1] = previous + bytes;
-    else this.#numbers.push(...numbers);
+    const numbers = this.#numbers;
+    const last = numbers.length - this.#width;
+    const joined = last < 0 ? 0 : (numbers.at(-1) as number);
+    const follows = last >= 0 && numbers[last] === offset - joined && (this.#width === 2 || numbers[last + 1] === to - joined);
+    if (follows) numbers[numbers.length - 1] = joined + bytes;
+    else if (this.#width === 2) numbers.push(offset, bytes);
+    else numbers.push(offset, to, bytes);
   }
 
   all(): Float64Array {

@@ -1,5 +1,5 @@
 import type { Entry, EntryType } from './entry.js';
-import type { Described } from './file-tree.js';
+import type { Described } from './description.js';
 import { alignRanges } from './tar.js';
 
 const S_IFMT = 0o170000;

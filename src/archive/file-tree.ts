@@ -5,7 +5,7 @@ import { native } from '../native.js';
 import type { NativeTree } from '../native-files.js';
 import { ArchiveError } from './archive-error.js';
 import { printable } from './bytes.js';
-import type { ByteRange, Xattr } from './entry.js';
+import { Description } from './description.js';
 
 export interface FileTreeOptions {
   /** Paths below the root that are left out, with all below them. At most 64. */
@@ -28,47 +28,8 @@ export interface ScanResult {
   fileSystems: readonly { dev: number; type: number; sample: number }[];
 }
 
-/** An entry with all that an archive says of it. */
-export interface Described {
-  id: number;
-  /** 0; GONE; UNSETTLED (it kept changing); or a negative errno. */
-  status: number;
-  /** With the file type. */
-  mode: number;
-  uid: number;
-  gid: number;
-  nlink: number;
-  /** Index into `ScanResult.fileSystems`. */
-  fs: number;
-  dev: number;
-  rdevMajor: number;
-  rdevMinor: number;
-  ino: bigint;
-  size: number;
-  mtimeNs: bigint;
-  /** In milliseconds, exact to a microsecond. */
-  ctimeMs: number;
-  /** Below the root; empty for the root itself. */
-  path: Buffer;
-  link: Buffer;
-  xattrs: Xattr[];
-  /** Where the data lies; undefined for a file without holes. */
-  data: ByteRange[] | undefined;
-  /** Where a small file's contents are in `Description.bytes`, its SHA-256 right behind; -1 when they were not read. */
-  inlineAt: number;
-}
-
-/** Entries, and the bytes that their names and small files' contents are in. */
-export interface Description {
-  entries: Described[];
-  bytes: Buffer;
-}
-
 export const STATUS_GONE = 1;
 export const STATUS_UNSETTLED = 2;
-
-const HEADER_WORDS = 18;
-const RECORD_BYTES = 104;
 
 /**
  * A tree of files on this machine, scanned and read by native/: the entries live outside of JavaScript's heap
@@ -112,10 +73,9 @@ export class FileTree {
     return { added, changed, removed, crossings, bytes: (words[5] as number) + (words[6] as number) * 2 ** 32, fileSystems };
   }
 
-  /** With `hash`, small files' contents are followed by their SHA-256. */
-  async describe(ids: Uint32Array, hash: boolean): Promise<Description> {
-    const bytes = await native().treeDescribe(this.#native, ids, hash);
-    return { entries: decode(bytes), bytes };
+  /** With `hash`, small files come with their SHA-256; with a `prefix` for their names, as members where they can. */
+  async describe(ids: Uint32Array, options: { hash: boolean; prefix: Buffer | undefined }): Promise<Description> {
+    return new Description(await native().treeDescribe(this.#native, ids, options.hash, options.prefix));
   }
 
   /** Paths below the root. */
@@ -150,53 +110,4 @@ export class FileTree {
   close(): void {
     native().treeClose(this.#native);
   }
-}
-
-/** The records of native/describe.c. */
-function decode(bytes: Buffer): Described[] {
-  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2);
-  const doubles = new Float64Array(bytes.buffer, bytes.byteOffset, bytes.length >> 3);
-  const described: Described[] = [];
-  for (let at = 0; at < bytes.length; ) {
-    const word = at >> 2;
-    const double = (at + HEADER_WORDS * 4) >> 3;
-    const w = (i: number): number => words[word + i] as number;
-    const d = (i: number): number => doubles[double + i] as number;
-    const nRanges = w(15);
-    let next = at + RECORD_BYTES + nRanges * 16;
-    const path = bytes.subarray(next, (next += w(12)));
-    const link = bytes.subarray(next, (next += w(13)));
-    const xattrs: Xattr[] = [];
-    for (let i = w(14); i > 0; i--) {
-      const nameBytes = bytes.readUInt32LE(next);
-      const valueBytes = bytes.readUInt32LE(next + 4);
-      next += 8;
-      xattrs.push({ name: bytes.subarray(next, next + nameBytes), value: bytes.subarray(next + nameBytes, next + nameBytes + valueBytes) });
-      next += nameBytes + valueBytes;
-    }
-    const seconds = d(1);
-    described.push({
-      id: w(1),
-      status: w(2) | 0,
-      mode: w(3),
-      uid: w(4),
-      gid: w(5),
-      nlink: w(6),
-      fs: w(7),
-      dev: w(8),
-      rdevMajor: w(9) >>> 20,
-      rdevMinor: w(9) & 0xfffff,
-      ino: bytes.readBigUInt64LE(at + 96),
-      size: d(0),
-      mtimeNs: BigInt(seconds) * 1_000_000_000n + BigInt(w(10)),
-      ctimeMs: d(2) * 1000 + w(11) / 1e6,
-      path,
-      link,
-      xattrs,
-      data: w(16) === 1 ? Array.from({ length: nRanges }, (_, i) => ({ offset: d(4 + 2 * i), length: d(5 + 2 * i) })) : undefined,
-      inlineAt: w(17) === 1 ? next : -1,
-    });
-    at += w(0);
-  }
-  return described;
 }

@@ -1,10 +1,10 @@
-import { native } from '../native.js';
 import type { Area } from './area.js';
 import { CopyBatch, type CopyResult } from './copy-batch.js';
 import { CopyQueue } from './copy-queue.js';
 import { entryOf, linkOf, typeOf } from './describe-entry.js';
 import type { Entry } from './entry.js';
-import { FileTree, type Described, type Description, type FileTreeOptions, type ScanResult } from './file-tree.js';
+import type { Described, Description, ReadyMember, Stamp } from './description.js';
+import { FileTree, type FileTreeOptions, type ScanResult } from './file-tree.js';
 import { HardLinks } from './hard-links.js';
 import type { TreeLayout } from './manifest.js';
 import { encodeHeader } from './tar.js';
@@ -58,6 +58,8 @@ export class StagedTree {
   readonly files: FileTree;
   /** Ids on another mount than their parent, as the last scan had them. */
   crossings: Uint32Array = new Uint32Array();
+  /** Of the names of all members but the root's. */
+  readonly #prefix: Buffer;
   readonly #links = new HardLinks();
   readonly #sockets = new Set<number>();
   /** Apparent sizes where they are not the stored ones. */
@@ -75,6 +77,7 @@ export class StagedTree {
     this.source = source;
     this.layout = source.layout ?? 'members';
     this.name = Buffer.from(source.name as string);
+    this.#prefix = this.layout === 'nested' ? Buffer.alloc(0) : Buffer.concat([this.name, Buffer.from('/')]);
     this.area = area;
     this.files = new FileTree(source.path, source);
   }
@@ -166,34 +169,38 @@ export class StagedTree {
   }
 
   #memberName(path: Buffer): Buffer {
-    if (this.layout === 'nested') return path.length === 0 ? Buffer.from('.') : path;
-    return path.length === 0 ? this.name : Buffer.concat([this.name, Buffer.from('/'), path]);
+    if (path.length === 0) return this.layout === 'nested' ? Buffer.from('.') : this.name;
+    return this.#prefix.length === 0 ? path : Buffer.concat([this.#prefix, path]);
   }
 
   async #copyAll(ids: Uint32Array, options: PassOptions, links: number[] | undefined): Promise<void> {
     const copying = new CopyQueue();
+    // A filter wants to see every entry: then none is made without it.
+    const prefix = this.source.filter === undefined ? this.#prefix : undefined;
     // While entries are encoded and copied, the next ones are described.
     const described: Promise<Description>[] = [];
     let next = 0;
     const describe = (): void => {
       if (next >= ids.length) return;
-      const description = this.files.describe(ids.subarray(next, (next += DESCRIBE_IDS)), options.hash);
+      const description = this.files.describe(ids.subarray(next, (next += DESCRIBE_IDS)), { hash: options.hash, prefix });
       description.catch(() => undefined); // it is awaited in its turn
       described.push(description);
     };
     try {
       for (let i = 0; i < DESCRIBE_AHEAD; i++) describe();
       for (let current = described.shift(); current !== undefined; current = described.shift()) {
-        const { entries, bytes } = await current;
+        const description = await current;
         describe();
-        let batch = new CopyBatch(this.area.fd, this.files.handle, bytes);
-        for (const entry of entries) {
-          this.#stage(entry, options, batch, links);
+        let batch = new CopyBatch(this.area.fd, this.files.handle, description);
+        for (const record of description.records()) {
+          const member = description.member(record);
+          if (member === undefined) this.#stage(description.entry(record), options, batch, links);
+          else this.#stageMember(record, member, batch);
           if (!batch.isFull) continue;
-          await copying.add(this.#run(batch, options));
-          batch = new CopyBatch(this.area.fd, this.files.handle, bytes);
+          await copying.add(this.#run(batch, description, options));
+          batch = new CopyBatch(this.area.fd, this.files.handle, description);
         }
-        await copying.add(this.#run(batch, options));
+        await copying.add(this.#run(batch, description, options));
       }
     } finally {
       // Nothing may go on in a thread when the caller closes what it works on.
@@ -201,6 +208,14 @@ export class StagedTree {
       await copying.settle();
     }
     await copying.done();
+  }
+
+  #stageMember(record: number, member: ReadyMember, batch: CopyBatch): void {
+    const { id, headerBytes, dataBytes } = member;
+    this.#sockets.delete(id);
+    this.#sparse.delete(id);
+    const segment = this.#place(id, headerBytes, dataBytes, true, false);
+    batch.addReady(record, segment, this.area.offsetOf(segment), member);
   }
 
   /** Gives the entry a place and puts it into the batch; or into `links`, when another entry has its data. */
@@ -236,7 +251,7 @@ export class StagedTree {
     if (ranges === undefined) this.#sparse.delete(id);
     else this.#sparse.set(id, entry.size);
     const segment = this.#place(id, header.length, dataBytes, isFile, carrier !== id);
-    batch.add({ id, segment, header, offset: this.area.offsetOf(segment), dataBytes, ranges, isFile, inlineAt: isFile ? described.inlineAt : -1, judge: () => this.#judge(id, described, options) });
+    batch.add({ id, segment, header, offset: this.area.offsetOf(segment), dataBytes, ranges, isFile, dataAt: isFile ? described.dataAt : -1, digest: described.digest, judge: () => this.#judge(id, described, options) });
   }
 
   /** The old place where the new copy fits; links always go to the end, behind what they link to. */
@@ -250,11 +265,13 @@ export class StagedTree {
     return (this.#segments[id] = this.area.append(id, headerBytes, dataBytes, regular));
   }
 
-  async #run(batch: CopyBatch, options: PassOptions): Promise<void> {
+  async #run(batch: CopyBatch, description: Description, options: PassOptions): Promise<void> {
     if (batch.isEmpty) return;
-    const results = await batch.run(options.hash);
-    for (const result of results) this.#settle(result);
-    if (options.hash) await this.#hashLarge(results);
+    for (const result of await batch.run(options.hash)) this.#settle(result);
+    for (const { id, record, segment } of batch.ready) {
+      if (options.hash) this.area.setDigest(segment, description.digest(record));
+      this.#judge(id, description.stamp(record), options);
+    }
     options.onCopied(batch.files, batch.bytes);
   }
 
@@ -265,15 +282,7 @@ export class StagedTree {
     op.judge();
   }
 
-  async #hashLarge(results: readonly CopyResult[]): Promise<void> {
-    const large = results.filter(({ op, status, digest }) => status === 0 && op.isFile && digest === undefined);
-    if (large.length === 0) return;
-    const ranges = Float64Array.from(large.flatMap(({ op }) => [op.offset + op.header.length, op.dataBytes]));
-    const digests = await native().hashRanges(this.area.fd, ranges, true);
-    large.forEach(({ op }, i) => this.area.setDigest(op.segment, digests.subarray(i * 32, i * 32 + 32)));
-  }
-
-  #judge(id: number, { ctimeMs, ino, fs }: Described, { trust }: PassOptions): void {
+  #judge(id: number, { ctimeMs, ino, fs }: Stamp, { trust }: PassOptions): void {
     const hopeless = trust !== undefined && (this.#notifies[fs] !== true || trust.isMapped(ino));
     const trusted = trust === undefined || (!hopeless && trust.isOld(ctimeMs));
     this.#flags[id] = LIVE | (trusted ? TRUSTED : 0) | (hopeless ? HOPELESS : 0);
