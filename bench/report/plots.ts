@@ -121,7 +121,6 @@ export function timeline(result: BenchResult): Plotted | undefined {
 
 const PARTS = [
   ['freezeMs', 'freeze, until the kernel confirms'],
-  ['checkMs', 'check the members, find mapped files'],
   ['dumpMs', 'CRIU seizes and dumps'],
   ['waitForFilesMs', 'wait for the changed files'],
   ['releaseMs', 'CRIU lets go'],

@@ -111,7 +111,7 @@ export async function checkpoint(options: CheckpointOptions): Promise<Checkpoint
     const lasting = await withoutLostLog(error, join(scratch.path, DUMP_LOG), settings.criuLog);
     throw explainDumpFailure(lasting, { pid: target.pid, imagesDir, neededBytes });
   });
-  sealed ??= await seal({ windowMs: window.durationMs }, snapshot.members);
+  sealed ??= await seal({ windowMs: snapshot.windowMs }, snapshot.members);
 
   return {
     archivePath: settings.outputPath,
@@ -119,7 +119,7 @@ export async function checkpoint(options: CheckpointOptions): Promise<Checkpoint
     pid: target.pid,
     pids: snapshot.members.map((member) => member.pid),
     cgroup: { version: target.freezer.version, path: target.freezer.path, adopted: options.adopt === true },
-    windowMs: window.durationMs,
+    windowMs: snapshot.windowMs,
     window: snapshot.parts,
     totalMs: phases.elapsedMs,
     phasesMs: phases.durationsMs,

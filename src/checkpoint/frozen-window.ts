@@ -16,8 +16,7 @@ export class FrozenWindow implements AsyncDisposable {
   readonly foundFrozen: boolean;
   readonly #freezer: Freezer;
   readonly #options: FrozenWindowOptions;
-  #openedAt: number | undefined;
-  #closedAt: number | undefined;
+  #isOpen = false;
 
   /** Nothing is frozen yet: `open` does that. Reads what the cgroup is now, so that it can be left as found. */
   constructor(freezer: Freezer, options: FrozenWindowOptions) {
@@ -32,17 +31,12 @@ export class FrozenWindow implements AsyncDisposable {
     return this.#freezer.path;
   }
 
-  /** How long the window was (or is) open, in milliseconds: from the write that asks for the freeze to the verified thaw. */
-  get durationMs(): number {
-    return this.#openedAt === undefined ? 0 : (this.#closedAt ?? performance.now()) - this.#openedAt;
-  }
-
   get isOpen(): boolean {
-    return this.#openedAt !== undefined && this.#closedAt === undefined;
+    return this.#isOpen;
   }
 
   async open(): Promise<void> {
-    this.#openedAt = performance.now();
+    this.#isOpen = true;
     const { freezeTimeoutMs: timeoutMs, signal } = this.#options;
     // Also for a cgroup found frozen: its freeze may still be under way.
     await this.#freezer.freeze({ timeoutMs, signal });
@@ -60,10 +54,10 @@ export class FrozenWindow implements AsyncDisposable {
 
   /** Thaws and waits until the kernel says so. Harmless when the window is not open. */
   async close(): Promise<void> {
-    if (!this.isOpen) return;
+    if (!this.#isOpen) return;
     if (this.foundFrozen) await this.#freezer.freeze({ timeoutMs: this.#options.freezeTimeoutMs });
     else await this.#freezer.thaw({ timeoutMs: this.#options.thawTimeoutMs });
-    this.#closedAt = performance.now();
+    this.#isOpen = false;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -107,7 +107,12 @@ export class Guardian implements AsyncDisposable {
    */
   async openWindow(foundFrozen: boolean): Promise<void> {
     this.#journal.update({ window: 'open', windowSince: new Date().toISOString(), foundFrozen });
-    await this.#process.ask([`found ${foundFrozen ? 'frozen' : 'thawed'}`], 'window open');
+    try {
+      await this.#process.ask([`found ${foundFrozen ? 'frozen' : 'thawed'}`], 'window open');
+    } catch (error) {
+      this.closeWindow(); // nothing will be frozen
+      throw error;
+    }
   }
 
   /** After the verified thaw, and after CRIU's end: a CRIU that is still alive may write the freeze back. */

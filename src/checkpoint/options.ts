@@ -71,6 +71,11 @@ export interface RestoreOptions {
   workDir?: string;
   /** As in CheckpointOptions. */
   criuLog?: string;
+  /**
+   * Let the tree run before its memory is there: a daemon of CRIU's brings what is touched, and the rest behind it. The
+   * promise still resolves when all has come; the end of the phase `thaw` tells that the tree runs. Default false.
+   */
+  lazyPages?: boolean;
   /** As in CheckpointOptions. */
   criuPath?: string;
   /** How long to wait for the old process ids to be free, in milliseconds. Default 10,000. */
@@ -139,6 +144,7 @@ export interface RestoreSettings {
   files: Record<string, string>;
   cgroup: string | undefined;
   workDir: string;
+  lazyPages: boolean;
   criuLog: string | undefined;
   pidTimeoutMs: number;
   thawTimeoutMs: number;
@@ -161,6 +167,7 @@ export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
     files,
     cgroup: options.cgroup === undefined ? undefined : resolve(options.cgroup),
     workDir: resolve(options.workDir ?? dirname(resolve(options.archive))),
+    lazyPages: flag('lazyPages', options.lazyPages, false),
     criuLog: options.criuLog,
     pidTimeoutMs: milliseconds('pidTimeoutMs', options.pidTimeoutMs, 10_000),
     thawTimeoutMs: milliseconds('thawTimeoutMs', options.thawTimeoutMs, 5000),

@@ -18,7 +18,8 @@ export type Phase =
   | 'wait-pids'
   | 'extract'
   | 'check-files'
-  | 'restore';
+  | 'restore'
+  | 'lazy-pages';
 
 /** What `onProgress` is called with, and what is published on the channel `stillframe:phase`. */
 export interface PhaseEvent {

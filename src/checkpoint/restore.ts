@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { extractMembers, extractTree, openArchive, verifyArchive, type ExtractedTree, type VerifiedArchive } from '../archive/index.js';
 import { hierarchyRoot, makeCgroup, openFreezer, placeProcess, removeCgroup } from '../cgroup/index.js';
-import { CriuClient, findCriu, readPstree, type CriuBinary, type CriuNotification, type DumpedProcess } from '../criu/index.js';
+import { CriuClient, findCriu, LazyPages, readPstree, type CriuBinary, type CriuNotification, type DumpedProcess } from '../criu/index.js';
 import { CheckpointError } from './checkpoint-error.js';
 import { withoutLostLog } from './criu-log.js';
 import { checkOpenFiles } from './open-files.js';
@@ -61,9 +61,12 @@ export async function restore(options: RestoreOptions): Promise<RestoreReport> {
       const [outermost] = prepareCgroup(cgroup);
       if (outermost !== undefined) undo.push(() => removeCgroup(outermost));
     }
-    const pid = await phases.run('restore', () => restoreTree({ criu, subject, imagesDir, workDir: scratch.path, cgroup, options }));
+    await using lazyPages = settings.lazyPages ? await LazyPages.start({ criuPath: criu.path, imagesDir, workDir: scratch.path }) : undefined;
+    const pid = await phases.run('restore', () => restoreTree({ criu, subject, imagesDir, workDir: scratch.path, cgroup, lazyPages: settings.lazyPages, options }));
     undo.push(() => killTree(pid, cgroup));
     await phases.run('thaw', () => verifyRunning(pid, cgroup, settings.thawTimeoutMs));
+    // The images must stay until then, and a tree whose memory cannot come any more is of no use to anybody.
+    if (lazyPages !== undefined) await phases.run('lazy-pages', () => finished(lazyPages, signal));
     return {
       pid,
       pids: runningPids(pid),
@@ -123,11 +126,12 @@ interface TreePlan {
   imagesDir: string;
   workDir: string;
   cgroup: string | undefined;
+  lazyPages: boolean;
   options: RestoreOptions;
 }
 
 /** CRIU is placed in the cgroup first: what it restores is born there. */
-async function restoreTree({ criu, subject, imagesDir, workDir, cgroup, options }: TreePlan): Promise<number> {
+async function restoreTree({ criu, subject, imagesDir, workDir, cgroup, lazyPages, options }: TreePlan): Promise<number> {
   await using client = await CriuClient.start({ criuPath: criu.path });
   if (cgroup !== undefined) placeProcess(client.pid, cgroup);
   const onNotify = ({ script }: CriuNotification): void => {
@@ -135,10 +139,25 @@ async function restoreTree({ criu, subject, imagesDir, workDir, cgroup, options 
     if (script === 'post-restore' && cgroup !== undefined) placeMembers(subject, cgroup);
   };
   const { pid } = await client.restore(
-    { logFile: RESTORE_LOG, logLevel: 2, ...subject.criuOptions, ...options.criu, imagesDir, workDir },
+    { logFile: RESTORE_LOG, logLevel: 2, ...subject.criuOptions, ...options.criu, ...(lazyPages ? { lazyPages } : {}), imagesDir, workDir },
     { onNotify, signal: options.signal },
   );
   return pid;
+}
+
+/** All memory is there; a cancelled wait kills the daemon. */
+async function finished(lazyPages: LazyPages, signal: AbortSignal | undefined): Promise<void> {
+  const stop = (): void => void lazyPages.close();
+  signal?.addEventListener('abort', stop, { once: true });
+  try {
+    signal?.throwIfAborted();
+    await lazyPages.finished();
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw error;
+  } finally {
+    signal?.removeEventListener('abort', stop);
+  }
 }
 
 function placeMembers({ cgroup: { members } }: Subject, cgroup: string): void {

@@ -1,3 +1,4 @@
+import { setImmediate as immediate } from 'node:timers/promises';
 import type { Stage } from '../archive/index.js';
 import type { CgroupMember } from '../cgroup/index.js';
 import { CriuClient, type CriuDumpRequest, type CriuNotification } from '../criu/index.js';
@@ -25,9 +26,7 @@ export interface SnapshotPlan {
 export interface WindowParts {
   /** From the write that asks for the freeze until the kernel said frozen. */
   freezeMs: number;
-  /** Checking that the frozen cgroup holds the tree and nothing else, and looking up its mapped files. */
-  checkMs: number;
-  /** CRIU: from our answer to `pre-dump` until `post-dump`. */
+  /** CRIU: from our answer to `pre-dump` until `post-dump`. Meanwhile the target is checked again and changed files are copied. */
   dumpMs: number;
   /** Waiting, at `post-dump`, for the files that changed to be copied. */
   waitForFilesMs: number;
@@ -39,6 +38,8 @@ export interface WindowParts {
 
 export interface Snapshot {
   members: CgroupMember[];
+  /** From the write that asks for the freeze to the verified thaw, in milliseconds: the sum of the parts. */
+  windowMs: number;
   parts: WindowParts;
 }
 
@@ -49,7 +50,7 @@ export interface Snapshot {
 export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
   const { window, phases, guardian, deadline } = plan;
   const clock = new PartClock();
-  let refresh: Promise<void> | undefined;
+  let copied: Promise<void> | undefined;
   let members: CgroupMember[] = [];
 
   const onPreDump = async (): Promise<void> => {
@@ -62,17 +63,21 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
       await plan.target.parts.together?.frozen();
     });
     clock.mark('freezeMs');
-    // The one moment at which the answer cannot become wrong: nothing in the cgroup can fork or move now.
+    copied = checkAndRefresh();
+    copied.catch(() => undefined); // it is awaited at post-dump, or after the thaw
+  };
+
+  /** Beside CRIU, after our answer: frozen and then seized, nothing in the cgroup can fork, move or write. */
+  const checkAndRefresh = async (): Promise<void> => {
+    await immediate();
     members = plan.target.members();
     const mapped = plan.target.mapped(members.map(({ pid }) => pid));
-    refresh = phases.run('refresh', () => plan.stage.refresh({ mapped, signal: deadline.signal }));
-    refresh.catch(() => undefined); // it is awaited at post-dump, or after the thaw
-    clock.mark('checkMs');
+    await phases.run('refresh', () => plan.stage.refresh({ mapped, signal: deadline.signal }));
   };
 
   const onPostDump = async (): Promise<void> => {
     clock.mark('dumpMs');
-    await refresh;
+    await copied;
     await plan.target.parts.together?.dumped();
     clock.mark('waitForFilesMs');
     await plan.beforeRelease?.(members);
@@ -95,13 +100,13 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     if (plan.dump.leaveRunning === true) await window.verifyHeld();
     await phases.run('thaw', () => window.close());
     clock.mark('thawMs');
-    return { members, parts: clock.parts };
+    return { members, windowMs: clock.totalMs, parts: clock.parts };
   } catch (error) {
     deadline.cancel(error);
     await closeAfter(window, deadline.exceeded ?? error);
     throw deadline.exceeded ?? error;
   } finally {
-    await refresh?.catch(() => undefined);
+    await copied?.catch(() => undefined);
     await client.close();
     // Not before CRIU's end: one that is still alive could write the freeze back. A window that could not be closed
     // is left to the guardian, which tries for longer.
@@ -119,8 +124,12 @@ async function closeAfter(window: FrozenWindow, error: unknown): Promise<void> {
 }
 
 class PartClock {
-  readonly parts: WindowParts = { freezeMs: 0, checkMs: 0, dumpMs: 0, waitForFilesMs: 0, releaseMs: 0, thawMs: 0 };
+  readonly parts: WindowParts = { freezeMs: 0, dumpMs: 0, waitForFilesMs: 0, releaseMs: 0, thawMs: 0 };
   #last = 0;
+
+  get totalMs(): number {
+    return Object.values(this.parts).reduce((sum: number, ms: number) => sum + ms, 0);
+  }
 
   start(): void {
     this.#last = performance.now();

@@ -103,7 +103,7 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
   }),
   CRIU_DIED: (f) => ({
     what: `CRIU ended ${ending(f)}during ${f.request ?? 'the session'}${detail(f)}`,
-    remedy: f.logPath === undefined ? '' : `Its log: ${f.logPath}`,
+    remedy: f.logPath === undefined ? 'Look in the system log for who ended it: out of memory, a service manager?' : `Its log: ${f.logPath}`,
   }),
   CRIU_PROTOCOL: (f) => ({
     what: `what came from ${f.criuPath ?? 'CRIU'} is not CRIU's protocol${f.request === undefined ? '' : ` (during ${f.request})`}${f.reason === undefined ? '' : `: ${f.reason}`}`,

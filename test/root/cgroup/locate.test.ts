@@ -1,26 +1,28 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { ModuleKind, ScriptTarget, transpileModule } from 'typescript';
 import { describe, expect, test } from 'vitest';
 import { locateCgroup, openCgroup, openFreezer } from '../../../src/cgroup/index.js';
 import { freezerVersions, makeTestCgroup } from '../../fixtures/cgroup.js';
 import { endChild, spawnCounter } from '../../fixtures/processes.js';
 import { failure } from './failure.js';
 
-function mounted(...args: string[]): { path: string } & Disposable {
+function scratch(): { path: string } & Disposable {
   const path = mkdtempSync(join(tmpdir(), 'stillframe test-'));
-  const mount = spawnSync('mount', [...args, path], { encoding: 'utf8' });
-  if (mount.status !== 0) throw new Error(`needs mount(2): ${mount.stderr}`);
-  return {
-    path,
-    [Symbol.dispose]() {
-      spawnSync('umount', ['-l', path]);
-      rmSync(path, { recursive: true, force: true });
-    },
-  };
+  return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) };
+}
+
+/** What a script prints, as JSON, in a mount namespace of its own: other tests keep their mounts. */
+function withMounts(prepare: string, source: string): unknown {
+  const script = compiledScript(source);
+  try {
+    const ran = spawnSync('unshare', ['-m', 'sh', '-c', `${prepare} && exec "$@"`, 'sh', process.execPath, script], { encoding: 'utf8' });
+    expect(ran.stderr).toBe('');
+    return JSON.parse(ran.stdout);
+  } finally {
+    rmSync(dirname(script), { recursive: true });
+  }
 }
 
 describe.each(freezerVersions())('locating in cgroup %s', (version) => {
@@ -33,16 +35,20 @@ describe.each(freezerVersions())('locating in cgroup %s', (version) => {
     expect(locateCgroup(counter.pid)).toEqual({ version: number, path: cgroup.path, name: `/${basename(cgroup.path)}` });
   });
 
-  test('a second mount, with a space in its name, hides the first one, and the freezer works through it', async () => {
+  test('a mount elsewhere, with a space in its name, serves where the usual one is missing, and the freezer works through it', async () => {
     await using cgroup = makeTestCgroup(version);
     await using counter = await spawnCounter();
     cgroup.add(counter.pid);
-    using second = version === 'v1' ? mounted('-t', 'cgroup', '-o', 'freezer', 'none') : mounted('-t', 'cgroup2', 'none');
-    const freezer = openFreezer({ pid: counter.pid });
-    expect(freezer.path).toBe(join(second.path, basename(cgroup.path)));
-    await freezer.freeze();
+    using place = scratch();
+    const type = version === 'v1' ? '-t cgroup -o freezer' : '-t cgroup2';
+    const frozen = withMounts(`umount -l '${cgroup.root}' && mount ${type} none '${place.path}'`, `
+      import { openFreezer } from './cgroup/freezer.js';
+      const freezer = openFreezer({ pid: ${counter.pid} });
+      await freezer.freeze();
+      console.log(JSON.stringify(freezer.path));`);
+    expect(frozen).toBe(join(place.path, basename(cgroup.path)));
     expect(await counter.standsStill()).toBe(true);
-    await freezer.thaw();
+    cgroup.wish(false);
     expect(await counter.goesOn()).toBe(true);
   });
 
@@ -54,12 +60,31 @@ describe.each(freezerVersions())('locating in cgroup %s', (version) => {
     const job = cgroup.child('job');
     job.add(inside.pid);
     beside.add(outside.pid);
-    using bind = mounted('--bind', cgroup.path);
-    expect(locateCgroup(inside.pid).path).toBe(join(bind.path, 'job'));
-    expect(locateCgroup(outside.pid).path).toBe(beside.path);
-    expect(openCgroup(join(bind.path, 'job'))).toMatchObject({ version: number, name: `/${basename(cgroup.path)}/job` });
+    using place = scratch();
+    const name = `/${basename(cgroup.path)}`;
+    const found = withMounts(`mount --bind '${cgroup.path}' '${place.path}' && umount -l '${cgroup.root}'`, `
+      import { locateCgroup, openCgroup } from './cgroup/locate.js';
+      const code = (look) => { try { return look(); } catch (error) { return error.code; } };
+      console.log(JSON.stringify([
+        locateCgroup(${inside.pid}, { version: ${number} }).path,
+        code(() => locateCgroup(${outside.pid}, { version: ${number} })),
+        openCgroup(${JSON.stringify(join(place.path, 'job'))}).name,
+        openCgroup(${JSON.stringify(place.path)}).name,
+      ]));`);
     // The root of the bind mount is no root of the hierarchy: it can be frozen.
-    expect(openCgroup(bind.path)).toMatchObject({ version: number, name: `/${basename(cgroup.path)}` });
+    expect(found).toEqual([join(place.path, 'job'), 'CGROUP_NOT_VISIBLE', `${name}/job`, name]);
+  });
+
+  test('a lasting mount is preferred to one that a restoring CRIU makes for a moment', async () => {
+    await using cgroup = makeTestCgroup(version);
+    await using counter = await spawnCounter();
+    cgroup.add(counter.pid);
+    using place = scratch();
+    const type = version === 'v1' ? '-t cgroup -o freezer' : '-t cgroup2';
+    const found = withMounts(`mount ${type} none '${place.path}'`, `
+      import { locateCgroup } from './cgroup/locate.js';
+      console.log(JSON.stringify(locateCgroup(${counter.pid}).path));`);
+    expect(found).toBe(cgroup.path);
   });
 
   test('a process in a cgroup namespace of its own is found from outside', async () => {
@@ -144,19 +169,11 @@ test('a pid that does not exist is said not to', async () => {
   expect((await failure(() => locateCgroup(0x3fffff))).code).toBe('NO_SUCH_PROCESS');
 });
 
-/** The room as plain JavaScript beside a script: what runs in another namespace has to be another process. */
+/** A module of its own that imports the built cgroup room as `./cgroup/...`. */
 function compiledScript(text: string): string {
-  const src = fileURLToPath(new URL('../../../src/', import.meta.url));
   const folder = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
-  mkdirSync(join(folder, 'cgroup'));
-  const sources = readdirSync(join(src, 'cgroup')).filter((name) => !name.endsWith('.test.ts')).map((name) => join('cgroup', name));
-  for (const source of [...sources, 'errors.ts', 'native.ts']) {
-    const { outputText } = transpileModule(readFileSync(join(src, source), 'utf8'), { compilerOptions: { module: ModuleKind.ESNext, target: ScriptTarget.ES2022 } });
-    writeFileSync(join(folder, source.replace(/ts$/, 'js')), outputText);
-  }
-  writeFileSync(join(folder, 'package.json'), '{"type":"module"}');
-  writeFileSync(join(folder, 'script.js'), text);
-  return join(folder, 'script.js');
+  writeFileSync(join(folder, 'script.mjs'), text.replaceAll("'./cgroup/", `'${new URL('../../../dist/src/cgroup/', import.meta.url).href}`));
+  return join(folder, 'script.mjs');
 }
 
 function children(pid: number): number[] {
