@@ -43,6 +43,7 @@ const words: Record<Phase, string> = {
   extract: 'extracting the archive',
   'check-files': 'checking open files',
   restore: 'restoring the processes',
+  'lazy-pages': 'bringing memory while the target runs',
 };
 
 /** A connection to the service manager; leaving its scope ends it. A message that does not arrive is never an error. */

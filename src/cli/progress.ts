@@ -17,6 +17,7 @@ const WORDS: Partial<Record<PhaseEvent['phase'], string>> = {
   extract: 'extracting the files',
   'check-files': 'checking the open files',
   restore: 'restoring',
+  'lazy-pages': 'bringing memory while the tree runs',
 };
 
 /**

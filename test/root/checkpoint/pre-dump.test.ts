@@ -55,7 +55,7 @@ it('writes less in the second round, less in the window than without, and is res
 
 it('goes on until a round wrote little, or no less than the one before', async ({ skip }) => {
   if (!memTrack) skip('needs a kernel that tracks memory: npm run test:kernels');
-  const { preDumps } = await checkpoint(options({ preDump: { untilBelowBytes: 1 << 40 } }));
+  const { preDumps } = await checkpoint(options({ preDump: { untilBelowBytes: 2 ** 40 } }));
   expect(preDumps).toHaveLength(1);
   const more = await checkpoint(options({ output: writer.path('b.tar'), preDump: { untilBelowBytes: 1, maxRounds: 3 } }));
   const sizes = more.preDumps.map(({ writtenBytes }) => writtenBytes);
