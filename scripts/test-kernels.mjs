@@ -1,5 +1,5 @@
 // test-kernels.mjs [SUITE...]: what this machine's kernel cannot show, on Debian's kernels under QEMU (run-in-kernel.sh):
-// pre-dumps, which need memory tracking, and both sides of the archive on cgroup v2 alone. Default: 6.1, 6.12, the newest.
+// pre-dumps, which need memory tracking, memory served on demand, which needs CAP_SYS_RESOURCE, and cgroup v2 alone. Default: 6.1, 6.12, the newest.
 // $STILLFRAME_KERNEL_TESTS names other test files. Emulation is slow: some minutes for each kernel.
 import { spawnSync } from 'node:child_process';
 import { dirname } from 'node:path';
@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const suites = process.argv.length > 2 ? process.argv.slice(2) : ['bookworm', 'trixie', 'sid'];
-const files = process.env.STILLFRAME_KERNEL_TESTS ?? 'test/root/checkpoint/pre-dump.test.ts test/root/criu/requests.test.ts';
+const files = process.env.STILLFRAME_KERNEL_TESTS ?? 'test/root/checkpoint/pre-dump.test.ts test/root/criu/requests.test.ts test/root/criu/lazy-pages.test.ts';
 // The guest's /run is a tmpfs; its root is an overlay, whose files CRIU would have to find again by path.
 const command = `mkdir -p /run/t && TMPDIR=/run/t NO_COLOR=1 node scripts/test.mjs ${files} --testTimeout=300000 --hookTimeout=120000 --no-file-parallelism`;
 

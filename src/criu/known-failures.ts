@@ -92,6 +92,8 @@ const failures: readonly KnownFailure[] = [
   { problem: 'seccomp', pattern: /seccomp/i, remedy: "A task has seccomp filters, and CRIU could not read or put them back: the kernel needs CONFIG_SECCOMP_FILTER and CONFIG_CHECKPOINT_RESTORE, CRIU full capabilities, and it must not run under a filter itself." },
   // criu/config.c
   { problem: 'dirty-tracking', pattern: /Tracking memory is not available|dirty memory tracker/, remedy: 'This kernel does not track dirty memory (CONFIG_MEM_SOFT_DIRTY): leave out `trackMem` and pre-dumps.' },
+  // criu/page-pipe.c, pipe_read_dest_init; seen where the server runs without the capability
+  { problem: 'lazy-pages', pattern: /page-pipe: splice: -1: Bad file descriptor|Lazy pages transfer FAILED/, remedy: 'Serving memory on demand needs CAP_SYS_RESOURCE, or a larger fs.pipe-max-size: CRIU could not enlarge its pipe.' },
   // criu/uffd.c, criu/pie/restorer.c
   { problem: 'lazy-pages', pattern: /lazy-pages|uffd/, remedy: 'Memory could not be brought on demand: does the lazy-pages daemon run on the same work directory, and does the kernel have userfaultfd (CONFIG_USERFAULTFD)?' },
   // criu/arch/x86/cpu.c
