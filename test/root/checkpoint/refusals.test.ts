@@ -9,7 +9,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { checkpoint, findCriu, StillframeError, type CheckpointOptions } from '../../../src/index.js';
 import { BusyWriter } from '../../fixtures/busy-writer.js';
 import { freezerVersions, makeTestCgroup } from '../../fixtures/cgroup.js';
-import { until } from '../../fixtures/processes.js';
+import { spawnCounter, until } from '../../fixtures/processes.js';
 
 async function failure(work: Promise<unknown>): Promise<StillframeError> {
   const error: unknown = await work.then(
@@ -247,14 +247,8 @@ describe('a target that cannot be', () => {
   });
 
   it('a zombie', async () => {
-    // The parent never waits for its child.
-    child = spawn('python3', ['-c', 'import os,time\nif os.fork()==0: os._exit(0)\ntime.sleep(60)'], { stdio: 'ignore' });
-    let zombie = 0;
-    await until(() => {
-      const { stdout } = spawnSync('ps', ['-o', 'pid=,stat=', '--ppid', String(child!.pid)], { encoding: 'utf8' });
-      zombie = Number(/^\s*(\d+)\s+Z/m.exec(stdout)?.[1] ?? 0);
-      return zombie > 0;
-    }, 5000);
+    await using parent = await spawnCounter({ mode: 'zombie' });
+    const zombie = Number(parent.read()[1]);
     expect((await attempt({ pid: zombie, adopt: true })).code).toBe('IS_ZOMBIE');
   });
 

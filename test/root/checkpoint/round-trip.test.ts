@@ -28,15 +28,14 @@ describe.each(freezerVersions())('a busy tree, freezer %s', (version) => {
     }
   });
 
-  it('sees a hole in its own execution as long as the window of the report, and no more', async () => {
+  it('sees a hole in its own execution while CRIU holds it, and the report says what each part of the window took', async () => {
     writer = await BusyWriter.start(version);
     await writer.resetGauge();
     const report = await checkpoint({ pid: writer.pid, files: [{ path: writer.data, name: 'data' }], output: writer.path('a.tar') });
     await writer.isWell();
     const { holeMs } = await writer.status();
-    // Its clock starts later and stops later than ours; on a busy machine it waits for its turn, too.
-    expect(holeMs).toBeGreaterThan(report.windowMs * 0.5);
-    expect(holeMs).toBeLessThan(report.windowMs + 50);
+    // CRIU seizes the tasks soon after our answer and holds them until it has dumped. How much more is the bench's to say.
+    expect(holeMs).toBeGreaterThan(report.window.dumpMs * 0.5);
     const parts = Object.values(report.window).reduce((a, b) => a + b);
     expect(Math.abs(parts - report.windowMs)).toBeLessThan(2);
   });
