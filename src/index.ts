@@ -3,6 +3,7 @@ export { checkpoint } from './checkpoint/checkpoint.js';
 export { restore } from './checkpoint/restore.js';
 export type { CheckpointOptions, RestoreOptions } from './checkpoint/options.js';
 export type { CheckpointReport, RestoreReport } from './checkpoint/report.js';
+export type { PreDumpPlan, PreDumpRound } from './checkpoint/pre-dump.js';
 export type { FileTree, Target } from './checkpoint/target.js';
 export type { WindowParts } from './checkpoint/snapshot.js';
 export { PHASE_CHANNEL, type OnProgress, type Phase, type PhaseEvent } from './checkpoint/phases.js';
@@ -25,9 +26,10 @@ export {
 
 // CRIU
 export {
-  CriuClient, criuErrorOf, findCriu, listCriu, notificationScripts, readDumpedFiles, readDumpStats, readInventory, readPstree, readRestoreStats,
+  CriuClient, criuErrorOf, findCriu, followLog, LazyPages, listCriu, notificationScripts, parseLogLine, readDumpedFiles, readDumpStats, readInventory, readPstree, readRestoreStats,
   type CallOptions, type CriuBinary, type CriuClientOptions, type CriuDumpOptions, type CriuDumpRequest, type CriuFeatures, type CriuNotification, type CriuOptions,
   type CriuRequestOptions, type CriuRestoreOptions, type CriuVerdict, type CriuVersion, type DumpedFile, type DumpedProcess, type DumpStats, type FindCriuOptions,
+  type CriuProblem, type CriuServiceClient, type ExitStatus, type FollowLogOptions, type LazyPagesOptions, type LogLine, type PageServerResult, type RawOption, type ServiceOptions,
   type Inventory, type NotificationReply, type NotificationScript, type OnNotify, type RestoreStats, type WorkOptions,
 } from './criu/index.js';
 
