@@ -1,8 +1,7 @@
 import { native } from '../native.js';
+import { Column, Digests } from './column.js';
+import { RangeList, RANGES_PER_CALL } from './range-list.js';
 import { padding } from './tar.js';
-
-/** How many ranges are moved or hashed by one call: some hundred kilobytes of numbers. */
-const RANGES_PER_CALL = 16_384;
 
 /**
  * A part of a staging file that grows by segments: a segment is one member's header, data and padding. A
@@ -16,12 +15,12 @@ export class Area {
   end: number;
   /** How many segments there are, dropped ones included. */
   count = 0;
-  #offsets = new Float64Array(256);
-  #dataBytes = new Float64Array(256);
-  #headerBytes = new Uint32Array(256);
-  #owners = new Uint32Array(256);
-  #states = new Uint8Array(256);
-  #digests = Buffer.alloc(256 * 32);
+  readonly #offsets = new Column(Float64Array);
+  readonly #dataBytes = new Column(Float64Array);
+  readonly #headerBytes = new Column(Uint32Array);
+  readonly #owners = new Column(Uint32Array);
+  readonly #states = new Column(Uint8Array);
+  readonly #digests = new Digests();
 
   constructor(fd: number, start = 0) {
     this.fd = fd;
@@ -31,10 +30,9 @@ export class Area {
 
   /** A new segment at the end; its bytes are the caller's to write. */
   append(owner: number, headerBytes: number, dataBytes: number, regular: boolean): number {
-    if (this.count === this.#states.length) this.#grow();
     const segment = this.count++;
-    this.#offsets[segment] = this.end;
-    this.#owners[segment] = owner;
+    this.#offsets.set(segment, this.end);
+    this.#owners.set(segment, owner);
     this.end += headerBytes + dataBytes + padding(dataBytes);
     this.reuse(segment, headerBytes, dataBytes, regular);
     return segment;
@@ -46,51 +44,55 @@ export class Area {
   }
 
   reuse(segment: number, headerBytes: number, dataBytes: number, regular: boolean): void {
-    this.#headerBytes[segment] = headerBytes;
-    this.#dataBytes[segment] = dataBytes;
-    this.#states[segment] = LIVE | (regular ? REGULAR : 0);
+    this.#headerBytes.set(segment, headerBytes);
+    this.#dataBytes.set(segment, dataBytes);
+    this.#states.set(segment, LIVE | (regular ? REGULAR : 0));
   }
 
   drop(segment: number): void {
-    this.#states[segment] = 0;
+    this.#states.set(segment, 0);
   }
 
   setDigest(segment: number, digest: Uint8Array): void {
-    this.#digests.set(digest, segment * 32);
-    this.#states[segment] = (this.#states[segment] as number) | HASHED;
+    this.#digests.set(segment, digest);
+    this.#states.set(segment, this.#states.get(segment) | HASHED);
   }
 
   digestOf(segment: number): Buffer {
-    return this.#digests.subarray(segment * 32, segment * 32 + 32);
+    return this.#digests.get(segment);
+  }
+
+  digestHexOf(segment: number): string {
+    return this.#digests.hex(segment);
   }
 
   isLive(segment: number): boolean {
-    return ((this.#states[segment] as number) & LIVE) !== 0;
+    return (this.#states.get(segment) & LIVE) !== 0;
   }
 
   /** A live regular member: one that has a line in the list of hashes. */
   isRegular(segment: number): boolean {
-    return ((this.#states[segment] as number) & REGULAR) !== 0;
+    return (this.#states.get(segment) & REGULAR) !== 0;
   }
 
   isHashed(segment: number): boolean {
-    return ((this.#states[segment] as number) & HASHED) !== 0;
+    return (this.#states.get(segment) & HASHED) !== 0;
   }
 
   offsetOf(segment: number): number {
-    return this.#offsets[segment] as number;
+    return this.#offsets.get(segment);
   }
 
   ownerOf(segment: number): number {
-    return this.#owners[segment] as number;
+    return this.#owners.get(segment);
   }
 
   headerBytesOf(segment: number): number {
-    return this.#headerBytes[segment] as number;
+    return this.#headerBytes.get(segment);
   }
 
   dataBytesOf(segment: number): number {
-    return this.#dataBytes[segment] as number;
+    return this.#dataBytes.get(segment);
   }
 
   lengthOf(segment: number): number {
@@ -107,7 +109,7 @@ export class Area {
       const from = this.offsetOf(segment);
       const length = this.lengthOf(segment);
       if (from !== to) moves.add(from, length, to);
-      this.#offsets[segment] = to;
+      this.#offsets.set(segment, to);
       to += length;
     }
     for (const triples of moves.chunks()) await native().moveRanges(this.fd, this.fd, triples);
@@ -155,17 +157,6 @@ export class Area {
     const digests = await native().hashRanges(this.fd, ranges, true);
     segments.forEach((segment, i) => this.setDigest(segment, digests.subarray(i * 32, i * 32 + 32)));
   }
-
-  #grow(): void {
-    const room = this.#states.length * 2;
-    const into = <T extends Float64Array | Uint32Array | Uint8Array>(grown: T, old: T): T => (grown.set(old as never), grown);
-    this.#offsets = into(new Float64Array(room), this.#offsets);
-    this.#dataBytes = into(new Float64Array(room), this.#dataBytes);
-    this.#headerBytes = into(new Uint32Array(room), this.#headerBytes);
-    this.#owners = into(new Uint32Array(room), this.#owners);
-    this.#states = into(new Uint8Array(room), this.#states);
-    this.#digests = Buffer.concat([this.#digests], room * 32);
-  }
 }
 
 const LIVE = 1;
@@ -175,35 +166,3 @@ const HASHED = 4;
 const HASH_JOB_BYTES = 32 * 1024 * 1024;
 /** Jobs at a time: more than libuv has threads brings nothing. */
 const HASH_JOBS = 8;
-
-/** Ranges of a file for native/, adjacent ones joined: (offset, length) pairs, or (from, to, length) triples. */
-export class RangeList {
-  readonly #width: 2 | 3;
-  readonly #numbers: number[] = [];
-
-  constructor(width: 2 | 3) {
-    this.#width = width;
-  }
-
-  /** `offset` is the range's place; of a triple, the other file's place comes second. */
-  add(offset: number, bytes: number, to = 0): void {
-    if (bytes === 0) return;
-    const numbers = this.#numbers;
-    const last = numbers.length - this.#width;
-    const joined = last < 0 ? 0 : (numbers.at(-1) as number);
-    const follows = last >= 0 && numbers[last] === offset - joined && (this.#width === 2 || numbers[last + 1] === to - joined);
-    if (follows) numbers[numbers.length - 1] = joined + bytes;
-    else if (this.#width === 2) numbers.push(offset, bytes);
-    else numbers.push(offset, to, bytes);
-  }
-
-  all(): Float64Array {
-    return Float64Array.from(this.#numbers);
-  }
-
-  *chunks(): Generator<Float64Array> {
-    const step = RANGES_PER_CALL * this.#width;
-    for (let at = 0; at < this.#numbers.length; at += step) yield Float64Array.from(this.#numbers.slice(at, at + step));
-  }
-}
-

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { native } from '../native.js';
-import { RangeList, type Area } from './area.js';
-import { checksumLine } from './manifest.js';
+import type { Area } from './area.js';
+import { checksumLine, checksumText } from './manifest.js';
+import { RangeList } from './range-list.js';
 import type { StagedTree } from './staged-tree.js';
 import type { StagingFile } from './staging-file.js';
 import { END_OF_ARCHIVE, encodeHeader, padding } from './tar.js';
@@ -81,14 +82,17 @@ export class Body {
     for (let at = 0; at < bytes.length; ) at += (await this.file.handle.write(bytes, at, bytes.length - at, offset + at)).bytesWritten;
   }
 
-  /** Hashes what has not been hashed in passing, and all that is not data. Returns the digest of the latter. */
-  async hash(): Promise<Buffer> {
-    const headers = native().hashRanges(this.fd, this.#headerRanges(), false);
+  /** The digest of all that is not data. What is appended while it is made does not count. */
+  hashHeaders(): Promise<Buffer> {
+    return native().hashRanges(this.fd, this.#headerRanges(), false);
+  }
+
+  /** Hashes what has not been hashed in passing. */
+  async hashMembers(): Promise<void> {
     for (const part of this.#parts) {
       if (part.kind === 'tree') await part.area.hashMembers();
       else part.digest ??= await native().hashRanges(this.fd, Float64Array.of(part.offset + part.headerBytes, part.dataBytes), false);
     }
-    return headers;
   }
 
   /** The list of hashes, in pieces, and what it adds up to. */
@@ -106,7 +110,7 @@ export class Body {
         const names = tree.memberNames(Uint32Array.from(segments, (segment) => area.ownerOf(segment)));
         totals.members += segments.length;
         for (const segment of segments) totals.bytes += area.dataBytesOf(segment);
-        yield Buffer.concat(segments.map((segment, i) => checksumLine(area.digestOf(segment), names[i] as Buffer)));
+        yield Buffer.from(segments.map((segment, i) => checksumText(area.digestHexOf(segment), names[i] as string)).join(''), 'latin1');
       }
     }
   }

@@ -64,10 +64,14 @@ export type TreeLayout = 'members' | 'nested';
  * Source: coreutils 9.1, src/digest.c, print_filename.
  */
 export function checksumLine(sha256: Uint8Array, name: Uint8Array): Buffer {
-  const raw = Buffer.from(name.buffer, name.byteOffset, name.byteLength).toString('latin1');
-  const escaped = raw.replace(/[\\\n\r]/g, (char) => (char === '\\' ? '\\\\' : char === '\n' ? '\\n' : '\\r'));
-  const hash = Buffer.from(sha256.buffer, sha256.byteOffset, sha256.byteLength).toString('hex');
-  return Buffer.from(`${escaped === raw ? '' : '\\'}${hash}  ${escaped}\n`, 'latin1');
+  const hex = Buffer.from(sha256.buffer, sha256.byteOffset, sha256.byteLength).toString('hex');
+  return Buffer.from(checksumText(hex, Buffer.from(name.buffer, name.byteOffset, name.byteLength).toString('latin1')), 'latin1');
+}
+
+/** The same in latin1. */
+export function checksumText(hex: string, name: string): string {
+  const escaped = name.replace(/[\\\n\r]/g, (char) => (char === '\\' ? '\\\\' : char === '\n' ? '\\n' : '\\r'));
+  return `${escaped === name ? '' : '\\'}${hex}  ${escaped}\n`;
 }
 
 /** The manifest as the archive holds it: JSON with line ends, for people who look inside with other tools. */

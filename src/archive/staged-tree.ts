@@ -1,4 +1,5 @@
 import type { Area } from './area.js';
+import { Column } from './column.js';
 import { CopyBatch, type CopyResult } from './copy-batch.js';
 import { CopyQueue } from './copy-queue.js';
 import { entryOf, linkOf, typeOf } from './describe-entry.js';
@@ -65,9 +66,9 @@ export class StagedTree {
   /** Apparent sizes where they are not the stored ones. */
   readonly #sparse = new Map<number, number>();
   #notifies: boolean[] = [];
-  /** By id: the segment, or -1; and flags. */
-  #segments = new Int32Array(256).fill(-1);
-  #flags = new Uint8Array(256);
+  /** By id: the segment's number from 1 on, or 0; and flags. */
+  readonly #segments = new Column(Uint32Array);
+  readonly #flags = new Column(Uint8Array);
   #ids = 0;
   #scannedBytes = 0;
   /** The copy has been brought up to date with files that stood still. */
@@ -116,10 +117,10 @@ export class StagedTree {
     const ids: number[] = [];
     let bytes = 0;
     for (let id = 0; id < this.#ids; id++) {
-      const flags = this.#flags[id] as number;
+      const flags = this.#flags.get(id);
       if ((flags & (LIVE | TRUSTED)) !== LIVE || (options.hopeful && (flags & HOPELESS) !== 0)) continue;
       ids.push(id);
-      const segment = this.#segments[id] as number;
+      const segment = this.#segments.get(id) - 1;
       if (segment >= 0) bytes += this.area.dataBytesOf(segment);
     }
     return { ids: Uint32Array.from(ids), bytes };
@@ -153,7 +154,7 @@ export class StagedTree {
   /** Below the root, all that the last scan found; what the filter left out included. */
   livePaths(): Buffer[] {
     const ids: number[] = [];
-    for (let id = 0; id < this.#ids; id++) if (((this.#flags[id] as number) & LIVE) !== 0) ids.push(id);
+    for (let id = 0; id < this.#ids; id++) if ((this.#flags.get(id) & LIVE) !== 0) ids.push(id);
     return this.files.paths(Uint32Array.from(ids));
   }
 
@@ -163,9 +164,10 @@ export class StagedTree {
     return -1;
   }
 
-  /** The member's name for each of these ids. */
-  memberNames(ids: Uint32Array): Buffer[] {
-    return this.files.paths(ids).map((path) => this.#memberName(path));
+  /** The member's name for each of these ids, its bytes in latin1. */
+  memberNames(ids: Uint32Array): string[] {
+    const prefix = this.#prefix.toString('latin1');
+    return this.files.latin1Paths(ids).map((path) => (path === '' ? this.#memberName(Buffer.alloc(0)).toString('latin1') : prefix + path));
   }
 
   #memberName(path: Buffer): Buffer {
@@ -237,7 +239,7 @@ export class StagedTree {
       return;
     }
     const name = this.#memberName(described.path);
-    const found = carrier === id ? entryOf(described, type, name) : linkOf(described, name, this.memberNames(Uint32Array.of(carrier))[0] as Buffer);
+    const found = carrier === id ? entryOf(described, type, name) : linkOf(described, name, Buffer.from(this.memberNames(Uint32Array.of(carrier))[0] as string, 'latin1'));
     const entry = this.source.filter === undefined ? found : this.source.filter(found);
     if (entry === undefined) {
       this.#vacate(id);
@@ -256,13 +258,15 @@ export class StagedTree {
 
   /** The old place where the new copy fits; links always go to the end, behind what they link to. */
   #place(id: number, headerBytes: number, dataBytes: number, regular: boolean, isLink: boolean): number {
-    const old = this.#segments[id] as number;
+    const old = this.#segments.get(id) - 1;
     if (old >= 0 && !isLink && this.area.fits(old, headerBytes, dataBytes)) {
       this.area.reuse(old, headerBytes, dataBytes, regular);
       return old;
     }
     if (old >= 0) this.area.drop(old);
-    return (this.#segments[id] = this.area.append(id, headerBytes, dataBytes, regular));
+    const segment = this.area.append(id, headerBytes, dataBytes, regular);
+    this.#segments.set(id, segment + 1);
+    return segment;
   }
 
   async #run(batch: CopyBatch, description: Description, options: PassOptions): Promise<void> {
@@ -285,38 +289,29 @@ export class StagedTree {
   #judge(id: number, { ctimeMs, ino, fs }: Stamp, { trust }: PassOptions): void {
     const hopeless = trust !== undefined && (this.#notifies[fs] !== true || trust.isMapped(ino));
     const trusted = trust === undefined || (!hopeless && trust.isOld(ctimeMs));
-    this.#flags[id] = LIVE | (trusted ? TRUSTED : 0) | (hopeless ? HOPELESS : 0);
+    this.#flags.set(id, LIVE | (trusted ? TRUSTED : 0) | (hopeless ? HOPELESS : 0));
   }
 
   #add(id: number): void {
-    if (id >= this.#flags.length) {
-      const room = Math.max(id + 1, this.#flags.length * 2);
-      const flags = new Uint8Array(room);
-      flags.set(this.#flags);
-      this.#flags = flags;
-      const segments = new Int32Array(room).fill(-1);
-      segments.set(this.#segments);
-      this.#segments = segments;
-    }
     this.#ids = Math.max(this.#ids, id + 1);
-    this.#flags[id] = LIVE;
+    this.#flags.set(id, LIVE);
   }
 
   #doubt(id: number): void {
-    this.#flags[id] = LIVE;
+    this.#flags.set(id, LIVE);
   }
 
   #remove(id: number): void {
     for (const link of this.#links.leave(id)) this.#doubt(link);
     this.#vacate(id);
-    this.#flags[id] = 0;
+    this.#flags.set(id, 0);
   }
 
   /** The entry has no copy (any more). */
   #vacate(id: number): void {
-    const segment = this.#segments[id] as number;
+    const segment = this.#segments.get(id) - 1;
     if (segment >= 0) this.area.drop(segment);
-    this.#segments[id] = -1;
+    this.#segments.set(id, 0);
     this.#sockets.delete(id);
     this.#sparse.delete(id);
     this.#doubt(id);

@@ -126,11 +126,11 @@ export class ArchiveWriter implements AsyncDisposable {
       const body = await this.#assembled();
       const total = body.end;
       options.onProgress?.({ done: 0, total, unit: 'bytes' });
-      const headersSha256 = (await body.hash()).toString('hex');
+      // Three things that wait for different parts of the machine: two cores and the disk.
+      const [headersSha256, list] = await allDone([body.hashHeaders(), this.#writeList(body), this.#startFlush(body)]);
       options.signal?.throwIfAborted();
-      const list = await this.#writeList(body);
       const { members, bytes: memberBytes } = list;
-      const integrity = { members, bytes: memberBytes, membersSha256: list.sha256, headersSha256 };
+      const integrity = { members, bytes: memberBytes, membersSha256: list.sha256, headersSha256: headersSha256.toString('hex') };
       const json = encodeManifest({ format: 'stillframe', version: FORMAT_VERSION, integrity, trees: this.#records(), subject: options.subject });
       const proof = checksumLine(createHash('sha256').update(json).digest(), Buffer.from(MANIFEST_JSON));
       await body.addDocument(Buffer.from(MANIFEST_JSON), json);
@@ -207,8 +207,7 @@ export class ArchiveWriter implements AsyncDisposable {
       this.#first = await this.#openFile();
     } catch (cause) {
       if (['ENOSPC', 'EDQUOT'].includes(errnoOf(cause) ?? '')) throw this.explain(cause);
-      const isMissing = ['ENOENT', 'ENOTDIR'].includes(errnoOf(cause) ?? '');
-      throw new ArchiveError(isMissing ? 'OUTPUT_DIR_MISSING' : 'OUTPUT_FAILED', { path: this.#directory, cause });
+      throw new ArchiveError('OUTPUT_DIR_MISSING', { path: this.#directory, cause });
     }
   }
 
@@ -246,8 +245,14 @@ export class ArchiveWriter implements AsyncDisposable {
     return this.#body;
   }
 
-  /** Streams the list to its place, then writes the header that needed its size. */
+  /** Most of it is on disk, then, when `publish` asks for all. */
+  async #startFlush(body: Body): Promise<void> {
+    if ('outputPath' in this.#output && this.#compress === undefined) await body.file.handle.datasync();
+  }
+
+  /** Streams the list of hashes to its place, then writes the header that needed its size. */
   async #writeList(body: Body): Promise<{ sha256: string; members: number; bytes: number }> {
+    await body.hashMembers();
     const hash = createHash('sha256');
     const totals = { members: 0, bytes: 0 };
     const start = body.end + BLOCK_BYTES;
@@ -272,4 +277,10 @@ export class ArchiveWriter implements AsyncDisposable {
       return { name: bytesToJson(tree.name), source: bytesToJson(tree.files.path), layout: tree.layout, entries, bytes, skippedSockets: skippedSockets.map(bytesToJson) };
     });
   }
+}
+
+/** `Promise.all` that waits for all even when one fails: nothing may go on in a thread when the file is closed. */
+async function allDone<T extends readonly unknown[]>(promises: readonly [...{ [K in keyof T]: Promise<T[K]> }]): Promise<T> {
+  await Promise.allSettled(promises);
+  return (await Promise.all(promises)) as unknown as T;
 }
