@@ -125,7 +125,8 @@ describe.each(freezerVersions())('a checkpoint that cannot be, freezer %s', (ver
 
   it('gives up when somebody outside the cgroup writes to the files all the time', async () => {
     const path = join(writer.data, 'outside.dat');
-    const script = `const fs=require('fs');const fd=fs.openSync(${JSON.stringify(path)},'w');const b=Buffer.alloc(8<<20,1);for(;;)fs.writeSync(fd,b,0,b.length,0)`;
+    // Small writes: each dates the file anew, and some fall into every copy of 32 MiB.
+    const script = `const fs=require('fs');const fd=fs.openSync(${JSON.stringify(path)},'w');fs.ftruncateSync(fd,32<<20);const b=Buffer.alloc(4096,1);for(let i=0;;i=(i+1)%8192)fs.writeSync(fd,b,0,b.length,i*4096)`;
     const outsider = spawn(process.execPath, ['-e', script], { stdio: 'ignore' });
     try {
       await until(() => existsSync(path), 5000);
