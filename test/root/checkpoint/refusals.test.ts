@@ -125,11 +125,13 @@ describe.each(freezerVersions())('a checkpoint that cannot be, freezer %s', (ver
 
   it('gives up when somebody outside the cgroup writes to the files all the time', async () => {
     const path = join(writer.data, 'outside.dat');
-    // Small writes: each dates the file anew, and some fall into every copy of 32 MiB.
-    const script = `const fs=require('fs');const fd=fs.openSync(${JSON.stringify(path)},'w');fs.ftruncateSync(fd,32<<20);const b=Buffer.alloc(4096,1);for(let i=0;;i=(i+1)%8192)fs.writeSync(fd,b,0,b.length,i*4096)`;
+    // Small writes, each of which dates the file anew, and a file whose copy takes longer than a turn on the processor.
+    const script = `const fs=require('fs');const fd=fs.openSync(${JSON.stringify(path)},'w');const b=Buffer.alloc(1<<20,1);
+      for(let i=0;i<256;i++)fs.writeSync(fd,b);fs.writeFileSync(${JSON.stringify(`${path}.ready`)},'');
+      for(let i=0;;i=(i+1)%256)fs.writeSync(fd,b,0,4096,i<<20)`;
     const outsider = spawn(process.execPath, ['-e', script], { stdio: 'ignore' });
     try {
-      await until(() => existsSync(path), 5000);
+      expect(await until(() => existsSync(`${path}.ready`), 20_000)).toBe(true);
       expect(await attempt()).toMatchObject({ code: 'FILE_CHANGED', facts: { path } });
     } finally {
       outsider.kill('SIGKILL');
