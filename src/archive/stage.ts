@@ -1,4 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fdatasync as fdatasyncWithCallback } from 'node:fs';
+import { promisify } from 'node:util';
 import { ArchiveError } from './archive-error.js';
 import type { ScanResult } from './file-tree.js';
 import type { StagedTree, TreeSource } from './staged-tree.js';
@@ -43,6 +45,8 @@ export interface StageTimes {
   refreshCopyMs: number;
   refreshMs: number;
 }
+
+const fdatasync = promisify(fdatasyncWithCallback);
 
 /** A pass must leave less than this share of what the one before had to copy, or it was the last. */
 const WORTHWHILE = 0.7;
@@ -98,6 +102,16 @@ export class Stage {
       }
     });
     this.times.precopyMs += performance.now() - begin;
+  }
+
+  /**
+   * Writes to disk what has been copied so far. Otherwise the kernel may do so in the middle of what comes next, and
+   * slow down whoever writes then.
+   */
+  async settle(): Promise<void> {
+    await this.#guard(async () => {
+      await Promise.all((await this.#open()).map(({ area }) => fdatasync(area.fd)));
+    });
   }
 
   /**

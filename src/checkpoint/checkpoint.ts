@@ -56,6 +56,7 @@ export async function checkpoint(options: CheckpointOptions): Promise<Checkpoint
     await phases.run('precopy', () =>
       stage.precopy({ mapped: () => target.mapped(runningPids(target.pid)), signal, onProgress: (work) => phases.progress('precopy', work) }),
     );
+    await phases.run('settle', () => stage.settle());
   }
   signal?.throwIfAborted();
   let ahead: PreDumps | undefined;

@@ -8,6 +8,7 @@ export type Phase =
   | 'adopt'
   | 'precopy'
   | 'pre-dump'
+  | 'settle'
   | 'start-criu'
   | 'freeze'
   | 'dump'
