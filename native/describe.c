@@ -25,9 +25,9 @@ struct bytes {
 	bool failed;
 };
 
-/* Files up to this size come with their data, as long as the call's share of memory lasts. */
+/* Files up to this size come with their data, as long as the caller's room lasts. */
 #define INLINE_BYTES (32 * 1024)
-#define INLINE_TOTAL (4 * 1024 * 1024)
+#define INLINE_MORE (SF_HEADER_MAX + SF_BLOCK)
 
 /*
  * One record, 8-byte aligned: this, then data ranges (two doubles each), path, link target, attributes. What was
@@ -48,15 +48,17 @@ struct record {
 struct describe {
 	napi_async_work work;
 	napi_deferred deferred;
-	napi_ref keep_tree, keep_ids;
+	napi_ref keep_tree, keep_ids, keep_data;
 	struct sf_tree *tree;
 	uint32_t *ids;
 	size_t count;
 	bool hash;
 	char *prefix; /* of member names; NULL when members are not to be made */
-	size_t prefix_len, inline_left;
+	size_t prefix_len;
 	EVP_MD_CTX *digest;
-	struct bytes out, data; /* the records, and what was read */
+	struct bytes out; /* the records */
+	char *data; /* the caller's: what was read */
+	size_t data_len, data_room;
 	char *list, *value; /* room for attribute names, and for one value */
 };
 
@@ -236,14 +238,14 @@ static void append_header(struct describe *job, const struct sf_entry *entry, st
 	size_t name_len = job->prefix_len + record->path_len;
 	char name[SF_NAME_MAX];
 
-	if (!job->prefix || record->n_xattrs > 0 || entry->nlink != 1 || record->id == SF_ROOT || name_len > sizeof(name) || !reserve(&job->data, SF_HEADER_MAX))
+	if (!job->prefix || record->n_xattrs > 0 || entry->nlink != 1 || record->id == SF_ROOT || name_len > sizeof(name))
 		return;
 	memcpy(name, job->prefix, job->prefix_len);
 	memcpy(name + job->prefix_len, job->out.at + job->out.len - record->path_len, record->path_len);
-	record->header_len = (uint32_t)sf_member_header(entry, name, name_len, job->data.at + job->data.len);
+	record->header_len = (uint32_t)sf_member_header(entry, name, name_len, job->data + job->data_len);
 	if (record->header_len == 0)
 		return;
-	job->data.len += record->header_len;
+	job->data_len += record->header_len;
 	job->out.len -= record->path_len;
 	record->path_len = 0;
 	record->holds = HOLDS_MEMBER;
@@ -255,11 +257,9 @@ static int append_data(struct describe *job, const struct sf_entry *entry, int f
 	size_t size = entry->size, done = 0;
 
 	record->holds = HOLDS_DATA;
-	record->data_at = (double)job->data.len;
+	record->data_at = (double)job->data_len;
 	append_header(job, entry, record);
-	if (!reserve(&job->data, size + SF_BLOCK))
-		return -ENOMEM;
-	char *data = job->data.at + job->data.len;
+	char *data = job->data + job->data_len;
 	while (done < size) {
 		ssize_t got = pread(fd, data + done, size - done, (off_t)done);
 		if (got < 0 && errno == EINTR)
@@ -270,11 +270,11 @@ static int append_data(struct describe *job, const struct sf_entry *entry, int f
 			return STATUS_UNSETTLED;
 		done += (size_t)got;
 	}
-	job->data.len += size;
+	job->data_len += size;
 	if (record->holds == HOLDS_MEMBER) {
 		size_t padding = (SF_BLOCK - size % SF_BLOCK) % SF_BLOCK;
 		memset(data + size, 0, padding);
-		job->data.len += padding;
+		job->data_len += padding;
 	}
 	if (job->hash) {
 		EVP_DigestInit_ex(job->digest, NULL, NULL);
@@ -315,16 +315,16 @@ static int append_inline(struct describe *job, struct sf_walk *walk, uint32_t id
 static void describe_one(struct describe *job, struct sf_walk *walk, uint32_t id)
 {
 	struct sf_entry *entry = sf_entry_at(job->tree, id);
-	size_t start = job->out.len, data_start = job->data.len;
+	size_t start = job->out.len, data_start = job->data_len;
 	struct record record;
 
 	for (int tries = 0; tries < TRIES; tries++) {
 		memset(&record, 0, sizeof(record));
 		record.id = id;
 		job->out.len = start;
-		job->data.len = data_start;
+		job->data_len = data_start;
 		append(&job->out, &record, sizeof(record));
-		if (S_ISREG(entry->mode) && !entry->sparse && entry->size <= INLINE_BYTES && entry->size <= job->inline_left) {
+		if (S_ISREG(entry->mode) && !entry->sparse && entry->size <= INLINE_BYTES && job->data_len + entry->size + INLINE_MORE <= job->data_room) {
 			record.status = append_inline(job, walk, id, &record);
 			if (record.status != STATUS_UNSETTLED)
 				break;
@@ -337,8 +337,6 @@ static void describe_one(struct describe *job, struct sf_walk *walk, uint32_t id
 		if (record.status != STATUS_UNSETTLED)
 			break;
 	}
-	if (record.holds)
-		job->inline_left -= entry->size < job->inline_left ? entry->size : job->inline_left;
 	if (!reserve(&job->out, 8))
 		return;
 	while (job->out.len % 8 != 0)
@@ -367,7 +365,6 @@ static void execute(napi_env env, void *data)
 
 	job->list = malloc(XATTR_BYTES);
 	job->value = malloc(XATTR_BYTES);
-	job->inline_left = INLINE_TOTAL;
 	job->digest = EVP_MD_CTX_new();
 	reserve(&job->out, job->count * 256);
 	if (!job->list || !job->value || !job->digest || EVP_DigestInit_ex(job->digest, EVP_sha256(), NULL) != 1) {
@@ -375,7 +372,7 @@ static void execute(napi_env env, void *data)
 		return;
 	}
 	sf_walk_begin(&walk, job->tree);
-	for (size_t i = 0; i < job->count && !job->out.failed && !job->data.failed; i++)
+	for (size_t i = 0; i < job->count && !job->out.failed; i++)
 		if (job->ids[i] < job->tree->n_entries)
 			describe_one(job, &walk, job->ids[i]);
 	sf_walk_end(&walk);
@@ -386,23 +383,10 @@ static void free_bytes(napi_env env, void *data, void *hint)
 	free(data);
 }
 
-/* The bytes themselves: a copy of some megabytes costs mostly page faults. Where that is not allowed, a copy. */
-static napi_value take_bytes(napi_env env, struct bytes *bytes)
-{
-	napi_value buffer;
-
-	if (bytes->len > 0 && napi_create_external_buffer(env, bytes->len, bytes->at, free_bytes, NULL, &buffer) == napi_ok)
-		bytes->at = NULL;
-	else
-		napi_create_buffer_copy(env, bytes->len, bytes->at, NULL, &buffer);
-	return buffer;
-}
-
 static void free_job(struct describe *job)
 {
 	EVP_MD_CTX_free(job->digest);
 	free(job->out.at);
-	free(job->data.at);
 	free(job->list);
 	free(job->value);
 	free(job->prefix);
@@ -414,25 +398,28 @@ static void complete(napi_env env, napi_status status, void *data)
 	struct describe *job = data;
 	napi_value result;
 
-	if (status != napi_ok || job->out.failed || job->data.failed) {
+	if (status != napi_ok || job->out.failed) {
 		napi_reject_deferred(env, job->deferred, sf_errno_error(env, status != napi_ok ? ECANCELED : ENOMEM, "describe"));
 	} else {
-		napi_create_array_with_length(env, 2, &result);
-		napi_set_element(env, result, 0, take_bytes(env, &job->out));
-		napi_set_element(env, result, 1, take_bytes(env, &job->data));
+		/* The bytes themselves: a copy of some megabytes costs mostly page faults. Where that is not allowed, a copy. */
+		if (job->out.len > 0 && napi_create_external_buffer(env, job->out.len, job->out.at, free_bytes, NULL, &result) == napi_ok)
+			job->out.at = NULL;
+		else
+			napi_create_buffer_copy(env, job->out.len, job->out.at, NULL, &result);
 		napi_resolve_deferred(env, job->deferred, result);
 	}
 	napi_delete_reference(env, job->keep_tree);
 	napi_delete_reference(env, job->keep_ids);
+	napi_delete_reference(env, job->keep_data);
 	napi_delete_async_work(env, job->work);
 	free_job(job);
 }
 
-/* treeDescribe(tree, ids: Uint32Array, hash, prefix?: Buffer): a promise of one record for each id, and of what was read. */
+/* treeDescribe(tree, ids: Uint32Array, hash, data: Buffer, prefix?: Buffer): a promise of one record for each id; what was read goes into `data`. */
 static napi_value tree_describe(napi_env env, napi_callback_info info)
 {
-	size_t argc = 4;
-	napi_value argv[4], promise, name;
+	size_t argc = 5;
+	napi_value argv[5], promise, name;
 	struct describe *job = calloc(1, sizeof(*job));
 	bool wants_members = false;
 	void *prefix;
@@ -441,14 +428,15 @@ static napi_value tree_describe(napi_env env, napi_callback_info info)
 	if (!job)
 		return sf_throw_errno(env, ENOMEM, "describe");
 	job->tree = sf_tree_of(env, argv[0]);
-	if (!job->tree || napi_get_typedarray_info(env, argv[1], NULL, &job->count, (void **)&job->ids, NULL, NULL) != napi_ok) {
+	if (!job->tree || napi_get_typedarray_info(env, argv[1], NULL, &job->count, (void **)&job->ids, NULL, NULL) != napi_ok ||
+	    napi_get_buffer_info(env, argv[3], (void **)&job->data, &job->data_room) != napi_ok) {
 		free_job(job);
 		return NULL;
 	}
 	napi_get_value_bool(env, argv[2], &job->hash);
-	napi_is_buffer(env, argv[3], &wants_members);
+	napi_is_buffer(env, argv[4], &wants_members);
 	if (wants_members) {
-		napi_get_buffer_info(env, argv[3], &prefix, &job->prefix_len);
+		napi_get_buffer_info(env, argv[4], &prefix, &job->prefix_len);
 		job->prefix = malloc(job->prefix_len + 1);
 		if (!job->prefix) {
 			free_job(job);
@@ -459,6 +447,7 @@ static napi_value tree_describe(napi_env env, napi_callback_info info)
 	napi_create_promise(env, &job->deferred, &promise);
 	napi_create_reference(env, argv[0], 1, &job->keep_tree);
 	napi_create_reference(env, argv[1], 1, &job->keep_ids);
+	napi_create_reference(env, argv[3], 1, &job->keep_data);
 	napi_create_string_utf8(env, "stillframe:describe", NAPI_AUTO_LENGTH, &name);
 	napi_create_async_work(env, NULL, name, execute, complete, job, &job->work);
 	napi_queue_async_work(env, job->work);

@@ -42,10 +42,10 @@ export interface StageNative {
    */
   treeScan(tree: NativeTree, path: Buffer, threads: number, hotSinceSec: number, oneFileSystem: boolean, excludes: Buffer): Promise<Buffer>;
   /**
-   * One `struct record` (native/describe.c) for each id, and what was read: small files' data, with `hash` its SHA-256
-   * in the record. With a `prefix` for names, files of the usual kind come as whole members (native/member.c).
+   * One `struct record` (native/describe.c) for each id; small files' contents go into `data` while they fit, with `hash`
+   * their SHA-256 into the record. With a `prefix` for names, files of the usual kind come as whole members (native/member.c).
    */
-  treeDescribe(tree: NativeTree, ids: Uint32Array, hash: boolean, prefix: Buffer | undefined): Promise<[records: Buffer, data: Buffer]>;
+  treeDescribe(tree: NativeTree, ids: Uint32Array, hash: boolean, data: Buffer, prefix: Buffer | undefined): Promise<Buffer>;
   /** For each id a 32-bit length and the path below the root. */
   treePaths(tree: NativeTree, ids: Uint32Array): Buffer;
   /** Ids of the entries with one of these inode numbers, on whichever device. Sorts its argument. */

@@ -63,7 +63,7 @@ export class Description {
   readonly #words: Uint32Array;
   readonly #doubles: Float64Array;
 
-  constructor([records, data]: [records: Buffer, data: Buffer]) {
+  constructor(records: Buffer, data: Buffer) {
     this.data = data;
     this.#bytes = records;
     this.#words = new Uint32Array(records.buffer, records.byteOffset, records.length >> 2);

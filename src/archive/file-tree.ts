@@ -73,9 +73,9 @@ export class FileTree {
     return { added, changed, removed, crossings, bytes: (words[5] as number) + (words[6] as number) * 2 ** 32, fileSystems };
   }
 
-  /** With `hash`, small files come with their SHA-256; with a `prefix` for their names, as members where they can. */
-  async describe(ids: Uint32Array, options: { hash: boolean; prefix: Buffer | undefined }): Promise<Description> {
-    return new Description(await native().treeDescribe(this.#native, ids, options.hash, options.prefix));
+  /** Small files' contents go into `data`, with `hash` together with their SHA-256; with a `prefix` for their names, as members where they can. */
+  async describe(ids: Uint32Array, { hash, data, prefix }: { hash: boolean; data: Buffer; prefix: Buffer | undefined }): Promise<Description> {
+    return new Description(await native().treeDescribe(this.#native, ids, hash, data, prefix), data);
   }
 
   /** Paths below the root. */

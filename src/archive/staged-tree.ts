@@ -39,6 +39,8 @@ const TRUSTED = 2;
 const HOPELESS = 4;
 
 const DESCRIBE_IDS = 512;
+/** Room for what is read of the small ones among them. */
+const DATA_BYTES = 4 * 1024 * 1024;
 const DESCRIBE_AHEAD = 2;
 /** Files changed in the last minute are staged last, where a copy that goes stale leaves the cheapest hole. */
 const HOT_SEC = 60;
@@ -179,12 +181,14 @@ export class StagedTree {
     const copying = new CopyQueue();
     // A filter wants to see every entry: then none is made without it.
     const prefix = this.source.filter === undefined ? this.#prefix : undefined;
+    // A few buffers go round: fresh ones would cost a page fault for every 4 kB.
+    const spare: Buffer[] = [];
     // While entries are encoded and copied, the next ones are described.
     const described: Promise<Description>[] = [];
     let next = 0;
     const describe = (): void => {
       if (next >= ids.length) return;
-      const description = this.files.describe(ids.subarray(next, (next += DESCRIBE_IDS)), { hash: options.hash, prefix });
+      const description = this.files.describe(ids.subarray(next, (next += DESCRIBE_IDS)), { hash: options.hash, data: spare.pop() ?? Buffer.alloc(DATA_BYTES), prefix });
       description.catch(() => undefined); // it is awaited in its turn
       described.push(description);
     };
@@ -193,16 +197,23 @@ export class StagedTree {
       for (let current = described.shift(); current !== undefined; current = described.shift()) {
         const description = await current;
         describe();
+        const runs: Promise<void>[] = [];
+        const run = (batch: CopyBatch): Promise<void> => {
+          runs.push(this.#run(batch, description, options));
+          return copying.add(runs.at(-1) as Promise<void>);
+        };
         let batch = new CopyBatch(this.area.fd, this.files.handle, description);
         for (const record of description.records()) {
           const member = description.member(record);
           if (member === undefined) this.#stage(description.entry(record), options, batch, links);
           else this.#stageMember(record, member, batch);
           if (!batch.isFull) continue;
-          await copying.add(this.#run(batch, description, options));
+          await run(batch);
           batch = new CopyBatch(this.area.fd, this.files.handle, description);
         }
-        await copying.add(this.#run(batch, description, options));
+        const last = run(batch);
+        void Promise.allSettled(runs).then(() => spare.push(description.data));
+        await last;
       }
     } finally {
       // Nothing may go on in a thread when the caller closes what it works on.

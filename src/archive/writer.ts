@@ -126,8 +126,11 @@ export class ArchiveWriter implements AsyncDisposable {
       const body = await this.#assembled();
       const total = body.end;
       options.onProgress?.({ done: 0, total, unit: 'bytes' });
-      // Three things that wait for different parts of the machine: two cores and the disk.
-      const [headersSha256, list] = await allDone([body.hashHeaders(), this.#writeList(body), this.#startFlush(body)]);
+      // Three things that wait for different parts of the machine: two cores and the disk. Whichever fails, none
+      // may go on in a thread when the file is closed.
+      const work = [body.hashHeaders(), this.#writeList(body), this.#startFlush(body)] as const;
+      await Promise.allSettled(work);
+      const [headersSha256, list] = await Promise.all(work);
       options.signal?.throwIfAborted();
       const { members, bytes: memberBytes } = list;
       const integrity = { members, bytes: memberBytes, membersSha256: list.sha256, headersSha256: headersSha256.toString('hex') };
@@ -277,10 +280,4 @@ export class ArchiveWriter implements AsyncDisposable {
       return { name: bytesToJson(tree.name), source: bytesToJson(tree.files.path), layout: tree.layout, entries, bytes, skippedSockets: skippedSockets.map(bytesToJson) };
     });
   }
-}
-
-/** `Promise.all` that waits for all even when one fails: nothing may go on in a thread when the file is closed. */
-async function allDone<T extends readonly unknown[]>(promises: readonly [...{ [K in keyof T]: Promise<T[K]> }]): Promise<T> {
-  await Promise.allSettled(promises);
-  return (await Promise.all(promises)) as unknown as T;
 }

@@ -60,8 +60,8 @@ afterAll(() => rmSync(dir, { recursive: true, force: true }));
 test('a member made in C is the one that TypeScript makes, to the byte', async () => {
   const tree = new FileTree(root);
   const { added } = await tree.scan();
-  const whole = await tree.describe(added, { hash: true, prefix: Buffer.from('tree/') });
-  const parts = await tree.describe(added, { hash: true, prefix: undefined });
+  const whole = await tree.describe(added, { hash: true, data: Buffer.alloc(1 << 20), prefix: Buffer.from('tree/') });
+  const parts = await tree.describe(added, { hash: true, data: Buffer.alloc(1 << 20), prefix: undefined });
   const entries = new Map([...parts.records()].map((record) => [parts.entry(record).id, parts.entry(record)]));
   const made: string[] = [];
   for (const record of whole.records()) {
