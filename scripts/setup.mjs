@@ -103,12 +103,18 @@ function debianPackages() {
   }
 }
 
+/** Where this Node.js brought its headers along, addons are built against them, and none are downloaded. */
+function headersHere() {
+  const prefix = dirname(dirname(process.execPath));
+  return existsSync(join(prefix, 'include/node/node_api.h')) ? { npm_config_nodedir: prefix } : {};
+}
+
 function npmPackages() {
   step('npm', {
     inputs: ['package.json', 'package-lock.json'],
     outputs: ['node_modules/.package-lock.json'],
     say: 'installing npm packages',
-    run: () => run('npm', ['ci', '--no-audit', '--no-fund'], { remedy: 'npm ci, and see what it says' }),
+    run: () => run('npm', ['ci', '--no-audit', '--no-fund'], { remedy: 'npm ci, and see what it says', env: headersHere() }),
   });
 }
 
