@@ -210,7 +210,8 @@ export class ArchiveWriter implements AsyncDisposable {
       this.#first = await this.#openFile();
     } catch (cause) {
       if (['ENOSPC', 'EDQUOT'].includes(errnoOf(cause) ?? '')) throw this.explain(cause);
-      throw new ArchiveError('OUTPUT_DIR_MISSING', { path: this.#directory, cause });
+      const isMissing = ['ENOENT', 'ENOTDIR'].includes(errnoOf(cause) ?? '');
+      throw new ArchiveError(isMissing ? 'OUTPUT_DIR_MISSING' : 'OUTPUT_FAILED', { path: this.#directory, cause });
     }
   }
 

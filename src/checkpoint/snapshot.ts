@@ -52,6 +52,8 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
   const clock = new PartClock();
   let copied: Promise<void> | undefined;
   let members: CgroupMember[] = [];
+  /** Why the frozen target is not the one that was checked: CRIU often fails for that too, and says less. */
+  let refused: unknown;
 
   const onPreDump = async (): Promise<void> => {
     // From here on the guardian thaws if we die; when it is dead itself, nothing is frozen.
@@ -70,7 +72,12 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
   /** Beside CRIU, after our answer: frozen and then seized, nothing in the cgroup can fork, move or write. */
   const checkAndRefresh = async (): Promise<void> => {
     await immediate();
-    members = plan.target.members();
+    try {
+      members = plan.target.members();
+    } catch (error) {
+      refused = error;
+      throw error;
+    }
     const mapped = plan.target.mapped(members.map(({ pid }) => pid));
     await phases.run('refresh', () => plan.stage.refresh({ mapped, signal: deadline.signal }));
   };
@@ -103,8 +110,9 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     return { members, windowMs: clock.totalMs, parts: clock.parts };
   } catch (error) {
     deadline.cancel(error);
-    await closeAfter(window, deadline.exceeded ?? error);
-    throw deadline.exceeded ?? error;
+    const reason = deadline.exceeded ?? refused ?? error;
+    await closeAfter(window, reason);
+    throw reason;
   } finally {
     await copied?.catch(() => undefined);
     await client.close();
