@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { compiled } from '../../fixtures/compiled.js';
 
 /** A directory of its own; leaving its scope removes it. */
 export class Scratch implements Disposable {
@@ -29,19 +30,9 @@ export class Scratch implements Disposable {
   }
 }
 
-const programs = new Scratch();
-process.on('exit', () => programs[Symbol.dispose]());
-const compiled = new Map<string, string>();
-
 /** Compiles NAME.c of this directory, once. */
 export function program(name: string): string {
-  let path = compiled.get(name);
-  if (path === undefined) {
-    path = programs.in(name);
-    execFileSync('cc', ['-O1', '-Wno-unused-result', '-o', path, fileURLToPath(new URL(`${name}.c`, import.meta.url))], { stdio: 'pipe' });
-    compiled.set(name, path);
-  }
-  return path;
+  return compiled(fileURLToPath(new URL(`${name}.c`, import.meta.url)), ['-O1', '-Wno-unused-result']);
 }
 
 /** Every entry with all its attributes and a hash of its contents, a line each. */
