@@ -28,7 +28,6 @@ export type ArchiveErrorCode =
   | 'TREE_UNREADABLE'
   | 'FILE_CHANGED'
   | 'STAGING_INSIDE_TREE'
-  | 'STAGING_FULL'
   | 'ENTRY_UNREPRESENTABLE';
 
 /** What an archive error can be about. Each code fills the fields that it knows. */
@@ -83,7 +82,6 @@ const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
   TREE_UNREADABLE: (f) => ({ what: `cannot read a file of the tree: ${path(f)}${what(f)}`, remedy: 'Run as root, or leave the file out of the tree.' }),
   FILE_CHANGED: (f) => ({ what: `a file changed while it was copied: ${path(f)}${what(f)}`, remedy: 'A process outside the cgroup writes to it: stop it, or leave the file out of the tree.' }),
   STAGING_INSIDE_TREE: (f) => ({ what: `the staging directory lies inside a tree that is archived: ${path(f)}`, remedy: 'Name a staging directory elsewhere.' }),
-  STAGING_FULL: (f) => ({ what: `no space left for staging: ${path(f)}${f.bytes === undefined ? '' : ` (${f.bytes} bytes needed)`}`, remedy: 'Free space, or name a staging directory on another file system.' }),
   ENTRY_UNREPRESENTABLE: (f) => ({ what: `a tar archive cannot hold ${f.path ?? f.member ?? 'this file'}${what(f)}`, remedy: 'Leave the file out of the tree.' }),
 };
 
