@@ -16,6 +16,7 @@ export type CriuProblem =
   | 'mount-unreachable'
   | 'mount-of-another-namespace'
   | 'nested-namespace'
+  | 'session-outside-namespace'
   | 'tcp-established'
   | 'tcp-in-flight'
   | 'unix-external'
@@ -64,7 +65,8 @@ const failures: readonly KnownFailure[] = [
   // criu/files-reg.c; criu/external.c
   { problem: 'mount-of-another-namespace', pattern: /Can't lookup mount=|Unable to find an external|No such external/, remedy: 'A task holds a file, mapping or namespace from outside the tree, which CRIU has to be told of: start the program from a mount inside, give it /dev/null or a pipe for its output, or name the resource in `external`.' },
   // criu/namespaces.c, criu/mount.c
-  { problem: 'nested-namespace', pattern: /Can't dump nested|Nested mount namespaces are not supported|A session leader of .* is outside of its pid namespace|pid namespace without the process init/, remedy: 'A task lives in a namespace below that of the root of the tree, which CRIU cannot dump (pid, user and time namespaces can not be nested): checkpoint the inner tree by itself, with the namespace\'s init as root.' },
+  { problem: 'nested-namespace', pattern: /Can't dump nested|Nested mount namespaces are not supported|pid namespace without the process init/, remedy: 'A task lives in a namespace below that of the root of the tree, which CRIU cannot dump (pid, user and time namespaces can not be nested): checkpoint the inner tree by itself, with the namespace\'s init as root.' },
+  { problem: 'session-outside-namespace', pattern: /A session leader of .* is outside of its pid namespace/, remedy: 'The session that the tree belongs to was begun outside its pid namespace, as for a command that was sent into a container: CRIU cannot name it in the images, with `shellJob` or without. Start the program with setsid inside the namespace.' },
   // criu/sk-inet.c
   { problem: 'tcp-in-flight', pattern: /In-flight connection \(l\)/, remedy: 'A TCP connection waits to be accepted: set `tcpSkipInFlight` to leave it out (its client will be reset), or try again a moment later.' },
   { problem: 'tcp-established', pattern: /Connected TCP socket/, remedy: 'The tree has established TCP connections: set `tcpEstablished` to keep them (on dump and restore, same address), or `tcpClose` to restore them closed.' },
