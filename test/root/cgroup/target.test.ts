@@ -7,7 +7,7 @@ import { describe, expect, test } from 'vitest';
 import { checkTarget, locateCgroup, processTree, type FreezerFacts } from '../../../src/cgroup/index.js';
 import { threadsOf } from '../../../src/cgroup/proc.js';
 import { freezerVersions, makeTestCgroup } from '../../fixtures/cgroup.js';
-import { spawnCounter, until } from '../../fixtures/processes.js';
+import { seesKernelThreads, spawnCounter, until } from '../../fixtures/processes.js';
 import { failure } from './failure.js';
 
 test('processTree lists parents before children, to any depth', async () => {
@@ -154,7 +154,7 @@ describe('a pid that is no target', () => {
   test('one that does not exist', async () => {
     expect((await failure(() => checkTarget({ pid: 0x3fffff, cgroup }))).code).toBe('NO_SUCH_PROCESS');
   });
-  test('a kernel thread', async () => {
+  test.runIf(seesKernelThreads())('a kernel thread', async () => {
     expect((await failure(() => checkTarget({ pid: 2, cgroup }))).code).toBe('IS_KERNEL_THREAD');
   });
   test('this process, its parent, and init', async () => {

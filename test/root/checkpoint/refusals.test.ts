@@ -9,7 +9,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { checkpoint, findCriu, StillframeError, type CheckpointOptions } from '../../../src/index.js';
 import { BusyWriter } from '../../fixtures/busy-writer.js';
 import { freezerVersions, makeTestCgroup } from '../../fixtures/cgroup.js';
-import { spawnCounter, until } from '../../fixtures/processes.js';
+import { seesKernelThreads, spawnCounter, until } from '../../fixtures/processes.js';
 
 async function failure(work: Promise<unknown>): Promise<StillframeError> {
   const error: unknown = await work.then(
@@ -231,7 +231,7 @@ describe('a target that cannot be', () => {
     expect((await attempt({ pid: 4_194_303 })).code).toBe('NO_SUCH_PROCESS');
   });
 
-  it('a kernel thread', async () => {
+  it.runIf(seesKernelThreads())('a kernel thread', async () => {
     expect((await attempt({ pid: 2, adopt: true })).code).toBe('IS_KERNEL_THREAD');
   });
 

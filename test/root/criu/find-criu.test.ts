@@ -104,4 +104,4 @@ test.runIf(tooNewForDebian12)("Debian 12's CRIU 3.17.1 is passed over on this ke
   expect(verdict).toMatchObject({ path, usable: false, version: '3.17.1', versionNumber: 31701 });
   expect(verdict?.usable === false && verdict.error.code).toBe('CRIU_UNUSABLE');
   expect(verdict?.usable === false && verdict.error.message).toContain('vDSO');
-}, 60_000);
+}, 300_000);
