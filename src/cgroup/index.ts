@@ -6,5 +6,5 @@ export { makeCgroup, placeProcess, removeCgroup } from './place.js';
 export { locateCgroup, openCgroup, cgroupOf, freezerVersions, hierarchyRoot, type CgroupLocation } from './locate.js';
 export type { CgroupVersion } from './mountinfo.js';
 export { processTree } from './tree.js';
-export { readProcess, type ProcessInfo } from './proc.js';
+export { readProc, readProcess, threadIds, type ProcessInfo } from './proc.js';
 export { FreezerError, isFreezerError, type FreezerErrorCode, type FreezerFacts, type AfterFailure, type NamedProcess, type UnfrozenTask } from './freezer-error.js';

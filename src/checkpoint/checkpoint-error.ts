@@ -38,6 +38,7 @@ export interface CheckpointFacts {
   WORK_DIR_UNUSABLE: { path: string };
   IMAGES_FULL: { path: string; freeBytes: number; neededBytes: number };
   TARGET_GONE: { pid: number };
+  TARGET_FORKING: { pid: number; name: string };
   NOT_A_CHECKPOINT: { archivePath: string; what: string };
   NO_DESTINATION: { tree: string; archivePath: string };
   UNKNOWN_TREE: { tree: string; trees: string[] };
@@ -90,6 +91,10 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
     remedy: 'Make room, or name a directory on a larger file system with workDir (--work-dir).',
   }),
   TARGET_GONE: (f) => ({ what: `process ${f.pid} ended during the checkpoint`, remedy: 'Nothing is left of it; start it again.' }),
+  TARGET_FORKING: (f) => ({
+    what: `process ${f.pid} (${f.name}) waits in vfork for its child to start another program, and CRIU can stop no task that does`,
+    remedy: 'Try again a moment later (retries, --retries): it takes a program a millisecond as a rule.',
+  }),
   NOT_A_CHECKPOINT: (f) => ({ what: `${f.archivePath} is a valid archive but holds no checkpoint that can be restored here: ${f.what}`, remedy: 'Give the file that `stillframe checkpoint --output` wrote.' }),
   NO_DESTINATION: (f) => ({
     what: `the archive ${f.archivePath} does not say where its file tree ${f.tree} was`,

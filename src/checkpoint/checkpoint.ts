@@ -8,12 +8,13 @@ import { DUMP_LOG, dumpOptions, explainDumpFailure, residentBytes } from './dump
 import { FrozenWindow } from './frozen-window.js';
 import { Guardian } from './guardian.js';
 import { lockCgroup, lockTarget } from './lock.js';
-import { checkCheckpointOptions, type CheckpointOptions } from './options.js';
+import { checkCheckpointOptions, type CheckpointOptions, type CheckpointSettings } from './options.js';
 import { Phases } from './phases.js';
 import { runningPids } from './pids.js';
 import { preDump, PRE_DUMP_LOG, requireMemTrack, type PreDumps } from './pre-dump.js';
 import { PrivateDir } from './private-dir.js';
 import type { CheckpointReport } from './report.js';
+import { passesByItself, withRetries } from './retry.js';
 import { takeSnapshot } from './snapshot.js';
 import { repeatedOptions, thisKernel, type Subject } from './subject.js';
 import { findFreezer, ReadyTarget } from './target.js';
@@ -31,18 +32,27 @@ import { findFreezer, ReadyTarget } from './target.js';
  */
 export async function checkpoint(options: CheckpointOptions): Promise<CheckpointReport> {
   const settings = checkCheckpointOptions(options);
-  const { signal } = options;
   const phases = new Phases('checkpoint', options.onProgress);
+  // A try leaves nothing behind, its staged copy neither: a copy that is proven current at one instant says nothing of another.
+  return withRetries({ retries: settings.retries, phases, signal: options.signal }, async (attempt, isLast) => ({
+    ...(await checkpointOnce(options, settings, phases, isLast)),
+    attempts: attempt,
+  }));
+}
+
+async function checkpointOnce(options: CheckpointOptions, settings: CheckpointSettings, phases: Phases, isLast: boolean): Promise<Omit<CheckpointReport, 'attempts'>> {
+  const { signal } = options;
+  const { stateDir } = settings;
   const createdAt = new Date().toISOString();
 
   const criu = await findCriu({ criuPath: options.criuPath });
   if (settings.preDump !== undefined) await requireMemTrack(criu.path, signal);
   const freezer = await phases.run('resolve', () => findFreezer(options));
-  using journal = await phases.run('lock', () => lockTarget({ pid: options.pid, cgroup: freezer && { version: freezer.version, path: freezer.path } }));
+  using journal = await phases.run('lock', () => lockTarget({ pid: options.pid, cgroup: freezer && { version: freezer.version, path: freezer.path }, stateDir }));
   await using guardian = await phases.run('guardian', () => Guardian.arm({ journal, placeGuardianIn: settings.placeGuardianIn }));
   await using target = await phases.run('adopt', () =>
     ReadyTarget.make(options, freezer, async (cgroup) => {
-      await lockCgroup(journal, cgroup);
+      await lockCgroup(journal, cgroup, stateDir);
       await guardian.keepCgroup();
     }),
   );
@@ -109,8 +119,9 @@ export async function checkpoint(options: CheckpointOptions): Promise<Checkpoint
         }
       : undefined,
   }).catch(async (error: unknown) => {
-    const lasting = await withoutLostLog(error, join(scratch.path, DUMP_LOG), settings.criuLog);
-    throw explainDumpFailure(lasting, { pid: target.pid, imagesDir, neededBytes });
+    const explain = (reason: unknown): unknown => explainDumpFailure(reason, { pid: target.pid, imagesDir, neededBytes });
+    const isFinal = isLast || !passesByItself(explain(error));
+    throw explain(await withoutLostLog(error, join(scratch.path, DUMP_LOG), isFinal ? settings.criuLog : undefined));
   });
   sealed ??= await seal({ windowMs: snapshot.windowMs }, snapshot.members);
 

@@ -66,7 +66,16 @@ export function prepareStateDir(stateDir: string): void {
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw new CheckpointError('STATE_DIR_UNSAFE', { stateDir, why: 'cannot be made', cause });
   }
-  const stat = lstatSync(stateDir);
+  checkStateDir(stateDir);
+}
+
+/**
+ * What stands in it is believed, and acted on as root.
+ * @throws CheckpointError STATE_DIR_UNSAFE; a missing one is fine: it holds nothing
+ */
+export function checkStateDir(stateDir: string): void {
+  const stat = lstatSync(stateDir, { throwIfNoEntry: false });
+  if (stat === undefined) return;
   if (!stat.isDirectory()) throw new CheckpointError('STATE_DIR_UNSAFE', { stateDir, why: 'is not a directory' });
   if (stat.uid !== process.geteuid?.()) throw new CheckpointError('STATE_DIR_UNSAFE', { stateDir, why: `belongs to uid ${stat.uid}` });
   if ((stat.mode & 0o077) !== 0) throw new CheckpointError('STATE_DIR_UNSAFE', { stateDir, why: `has mode ${(stat.mode & 0o777).toString(8)}, which lets others in` });

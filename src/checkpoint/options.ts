@@ -4,6 +4,7 @@ import { Writable } from 'node:stream';
 import type { ArchiveWriterOptions, OutputCompression } from '../archive/index.js';
 import type { CriuRestoreOptions } from '../criu/index.js';
 import { CheckpointError } from './checkpoint-error.js';
+import { STATE_DIR } from './journal.js';
 import type { OnProgress } from './phases.js';
 import type { PreDumpPlan } from './pre-dump.js';
 import type { FileTree, Target } from './target.js';
@@ -48,6 +49,19 @@ export interface CheckpointOptions extends Target {
   maxFrozenMs?: number;
   /** Directory of a cgroup for the guardian process, where a service manager would kill it with this one. Default: this process's own. */
   placeGuardianIn?: string;
+  /**
+   * How often to try again when CRIU refuses at an instant that passes by itself: a unix or TCP connection that is made
+   * and not accepted yet, a child between vfork and exec. Each try is one frozen window more, bounded by `maxFrozenMs`
+   * for itself; before it the tree runs again, verified. The phase `retry` and the report's `attempts` tell. Default 2:
+   * what is refused is refused early in the window, and whoever is told of it can do nothing but call again. 0 for one
+   * window at most. Targets of one instant (a pod) are tried once.
+   */
+  retries?: number;
+  /**
+   * Where journals and locks are, a directory that only root can enter, made when missing (its parent must exist).
+   * Locks hold among those that name the same one. Default: /run/stillframe.
+   */
+  stateDir?: string;
   /** How long the freeze may take, in milliseconds. Default 2000. */
   freezeTimeoutMs?: number;
   /** How long the thaw may take, in milliseconds. Default 5000. */
@@ -98,6 +112,8 @@ export interface CheckpointSettings {
   criuLog: string | undefined;
   maxFrozenMs: number | undefined;
   placeGuardianIn: string | undefined;
+  retries: number;
+  stateDir: string;
   freezeTimeoutMs: number;
   thawTimeoutMs: number;
 }
@@ -116,6 +132,7 @@ export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSe
   optional('cgroup', options.cgroup, requirePath);
   optional('placeGuardianIn', options.placeGuardianIn, requirePath);
   optional('criuLog', options.criuLog, requirePath);
+  optional('stateDir', options.stateDir, requirePath);
   if (options.cgroup !== undefined && options.adopt === true) bad('adopt', true, 'no cgroup beside it: an adopted tree gets a cgroup of its own');
   for (const tree of options.files ?? []) checkTree(tree);
   checkNames(options.files ?? []);
@@ -134,6 +151,8 @@ export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSe
     criuLog: options.criuLog,
     maxFrozenMs: options.maxFrozenMs === undefined ? undefined : milliseconds('maxFrozenMs', options.maxFrozenMs, 0),
     placeGuardianIn: options.placeGuardianIn,
+    retries: options.parts?.together === undefined ? count('retries', options.retries, 2) : 0,
+    stateDir: resolve(options.stateDir ?? STATE_DIR),
     freezeTimeoutMs: milliseconds('freezeTimeoutMs', options.freezeTimeoutMs, 2000),
     thawTimeoutMs: milliseconds('thawTimeoutMs', options.thawTimeoutMs, 5000),
   };
@@ -218,6 +237,11 @@ function optional<T>(option: string, value: T | undefined, check: (option: strin
 function flag(option: string, value: unknown, byDefault: boolean): boolean {
   if (value !== undefined && typeof value !== 'boolean') bad(option, value, 'true or false');
   return (value as boolean | undefined) ?? byDefault;
+}
+
+function count(option: string, value: unknown, byDefault: number): number {
+  if (value !== undefined && !(Number.isSafeInteger(value) && (value as number) >= 0)) bad(option, value, 'a whole number, 0 or more');
+  return (value as number | undefined) ?? byDefault;
 }
 
 function milliseconds(option: string, value: unknown, byDefault: number): number {

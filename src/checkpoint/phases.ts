@@ -15,6 +15,7 @@ export type Phase =
   | 'refresh'
   | 'thaw'
   | 'seal'
+  | 'retry'
   | 'verify'
   | 'wait-pids'
   | 'extract'
@@ -40,7 +41,10 @@ export interface PhaseEvent {
   unit?: 'bytes' | 'files';
   /** A prediction of the frozen window, in milliseconds, when one is known. */
   predictedWindowMs?: number;
+  /** `failed`: why. `retry`: why the attempt before it failed. */
   error?: unknown;
+  /** `retry`: the number of the attempt that follows, from 2. */
+  attempt?: number;
 }
 
 export type OnProgress = (event: PhaseEvent) => void;
@@ -75,10 +79,11 @@ export class Phases {
     return [...this.#running].join(' and ') || 'nothing';
   }
 
-  async run<T>(phase: Phase, work: () => T | Promise<T>): Promise<T> {
+  /** @param facts Told with the phase's start. */
+  async run<T>(phase: Phase, work: () => T | Promise<T>, facts: Pick<PhaseEvent, 'attempt' | 'error'> = {}): Promise<T> {
     const start = performance.now();
     this.#running.add(phase);
-    this.#tell({ phase, at: 'start' });
+    this.#tell({ phase, at: 'start', ...facts });
     try {
       const result = await work();
       this.#tell({ phase, at: 'end', durationMs: this.#took(phase, start) });

@@ -5,7 +5,7 @@ import { freezerVersions, hierarchyRoot, isFreezerError, openFreezer, type Freez
 import { CheckpointError } from './checkpoint-error.js';
 import { cgroupRecords, logPath } from './guardian.js';
 import { GuardianProcess } from './guardian-process.js';
-import { isAbandoned, isOfThisBoot, Journal, readJournals, STATE_DIR, type FoundJournal, type JournalEntry } from './journal.js';
+import { checkStateDir, isAbandoned, isOfThisBoot, Journal, readJournals, STATE_DIR, type FoundJournal, type JournalEntry } from './journal.js';
 
 export interface RecoverOptions {
   /** Default /run/stillframe. */
@@ -31,10 +31,11 @@ export interface Recovery {
 /**
  * Puts right what dead checkpoints left: kills or awaits their CRIU, thaws their cgroups and verifies it,
  * gives adopted trees back, removes their temporary files. Does nothing to checkpoints that are alive.
- * @throws CheckpointError RECOVERY_FAILED when something could not be put right: its journal stays; the others were done
+ * @throws CheckpointError STATE_DIR_UNSAFE; RECOVERY_FAILED when something could not be put right: its journal stays; the others were done
  */
 export async function recover(options: RecoverOptions = {}): Promise<Recovery[]> {
   const { stateDir = STATE_DIR } = options;
+  checkStateDir(stateDir);
   const recoveries: Recovery[] = [];
   const failures: unknown[] = [];
   for (const found of readJournals(stateDir).filter(isAbandoned)) {
@@ -94,9 +95,14 @@ export interface FrozenCgroup extends FreezerState {
   since: string | undefined;
 }
 
-/** Every self-frozen cgroup of this machine, as far as it is visible here, on v1 and v2. */
+/**
+ * Every self-frozen cgroup of this machine, as far as it is visible here, on v1 and v2.
+ * @throws CheckpointError STATE_DIR_UNSAFE
+ */
 export async function frozenCgroups(options: { stateDir?: string } = {}): Promise<FrozenCgroup[]> {
-  const journals = readJournals(options.stateDir ?? STATE_DIR).filter(({ entry }) => entry.window === 'open' && isOfThisBoot(entry));
+  const { stateDir = STATE_DIR } = options;
+  checkStateDir(stateDir);
+  const journals = readJournals(stateDir).filter(({ entry }) => entry.window === 'open' && isOfThisBoot(entry));
   const frozen: FrozenCgroup[] = [];
   for (const version of freezerVersions()) {
     const root = hierarchyRoot(version);

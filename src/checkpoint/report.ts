@@ -12,8 +12,10 @@ export interface CheckpointReport {
   pid: number;
   pids: number[];
   cgroup: { version: 1 | 2; path: string; adopted: boolean };
-  /** How long the tree stood still: from the write that asks for the freeze to the verified thaw. */
+  /** How long the tree stood still, in the attempt that succeeded: from the write that asks for the freeze to the verified thaw. */
   windowMs: number;
+  /** How many windows there were: those before this one were refused by CRIU for something that passed (`retries`). */
+  attempts: number;
   /** What each part of the window cost. */
   window: WindowParts;
   /** The whole checkpoint, from the call to the archive safe on disk. */

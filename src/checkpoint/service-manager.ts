@@ -39,6 +39,7 @@ const words: Record<Phase, string> = {
   refresh: 'copying changed files',
   thaw: 'thawing the target',
   seal: 'sealing the archive',
+  retry: 'waiting for an instant that CRIU can dump',
   verify: 'verifying the archive',
   'wait-pids': 'waiting for free process ids',
   extract: 'extracting the archive',

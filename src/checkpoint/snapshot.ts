@@ -8,6 +8,7 @@ import type { FrozenWindow } from './frozen-window.js';
 import type { Guardian } from './guardian.js';
 import type { Phases } from './phases.js';
 import type { ReadyTarget } from './target.js';
+import { refuseVfork } from './vfork.js';
 
 export interface SnapshotPlan {
   target: ReadyTarget;
@@ -62,6 +63,7 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     clock.start();
     await phases.run('freeze', async () => {
       await window.open();
+      refuseVfork(plan.target.pid);
       await plan.target.parts.together?.frozen();
     });
     clock.mark('freezeMs');

@@ -6,6 +6,11 @@ export function positiveInteger(text: string): number {
   return value;
 }
 
+export function wholeNumber(text: string): number {
+  if (text === '0') return 0;
+  return positiveInteger(text);
+}
+
 export function cgroupVersion(text: string): 1 | 2 {
   if (text === '1' || text === 'v1') return 1;
   if (text === '2' || text === 'v2') return 2;

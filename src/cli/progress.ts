@@ -13,6 +13,7 @@ const WORDS: Partial<Record<PhaseEvent['phase'], string>> = {
   refresh: 'copying what changed',
   thaw: 'thawing',
   seal: 'writing the archive',
+  retry: 'CRIU refused this instant: trying another',
   verify: 'verifying the archive',
   'wait-pids': 'waiting for the process ids to be free',
   extract: 'extracting the files',

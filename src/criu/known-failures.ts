@@ -1,6 +1,7 @@
 /**
  * What people meet most often when CRIU says no, and what to do about it. The patterns are words of CRIU's log, which
- * change from version to version: they choose the sentence that an error carries, and never what the library does.
+ * change from version to version: they choose the sentence that an error carries, and whether `checkpoint()` tries once more
+ * (checkpoint/retry.ts), where a wrong guess does no harm; nothing else.
  * Source: the pr_err lines of CRIU v4.2 in the file that is named, unless it says "seen"; what users report in CRIU's
  * issues, and criu.org/When_C/R_fails.
  */
@@ -19,6 +20,8 @@ export type CriuProblem =
   | 'session-outside-namespace'
   | 'tcp-established'
   | 'tcp-in-flight'
+  | 'unix-in-flight'
+  | 'memory-shared'
   | 'unix-external'
   | 'network-lock'
   | 'shell-job'
@@ -30,6 +33,7 @@ export type CriuProblem =
   | 'pid-taken'
   | 'cgroup-controller'
   | 'freeze-failed'
+  | 'task-unstoppable'
   | 'traced'
   | 'seccomp'
   | 'dirty-tracking'
@@ -68,8 +72,12 @@ const failures: readonly KnownFailure[] = [
   { problem: 'nested-namespace', pattern: /Can't dump nested|Nested mount namespaces are not supported|pid namespace without the process init/, remedy: 'A task lives in a namespace below that of the root of the tree, which CRIU cannot dump (pid, user and time namespaces can not be nested): checkpoint the inner tree by itself, with the namespace\'s init as root.' },
   { problem: 'session-outside-namespace', pattern: /A session leader of .* is outside of its pid namespace/, remedy: 'The session that the tree belongs to was begun outside its pid namespace, as for a command that was sent into a container: CRIU cannot name it in the images, with `shellJob` or without. Start the program with setsid inside the namespace.' },
   // criu/sk-inet.c
-  { problem: 'tcp-in-flight', pattern: /In-flight connection \(l\)/, remedy: 'A TCP connection waits to be accepted: set `tcpSkipInFlight` to leave it out (its client will be reset), or try again a moment later.' },
+  { problem: 'tcp-in-flight', pattern: /In-flight connection \(l\)/, remedy: 'A TCP connection waits to be accepted: set `tcpSkipInFlight` to leave it out (its client will be reset), or try again a moment later (`retries`).' },
   { problem: 'tcp-established', pattern: /Connected TCP socket/, remedy: 'The tree has established TCP connections: set `tcpEstablished` to keep them (on dump and restore, same address), or `tcpClose` to restore them closed.' },
+  // criu/sk-unix.c, collect_one_unix; seen
+  { problem: 'unix-in-flight', pattern: /in-flight socket|In-flight connection on non-listening/, remedy: 'A connection to a unix socket of the tree was made and written to, and not accepted yet: try again a moment later (`retries`).' },
+  // criu/namespaces.c, dump_task_kobj_ids
+  { problem: 'memory-shared', pattern: /Can't make VM id for/, remedy: 'Two processes share their memory (clone with CLONE_VM and without CLONE_THREAD), which CRIU cannot dump.' },
   // criu/sk-unix.c
   { problem: 'unix-external', pattern: /External socket (?:is used|found)|half of stream unix connection|name-less external socket|Dangling connection/, remedy: "A unix socket's other end is outside the tree: checkpoint both ends, close it, or set `extUnixSk` and name it in `external` (\"unix[INODE]\")." },
   // criu/netfilter.c; criu/net.c
@@ -89,6 +97,8 @@ const failures: readonly KnownFailure[] = [
   { problem: 'cgroup-controller', pattern: /controller \S+ not found|No cg_controller_entry found|Can't (?:make|mount) controller dir|Cgroup dir .* doesn't exist|Can't move .* into /, remedy: "A cgroup controller or group of the dump is not on this system: mount it, map it with `cgRoot`, or leave cgroups alone with `manageCgroups: 'ignore'` and place the tasks yourself." },
   // criu/seize.c; compel/src/lib/infect.c
   { problem: 'freeze-failed', pattern: /Unable to freeze cgroup|Neither a cgroupv1/, remedy: 'The cgroup did not freeze in time: a task waits in the kernel (state D, such as on a network file system), or more keep appearing. Raise `timeoutSeconds`, or leave `freezeCgroup` out.' },
+  // compel/src/lib/infect.c; seen with vfork: CRIU tries for `timeoutSeconds`
+  { problem: 'task-unstoppable', pattern: /Unseizable non-zombie \d+ found, state D/, remedy: 'A task waits in the kernel where nothing can stop it: for its vfork child to start a program (try again a moment later), or for a disk or a network file system.' },
   { problem: 'traced', pattern: /Unable to detach from \d+: No such process|Unseizable non-zombie/, remedy: 'A task is traced by another program (a debugger, strace; TracerPid in /proc/PID/status): end that one first. Or the task ended while CRIU stopped it: try again.' },
   // criu/cr-check.c, criu/seccomp.c
   { problem: 'seccomp', pattern: /seccomp/i, remedy: "A task has seccomp filters, and CRIU could not read or put them back: the kernel needs CONFIG_SECCOMP_FILTER and CONFIG_CHECKPOINT_RESTORE, CRIU full capabilities, and it must not run under a filter itself." },

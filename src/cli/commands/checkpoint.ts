@@ -1,6 +1,6 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { checkpoint, checkpointContainer, ServiceManager, writeImage, type CheckpointReport, type PhaseEvent } from '../../index.js';
-import { cgroupVersion, pair, positiveInteger } from '../arguments.js';
+import { cgroupVersion, pair, positiveInteger, wholeNumber } from '../arguments.js';
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
 import { EventLog } from '../event-log.js';
 import { bytes, facts, json, milliseconds } from '../output.js';
@@ -22,6 +22,8 @@ interface Options extends ContainerOptions {
   freezeTimeout?: number;
   maxFrozen?: number;
   placeGuardianIn?: string;
+  retries?: number;
+  stateDir?: string;
   events?: string;
   notify?: boolean;
   tcpEstablished?: boolean;
@@ -55,6 +57,8 @@ export function checkpointCommand(signal: AbortSignal): Command {
     .option('--freeze-timeout <ms>', 'how long the freeze may take', positiveInteger)
     .option('--max-frozen <ms>', 'cancel when the tree would stand still for longer', positiveInteger)
     .option('--place-guardian-in <dir>', 'cgroup for the guardian, where a service manager would kill it with this command')
+    .option('--retries <n>', 'how often to try again when CRIU refuses at an instant that passes (default 2)', wholeNumber)
+    .option('--state-dir <dir>', 'where journals and locks are (default /run/stillframe)')
     .option('--events <file>', 'append every phase to this file, as JSON lines')
     .option('--notify', 'keep the service manager informed ($NOTIFY_SOCKET)')
     .option('--criu-log <file>', "where CRIU's log is kept when CRIU fails")
@@ -96,6 +100,8 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
       freezeTimeoutMs: options.freezeTimeout,
       maxFrozenMs: options.maxFrozen,
       placeGuardianIn: options.placeGuardianIn,
+      retries: options.retries,
+      stateDir: options.stateDir,
       ...(options.tcpEstablished === undefined ? {} : { criu: { tcpEstablished: options.tcpEstablished } }),
     };
     const container = containerName(options);
@@ -124,7 +130,7 @@ function reportText(report: CheckpointReport & { image?: unknown }): string {
     ['archive', `${report.archivePath ?? 'written to stdout'} (${bytes(report.archiveBytes)})`],
     ...(report.image === undefined ? [] : ([['OCI image', (report.image as { directory: string }).directory]] as const)),
     ['processes', report.pids.length],
-    ['frozen window', milliseconds(report.windowMs)],
+    ['frozen window', `${milliseconds(report.windowMs)}${report.attempts === 1 ? '' : ` (attempt ${report.attempts}: CRIU refused those before it)`}`],
     ...(stats === undefined ? [] : ([['  of which CRIU', milliseconds((stats.freezingTimeUs + stats.frozenTimeUs) / 1000)]] as const)),
     ['files before it', `${report.files.precopied.files} (${bytes(report.files.precopied.bytes)})`],
     ['files inside it', `${report.files.refreshed.files} (${bytes(report.files.refreshed.bytes)})`],

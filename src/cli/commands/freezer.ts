@@ -8,6 +8,7 @@ interface Options {
   freezer?: 1 | 2;
   timeout?: number;
   all?: boolean;
+  stateDir?: string;
   json?: boolean;
 }
 
@@ -27,12 +28,13 @@ export function thawCommand(): Command {
 export function statusCommand(): Command {
   const command = freezerCommand('status', 'Say whether a cgroup is frozen, and by whom.', () => Promise.resolve());
   return command
+    .option('--state-dir <dir>', 'with --all: where journals and locks are (default /run/stillframe)')
     .option('--all', 'list every frozen cgroup of this machine, by whom, and since when')
     .addHelpText('after', '\nExamples:\n  stillframe status --pid 4711 --json\n  stillframe status --all');
 }
 
-async function printAllFrozen(asJson: boolean): Promise<void> {
-  const frozen = await frozenCgroups();
+async function printAllFrozen(asJson: boolean, stateDir: string | undefined): Promise<void> {
+  const frozen = await frozenCgroups({ stateDir });
   if (asJson) process.stdout.write(`${json(frozen)}\n`);
   else if (frozen.length === 0) process.stdout.write('no cgroup of this machine is frozen\n');
   else {
@@ -52,7 +54,7 @@ function freezerCommand(name: string, description: string, act: (freezer: Freeze
   if (name !== 'status') command.option('--timeout <ms>', 'how long to wait for the kernel (default 2000)', positiveInteger);
   return command.action(async (cgroup: string | undefined, options: Options) => {
     if (options.all === true) {
-      await printAllFrozen(options.json === true);
+      await printAllFrozen(options.json === true, options.stateDir);
       return;
     }
     if ((cgroup === undefined) === (options.pid === undefined)) command.error('error: give either a cgroup or --pid');

@@ -1,0 +1,44 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CriuError, type CriuProblem } from '../criu/index.js';
+import { CheckpointError } from './checkpoint-error.js';
+import type { Phases } from './phases.js';
+
+/**
+ * What CRIU refuses at one instant and dumps at the next: a connection that is just being made. CRIU names it in words
+ * alone (known-failures.ts); where the words mislead, a try was made in vain, no more.
+ */
+const passing: ReadonlySet<CriuProblem> = new Set(['unix-in-flight', 'tcp-in-flight']);
+
+const FIRST_PAUSE_MS = 20;
+const LONGEST_PAUSE_MS = 500;
+
+export interface RetryPlan {
+  /** How often to try again. */
+  retries: number;
+  phases: Phases;
+  signal?: AbortSignal | undefined;
+}
+
+/** Whether the failure is one of those, and not the sign of another: a target that ended, a full disk. */
+export function passesByItself(error: unknown): boolean {
+  if (error instanceof CheckpointError) return error.code === 'TARGET_FORKING';
+  return error instanceof CriuError && error.code === 'CRIU_REQUEST_FAILED' && error.facts.problem !== undefined && passing.has(error.facts.problem);
+}
+
+/**
+ * Tries until it succeeds, fails for good, or has been tried `retries` times more; each pause is twice as long as the one
+ * before and a random part of it longer, lest it keep step with the target. The phase `retry` tells of each.
+ * @param attempt Leaves nothing behind when it fails. `isLast`: a failure that would pass by itself is final too.
+ * @throws the last attempt's error, unchanged; the signal's reason
+ */
+export async function withRetries<T>({ retries, phases, signal }: RetryPlan, attempt: (number: number, isLast: boolean) => Promise<T>): Promise<T> {
+  for (let number = 1; ; number++) {
+    try {
+      return await attempt(number, number > retries);
+    } catch (error) {
+      if (number > retries || !passesByItself(error)) throw error;
+      const pauseMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (number - 1)) * (1 + Math.random() / 2);
+      await phases.run('retry', () => sleep(pauseMs, undefined, signal === undefined ? {} : { signal }), { attempt: number + 1, error });
+    }
+  }
+}
