@@ -183,9 +183,9 @@ export function isAbandoned({ owner, entry }: FoundJournal): boolean {
   return !isRunning(owner) && (entry.guardian === undefined || !isRunning(entry.guardian));
 }
 
-/** The owner is dead, and its guardian is putting things right. */
-export function isBeingPutRight({ owner, entry }: FoundJournal): boolean {
-  return entry.pidNamespace === here().pidNamespace && !isRunning(owner) && entry.guardian !== undefined && isRunning(entry.guardian);
+/** Its guardian is putting things right, or has done so since the journal was read. A process of another namespace counts as alive. */
+export function isOwnerDead({ owner, entry }: FoundJournal): boolean {
+  return entry.pidNamespace === here().pidNamespace && !isRunning(owner);
 }
 
 export function isOfThisBoot(entry: JournalEntry): boolean {

@@ -7,7 +7,7 @@ import { statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CheckpointError } from './checkpoint-error.js';
-import { identify, isAbandoned, isBeingPutRight, Journal, readJournals, STATE_DIR, type FoundJournal, type JournalCgroup, type JournalEntry } from './journal.js';
+import { identify, isAbandoned, isOwnerDead, Journal, readJournals, STATE_DIR, type FoundJournal, type JournalCgroup, type JournalEntry } from './journal.js';
 import { recoverJournal } from './recover.js';
 
 export interface LockOptions {
@@ -62,8 +62,8 @@ async function winOver(journal: Journal, stateDir: string): Promise<void> {
     }
     const holder = others.find((other) => other.entry.lock === 'held' || other.entry.id < journal.entry.id);
     if (holder === undefined && others.length === 0) break;
-    if (holder !== undefined && !(isBeingPutRight(holder) && performance.now() < patienceEnd)) throw busy(journal.entry, holder);
-    // A guardian at work, or a competitor that will see us and give way.
+    if (holder !== undefined && !(isOwnerDead(holder) && performance.now() < patienceEnd)) throw busy(journal.entry, holder);
+    // A guardian at work, or one that ended a moment ago, or a competitor that will see us and give way.
     await sleep(POLL_MS);
   }
   journal.update({ lock: 'held' });
