@@ -1,9 +1,10 @@
+import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { checkpointPod, restoreContainer, type PodManifest } from '../../../src/container/index.js';
-import { Bundle, launch, makeImage, must, parentCgroup, newId, RuncContainer, WELL, WRITER_ARGS, WriterInContainer } from '../../fixtures/container.js';
+import { Bundle, makeImage, must, parentCgroup, newId, RuncContainer, WELL, WRITER_ARGS, WriterInContainer } from '../../fixtures/container.js';
 import { until } from '../../fixtures/processes.js';
 
 let scratch: string;
@@ -105,7 +106,11 @@ it('lets all run on and leaves no directory when one of them cannot be checkpoin
   const before = readdirSync(scratch);
   const names = [first, second].map(({ id, stateRoot }) => ({ runc: id, stateRoot }));
   // A process that was put into the second one from outside: no descendant of its init, and no part of its tree.
-  await launch('--root', second.stateRoot, 'exec', '--detach', second.id, 'sleep', '1000');
+  // Our child's child: a detached one is an orphan, and where process 1 reaps none (a test run that is process 1 itself)
+  // the container's pid namespace never ends.
+  const pidFile = join(b.dir, 'stranger.pid');
+  spawn('runc', ['--root', second.stateRoot, 'exec', '--pid-file', pidFile, second.id, 'sleep', '1000'], { stdio: 'ignore' });
+  expect(await until(() => existsSync(pidFile), 20_000)).toBe(true);
   await expect(checkpointPod({ containers: names, outputDir })).rejects.toMatchObject({ name: 'FreezerError' });
   expect(readdirSync(scratch)).toEqual(before);
   const [wasA, wasB] = [notes(a.rootfs), notes(b.rootfs)] as [[number, number], [number, number]];
