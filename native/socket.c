@@ -41,12 +41,11 @@ static napi_value number_array(napi_env env, const int *values, size_t count)
 	return array;
 }
 
-static napi_value socketpair_seqpacket(napi_env env, napi_callback_info info)
+static napi_value make_pair(napi_env env, int type)
 {
 	int fds[2];
 
-	/* SEQPACKET and not DGRAM: only a connection tells CRIU that its client is gone. */
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds))
+	if (socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds))
 		return sf_throw_errno(env, errno, "socketpair");
 	/* A property of this end's open file: the other end keeps blocking, as CRIU needs it. */
 	if (fcntl(fds[0], F_SETFL, fcntl(fds[0], F_GETFL) | O_NONBLOCK)) {
@@ -56,6 +55,17 @@ static napi_value socketpair_seqpacket(napi_env env, napi_callback_info info)
 		return sf_throw_errno(env, err, "fcntl");
 	}
 	return number_array(env, fds, 2);
+}
+
+static napi_value socketpair_seqpacket(napi_env env, napi_callback_info info)
+{
+	/* And not DGRAM: only a connection tells CRIU that its client is gone. */
+	return make_pair(env, SOCK_SEQPACKET);
+}
+
+static napi_value socketpair_stream(napi_env env, napi_callback_info info)
+{
+	return make_pair(env, SOCK_STREAM);
 }
 
 static napi_value connect_seqpacket(napi_env env, napi_callback_info info)
@@ -202,6 +212,7 @@ static napi_value receive_message(napi_env env, napi_callback_info info)
 void sf_init_socket(napi_env env, napi_value exports)
 {
 	sf_set_function(env, exports, "socketpairSeqpacket", socketpair_seqpacket);
+	sf_set_function(env, exports, "socketpairStream", socketpair_stream);
 	sf_set_function(env, exports, "connectSeqpacket", connect_seqpacket);
 	sf_set_function(env, exports, "sendmsg", send_message);
 	sf_set_function(env, exports, "recvmsg", receive_message);

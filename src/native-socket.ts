@@ -2,7 +2,9 @@
 export interface SocketNative {
   /** `socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)`: [ours, theirs]; ours is also non-blocking, theirs blocks. */
   socketpairSeqpacket(): [ours: number, theirs: number];
-  /** A socket of the same kind, non-blocking, connected to the one at `path`; EAGAIN when its queue of connections is full. */
+  /** The same with SOCK_STREAM. */
+  socketpairStream(): [ours: number, theirs: number];
+  /** A SOCK_SEQPACKET socket, non-blocking, connected to the one at `path`; EAGAIN when its queue of connections is full. */
   connectSeqpacket(path: string): number;
   /** `sendmsg(MSG_NOSIGNAL | MSG_DONTWAIT)`, fds as SCM_RIGHTS. False when it would block. */
   sendmsg(fd: number, data: Uint8Array, fds: readonly number[]): boolean;
@@ -24,4 +26,23 @@ export interface PollHandle {
   close(): void;
   ref(): void;
   unref(): void;
+}
+
+/** Types of native/spawn.c. */
+export interface SpawnNative {
+  /**
+   * Starts a program in a session of its own, with default signal dispositions and an empty mask, in a thread of the pool.
+   * Descriptor i of the child is a duplicate of `fds[i]`, made before this returns; -1 is /dev/null. `path` is not searched
+   * for on PATH. The environment's entries are "NAME=value"; undefined is this process's own (not a worker thread's). Without a cwd, ours.
+   * Rejects with what exec said (syscall "spawn"), or pidfd_open (ENOSYS before Linux 5.3): then nothing runs.
+   * @returns the pid, and a pidfd that belongs to the caller: readable once the process has ended
+   */
+  spawn(path: string, args: readonly string[], env: readonly string[] | undefined, fds: readonly number[], cwd: string | undefined): Promise<[pid: number, pidfd: number]>;
+  /**
+   * `waitid(P_PIDFD, WEXITED | WNOHANG)`: the exit code, or minus the signal that ended it; undefined while it runs.
+   * ECHILD when somebody else has reaped it.
+   */
+  reap(pidfd: number): number | undefined;
+  /** `pipe2(O_CLOEXEC)`: [read end, write end]; the read end is also non-blocking, the write end blocks. */
+  pipe(): [read: number, write: number];
 }

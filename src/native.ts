@@ -7,22 +7,37 @@ import { createRequire } from 'node:module';
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { StillframeError } from './errors.js';
-import type { SocketNative } from './native-socket.js';
+import { StillframeError, type ErrorTexts } from './errors.js';
+import type { PollHandle, SocketNative, SpawnNative } from './native-socket.js';
 import type { FilesNative } from './native-files.js';
 
-export type Native = SocketNative & FilesNative;
+export type { PollHandle };
+export type Native = SocketNative & SpawnNative & FilesNative;
 
-export class NativeError extends StillframeError<'NATIVE_MISSING', { tried: string[] }> {
+export type NativeErrorCode = 'NATIVE_MISSING' | 'KERNEL_TOO_OLD';
+
+export interface NativeFacts {
+  /** NATIVE_MISSING: where it was looked for. */
+  tried?: string[];
+  /** KERNEL_TOO_OLD: what it lacks, and the first Linux that has it. */
+  syscall?: string;
+  since?: string;
+}
+
+export class NativeError extends StillframeError<NativeErrorCode, NativeFacts> {
   override readonly name = 'NativeError';
-  constructor(tried: string[], cause: unknown) {
-    super(
-      'NATIVE_MISSING',
-      { what: `the native part of stillframe could not be loaded (tried ${tried.join(', ')})`, remedy: 'Build it with: npm run build:native' },
-      { tried, cause },
-    );
+  constructor(code: NativeErrorCode, facts: NativeFacts & { cause?: unknown }) {
+    super(code, texts[code](facts), facts);
   }
 }
+
+const texts: ErrorTexts<NativeErrorCode, NativeFacts> = {
+  NATIVE_MISSING: ({ tried = [] }) => ({
+    what: `the native part of stillframe could not be loaded (tried ${tried.join(', ')})`,
+    remedy: 'Build it with: npm run build:native',
+  }),
+  KERNEL_TOO_OLD: ({ syscall, since }) => ({ what: `this kernel has no ${syscall}`, remedy: `Use Linux ${since} or newer.` }),
+};
 
 function load(): Native {
   const require = createRequire(import.meta.url);
@@ -39,7 +54,7 @@ function load(): Native {
       failure = error;
     }
   }
-  throw new NativeError(tried, failure);
+  throw new NativeError('NATIVE_MISSING', { tried, cause: failure });
 }
 
 let loaded: Native | undefined;

@@ -50,7 +50,7 @@ export interface CheckpointFacts {
   TARGET_BUSY: { pid: number; cgroup: string | undefined; holder: LockHolder };
   STATE_DIR_UNSAFE: { stateDir: string; why: string };
   GUARDIAN_MISSING: { tried: string[] };
-  GUARDIAN_LOST: { pid: number; exitCode?: number; signal?: string };
+  GUARDIAN_LOST: { pid: number; exitCode?: number; exitSignal?: string };
   GUARDIAN_REFUSED: { record: string; errno: number };
   RECOVERY_FAILED: { pid: number; cgroup: string | undefined; did: string[]; journalPath: string };
   DEADLINE_EXCEEDED: { maxFrozenMs: number; phase: string };
@@ -125,7 +125,7 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
   STATE_DIR_UNSAFE: (f) => ({ what: `the state directory ${f.stateDir} ${f.why}`, remedy: 'It must be a directory of root that nobody else can enter (mode 0700).' }),
   GUARDIAN_MISSING: (f) => ({ what: `the guardian program could not be started (tried ${f.tried.join(', ')})`, remedy: 'Build it with: npm run build:native' }),
   GUARDIAN_LOST: (f) => ({
-    what: `the guardian (process ${f.pid}) ${f.signal !== undefined ? `was ended by ${f.signal}` : f.exitCode !== undefined ? `ended with status ${f.exitCode}` : 'does not answer'}, so that nobody would thaw the target if this process died`,
+    what: `the guardian (process ${f.pid}) ${f.exitSignal !== undefined ? `was ended by ${f.exitSignal}` : f.exitCode !== undefined ? `ended with status ${f.exitCode}` : 'does not answer'}, so that nobody would thaw the target if this process died`,
     remedy: 'Find who ends it; a service manager that kills the whole cgroup is kept away with placeGuardianIn.',
   }),
   GUARDIAN_REFUSED: (f) => ({ what: `the guardian could not take in "${f.record}" (errno ${f.errno})`, remedy: 'See docs/guardian.md for what each record needs.' }),

@@ -1,73 +1,70 @@
-import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import type { Socket } from 'node:net';
+import { closeSync, existsSync } from 'node:fs';
+import { Socket } from 'node:net';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { native, NativeError } from '../native.js';
+import { Child, type ProcessEnd } from '../process.js';
 import { CheckpointError } from './checkpoint-error.js';
 
 // A round trip takes a tenth of a millisecond; a guardian that needs a second is stopped, or worse.
 const ANSWER_MS = 1000;
 
-export interface GuardianEnd {
-  /** Undefined when a signal ended it. */
-  exitCode?: number;
-  signal?: NodeJS.Signals;
-}
-
 /**
  * The guardian's process and its socket: records out, answers in. Our end closes with our death (it is
- * close-on-exec, and Node's other children get only what their `stdio` names), and that is all the guardian waits for.
+ * close-on-exec: no other child has it), and that is all the guardian waits for.
  */
 export class GuardianProcess {
   readonly pid: number;
   /** Resolves when it has ended and is reaped. Never rejects. */
-  readonly ended: Promise<GuardianEnd>;
-  readonly #child: ChildProcess;
+  readonly ended: Promise<ProcessEnd>;
+  readonly #child: Child;
   readonly #socket: Socket;
   readonly #heard: string[] = [];
   #rest = '';
-  #end: GuardianEnd | undefined;
   #waiter: (() => void) | undefined;
 
-  private constructor(child: ChildProcess, pid: number) {
-    this.pid = pid;
+  private constructor(child: Child, socket: Socket) {
+    this.pid = child.pid;
     this.#child = child;
-    this.#socket = child.stdio[3] as Socket;
+    this.#socket = socket;
     // What an `error` says (EPIPE) is known sooner and better from its end.
     this.#socket.on('error', () => undefined);
     this.#socket.setEncoding('utf8');
     this.#socket.on('data', (text: string) => this.#hear(text));
-    this.ended = new Promise((resolve) => {
-      // Not before all it said has been heard.
-      child.once('close', () => resolve(this.#end as GuardianEnd));
-      child.once('exit', (exitCode, signal) => {
-        this.#end = signal === null ? { exitCode: exitCode as number } : { signal };
-        this.#waiter?.();
-      });
+    // Not before all it said has been heard.
+    const heardOut = new Promise((resolve) => this.#socket.once('close', resolve));
+    this.ended = child.ended.then(async (end) => {
+      this.#waiter?.();
+      await heardOut;
+      return end;
     });
     // It must not keep a program alive that has nothing else to do.
-    child.unref();
-    this.#socket.unref();
+    this.#keepLoop(false);
   }
 
-  /** @throws CheckpointError GUARDIAN_MISSING */
+  /** @throws CheckpointError GUARDIAN_MISSING; NativeError */
   static async start(): Promise<GuardianProcess> {
     const path = guardianPath();
-    const child = spawn(path, [], { stdio: ['ignore', 'ignore', 'ignore', 'pipe'], detached: true, cwd: '/', env: {} });
-    if (child.pid === undefined) {
-      const cause: unknown = await new Promise((resolve) => child.once('error', resolve));
+    const [ours, theirs] = native().socketpairStream();
+    const socket = new Socket({ fd: ours });
+    try {
+      return new GuardianProcess(await Child.start({ path, cwd: '/', env: {}, fds: [undefined, undefined, undefined, theirs] }), socket);
+    } catch (cause) {
+      socket.destroy();
+      if (cause instanceof NativeError) throw cause;
       throw new CheckpointError('GUARDIAN_MISSING', { tried: [path], cause });
+    } finally {
+      closeSync(theirs);
     }
-    return new GuardianProcess(child, child.pid);
   }
 
-  get end(): GuardianEnd | undefined {
-    return this.#end;
+  get end(): ProcessEnd | undefined {
+    return this.#child.end;
   }
 
   /** Hands records over; when this returns they are in the kernel's hands and outlive us. */
   say(...records: string[]): void {
-    if (this.#end === undefined) this.#socket.write(records.map((record) => `${record}\0`).join(''));
+    if (this.end === undefined) this.#socket.write(records.map((record) => `${record}\0`).join(''));
   }
 
   /**
@@ -78,13 +75,13 @@ export class GuardianProcess {
   async ask(records: string[], question: 'ready?' | 'window open'): Promise<void> {
     this.say(...records, question);
     const answer = await this.#answer();
-    if (answer === undefined) throw new CheckpointError('GUARDIAN_LOST', { pid: this.pid, ...this.#end });
+    if (answer === undefined) throw new CheckpointError('GUARDIAN_LOST', { pid: this.pid, ...this.end });
     const [, errno, record] = /^error (\d+) (.*)$/s.exec(answer) ?? [];
     if (record !== undefined) throw new CheckpointError('GUARDIAN_REFUSED', { record, errno: Number(errno) });
   }
 
   /** Our end of the conversation is over, as if we had died; what it does then is heard until it ends. */
-  async abandon(): Promise<{ heard: string[]; end: GuardianEnd }> {
+  async abandon(): Promise<{ heard: string[]; end: ProcessEnd }> {
     this.#keepLoop(true);
     this.#socket.end();
     const end = await this.ended;
@@ -92,7 +89,7 @@ export class GuardianProcess {
   }
 
   /** Waits for its end without letting the event loop run dry. */
-  async awaitEnd(): Promise<GuardianEnd> {
+  async awaitEnd(): Promise<ProcessEnd> {
     this.#keepLoop(true);
     return this.ended;
   }
@@ -106,7 +103,7 @@ export class GuardianProcess {
     this.#keepLoop(true);
     let timeout: NodeJS.Timeout | undefined;
     try {
-      if (this.#heard.length === 0 && this.#end === undefined) {
+      if (this.#heard.length === 0 && this.end === undefined) {
         await new Promise<void>((resolve) => {
           this.#waiter = resolve;
           timeout = setTimeout(resolve, ANSWER_MS);
@@ -128,13 +125,9 @@ export class GuardianProcess {
   }
 
   #keepLoop(alive: boolean): void {
-    if (alive) {
-      this.#child.ref();
-      this.#socket.ref();
-    } else {
-      this.#child.unref();
-      this.#socket.unref();
-    }
+    this.#child.keepLoop(alive);
+    if (alive) this.#socket.ref();
+    else this.#socket.unref();
   }
 }
 

@@ -1,5 +1,6 @@
 import { join, dirname, resolve } from 'node:path';
-import { GuardianProcess, type GuardianEnd } from './guardian-process.js';
+import type { ProcessEnd } from '../process.js';
+import { GuardianProcess } from './guardian-process.js';
 import { identify, type Journal } from './journal.js';
 
 export interface GuardianOptions {
@@ -62,7 +63,7 @@ export class Guardian implements AsyncDisposable {
   }
 
   /** How it ended, when it did without being told to. */
-  get lost(): GuardianEnd | undefined {
+  get lost(): ProcessEnd | undefined {
     return this.#process.end;
   }
 

@@ -1,10 +1,9 @@
-import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
+import { closeSync, readSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Readable } from 'node:stream';
+import { native, NativeError } from '../native.js';
+import { Child } from '../process.js';
 import { CriuError } from './criu-error.js';
 import { readLastErrors } from './log.js';
-import { present } from './messages.js';
 
 export interface LazyPagesOptions {
   criuPath: string;
@@ -27,15 +26,13 @@ export interface LazyPagesOptions {
  * RPC request: it is started as a program. It is of use from its start to its end, which comes when it has brought all.
  */
 export class LazyPages implements AsyncDisposable {
-  readonly #child: ChildProcess;
+  readonly #child: Child;
   readonly #logPath: string;
-  readonly #exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
   #closed = false;
 
-  private constructor(child: ChildProcess, logPath: string) {
+  private constructor(child: Child, logPath: string) {
     this.#child = child;
     this.#logPath = logPath;
-    this.#exited = new Promise((resolve) => child.once('exit', (code, signal) => resolve({ code, signal })));
   }
 
   /**
@@ -45,29 +42,29 @@ export class LazyPages implements AsyncDisposable {
   static async start({ criuPath, imagesDir, workDir, logFile = 'lazy-pages.log', pageServer, args = [], timeoutMs = 10_000 }: LazyPagesOptions): Promise<LazyPages> {
     const from = pageServer === undefined ? [] : ['--page-server', '--address', pageServer.address, '--port', String(pageServer.port)];
     // It writes a byte to the descriptor of --status-fd when its socket is there: seen in criu/uffd.c, status_ready.
-    const child = spawn(criuPath, ['lazy-pages', '-D', imagesDir, '-W', workDir, '-o', logFile, '--status-fd', '3', ...from, ...args], {
-      stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
-      detached: true,
-    });
-    if (child.pid === undefined) {
-      const [cause] = (await once(child, 'error')) as [unknown];
-      throw new CriuError('CRIU_NOT_FOUND', { criuPath, cause });
-    }
-    const daemon = new LazyPages(child, join(workDir, logFile));
-    const status = child.stdio[3] as Readable;
-    const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);
+    const [status, theirStatus] = native().pipe();
+    const arguments_ = ['lazy-pages', '-D', imagesDir, '-W', workDir, '-o', logFile, '--status-fd', '3', ...from, ...args];
     try {
-      const ready = await Promise.race([once(status, 'data').then(() => true), daemon.#exited.then(() => false)]);
-      if (!ready) throw await daemon.#failure();
-      return daemon;
+      const started = Child.start({ path: criuPath, args: arguments_, fds: [undefined, undefined, undefined, theirStatus] });
+      closeSync(theirStatus);
+      const daemon = new LazyPages(await started, join(workDir, logFile));
+      const timer = setTimeout(() => daemon.#child.kill('SIGKILL'), timeoutMs);
+      try {
+        if (!(await hears(status))) throw await daemon.#failure();
+        return daemon;
+      } finally {
+        clearTimeout(timer);
+      }
+    } catch (cause) {
+      if (cause instanceof CriuError || cause instanceof NativeError) throw cause;
+      throw new CriuError('CRIU_NOT_FOUND', { criuPath, cause });
     } finally {
-      clearTimeout(timer);
-      status.destroy();
+      closeSync(status);
     }
   }
 
   get pid(): number {
-    return this.#child.pid ?? 0;
+    return this.#child.pid;
   }
 
   /**
@@ -75,17 +72,17 @@ export class LazyPages implements AsyncDisposable {
    * @throws CriuError CRIU_DIED when it ended before: tasks that touch memory that is missing hang or die then
    */
   async finished(): Promise<void> {
-    const { code } = await this.#exited;
-    if (code !== 0 || this.#closed) throw await this.#failure();
+    const { exitCode } = await this.#child.ended;
+    if (exitCode !== 0 || this.#closed) throw await this.#failure();
   }
 
   /** Kills it when it has not ended, and resolves when it has been reaped. Safe to call twice. */
   async close(): Promise<void> {
-    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+    if (this.#child.end === undefined) {
       this.#closed = true;
       this.#child.kill('SIGKILL');
     }
-    await this.#exited;
+    await this.#child.ended;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -93,8 +90,17 @@ export class LazyPages implements AsyncDisposable {
   }
 
   async #failure(): Promise<CriuError> {
-    const { code, signal } = await this.#exited;
-    const ending = present({ exitCode: code, exitSignal: signal });
+    const ending = await this.#child.ended;
     return new CriuError('CRIU_DIED', { request: 'lazy-pages', ...ending, logPath: this.#logPath, logErrors: await readLastErrors(this.#logPath) });
   }
+}
+
+/** Whether a byte comes out of the pipe before its end. */
+function hears(fd: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const poll = new (native().Poll)(fd, 'readable', () => {
+      poll.close();
+      resolve(readSync(fd, Buffer.alloc(1)) === 1);
+    });
+  });
 }

@@ -1,10 +1,10 @@
-import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { closeSync } from 'node:fs';
-import { native } from '../native.js';
+import { native, NativeError } from '../native.js';
+import { Child, type ProcessEnd } from '../process.js';
 import type { Connection } from './connection.js';
 import { CriuError } from './criu-error.js';
 import { PacketSocket, type Packet, type WaitOptions } from './packet-socket.js';
+import { PipeTail } from './pipe-tail.js';
 
 export interface SwrkOptions {
   /** The program to run as `criuPath swrk FD`. */
@@ -19,18 +19,13 @@ export interface SwrkOptions {
   maxMessageBytes?: number;
 }
 
-export interface SwrkEnd {
-  /** Undefined when a signal ended it. */
-  exitCode?: number;
-  exitSignal?: NodeJS.Signals;
+export interface SwrkEnd extends ProcessEnd {
   /** The last 16 KiB of what it wrote to stderr. */
   stderr: string;
 }
 
 const firstInheritedFd = 4;
 const stderrBytes = 16 * 1024;
-/** How long stderr may stay open behind the process: a daemon of CRIU's (page server) inherits it and lives on. */
-const stderrLingerMs = 50;
 
 /**
  * One `criu swrk` process and our end of its socket. The process has a session of its own, so that what a terminal
@@ -43,35 +38,40 @@ export class Swrk implements Connection {
   readonly pid: number;
   /** How the process ended; resolves when it has been reaped. Never rejects. */
   readonly ended: Promise<SwrkEnd>;
-  readonly #child: ChildProcess;
+  readonly #child: Child;
   readonly #socket: PacketSocket;
   readonly #gone = new AbortController();
 
-  private constructor(pid: number, child: ChildProcess, socket: PacketSocket, ended: Promise<SwrkEnd>) {
-    this.pid = pid;
+  private constructor(child: Child, socket: PacketSocket, stderr: PipeTail) {
+    this.pid = child.pid;
     this.#child = child;
     this.#socket = socket;
-    this.ended = ended;
-    child.once('exit', () => this.#gone.abort());
+    this.ended = child.ended.then((end) => {
+      this.#gone.abort();
+      // A daemon of CRIU's (page server) may hold its stderr open: what there is now is CRIU's own.
+      return { ...end, stderr: stderr.finish() };
+    });
   }
 
-  /** @throws CriuError CRIU_NOT_FOUND when the program cannot be started, with the system's error as cause */
+  /** @throws CriuError CRIU_NOT_FOUND when the program cannot be started, with the system's error as cause; NativeError */
   static async start({ criuPath, fds = [], env, defaultConfig = true, maxMessageBytes = 16 << 20 }: SwrkOptions): Promise<Swrk> {
     const [ours, theirs] = native().socketpairSeqpacket();
     const socket = new PacketSocket(ours, maxMessageBytes);
+    let stderr: PipeTail | undefined;
     try {
-      const child = spawn(criuPath, ['swrk', '3', ...(defaultConfig ? [] : ['--no-default-config'])], {
-        stdio: ['ignore', 'ignore', 'pipe', theirs, ...fds],
-        detached: true,
-        ...(env === undefined ? {} : { env }),
-      });
-      // Not before the other end is closed here can the peer's death be seen as the connection's end.
-      closeSync(theirs);
-      if (child.pid === undefined) throw (await once(child, 'error'))[0];
-      return new Swrk(child.pid, child, socket, watch(child));
+      const [errors, theirErrors] = native().pipe();
+      stderr = new PipeTail(errors, stderrBytes);
+      const args = ['swrk', '3', ...(defaultConfig ? [] : ['--no-default-config'])];
+      const started = Child.start({ path: criuPath, args, env, fds: [undefined, undefined, theirErrors, theirs, ...fds] });
+      closeSync(theirErrors);
+      return new Swrk(await started, socket, stderr);
     } catch (cause) {
       socket.close();
+      stderr?.finish();
+      if (cause instanceof NativeError) throw cause;
       throw new CriuError('CRIU_NOT_FOUND', { criuPath, cause });
+    } finally {
+      closeSync(theirs);
     }
   }
 
@@ -123,24 +123,4 @@ export class Swrk implements Connection {
       clearTimeout(timer);
     }
   }
-}
-
-function watch(child: ChildProcess): Promise<SwrkEnd> {
-  let tail = Buffer.alloc(0);
-  const { stderr } = child;
-  stderr?.on('data', (chunk: Buffer) => {
-    tail = Buffer.concat([tail, chunk]).subarray(-stderrBytes);
-  });
-  stderr?.on('error', () => undefined); // its text is a help in errors, never a reason for one
-  return new Promise((resolve) => {
-    child.once('exit', (code, signal) => {
-      const finish = (): void => {
-        clearTimeout(timer);
-        stderr?.destroy();
-        resolve({ ...(code === null ? {} : { exitCode: code }), ...(signal === null ? {} : { exitSignal: signal }), stderr: tail.toString() });
-      };
-      const timer = setTimeout(finish, stderrLingerMs);
-      child.once('close', finish);
-    });
-  });
 }

@@ -1,0 +1,44 @@
+import { closeSync, readSync } from 'node:fs';
+import { native, type PollHandle } from '../native.js';
+
+/** As much as a pipe holds. */
+const pipeBytes = 64 * 1024;
+
+/** The last bytes of what comes out of a pipe, which is emptied all the time: its writers never have to wait. */
+export class PipeTail {
+  readonly #fd: number;
+  readonly #maxBytes: number;
+  readonly #poll: PollHandle;
+  #tail = Buffer.alloc(0);
+
+  /** @param fd The read end, non-blocking; it is this object's from here on. */
+  constructor(fd: number, maxBytes: number) {
+    this.#fd = fd;
+    this.#maxBytes = maxBytes;
+    this.#poll = new (native().Poll)(fd, 'readable', () => {
+      if (!this.#read()) this.#poll.close();
+    });
+    // Nobody waits for its text alone.
+    this.#poll.unref();
+  }
+
+  /** Takes what is left in the pipe, and closes it. To be called once. */
+  finish(): string {
+    this.#read();
+    this.#poll.close();
+    closeSync(this.#fd);
+    return this.#tail.toString();
+  }
+
+  /** False at the end; its text is a help in errors, so an error of the pipe is an end too. */
+  #read(): boolean {
+    const chunk = Buffer.allocUnsafe(pipeBytes);
+    try {
+      const bytes = readSync(this.#fd, chunk, 0, pipeBytes, null);
+      this.#tail = Buffer.concat([this.#tail, chunk.subarray(0, bytes)]).subarray(-this.#maxBytes);
+      return bytes > 0;
+    } catch (error) {
+      return (error as NodeJS.ErrnoException).code === 'EAGAIN';
+    }
+  }
+}

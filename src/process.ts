@@ -1,0 +1,131 @@
+import { accessSync, closeSync, constants } from 'node:fs';
+import { constants as osConstants } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { isMainThread } from 'node:worker_threads';
+import { errnoOf } from './errors.js';
+import { native, NativeError, type PollHandle } from './native.js';
+
+export interface ProcessOptions {
+  /** The program; a name without a slash is looked for on PATH. */
+  path: string;
+  args?: readonly string[];
+  /** Default: ours. */
+  env?: NodeJS.ProcessEnv | undefined;
+  /** Default: ours. */
+  cwd?: string;
+  /**
+   * Our descriptors, each at the index that is its number there; undefined is /dev/null. They stay ours, and may be closed
+   * as soon as the call has returned its promise.
+   */
+  fds?: readonly (number | undefined)[];
+}
+
+/** How a process ended: one of the two; neither when somebody else in this process has reaped it. */
+export interface ProcessEnd {
+  exitCode?: number;
+  exitSignal?: NodeJS.Signals;
+}
+
+const signalNames = new Map(Object.entries(osConstants.signals).map(([name, number]) => [number, name as NodeJS.Signals]));
+
+/**
+ * A child process with a session of its own. Node's `spawn` copies the address space of this process, on the event loop:
+ * 2 ms that a guardian or a CRIU would come later. This starts it in a thread, and copies nothing: see native/spawn.c.
+ */
+export class Child {
+  readonly pid: number;
+  /** Resolves when it has ended and has been reaped. Never rejects. */
+  readonly ended: Promise<ProcessEnd>;
+  readonly #poll: PollHandle;
+  #end: ProcessEnd | undefined;
+
+  private constructor(pid: number, pidfd: number) {
+    const { Poll, reap } = native();
+    this.pid = pid;
+    let resolve: (end: ProcessEnd) => void;
+    this.ended = new Promise((settle) => (resolve = settle));
+    this.#poll = new Poll(pidfd, 'readable', () => {
+      this.#poll.close();
+      this.#end = endOf(() => reap(pidfd));
+      closeSync(pidfd);
+      resolve(this.#end);
+    });
+  }
+
+  /**
+   * Resolves when the program runs.
+   * @throws the errno error of exec, with `path`; NativeError KERNEL_TOO_OLD
+   */
+  static async start({ path, args = [], env, cwd, fds = [] }: ProcessOptions): Promise<Child> {
+    const program = path.includes('/') ? path : onPath(path, (env ?? process.env).PATH ?? '');
+    try {
+      const [pid, pidfd] = await native().spawn(program, [path, ...args], variables(env), fds.map((fd) => fd ?? -1), cwd);
+      return Child.#adopt(pid, pidfd);
+    } catch (error) {
+      if (errnoOf(error) === 'ENOSYS') throw new NativeError('KERNEL_TOO_OLD', { syscall: 'pidfd_open', since: '5.4', cause: error });
+      throw error instanceof Error ? Object.assign(error, { path }) : error;
+    }
+  }
+
+  static #adopt(pid: number, pidfd: number): Child {
+    try {
+      return new Child(pid, pidfd);
+    } catch (error) {
+      // No descriptor was left to watch it through (EMFILE): it must not run on unseen, nor stay a zombie.
+      process.kill(pid, 'SIGKILL');
+      const timer = setInterval(() => {
+        if (native().reap(pidfd) === undefined) return;
+        clearInterval(timer);
+        closeSync(pidfd);
+      }, 10);
+      throw error;
+    }
+  }
+
+  /** How it ended; undefined while it runs. */
+  get end(): ProcessEnd | undefined {
+    return this.#end;
+  }
+
+  /** Nothing when it has ended: until it is reaped nobody else can have its pid. */
+  kill(signal: NodeJS.Signals): void {
+    if (this.#end === undefined) process.kill(this.pid, signal);
+  }
+
+  /** Whether the event loop goes on for it alone. It does, until told otherwise. */
+  keepLoop(alive: boolean): void {
+    if (alive) this.#poll.ref();
+    else this.#poll.unref();
+  }
+}
+
+/** Undefined for ours as a whole: reading `process.env` takes 0.2 ms. A worker thread has a copy of its own. */
+function variables(env: NodeJS.ProcessEnv | undefined): string[] | undefined {
+  if (env === undefined && isMainThread) return undefined;
+  return Object.entries(env ?? process.env).flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${value}`]));
+}
+
+function endOf(reap: () => number | undefined): ProcessEnd {
+  try {
+    const status = reap() ?? 0;
+    return status >= 0 ? { exitCode: status } : { exitSignal: signalNames.get(-status) as NodeJS.Signals };
+  } catch (error) {
+    // By its number: libuv has no name for it.
+    if ((error as NodeJS.ErrnoException).errno === -osConstants.errno.ECHILD) return {};
+    throw error;
+  }
+}
+
+/** The name itself when there is none: what exec says of it is the error then. */
+function onPath(name: string, path: string): string {
+  for (const dir of path.split(delimiter)) {
+    const program = join(dir, name);
+    try {
+      accessSync(program, constants.X_OK);
+      return program;
+    } catch {
+      continue;
+    }
+  }
+  return name;
+}
