@@ -9,6 +9,7 @@ import { FrozenWindow } from './frozen-window.js';
 import { Guardian } from './guardian.js';
 import { lockCgroup, lockTarget } from './lock.js';
 import { checkCheckpointOptions, type CheckpointOptions, type CheckpointSettings } from './options.js';
+import { placeForImages } from './images-place.js';
 import { Phases } from './phases.js';
 import { runningPids } from './pids.js';
 import { preDump, PRE_DUMP_LOG, requireMemTrack, type PreDumps } from './pre-dump.js';
@@ -57,7 +58,8 @@ async function checkpointOnce(options: CheckpointOptions, settings: CheckpointSe
     }),
   );
   await using writer = await ArchiveWriter.create(settings.writer);
-  await using scratch = await PrivateDir.make(settings.workDir, { willMake: (path) => guardian.willMake(path), removed: (path) => guardian.forget(path) });
+  const imagesPlace = settings.workDir ?? (settings.preDump === undefined ? placeForImages(target.pid, settings.diskDir) : settings.diskDir);
+  await using scratch = await PrivateDir.make(imagesPlace, { willMake: (path) => guardian.willMake(path), removed: (path) => guardian.forget(path) });
   const imagesDir = join(scratch.path, 'images');
   await mkdir(imagesDir, { mode: 0o700 });
 

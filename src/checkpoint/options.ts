@@ -35,7 +35,8 @@ export interface CheckpointOptions extends Target {
   preDump?: PreDumpPlan;
   /**
    * Where CRIU's images are written before they are archived, in a private directory; for a stream the archive is
-   * staged here, too. Default: the output's directory; for a stream the system's directory for temporary files.
+   * staged here, too. Default: for the images /dev/shm, when it is a tmpfs and they fit into memory with ease and there
+   * is no `preDump`; else, and for a stream's archive, the output's directory or the system's directory for temporary files.
    */
   workDir?: string;
   /** Where CRIU's log is kept when CRIU fails. An existing file is not replaced. Default: only its last error lines are kept, in the error. */
@@ -108,7 +109,10 @@ export interface CheckpointSettings {
   stop: boolean;
   precopy: boolean;
   preDump: PreDumpPlan | undefined;
-  workDir: string;
+  /** Undefined: wherever the images fit. */
+  workDir: string | undefined;
+  /** What takes the images when memory does not. */
+  diskDir: string;
   criuLog: string | undefined;
   maxFrozenMs: number | undefined;
   placeGuardianIn: string | undefined;
@@ -139,8 +143,10 @@ export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSe
   requireRoot('a checkpoint');
   const overwrite = flag('overwrite', options.overwrite, false);
   const outputPath = output instanceof Writable ? undefined : resolve(output);
-  const workDir = resolve(options.workDir ?? (outputPath === undefined ? tmpdir() : dirname(outputPath)));
-  const place = output instanceof Writable ? { output, stagingDir: workDir } : { outputPath: resolve(output), overwrite };
+  optional('workDir', options.workDir, requirePath);
+  const workDir = options.workDir === undefined ? undefined : resolve(options.workDir);
+  const diskDir = workDir ?? (outputPath === undefined ? tmpdir() : dirname(outputPath));
+  const place = output instanceof Writable ? { output, stagingDir: diskDir } : { outputPath: resolve(output), overwrite };
   return {
     outputPath,
     writer: { ...place, compress: options.compress },
@@ -148,6 +154,7 @@ export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSe
     precopy: flag('precopy', options.precopy, true),
     preDump: options.preDump === undefined ? undefined : checkPreDump(options.preDump),
     workDir,
+    diskDir,
     criuLog: options.criuLog,
     maxFrozenMs: options.maxFrozenMs === undefined ? undefined : milliseconds('maxFrozenMs', options.maxFrozenMs, 0),
     placeGuardianIn: options.placeGuardianIn,

@@ -53,7 +53,7 @@ export function checkpointCommand(signal: AbortSignal): Command {
     .option('--overwrite', 'replace an existing archive')
     .option('--no-precopy', 'copy all files inside the frozen window')
     .option('--tcp-established', 'checkpoint established TCP connections too')
-    .option('--work-dir <dir>', "where CRIU's images are written first (default: the archive's directory)")
+    .option('--work-dir <dir>', "where CRIU's images are written first (default: /dev/shm when they fit with ease, else the archive's directory)")
     .option('--freeze-timeout <ms>', 'how long the freeze may take', positiveInteger)
     .option('--max-frozen <ms>', 'cancel when the tree would stand still for longer', positiveInteger)
     .option('--place-guardian-in <dir>', 'cgroup for the guardian, where a service manager would kill it with this command')
