@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { ServiceConnection, type ServiceOptions } from './connection.js';
 import { Conversation, type CallOptions, type WorkOptions } from './conversation.js';
 import { CriuError } from './criu-error.js';
-import { identify, killTree, type RestoredRoot } from './half-restored.js';
+import { identify, killTree, type OwnedRoot } from './owned-tree.js';
 import { present, type RequestType, type WireFeatures } from './messages.js';
 import type { CriuNotification, OnNotify } from './notification.js';
 import type { CriuDumpRequest, CriuRequestOptions } from './options.js';
@@ -60,6 +60,7 @@ export type CriuServiceClient = Omit<CriuClient, 'pid' | 'ended'>;
 export class CriuClient implements AsyncDisposable {
   readonly #conversation: Conversation;
   #memTrack: boolean | undefined;
+  readonly #pageServers: OwnedRoot[] = [];
 
   private constructor(conversation: Conversation) {
     this.#conversation = conversation;
@@ -157,7 +158,7 @@ export class CriuClient implements AsyncDisposable {
    * @throws as `dump()`; what was restored so far has been killed then, whether or not CRIU lived to do it
    */
   async restore(options: CriuRequestOptions, call: WorkOptions = {}): Promise<RestoreResult> {
-    let root: RestoredRoot | undefined;
+    let root: OwnedRoot | undefined;
     // Asked for in any case: only the notifications tell the pid of what a failed restore may leave behind.
     const onNotify: OnNotify = (notification, signal) => {
       if (notification.pid !== undefined) root = identify(notification.pid);
@@ -182,9 +183,17 @@ export class CriuClient implements AsyncDisposable {
     return this.#pageServer('PAGE_SERVER', options, call);
   }
 
-  /** The same as a child of CRIU's process: `waitPid()` on this session tells how it ended. Since 2.9. */
-  pageServerChild(options: CriuRequestOptions, call: CallOptions = {}): Promise<PageServerResult> {
-    return this.#pageServer('PAGE_SERVER_CHLD', options, call);
+  /**
+   * The same as a child of CRIU's process: `waitPid()` on this session tells how it ended, and `close()` ends one that still
+   * runs (not that of a `criu service`, which is not ours). Since 2.9.
+   */
+  async pageServerChild(options: CriuRequestOptions, call: CallOptions = {}): Promise<PageServerResult> {
+    const server = await this.#pageServer('PAGE_SERVER_CHLD', options, call);
+    // A child of our own CRIU: elsewhere the number could mean another process here.
+    const parent = this.#conversation.pid;
+    const own = parent === undefined ? undefined : identify(server.pid, parent);
+    if (own !== undefined) this.#pageServers.push(own);
+    return server;
   }
 
   /**
@@ -211,8 +220,10 @@ export class CriuClient implements AsyncDisposable {
     await this.#conversation.work({ type: 'CPUINFO_CHECK', options, call });
   }
 
-  /** Ends the session; resolves when CRIU's process has been reaped. Safe to call twice. Never rejects. */
+  /** Ends the session and its page servers; resolves when CRIU's process has been reaped. Safe to call twice. Never rejects. */
   async close(): Promise<void> {
+    // First: a CRIU that waits for it (`waitPid()`) hears nothing else.
+    for (const server of this.#pageServers.splice(0)) killTree(server);
     await this.#conversation.close();
   }
 

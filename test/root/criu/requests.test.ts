@@ -87,6 +87,19 @@ test('a page server that is a daemon outlives its session, and is told where it 
   }
 });
 
+test('a page server that is a child ends with its session, also when nobody has come and while it is waited for', async () => {
+  await using dir = await scratch();
+  for (const waiting of [false, true]) {
+    const client = await CriuClient.start({ criuPath });
+    const { pid } = await client.pageServerChild({ imagesDir: dir.path, pageServer: { address: '127.0.0.1', port: await freePort() } });
+    const wait = waiting ? failure(client.waitPid(pid)) : undefined;
+    expect(existsSync(`/proc/${pid}`)).toBe(true);
+    await client.close();
+    await until(() => !existsSync(`/proc/${pid}`), 'the page server has ended and init has reaped it', 10_000);
+    expect((await wait)?.code).toBe(wait && 'CRIU_ABORTED');
+  }
+});
+
 test('waiting for a process that is no child of CRIU is refused', async () => {
   await using client = await CriuClient.start({ criuPath });
   expect((await failure(client.waitPid(process.pid))).facts.request).toBe('WAIT_PID');

@@ -1,15 +1,15 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
-/** A process that CRIU is restoring, told from a later one with the same pid by its start time. */
-export interface RestoredRoot {
+/** A process that CRIU has made for us, told from a later one with the same pid by its start time. */
+export interface OwnedRoot {
   pid: number;
   startTime: string;
 }
 
-/** Undefined when there is no such process (any more). */
-export function identify(pid: number): RestoredRoot | undefined {
-  const startTime = startTimeOf(pid);
-  return startTime === undefined ? undefined : { pid, startTime };
+/** Undefined when there is no such process (any more), or its parent is another. */
+export function identify(pid: number, parent?: number): OwnedRoot | undefined {
+  const stat = statOf(pid);
+  return stat === undefined || (parent !== undefined && stat.parent !== parent) ? undefined : { pid, startTime: stat.startTime };
 }
 
 /**
@@ -17,8 +17,8 @@ export function identify(pid: number): RestoredRoot | undefined {
  * the tasks wait for it for ever and hold their pids, and when its client left late, they run.
  * Each task is stopped before its children are looked up, so that none is missed.
  */
-export function killTree(root: RestoredRoot): void {
-  if (startTimeOf(root.pid) !== root.startTime) return;
+export function killTree(root: OwnedRoot): void {
+  if (statOf(root.pid)?.startTime !== root.startTime) return;
   const tree = [root.pid];
   for (const pid of tree) {
     if (signal(pid, 'SIGSTOP')) tree.push(...childrenOf(pid));
@@ -43,11 +43,12 @@ function childrenOf(pid: number): number[] {
   }
 }
 
-/** proc(5), /proc/PID/stat, field 22; the second field is in parentheses and may hold anything. */
-function startTimeOf(pid: number): string | undefined {
+/** proc(5), /proc/PID/stat, fields 4 and 22; the second field is in parentheses and may hold anything. */
+function statOf(pid: number): { parent: number; startTime: string } | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return { parent: Number(fields[1]), startTime: fields[19] as string };
   } catch {
     return undefined;
   }
