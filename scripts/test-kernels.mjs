@@ -9,12 +9,14 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const suites = process.argv.length > 2 ? process.argv.slice(2) : ['bookworm', 'trixie', 'sid'];
 const files = process.env.STILLFRAME_KERNEL_TESTS ?? 'test/root/checkpoint/pre-dump.test.ts test/root/criu/requests.test.ts test/root/criu/lazy-pages.test.ts';
 // The guest's /run is a tmpfs; its root is an overlay, whose files CRIU would have to find again by path.
-const command = `mkdir -p /run/t && TMPDIR=/run/t NO_COLOR=1 node scripts/test.mjs ${files} --testTimeout=300000 --hookTimeout=120000 --no-file-parallelism`;
+// One file at a time: what has failed is seen before the last has run.
+const test = 'NO_COLOR=1 node scripts/test.mjs $file --testTimeout=600000 --hookTimeout=300000 --no-file-parallelism || failed=1';
+const command = `mkdir -p /run/t; export TMPDIR=/run/t; failed=0; for file in ${files}; do ${test}; done; exit $failed`;
 
 const failed = [];
 for (const suite of suites) {
   console.log(`\n== kernel of ${suite}`);
-  const { status } = spawnSync('scripts/run-in-kernel.sh', [suite, command], { cwd: root, stdio: 'inherit', env: { TIMEOUT: '1500', KDIR: '.stillframe/kernels', ...process.env } });
+  const { status } = spawnSync('scripts/run-in-kernel.sh', [suite, command], { cwd: root, stdio: 'inherit', env: { TIMEOUT: '5400', KDIR: '.stillframe/kernels', ...process.env } });
   if (status !== 0) failed.push(suite);
 }
 if (failed.length > 0) {

@@ -28,7 +28,7 @@ export {
 export {
   CriuClient, criuErrorOf, findCriu, followLog, LazyPages, listCriu, notificationScripts, parseLogLine, readDumpedFiles, readDumpStats, readInventory, readPstree, readRestoreStats,
   type CallOptions, type CriuBinary, type CriuClientOptions, type CriuDumpOptions, type CriuDumpRequest, type CriuFeatures, type CriuNotification, type CriuOptions,
-  type CriuRequestOptions, type CriuRestoreOptions, type CriuVerdict, type CriuVersion, type DumpedFile, type DumpedProcess, type DumpStats, type FindCriuOptions,
+  type CriuRequestOptions, type CriuRestoreOptions, type CriuVerdict, type CriuVersion, type DumpedFile, type DumpedProcess, type DumpCallOptions, type DumpProgress, type DumpStats, type FindCriuOptions,
   type CriuProblem, type CriuServiceClient, type ExitStatus, type FollowLogOptions, type LazyPagesOptions, type LogLine, type PageServerResult, type RawOption, type ServiceOptions,
   type Inventory, type NotificationReply, type NotificationScript, type OnNotify, type RestoreStats, type WorkOptions,
 } from './criu/index.js';

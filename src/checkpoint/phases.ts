@@ -74,6 +74,11 @@ export class Phases {
     return performance.now() - this.#start;
   }
 
+  /** Whether anybody is told: what only serves to tell can be left undone. */
+  get listened(): boolean {
+    return this.#onProgress !== undefined || phaseChannel.hasSubscribers;
+  }
+
   /** What is under way now, in words: phases can overlap. */
   get current(): string {
     return [...this.#running].join(' and ') || 'nothing';
@@ -107,7 +112,7 @@ export class Phases {
   }
 
   #tell(event: Omit<PhaseEvent, 'operation' | 'id' | 'sinceMs'>): void {
-    if (this.#onProgress === undefined && !phaseChannel.hasSubscribers) return;
+    if (!this.listened) return;
     const whole: PhaseEvent = { operation: this.#operation, id: this.id, sinceMs: this.elapsedMs, ...event };
     phaseChannel.publish(whole);
     this.#onProgress?.(whole);

@@ -1,7 +1,7 @@
 import { setImmediate as immediate } from 'node:timers/promises';
 import type { Stage } from '../archive/index.js';
 import type { CgroupMember } from '../cgroup/index.js';
-import { CriuClient, type CriuDumpRequest, type CriuNotification } from '../criu/index.js';
+import { CriuClient, type CriuDumpRequest, type CriuNotification, type DumpProgress } from '../criu/index.js';
 import { CheckpointError } from './checkpoint-error.js';
 import type { Deadline } from './deadline.js';
 import type { FrozenWindow } from './frozen-window.js';
@@ -102,7 +102,8 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
   // If we die, the guardian thaws after CRIU's end: CRIU writes the freeze back when it undoes its work.
   guardian.knowCriu(client.pid);
   try {
-    await phases.run('dump', () => client.dump(plan.dump, { onNotify, signal: deadline.signal }));
+    const told = phases.listened ? { onProgress: ({ writtenBytes: done, expectedBytes: total }: DumpProgress): void => phases.progress('dump', { done, total, unit: 'bytes' }) } : {};
+    await phases.run('dump', () => client.dump(plan.dump, { onNotify, signal: deadline.signal, ...told }));
     deadline.stop();
     clock.mark('releaseMs');
     // With `beforeRelease` the archive is complete by now, and CRIU has ended the tree: nothing is left to hold.

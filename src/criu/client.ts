@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ServiceConnection, type ServiceOptions } from './connection.js';
-import { Conversation, type CallOptions, type WorkOptions } from './conversation.js';
+import { Conversation, type CallOptions, type DumpCallOptions, type WorkOptions } from './conversation.js';
 import { CriuError } from './criu-error.js';
 import { identify, killTree, type OwnedRoot } from './owned-tree.js';
 import { present, type RequestType, type WireFeatures } from './messages.js';
@@ -130,7 +130,7 @@ export class CriuClient implements AsyncDisposable {
    * @throws CriuError CRIU_REQUEST_FAILED, CRIU_DIED, CRIU_ABORTED, CRIU_TIMEOUT, CRIU_OPTION_UNSUPPORTED,
    *   CRIU_BAD_OPTION; the error of `onNotify`. The tasks run on then, unless CRIU was killed while it held them.
    */
-  async dump(options: CriuDumpRequest, call: WorkOptions = {}): Promise<void> {
+  async dump(options: CriuDumpRequest, call: DumpCallOptions = {}): Promise<void> {
     await this.#dump('DUMP', options, call);
   }
 
@@ -140,7 +140,7 @@ export class CriuClient implements AsyncDisposable {
    * the `dump()` that makes images that can be restored.
    * @throws as `dump()`; CRIU_FEATURE_MISSING where the kernel does not track memory: nothing has been touched then
    */
-  async preDump(options: CriuDumpRequest, call: WorkOptions = {}): Promise<void> {
+  async preDump(options: CriuDumpRequest, call: DumpCallOptions = {}): Promise<void> {
     await this.#dump('PRE_DUMP', options, call);
   }
 
@@ -149,7 +149,7 @@ export class CriuClient implements AsyncDisposable {
    * meanwhile only with `pidfdStoreSk`. Since 3.16.
    * @throws as `preDump()`
    */
-  async singlePreDump(options: CriuDumpRequest, call: WorkOptions = {}): Promise<void> {
+  async singlePreDump(options: CriuDumpRequest, call: DumpCallOptions = {}): Promise<void> {
     await this.#dump('SINGLE_PRE_DUMP', options, call);
   }
 
@@ -231,7 +231,7 @@ export class CriuClient implements AsyncDisposable {
     await this.close();
   }
 
-  async #dump(type: RequestType, { pid, ...options }: CriuDumpRequest, call: WorkOptions): Promise<void> {
+  async #dump(type: RequestType, { pid, ...options }: CriuDumpRequest, call: DumpCallOptions): Promise<void> {
     // Without a pid CRIU dumps whoever asks: this process.
     requirePid(pid);
     if (pid === process.pid) throw new CriuError('CRIU_BAD_OPTION', { option: 'pid', reason: 'a process cannot dump itself here: CRIU would stop the one that has to answer it' });

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import type { Connection } from './connection.js';
 import { CriuError } from './criu-error.js';
 import { SharedDirectory } from './directory.js';
+import { withDumpProgress, type DumpProgress } from './dump-progress.js';
 import { followLog, type LogLine } from './follow-log.js';
 import { present, type Request, type RequestType, type Response } from './messages.js';
 import type { OnNotify } from './notification.js';
@@ -27,10 +28,18 @@ export interface WorkOptions extends CallOptions {
   onLog?: (line: LogLine) => void;
 }
 
+export interface DumpCallOptions extends WorkOptions {
+  /**
+   * Called ten times in a second with how much memory has been written: never for a dump that is shorter, and not for one
+   * whose memory goes to a page server. What it throws is the request's error.
+   */
+  onProgress?: (progress: DumpProgress) => void;
+}
+
 export interface Work {
   type: RequestType;
   options: CriuRequestOptions;
-  call: WorkOptions;
+  call: DumpCallOptions;
   pid?: number;
 }
 
@@ -101,7 +110,7 @@ export class Conversation {
   }
 
   /** The same for options that every CRIU has. */
-  async workUnchecked({ type, options, call: { onNotify, onLog, signal, timeoutMs }, pid }: Work): Promise<Response> {
+  async workUnchecked({ type, options, call: { onNotify, onLog, onProgress, signal, timeoutMs }, pid }: Work): Promise<Response> {
     this.#begin(type);
     try {
       await using imagesDir = await SharedDirectory.open('imagesDir', options.imagesDir);
@@ -110,7 +119,9 @@ export class Conversation {
       const opts = { ...encodeOptions(options, context), ...(pid === undefined ? {} : { pid }), ...(onNotify === undefined ? {} : { notifyScripts: true }) };
       const logPath = options.logToStderr === true && options.logFile === undefined ? undefined : join((workDir ?? imagesDir).path, options.logFile ?? 'criu.log');
       const keepOpen = after[type] === 'idle' ? { keepOpen: true } : {};
-      const response = await withLog(logPath, onLog, () => this.#exchange({ request: { type, opts, ...keepOpen }, onNotify, signal, timeoutMs, logPath }));
+      const work = (): Promise<Response> => withLog(logPath, onLog, () => this.#exchange({ request: { type, opts, ...keepOpen }, onNotify, signal, timeoutMs, logPath }));
+      const isWatched = pid !== undefined && onProgress !== undefined && options.pageServer === undefined;
+      const response = isWatched ? await withDumpProgress({ pid, imagesDir: imagesDir.path, onProgress }, work) : await work();
       this.#goOn(after[type] ?? 'ended');
       return response;
     } catch (error) {

@@ -1,5 +1,6 @@
 export { CriuClient, type CriuClientOptions, type CriuFeatures, type CriuServiceClient, type ExitStatus, type PageServerResult, type RestoreResult } from './client.js';
-export type { CallOptions, WorkOptions } from './conversation.js';
+export type { CallOptions, DumpCallOptions, WorkOptions } from './conversation.js';
+export type { DumpProgress } from './dump-progress.js';
 export type { ServiceOptions } from './connection.js';
 export type { CgroupRoot, CpuCap, CriuDumpOptions, CriuDumpRequest, CriuOptions, CriuRequestOptions, CriuRestoreOptions, InheritFd, JoinNamespace, PageServer, RawOption } from './options.js';
 export { notificationScripts, type CriuNotification, type NotificationReply, type NotificationScript, type OnNotify } from './notification.js';

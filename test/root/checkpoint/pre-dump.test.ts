@@ -51,7 +51,7 @@ it('writes less in the second round, less in the window than without, and is res
   expect(restored.pid).toBe(writer.pid);
   // The workload checks its own memory at every step.
   expect(await writer.isWell()).toEqual({ goesOn: true, mismatches: 0, lost: '' });
-}, 300_000);
+});
 
 it('goes on until a round wrote little, or no less than the one before', async ({ skip }) => {
   if (!memTrack) skip('needs a kernel that tracks memory: npm run test:kernels');
@@ -62,4 +62,4 @@ it('goes on until a round wrote little, or no less than the one before', async (
   expect(sizes.length).toBeGreaterThan(1);
   expect(sizes.length === 3 || sizes.at(-1)! >= sizes.at(-2)!).toBe(true);
   expect(readdirSync(writer.scratch).filter((name) => name.endsWith('.tar')).sort()).toEqual(['a.tar', 'b.tar']);
-}, 300_000);
+});

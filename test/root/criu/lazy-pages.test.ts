@@ -48,7 +48,7 @@ test('a tree restored lazily counts on from where it stood, and the daemon ends 
   await lazy.finished();
   expect(await counter.advances()).toBe(true);
   expect(readFileSync(join(work.path, 'lazy-pages.log'), 'utf8')).not.toContain('Error (');
-}, 60_000);
+});
 
 // CRIU enlarges a pipe over the limit for it, and goes on with none when it may not: criu/page-pipe.c, pipe_read_dest_init.
 const mayEnlargePipes = (BigInt(`0x${/^CapEff:\s+(\w+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0'}`) >> 24n) % 2n === 1n;
@@ -79,7 +79,7 @@ test('memory comes on demand over the network, from a page server that has the i
   expect(await remote.waitPid(pid)).toEqual({ exitCode: 0 });
   expect(received() - before).toBeGreaterThan(32 * 1024);
   expect(await counter.advances()).toBe(true);
-}, 90_000);
+});
 
 /** Bytes that came from the other machine. */
 function received(): number {

@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
-import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer, connect } from 'node:net';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -81,7 +81,7 @@ test('a page server that is a daemon outlives its session, and is told where it 
     await once(socket, 'connect');
     socket.destroy();
     // Its one client is gone.
-    await until(() => !existsSync(`/proc/${pid}`), 'the page server has ended', 5000);
+    await until(() => !existsSync(`/proc/${pid}`), 'the page server has ended');
   } finally {
     if (existsSync(`/proc/${pid}`)) process.kill(pid, 'SIGKILL');
   }
@@ -95,7 +95,7 @@ test('a page server that is a child ends with its session, also when nobody has 
     const wait = waiting ? failure(client.waitPid(pid)) : undefined;
     expect(existsSync(`/proc/${pid}`)).toBe(true);
     await client.close();
-    await until(() => !existsSync(`/proc/${pid}`), 'the page server has ended and init has reaped it', 10_000);
+    await until(() => !existsSync(`/proc/${pid}`), 'the page server has ended and init has reaped it');
     expect((await wait)?.code).toBe(wait && 'CRIU_ABORTED');
   }
 });
@@ -261,6 +261,50 @@ describe("CRIU's log", () => {
     await using client = await CriuClient.start({ criuPath });
     const mine = new Error('mine');
     const dump = client.dump({ pid: counter.pid, imagesDir: dir.path, logLevel: 4, ...quiet }, { onLog: () => { throw mine; } });
+    await expect(dump).rejects.toBe(mine);
+    expect(await counter.advances()).toBe(true);
+  });
+});
+
+describe('the progress of a dump', () => {
+  test('is what its images hold, beside what the tree has; images of an earlier dump do not count', async () => {
+    await using dir = await scratch();
+    await using work = await scratch();
+    await using counter = await Counter.start(dir.path);
+    await writeFile(join(work.path, 'pages-99.img'), Buffer.alloc(100 << 20));
+    await using client = await CriuClient.start({ criuPath });
+    let last = { writtenBytes: 0, expectedBytes: 0 };
+    let images = 0;
+    await client.dump(
+      { pid: counter.pid, imagesDir: work.path, ...quiet },
+      {
+        onProgress: (progress) => (last = progress),
+        onNotify: async ({ script }) => {
+          if (script !== 'post-dump') return;
+          // Complete now, and CRIU waits for us as long as we like.
+          const names = (await readdir(work.path)).filter((name) => /^pages-\d\.img$/.test(name));
+          for (const name of names) images += (await stat(join(work.path, name))).size;
+          await until(() => last.writtenBytes === images, 'all that was written is told');
+        },
+      },
+    );
+    expect(images).toBeGreaterThan(32 * 1024);
+    expect(last.expectedBytes).toBeGreaterThanOrEqual(images);
+    expect(last.expectedBytes).toBeLessThan(10 << 20);
+  });
+
+  test('is told to a listener whose error is that of the request, once the tree runs on', async () => {
+    await using dir = await scratch();
+    await using work = await scratch();
+    await using counter = await Counter.start(dir.path);
+    await using client = await CriuClient.start({ criuPath });
+    const mine = new Error('mine');
+    let told = false;
+    const onProgress = (): never => {
+      told = true;
+      throw mine;
+    };
+    const dump = client.dump({ pid: counter.pid, imagesDir: work.path, ...quiet }, { onProgress, onNotify: ({ script }) => (script === 'post-dump' ? until(() => told, 'something is told') : undefined) });
     await expect(dump).rejects.toBe(mine);
     expect(await counter.advances()).toBe(true);
   });
