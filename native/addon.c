@@ -43,7 +43,9 @@ static napi_value init(napi_env env, napi_value exports)
 	sf_init_scan(env, exports);
 	sf_init_describe(env, exports);
 	sf_init_hash(env, exports);
+	sf_init_lines(env, exports);
 	sf_init_copy(env, exports);
+	sf_init_move(env, exports);
 	sf_init_files(env, exports);
 	return exports;
 }

@@ -11,7 +11,9 @@ void sf_init_tree(napi_env env, napi_value exports);
 void sf_init_scan(napi_env env, napi_value exports);
 void sf_init_describe(napi_env env, napi_value exports);
 void sf_init_hash(napi_env env, napi_value exports);
+void sf_init_lines(napi_env env, napi_value exports);
 void sf_init_copy(napi_env env, napi_value exports);
+void sf_init_move(napi_env env, napi_value exports);
 void sf_init_files(napi_env env, napi_value exports);
 
 /* Throws an Error with code ("ENOENT"), errno (negative, as Node's own) and syscall. Returns NULL. */

@@ -91,6 +91,12 @@ int sf_tree_path(struct sf_tree *tree, uint32_t id, char *out, size_t size);
 /* What statx said, into an entry. True when something was different. */
 bool sf_entry_update(struct sf_entry *entry, const struct statx *st);
 
+/* In milliseconds, exact to a microsecond. */
+static inline double sf_entry_ctime_ms(const struct sf_entry *entry)
+{
+	return (double)entry->ctime_sec * 1000 + entry->ctime_nsec / 1e6;
+}
+
 /* The entry's name, NUL-terminated, into 256 bytes. */
 void sf_entry_name(struct sf_tree *tree, uint32_t id, char *out);
 

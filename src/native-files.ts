@@ -1,4 +1,4 @@
-/** Types of native/scan.c, native/copy.c and native/files.c. */
+/** Types of what native/ does with files. */
 /** native/files.c. Paths are relative to a directory's descriptor; errors are errno errors. */
 export interface ExtractNative {
   /** Always close-on-exec. `resolve` is RESOLVE_* of openat2(2). */
@@ -28,7 +28,7 @@ export interface ExtractNative {
 /** native/tree.h: what the last scan of a tree saw. Its entries have ids, which stay the same from scan to scan. */
 export type NativeTree = object;
 
-/** native/{tree,scan,describe,copy,hash}.c. Promises reject with errno errors. */
+/** native/{tree,scan,describe,copy,move,hash,lines}.c. Promises reject with errno errors. */
 export interface StageNative {
   treeCreate(): NativeTree;
   /** Lets go of the directory that the tree holds open; the entries stay readable. */
@@ -42,26 +42,33 @@ export interface StageNative {
    */
   treeScan(tree: NativeTree, path: Buffer, threads: number, hotSinceSec: number, oneFileSystem: boolean, excludes: Buffer): Promise<Buffer>;
   /**
-   * One `struct record` (native/describe.c) for each id; small files' contents go into `data` while they fit, with `hash`
-   * their SHA-256 into the record. With a `prefix` for names, files of the usual kind come as whole members (native/member.c).
+   * Two words, the first of which says how many members are ready, then a `struct record` (native/describe.c) for each
+   * other id. Small files' contents go into `data` while they fit. With a `prefix` for names, files of the usual kind
+   * come as whole members (native/member.c), each with a `struct ready` in `ready` and with `hash` its two SHA-256,
+   * of header with padding and of data, in `digests`.
    */
-  treeDescribe(tree: NativeTree, ids: Uint32Array, hash: boolean, data: Buffer, prefix: Buffer | undefined): Promise<Buffer>;
+  treeDescribe(tree: NativeTree, ids: Uint32Array, hash: boolean, data: Buffer, ready: Buffer, digests: Buffer, prefix: Buffer | undefined): Promise<Buffer>;
+  /** How many of `ids`, from this one on and at least one, small files' contents included, fit into `room` bytes. */
+  treeFit(tree: NativeTree, ids: Uint32Array, from: number, most: number, room: number): number;
   /** For each id a 32-bit length and the path below the root. */
   treePaths(tree: NativeTree, ids: Uint32Array): Buffer;
   /** Ids of the entries with one of these inode numbers, on whichever device. Sorts its argument. */
   treeFind(tree: NativeTree, inodes: BigUint64Array): number[];
   /**
    * Writes header, data and padding of each entry into the file. `ops`: seven numbers each (id, bytes of header,
-   * offset, bytes of data, number of data ranges, whether there is data, where in `read` the data already is or
-   * -1), then offset and length of each range.
-   * Resolves with a 32-bit status each (0, 1 gone, 2 changed, or -errno of the source), then a SHA-256 each, of
-   * the data that was read here where `hash` asks for it. Rejects when the file cannot be written.
+   * offset, bytes of data, number of data ranges, kind, where in `read` the data already is or -1), then offset and
+   * length of each range. Kinds: 0 a header alone, 1 a header with data, 2 bytes of `read` that are whole members.
+   * Resolves with a 32-bit status each (0, 1 gone, 2 changed, or -errno of the source), then two SHA-256 each, of header
+   * with padding and of data, where `hash` asks for them and the kind is not 2. With `ahead` the kernel is asked to
+   * begin writing all of it to disk. Rejects when the file cannot be written.
    */
-  copyBatch(fd: number, tree: NativeTree, ops: Float64Array, headers: Buffer, read: Buffer, hash: boolean): Promise<Buffer>;
+  copyBatch(fd: number, tree: NativeTree, ops: Float64Array, headers: Buffer, read: Buffer, hash: boolean, ahead: boolean): Promise<Buffer>;
   /** Copies (from, to, length) triples from one file into another, or downwards within one. */
   moveRanges(from: number, to: number, triples: Float64Array): Promise<void>;
-  /** SHA-256 of (offset, length) pairs of a file: one digest of each, or one over all. */
-  hashRanges(fd: number, ranges: Float64Array, each: boolean): Promise<Buffer>;
+  /** Two SHA-256, of header with padding and of data, for each (offset, bytes of header, bytes of data) of a file. */
+  hashMembers(fd: number, members: Float64Array): Promise<Buffer>;
+  /** `HASH  NAME` lines for these ids; `rows` says which pair of `digests` is whose. `prefix` ends in a slash. */
+  memberLines(tree: NativeTree, prefix: Buffer, ids: Uint32Array, rows: Uint32Array, digests: Buffer): Buffer;
 }
 
 export type FilesNative = ExtractNative & StageNative;

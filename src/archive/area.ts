@@ -1,5 +1,5 @@
 import { native } from '../native.js';
-import { Column, Digests } from './column.js';
+import { Column, DigestColumn } from './column.js';
 import { RangeList, RANGES_PER_CALL } from './range-list.js';
 import { padding } from './tar.js';
 
@@ -20,7 +20,7 @@ export class Area {
   readonly #headerBytes = new Column(Uint32Array);
   readonly #owners = new Column(Uint32Array);
   readonly #states = new Column(Uint8Array);
-  readonly #digests = new Digests();
+  readonly #digests = new DigestColumn();
 
   constructor(fd: number, start = 0) {
     this.fd = fd;
@@ -53,17 +53,15 @@ export class Area {
     this.#states.set(segment, 0);
   }
 
-  setDigest(segment: number, digest: Uint8Array): void {
-    this.#digests.set(segment, digest);
+  /** The member's two digests, from this row of a table. */
+  setDigests(segment: number, from: Buffer, row: number): void {
+    this.#digests.set(segment, from, row);
     this.#states.set(segment, this.#states.get(segment) | HASHED);
   }
 
-  digestOf(segment: number): Buffer {
-    return this.#digests.get(segment);
-  }
-
-  digestHexOf(segment: number): string {
-    return this.#digests.hex(segment);
+  /** Digests of the segments from `start` on, for as many as lie side by side. */
+  digestSpan(start: number): { digests: Buffer; end: number } {
+    return this.#digests.span(start, this.count);
   }
 
   isLive(segment: number): boolean {
@@ -122,7 +120,7 @@ export class Area {
     const moves = new RangeList(3);
     const take = (segment: number): void => {
       const to = copy.append(this.ownerOf(segment), this.headerBytesOf(segment), this.dataBytesOf(segment), this.isRegular(segment));
-      if (this.isHashed(segment)) copy.setDigest(to, this.digestOf(segment));
+      if (this.isHashed(segment)) copy.setDigests(to, this.#digests.span(segment, segment + 1).digests, 0);
       moves.add(this.offsetOf(segment), this.lengthOf(segment), copy.offsetOf(to));
     };
     take(first);
@@ -131,7 +129,7 @@ export class Area {
     return copy;
   }
 
-  /** Hashes the data of every regular member that has no digest yet. */
+  /** Makes the digests of every member that has none yet. */
   async hashMembers(): Promise<void> {
     let segments: number[] = [];
     let bytes = 0;
@@ -142,9 +140,9 @@ export class Area {
       bytes = 0;
     };
     for (let segment = 0; segment < this.count; segment++) {
-      if (!this.isRegular(segment) || this.isHashed(segment)) continue;
+      if (!this.isLive(segment) || this.isHashed(segment)) continue;
       segments.push(segment);
-      bytes += this.dataBytesOf(segment);
+      bytes += this.lengthOf(segment);
       if (bytes >= HASH_JOB_BYTES || segments.length === RANGES_PER_CALL) start();
       if (jobs.length === HASH_JOBS) await Promise.all(jobs.splice(0));
     }
@@ -153,9 +151,9 @@ export class Area {
   }
 
   async #hash(segments: readonly number[]): Promise<void> {
-    const ranges = Float64Array.from(segments.flatMap((s) => [this.offsetOf(s) + this.headerBytesOf(s), this.dataBytesOf(s)]));
-    const digests = await native().hashRanges(this.fd, ranges, true);
-    segments.forEach((segment, i) => this.setDigest(segment, digests.subarray(i * 32, i * 32 + 32)));
+    const members = Float64Array.from(segments.flatMap((s) => [this.offsetOf(s), this.headerBytesOf(s), this.dataBytesOf(s)]));
+    const digests = await native().hashMembers(this.fd, members);
+    segments.forEach((segment, i) => this.setDigests(segment, digests, i));
   }
 }
 

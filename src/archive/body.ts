@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import { native } from '../native.js';
 import type { Area } from './area.js';
-import { checksumLine, checksumText } from './manifest.js';
-import { RangeList } from './range-list.js';
+import { MEMBER_DIGESTS } from './description.js';
+import { checksumLine } from './manifest.js';
 import type { StagedTree } from './staged-tree.js';
 import type { StagingFile } from './staging-file.js';
 import { END_OF_ARCHIVE, encodeHeader, padding } from './tar.js';
@@ -20,7 +20,7 @@ export function nestedTime(): bigint {
 /** What the archive consists of, in order. */
 type Part =
   | { kind: 'tree'; tree: StagedTree; area: Area }
-  | { kind: 'member'; name: Buffer; offset: number; headerBytes: number; dataBytes: number; digest: Buffer | undefined };
+  | { kind: 'member'; name: Buffer; offset: number; headerBytes: number; dataBytes: number; digests: Buffer | undefined };
 
 export interface NestedTree {
   tree: StagedTree;
@@ -66,7 +66,7 @@ export class Body {
   async addDocument(name: Buffer, data: Buffer): Promise<void> {
     const header = encodeHeader({ name, type: 'file', mode: 0o600, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, size: data.length, mtimeNs: wholeSecond() });
     await this.write(this.end, Buffer.concat([header, data, Buffer.alloc(padding(data.length))]));
-    this.#parts.push({ kind: 'member', name, offset: this.end, headerBytes: header.length, dataBytes: data.length, digest: createHash('sha256').update(data).digest() });
+    this.#parts.push({ kind: 'member', name, offset: this.end, headerBytes: header.length, dataBytes: data.length, digests: undefined });
     this.end += header.length + data.length + padding(data.length);
   }
 
@@ -82,17 +82,22 @@ export class Body {
     for (let at = 0; at < bytes.length; ) at += (await this.file.handle.write(bytes, at, bytes.length - at, offset + at)).bytesWritten;
   }
 
-  /** The digest of all that is not data. What is appended while it is made does not count. */
-  hashHeaders(): Promise<Buffer> {
-    return native().hashRanges(this.fd, this.#headerRanges(), false);
-  }
-
-  /** Hashes what has not been hashed in passing. */
+  /** Hashes what has not been hashed in passing. What is appended from here on does not count. */
   async hashMembers(): Promise<void> {
     for (const part of this.#parts) {
       if (part.kind === 'tree') await part.area.hashMembers();
-      else part.digest ??= await native().hashRanges(this.fd, Float64Array.of(part.offset + part.headerBytes, part.dataBytes), false);
+      else part.digests ??= await native().hashMembers(this.fd, Float64Array.of(part.offset, part.headerBytes, part.dataBytes));
     }
+  }
+
+  /** The digest over the digests of all that is not data, a member after the other. */
+  headersSha256(): Buffer {
+    const hash = createHash('sha256');
+    for (const part of this.#parts) {
+      if (part.kind === 'tree') hashHeaders(part.area, hash);
+      else hash.update((part.digests as Buffer).subarray(0, MEMBER_DIGESTS / 2));
+    }
+    return hash.digest();
   }
 
   /** The list of hashes, in pieces, and what it adds up to. */
@@ -101,35 +106,23 @@ export class Body {
       if (part.kind === 'member') {
         totals.members++;
         totals.bytes += part.dataBytes;
-        yield checksumLine(part.digest as Buffer, part.name);
+        yield checksumLine((part.digests as Buffer).subarray(MEMBER_DIGESTS / 2), part.name);
         continue;
       }
       const { area, tree } = part;
-      for (let from = 0; from < area.count; from += LINES) {
-        const segments = Array.from({ length: Math.min(LINES, area.count - from) }, (_, i) => from + i).filter((segment) => area.isRegular(segment));
-        const names = tree.memberNames(Uint32Array.from(segments, (segment) => area.ownerOf(segment)));
-        totals.members += segments.length;
-        for (const segment of segments) totals.bytes += area.dataBytesOf(segment);
-        yield Buffer.from(segments.map((segment, i) => checksumText(area.digestHexOf(segment), names[i] as string)).join(''), 'latin1');
+      for (let from = 0; from < area.count; ) {
+        const { digests, end } = area.digestSpan(from);
+        for (let at = from; at < end; at += LINES) {
+          const segments: number[] = [];
+          for (let segment = at; segment < Math.min(end, at + LINES); segment++) if (area.isRegular(segment)) segments.push(segment);
+          totals.members += segments.length;
+          for (const segment of segments) totals.bytes += area.dataBytesOf(segment);
+          const start = from;
+          yield native().memberLines(tree.files.handle, tree.prefix, Uint32Array.from(segments, (s) => area.ownerOf(s)), Uint32Array.from(segments, (s) => s - start), digests);
+        }
+        from = end;
       }
     }
-  }
-
-  #headerRanges(): Float64Array {
-    const ranges = new RangeList(2);
-    const add = (offset: number, headerBytes: number, dataBytes: number): void => {
-      ranges.add(offset, headerBytes);
-      ranges.add(offset + headerBytes + dataBytes, padding(dataBytes));
-    };
-    for (const part of this.#parts) {
-      if (part.kind === 'member') {
-        add(part.offset, part.headerBytes, part.dataBytes);
-        continue;
-      }
-      const { area } = part;
-      for (let segment = 0; segment < area.count; segment++) if (area.isLive(segment)) add(area.offsetOf(segment), area.headerBytesOf(segment), area.dataBytesOf(segment));
-    }
-    return ranges.all();
   }
 
   /** Copies a tree to the end. */
@@ -153,12 +146,27 @@ export class Body {
     const header = nestedHeader(tree.name, mtimeNs, dataBytes);
     await this.write(start, header);
     await this.write(area.end, END_OF_ARCHIVE);
-    this.#parts.push({ kind: 'member', name: tree.name, offset: start, headerBytes: header.length, dataBytes, digest: undefined });
+    this.#parts.push({ kind: 'member', name: tree.name, offset: start, headerBytes: header.length, dataBytes, digests: undefined });
     this.end = area.end + END_OF_ARCHIVE.length;
   }
 }
 
-const LINES = 512;
+/** About a millisecond's work. */
+const LINES = 2048;
+
+function hashHeaders(area: Area, hash: Hash): void {
+  for (let from = 0; from < area.count; ) {
+    const { digests, end } = area.digestSpan(from);
+    const live = Buffer.allocUnsafe(digests.length / 2);
+    let bytes = 0;
+    for (let segment = from; segment < end; segment++) {
+      const at = (segment - from) * MEMBER_DIGESTS;
+      if (area.isLive(segment)) bytes += digests.copy(live, bytes, at, at + MEMBER_DIGESTS / 2);
+    }
+    hash.update(live.subarray(0, bytes));
+    from = end;
+  }
+}
 
 /** Seconds only: such a header is one block. */
 export function wholeSecond(): bigint {

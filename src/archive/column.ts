@@ -1,8 +1,10 @@
+import { MEMBER_DIGESTS } from './description.js';
+
 /** Rows of one piece. A table grows by pieces: it is never copied, and never twice as large as it must be. */
 const PIECE_BITS = 14;
 const PIECE_MASK = (1 << PIECE_BITS) - 1;
 
-type Numbers = Float64Array | Int32Array | Uint32Array | Uint8Array;
+type Numbers = Float64Array | Uint32Array | Uint8Array;
 
 /** Numbers by row; rows that were never set are 0. */
 export class Column {
@@ -24,26 +26,22 @@ export class Column {
   }
 }
 
-const DIGEST_BYTES = 32;
-
-/** SHA-256 by row. */
-export class Digests {
+/** By row two SHA-256: of a member's headers with its padding, and of its data. */
+export class DigestColumn {
   readonly #pieces: Buffer[] = [];
 
-  /** The digest itself, not a copy. */
-  get(row: number): Buffer {
-    const at = (row & PIECE_MASK) * DIGEST_BYTES;
-    return (this.#pieces[row >>> PIECE_BITS] as Buffer).subarray(at, at + DIGEST_BYTES);
-  }
-
-  hex(row: number): string {
-    const at = (row & PIECE_MASK) * DIGEST_BYTES;
-    return (this.#pieces[row >>> PIECE_BITS] as Buffer).toString('hex', at, at + DIGEST_BYTES);
-  }
-
-  set(row: number, digest: Uint8Array): void {
+  /** Takes them from this row of `from`, which has as many in each. */
+  set(row: number, from: Buffer, fromRow: number): void {
     const piece = row >>> PIECE_BITS;
-    while (this.#pieces.length <= piece) this.#pieces.push(Buffer.alloc(DIGEST_BYTES << PIECE_BITS));
-    (this.#pieces[piece] as Buffer).set(digest, (row & PIECE_MASK) * DIGEST_BYTES);
+    while (this.#pieces.length <= piece) this.#pieces.push(Buffer.alloc(MEMBER_DIGESTS << PIECE_BITS));
+    from.copy(this.#pieces[piece] as Buffer, (row & PIECE_MASK) * MEMBER_DIGESTS, fromRow * MEMBER_DIGESTS, (fromRow + 1) * MEMBER_DIGESTS);
+  }
+
+  /** The rows from `start` on that lie side by side, up to `end`, as one buffer; not a copy. */
+  span(start: number, end: number): { digests: Buffer; end: number } {
+    const first = start & PIECE_MASK;
+    const rows = Math.min(end - start, PIECE_MASK + 1 - first);
+    const piece = this.#pieces[start >>> PIECE_BITS] ?? Buffer.alloc(MEMBER_DIGESTS << PIECE_BITS);
+    return { digests: piece.subarray(first * MEMBER_DIGESTS, (first + rows) * MEMBER_DIGESTS), end: start + rows };
   }
 }

@@ -1,6 +1,7 @@
 import { native } from '../native.js';
 import type { NativeTree } from '../native-files.js';
-import type { Description, ReadyMember } from './description.js';
+import type { Area } from './area.js';
+import type { Room } from './description.js';
 import type { ByteRange } from './entry.js';
 
 export interface CopyOp {
@@ -12,9 +13,8 @@ export interface CopyOp {
   dataBytes: number;
   ranges: readonly ByteRange[] | undefined;
   isFile: boolean;
-  /** Where the data is in the description's, or -1; and its digest. */
+  /** Where the data is in the room's, or -1. */
   dataAt: number;
-  digest: Buffer;
   /** To be called when the copy is good. */
   judge: () => void;
 }
@@ -23,8 +23,6 @@ export interface CopyResult {
   op: CopyOp;
   /** 0; 1 gone; 2 changed; or a negative errno. */
   status: number;
-  /** Of the data, where it was asked for. */
-  digest: Buffer | undefined;
 }
 
 /** Members that lie one after the other, where they are and where they go: they are written in one piece. */
@@ -36,28 +34,31 @@ interface Run {
 
 /** Past this many bytes the next batch begins, so that several can be on their way. */
 const BATCH_BYTES = 8 * 1024 * 1024;
-const BATCH_OPS = 512;
 
 const OP_NUMBERS = 7;
+/** The kinds of native/copy.c. */
+const HEADER = 0;
+const FILE = 1;
+const WHOLE = 2;
 
 /** Entries that one native call writes to the staging file. */
 export class CopyBatch {
   readonly #fd: number;
   readonly #tree: NativeTree;
-  readonly #description: Description;
+  readonly #room: Room;
   readonly #ops: CopyOp[] = [];
   readonly #runs: Run[] = [];
-  /** Records and segments of the members that need nothing but to be written. */
-  readonly ready: { id: number; record: number; segment: number }[] = [];
+  /** Numbers and segments of the members that need nothing but to be written. */
+  readonly ready: { number: number; segment: number }[] = [];
   files = 0;
   bytes = 0;
   #headerBytes = 0;
   #numbers = 0;
 
-  constructor(fd: number, tree: NativeTree, description: Description) {
+  constructor(fd: number, tree: NativeTree, room: Room) {
     this.#fd = fd;
     this.#tree = tree;
-    this.#description = description;
+    this.#room = room;
   }
 
   get isEmpty(): boolean {
@@ -65,7 +66,7 @@ export class CopyBatch {
   }
 
   get isFull(): boolean {
-    return this.bytes >= BATCH_BYTES || this.#ops.length >= BATCH_OPS;
+    return this.bytes >= BATCH_BYTES;
   }
 
   add(op: CopyOp): void {
@@ -76,21 +77,25 @@ export class CopyBatch {
     if (op.isFile) this.files++;
   }
 
-  addReady(record: number, segment: number, offset: number, { id, at, bytes, dataBytes }: ReadyMember): void {
+  /** A ready member of the room, by its number there. */
+  addReady(number: number, segment: number, area: Area): void {
+    const at = this.#room.at(number);
+    const offset = area.offsetOf(segment);
+    const bytes = area.lengthOf(segment);
     const last = this.#runs.at(-1);
     if (last !== undefined && last.at + last.bytes === at && last.offset + last.bytes === offset) last.bytes += bytes;
     else this.#runs.push({ at, offset, bytes });
-    this.ready.push({ id, record, segment });
-    this.bytes += dataBytes;
+    this.ready.push({ number, segment });
+    this.bytes += this.#room.dataBytes(number);
     this.files++;
   }
 
-  /** What became of the entries that were not ready. @throws errno errors of the staging file */
-  async run(hash: boolean): Promise<CopyResult[]> {
+  /** What became of the entries that were not ready, and with `hash` a row of digests for each. @throws errno errors of the staging file */
+  async run({ hash, ahead }: { hash: boolean; ahead: boolean }): Promise<{ results: CopyResult[]; digests: Buffer }> {
     const numbers = new Float64Array(this.#numbers + OP_NUMBERS * this.#runs.length);
     let at = 0;
     for (const { id, header, offset, dataBytes, ranges, isFile, dataAt } of this.#ops) {
-      numbers.set([id, header.length, offset, dataBytes, ranges?.length ?? 0, isFile ? 1 : 0, dataAt], at);
+      numbers.set([id, header.length, offset, dataBytes, ranges?.length ?? 0, isFile ? FILE : HEADER, dataAt], at);
       at += OP_NUMBERS;
       for (const range of ranges ?? []) {
         numbers[at++] = range.offset;
@@ -98,16 +103,14 @@ export class CopyBatch {
       }
     }
     for (const run of this.#runs) {
-      numbers.set([0, 0, run.offset, run.bytes, 0, 1, run.at], at);
+      numbers.set([0, 0, run.offset, run.bytes, 0, WHOLE, run.at], at);
       at += OP_NUMBERS;
     }
     const headers = Buffer.concat(this.#ops.map(({ header }) => header), this.#headerBytes);
-    const bytes = await native().copyBatch(this.#fd, this.#tree, numbers, headers, this.#description.data, hash);
-    const digests = bytes.subarray((this.#ops.length + this.#runs.length) * 4);
-    return this.#ops.map((op, i) => ({
-      op,
-      status: bytes.readInt32LE(i * 4),
-      digest: !hash || !op.isFile ? undefined : op.dataAt >= 0 ? op.digest : digests.subarray(i * 32, i * 32 + 32),
-    }));
+    const bytes = await native().copyBatch(this.#fd, this.#tree, numbers, headers, this.#room.data, hash, ahead);
+    return {
+      results: this.#ops.map((op, i) => ({ op, status: bytes.readInt32LE(i * 4) })),
+      digests: bytes.subarray((this.#ops.length + this.#runs.length) * 4),
+    };
   }
 }

@@ -1,5 +1,6 @@
+import { native } from '../native.js';
+import type { NativeTree } from '../native-files.js';
 import type { ByteRange, Xattr } from './entry.js';
-import { padding } from './tar.js';
 
 /** An entry with all that an archive says of it. */
 export interface Described extends Stamp {
@@ -22,10 +23,8 @@ export interface Described extends Stamp {
   xattrs: Xattr[];
   /** Where the data lies; undefined for a file without holes. */
   data: ByteRange[] | undefined;
-  /** Where a small file's contents are in `Description.data`; -1 when they were not read. */
+  /** Where a small file's contents are in the room's `data`; -1 when they were not read. */
   dataAt: number;
-  /** Of these contents, where it was asked for. */
-  digest: Buffer;
 }
 
 /** What tells whether a copy made while the files are in use can be believed. */
@@ -37,68 +36,115 @@ export interface Stamp {
   ctimeMs: number;
 }
 
-/** A small file with nothing odd about it: its member is in `Description.data` as it goes into the archive. */
-export interface ReadyMember {
-  id: number;
-  at: number;
-  headerBytes: number;
-  dataBytes: number;
-  /** With header and padding. */
-  bytes: number;
+/** So many entries are described by one call, */
+const IDS = 512;
+/** with so much of small files' contents. */
+const DATA_BYTES = 2 * 1024 * 1024;
+
+/** `struct ready` of native/describe.c: in words, in doubles and in inode numbers. */
+const READY_BYTES = 40;
+const READY_WORDS = READY_BYTES / 4;
+const READY_DOUBLES = READY_BYTES / 8;
+
+/** Of header with padding, and of data. */
+export const MEMBER_DIGESTS = 64;
+
+/**
+ * Room for what one call reads: rooms go round, since fresh ones would cost a page fault for every 4 kB. Small files
+ * with nothing odd about them are ready members: header, data and padding are in `data` as they go into the archive.
+ */
+export class Room {
+  readonly data: Buffer;
+  /** A pair for each ready member, where they were asked for. */
+  readonly digests = Buffer.allocUnsafeSlow(IDS * MEMBER_DIGESTS);
+  readonly #ready = Buffer.allocUnsafeSlow(IDS * READY_BYTES);
+  readonly #words = new Uint32Array(this.#ready.buffer);
+  readonly #doubles = new Float64Array(this.#ready.buffer);
+  readonly #inos = new BigUint64Array(this.#ready.buffer);
+
+  constructor(dataBytes = DATA_BYTES) {
+    this.data = Buffer.allocUnsafeSlow(dataBytes);
+  }
+
+  /** How many of the ids, from this one on, fit. */
+  fit(tree: NativeTree, ids: Uint32Array, from: number): number {
+    return native().treeFit(tree, ids, from, IDS, this.data.length);
+  }
+
+  /** Describes them all, in their order. With a `prefix` for their names some are ready members. */
+  async describe(tree: NativeTree, ids: Uint32Array, options: { hash: boolean; prefix: Buffer | undefined }): Promise<Description> {
+    return new Description(await native().treeDescribe(tree, ids, options.hash, this.data, this.#ready, this.digests, options.prefix));
+  }
+
+  // Of the ready member of this number:
+
+  id(i: number): number {
+    return this.#words[i * READY_WORDS] as number;
+  }
+
+  headerBytes(i: number): number {
+    return this.#words[i * READY_WORDS + 1] as number;
+  }
+
+  dataBytes(i: number): number {
+    return this.#words[i * READY_WORDS + 2] as number;
+  }
+
+  fs(i: number): number {
+    return this.#words[i * READY_WORDS + 3] as number;
+  }
+
+  /** Where it begins in `data`. */
+  at(i: number): number {
+    return this.#doubles[i * READY_DOUBLES + 2] as number;
+  }
+
+  ctimeMs(i: number): number {
+    return this.#doubles[i * READY_DOUBLES + 3] as number;
+  }
+
+  ino(i: number): bigint {
+    return this.#inos[i * READY_DOUBLES + 4] as bigint;
+  }
 }
 
-/** `struct record` of native/describe.c, in words; then doubles; then an inode number and a digest. */
-const DOUBLES_AT = 80;
-const INO_AT = 112;
-const DIGEST_AT = 120;
-const RECORD_BYTES = 152;
-const HOLDS_DATA = 1;
-const HOLDS_MEMBER = 2;
+/** `struct record` of native/describe.c: in words, then doubles, then an inode number. */
+const FIRST_RECORD = 8;
+const DOUBLES_AT = 72;
+const INO_AT = 104;
+const RECORD_BYTES = 112;
 
-/** What native/describe.c says of entries. A record is known by where it is; most need no object of their own. */
+/** The entries that take more thought than the ready members among which they lie. */
 export class Description {
-  /** Contents of small files, and whole members. */
-  readonly data: Buffer;
+  /** How many members are ready, in all. */
+  readonly ready: number;
   readonly #bytes: Buffer;
   readonly #words: Uint32Array;
   readonly #doubles: Float64Array;
 
-  constructor(records: Buffer, data: Buffer) {
-    this.data = data;
-    this.#bytes = records;
-    this.#words = new Uint32Array(records.buffer, records.byteOffset, records.length >> 2);
-    this.#doubles = new Float64Array(records.buffer, records.byteOffset, records.length >> 3);
+  constructor(bytes: Buffer) {
+    this.#bytes = bytes;
+    this.#words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2);
+    this.#doubles = new Float64Array(bytes.buffer, bytes.byteOffset, bytes.length >> 3);
+    this.ready = this.#words[0] as number;
   }
 
-  *records(): Generator<number> {
-    for (let record = 0; record < this.#bytes.length; record += this.#word(record, 0)) yield record;
+  /** Each with the number of ready members before it. */
+  *entries(): Generator<{ entry: Described; readyBefore: number }> {
+    for (let record = FIRST_RECORD; record < this.#bytes.length; record += this.#word(record, 0)) {
+      yield { entry: this.#entry(record), readyBefore: this.#word(record, 16) };
+    }
   }
 
-  /** Undefined for what takes more thought: `entry` tells all of it. */
-  member(record: number): ReadyMember | undefined {
-    if (this.#word(record, 2) !== 0 || this.#word(record, 17) !== HOLDS_MEMBER) return undefined;
-    const headerBytes = this.#word(record, 18);
-    const dataBytes = this.#double(record, 0);
-    return { id: this.#word(record, 1), at: this.#double(record, 3), headerBytes, dataBytes, bytes: headerBytes + dataBytes + padding(dataBytes) };
-  }
-
-  stamp(record: number): Stamp {
-    return { fs: this.#word(record, 7), ino: this.#bytes.readBigUInt64LE(record + INO_AT), ctimeMs: this.#double(record, 2) * 1000 + this.#word(record, 11) / 1e6 };
-  }
-
-  digest(record: number): Buffer {
-    return this.#bytes.subarray(record + DIGEST_AT, record + RECORD_BYTES);
-  }
-
-  entry(record: number): Described {
+  #entry(record: number): Described {
     const bytes = this.#bytes;
     const w = (i: number): number => this.#word(record, i);
-    const nRanges = w(15);
+    const nRanges = w(14);
     let next = record + RECORD_BYTES + nRanges * 16;
-    const path = bytes.subarray(next, (next += w(12)));
-    const link = bytes.subarray(next, (next += w(13)));
+    const path = bytes.subarray(next, (next += w(11)));
+    const link = bytes.subarray(next, (next += w(12)));
     const xattrs: Xattr[] = [];
-    for (let i = w(14); i > 0; i--) {
+    for (let i = w(13); i > 0; i--) {
       const nameBytes = bytes.readUInt32LE(next);
       const valueBytes = bytes.readUInt32LE(next + 4);
       next += 8;
@@ -106,24 +152,25 @@ export class Description {
       next += nameBytes + valueBytes;
     }
     return {
-      ...this.stamp(record),
       id: w(1),
       status: w(2) | 0,
       mode: w(3),
       uid: w(4),
       gid: w(5),
       nlink: w(6),
+      fs: w(7),
       dev: w(8),
       rdevMajor: w(9) >>> 20,
       rdevMinor: w(9) & 0xfffff,
       size: this.#double(record, 0),
       mtimeNs: BigInt(this.#double(record, 1)) * 1_000_000_000n + BigInt(w(10)),
+      ctimeMs: this.#double(record, 2),
+      dataAt: this.#double(record, 3),
+      ino: bytes.readBigUInt64LE(record + INO_AT),
       path,
       link,
       xattrs,
-      data: w(16) === 1 ? Array.from({ length: nRanges }, (_, i) => this.#range(record, i)) : undefined,
-      dataAt: w(17) === HOLDS_DATA ? this.#double(record, 3) : -1,
-      digest: this.digest(record),
+      data: w(15) === 1 ? Array.from({ length: nRanges }, (_, i) => this.#range(record, i)) : undefined,
     };
   }
 

@@ -5,7 +5,6 @@ import { native } from '../native.js';
 import type { NativeTree } from '../native-files.js';
 import { ArchiveError } from './archive-error.js';
 import { printable } from './bytes.js';
-import { Description } from './description.js';
 
 export interface FileTreeOptions {
   /** Paths below the root that are left out, with all below them. At most 64. */
@@ -71,11 +70,6 @@ export class FileTree {
       return { dev: dev as number, type: type as number, sample: sample as number };
     });
     return { added, changed, removed, crossings, bytes: (words[5] as number) + (words[6] as number) * 2 ** 32, fileSystems };
-  }
-
-  /** Small files' contents go into `data`, with `hash` together with their SHA-256; with a `prefix` for their names, as members where they can. */
-  async describe(ids: Uint32Array, { hash, data, prefix }: { hash: boolean; data: Buffer; prefix: Buffer | undefined }): Promise<Description> {
-    return new Description(await native().treeDescribe(this.#native, ids, hash, data, prefix), data);
   }
 
   /** Paths below the root. */

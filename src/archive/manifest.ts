@@ -16,7 +16,7 @@ export const MANIFEST_JSON = 'stillframe/manifest.json';
 export const MANIFEST_SHA256 = 'stillframe/manifest.sha256';
 
 /** The version written here, and the newest that can be read. */
-export const FORMAT_VERSION = 1;
+export const FORMAT_VERSION = 2;
 
 /** A longer manifest is not read. */
 export const MAX_MANIFEST_BYTES = 64 * 1024 * 1024;
@@ -37,7 +37,10 @@ export interface Integrity {
   bytes: number;
   /** SHA-256 of `members.sha256`, hex. */
   membersSha256: string;
-  /** SHA-256 of every byte before the header of `members.sha256` that is not member data, in order, hex. */
+  /**
+   * Of every byte before the header of `members.sha256` that is not member data: SHA-256 of the SHA-256s, 32 bytes each, of
+   * each member's headers with its padding, in order, hex.
+   */
   headersSha256: string;
 }
 
@@ -65,13 +68,9 @@ export type TreeLayout = 'members' | 'nested';
  */
 export function checksumLine(sha256: Uint8Array, name: Uint8Array): Buffer {
   const hex = Buffer.from(sha256.buffer, sha256.byteOffset, sha256.byteLength).toString('hex');
-  return Buffer.from(checksumText(hex, Buffer.from(name.buffer, name.byteOffset, name.byteLength).toString('latin1')), 'latin1');
-}
-
-/** The same in latin1. */
-export function checksumText(hex: string, name: string): string {
-  const escaped = name.replace(/[\\\n\r]/g, (char) => (char === '\\' ? '\\\\' : char === '\n' ? '\\n' : '\\r'));
-  return `${escaped === name ? '' : '\\'}${hex}  ${escaped}\n`;
+  const text = Buffer.from(name.buffer, name.byteOffset, name.byteLength).toString('latin1');
+  const escaped = text.replace(/[\\\n\r]/g, (char) => (char === '\\' ? '\\\\' : char === '\n' ? '\\n' : '\\r'));
+  return Buffer.from(`${escaped === text ? '' : '\\'}${hex}  ${escaped}\n`, 'latin1');
 }
 
 /** The manifest as the archive holds it: JSON with line ends, for people who look inside with other tools. */
@@ -93,6 +92,7 @@ export function parseManifest(bytes: Buffer, archivePath: string): Manifest {
   }
   if (!isRecord(value) || value['format'] !== 'stillframe' || !isCount(value['version'])) throw wrong('not a stillframe manifest');
   if (value['version'] > FORMAT_VERSION) throw new ArchiveError('FORMAT_TOO_NEW', { archivePath, version: value['version'] });
+  if (value['version'] < FORMAT_VERSION) throw new ArchiveError('ARCHIVE_UNSUPPORTED', { archivePath, what: `format version ${value['version']}, which no released stillframe has written` });
   const { integrity, trees, subject } = value;
   if (!isIntegrity(integrity)) throw wrong('no integrity record');
   if (!Array.isArray(trees) || !trees.every(isTree)) throw wrong('a tree record that is none');

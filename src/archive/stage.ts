@@ -76,42 +76,45 @@ export class Stage {
   }
 
   /**
-   * Copies while the files are in use; what may have changed meanwhile is found by `refresh`.
+   * Copies while the files are in use, and to disk: otherwise the kernel may write it there in the middle of what comes
+   * next, and slow down whoever writes then. What may have changed meanwhile is found by `refresh`.
    * @throws ArchiveError TREE_MISSING, TREE_UNREADABLE, STAGING_INSIDE_TREE, OUTPUT_FULL, OUTPUT_FAILED, ENTRY_UNREPRESENTABLE
    */
   async precopy(options: PrecopyOptions): Promise<void> {
     const begin = performance.now();
     const work = new Work(this.copied.precopied, options);
     await this.#guard(async () => {
-      let lastCost = Infinity;
-      for (let pass = 0; pass < (options.maxPasses ?? 4); pass++) {
-        if (pass > 0) await sleep(TICKS_MS); // what was too young to be believed is old enough then
-        const trust = new PassTrust(Date.now(), await options.mapped());
-        const found = await this.#scan(work);
-        const cost = found.reduce((sum, { ids, bytes }) => sum + bytes + ids.length * FILE_COST_BYTES, 0);
-        if (cost === 0 || cost > lastCost * WORTHWHILE) break;
-        lastCost = cost;
-        const started = performance.now();
-        for (const { tree, ids, bytes } of found) {
-          work.expect(bytes);
-          await tree.copy(ids, { trust, hash: true, onCopied: work.onCopied });
-        }
-        this.#rate = { bytes: cost, ms: performance.now() - started };
-        this.times.passes++;
-        work.predict(this.#predictMs());
+      const written: Promise<void>[] = [];
+      try {
+        await this.#passes(options, work, (tree) => written.push(fdatasync(tree.area.fd)));
+      } finally {
+        await Promise.allSettled(written);
       }
+      await Promise.all(written);
     });
     this.times.precopyMs += performance.now() - begin;
   }
 
-  /**
-   * Writes to disk what has been copied so far. Otherwise the kernel may do so in the middle of what comes next, and
-   * slow down whoever writes then.
-   */
-  async settle(): Promise<void> {
-    await this.#guard(async () => {
-      await Promise.all((await this.#open()).map(({ area }) => fdatasync(area.fd)));
-    });
+  /** Looks and copies, until it is not worth it. The disk needs no core: the next look goes on beside what `onCopied` begins. */
+  async #passes(options: PrecopyOptions, work: Work, onCopied: (tree: StagedTree) => void): Promise<void> {
+    let lastCost = Infinity;
+    for (let pass = 0; pass < (options.maxPasses ?? 4); pass++) {
+      if (pass > 0) await sleep(TICKS_MS); // what was too young to be believed is old enough then
+      const trust = new PassTrust(Date.now(), await options.mapped());
+      const found = await this.#scan(work);
+      const cost = found.reduce((sum, { ids, bytes }) => sum + bytes + ids.length * FILE_COST_BYTES, 0);
+      if (cost === 0 || cost > lastCost * WORTHWHILE) break;
+      lastCost = cost;
+      const started = performance.now();
+      for (const { tree, ids, bytes } of found) {
+        work.expect(bytes);
+        await tree.copy(ids, { trust, hash: true, ahead: true, onCopied: work.onCopied });
+        onCopied(tree);
+      }
+      this.#rate = { bytes: cost, ms: performance.now() - started };
+      this.times.passes++;
+      work.predict(this.#predictMs());
+    }
   }
 
   /**
@@ -129,7 +132,7 @@ export class Stage {
         const started = performance.now();
         for (const { tree, ids, bytes } of found) {
           work.expect(bytes);
-          await tree.copy(ids, { hash: false, onCopied: work.onCopied });
+          await tree.copy(ids, { hash: false, ahead: false, onCopied: work.onCopied });
         }
         const copyMs = performance.now() - started;
         this.times.refreshCopyMs += copyMs;

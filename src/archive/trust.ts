@@ -42,8 +42,13 @@ export class PassTrust {
     return ctimeMs < this.#ctimeBeforeMs;
   }
 
+  /** Whether anything is mapped at all. */
+  get hasMapped(): boolean {
+    return this.#inodes.size > 0;
+  }
+
   isMapped(ino: bigint): boolean {
-    return this.#inodes.size > 0 && this.#inodes.has(ino);
+    return this.#inodes.has(ino);
   }
 }
 

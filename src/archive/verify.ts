@@ -58,6 +58,7 @@ class VerifyPass {
   readonly #bytes: ByteReader;
   readonly #parser: TarParser;
   readonly #names = new NameTable<MemberPlace>();
+  /** Over the digests of the headers and padding of each member. */
   readonly #headers: Hash = createHash('sha256');
   /** The digests of the regular members, in order. */
   readonly #digests: Buffer[] = [];
@@ -105,8 +106,10 @@ class VerifyPass {
         this.#checkHeader(entry, blocks);
         return { entry };
       }
-      for (const block of blocks) this.#headers.update(block);
-      await this.#data(entry, storedBytes);
+      const header = createHash('sha256');
+      for (const block of blocks) header.update(block);
+      await this.#data(entry, storedBytes, header);
+      this.#headers.update(header.digest());
     }
   }
 
@@ -121,11 +124,11 @@ class VerifyPass {
     throw new ArchiveError('UNSAFE_PATH', { ...facts, what: wrong });
   }
 
-  async #data(entry: Entry, storedBytes: number): Promise<void> {
+  async #data(entry: Entry, storedBytes: number, header: Hash): Promise<void> {
     if (entry.type !== 'file') return;
     const hash = createHash('sha256');
     await this.#take(storedBytes, entry.name, (part) => hash.update(part));
-    await this.#take(padding(storedBytes), entry.name, (part) => this.#headers.update(part));
+    await this.#take(padding(storedBytes), entry.name, (part) => header.update(part));
     this.#digests.push(hash.digest());
     this.#dataBytes += storedBytes;
   }

@@ -105,7 +105,7 @@ export class ArchiveWriter implements AsyncDisposable {
       const tree = new StagedTree(source, new Area(body.fd, body.end));
       this.#trees.add(tree);
       const { added } = await tree.scan();
-      await tree.copy(added, { hash: true, onCopied: () => options.signal?.throwIfAborted() });
+      await tree.copy(added, { hash: true, ahead: false, onCopied: () => options.signal?.throwIfAborted() });
       const path = tree.firstPending();
       if (path !== undefined) throw new ArchiveError('FILE_CHANGED', { path });
       await body.addTree(tree);
@@ -126,14 +126,13 @@ export class ArchiveWriter implements AsyncDisposable {
       const body = await this.#assembled();
       const total = body.end;
       options.onProgress?.({ done: 0, total, unit: 'bytes' });
-      // Three things that wait for different parts of the machine: two cores and the disk. Whichever fails, none
-      // may go on in a thread when the file is closed.
-      const work = [body.hashHeaders(), this.#writeList(body), this.#startFlush(body)] as const;
+      // They wait for different parts of the machine. Whichever fails, none may go on in a thread when the file is closed.
+      const work = [this.#writeList(body), this.#startFlush(body)] as const;
       await Promise.allSettled(work);
-      const [headersSha256, list] = await Promise.all(work);
+      const [list] = await Promise.all(work);
       options.signal?.throwIfAborted();
       const { members, bytes: memberBytes } = list;
-      const integrity = { members, bytes: memberBytes, membersSha256: list.sha256, headersSha256: headersSha256.toString('hex') };
+      const integrity = { members, bytes: memberBytes, membersSha256: list.sha256, headersSha256: list.headersSha256 };
       const json = encodeManifest({ format: 'stillframe', version: FORMAT_VERSION, integrity, trees: this.#records(), subject: options.subject });
       const proof = checksumLine(createHash('sha256').update(json).digest(), Buffer.from(MANIFEST_JSON));
       await body.addDocument(Buffer.from(MANIFEST_JSON), json);
@@ -255,8 +254,9 @@ export class ArchiveWriter implements AsyncDisposable {
   }
 
   /** Streams the list of hashes to its place, then writes the header that needed its size. */
-  async #writeList(body: Body): Promise<{ sha256: string; members: number; bytes: number }> {
+  async #writeList(body: Body): Promise<{ sha256: string; headersSha256: string; members: number; bytes: number }> {
     await body.hashMembers();
+    const headersSha256 = body.headersSha256().toString('hex');
     const hash = createHash('sha256');
     const totals = { members: 0, bytes: 0 };
     const start = body.end + BLOCK_BYTES;
@@ -272,7 +272,7 @@ export class ArchiveWriter implements AsyncDisposable {
     await body.write(body.end, header);
     await body.write(at, Buffer.alloc(padding(size)));
     body.end = at + padding(size);
-    return { sha256: hash.digest('hex'), ...totals };
+    return { sha256: hash.digest('hex'), headersSha256, ...totals };
   }
 
   #records(): TreeRecord[] {

@@ -68,7 +68,6 @@ async function checkpointOnce(options: CheckpointOptions, settings: CheckpointSe
     await phases.run('precopy', () =>
       stage.precopy({ mapped: () => target.mapped(runningPids(target.pid)), signal, onProgress: (work) => phases.progress('precopy', work) }),
     );
-    await phases.run('settle', () => stage.settle());
   }
   signal?.throwIfAborted();
   let ahead: PreDumps | undefined;

@@ -8,7 +8,6 @@ export type Phase =
   | 'adopt'
   | 'precopy'
   | 'pre-dump'
-  | 'settle'
   | 'start-criu'
   | 'freeze'
   | 'dump'

@@ -32,7 +32,6 @@ const words: Record<Phase, string> = {
   adopt: 'moving the tree into a cgroup of its own',
   precopy: 'copying files while the target runs',
   'pre-dump': 'writing memory while the target runs',
-  settle: 'writing the copies to disk',
   'start-criu': 'starting CRIU',
   freeze: 'freezing the target',
   dump: 'dumping memory',

@@ -6,7 +6,6 @@ const WORDS: Partial<Record<PhaseEvent['phase'], string>> = {
   resolve: 'checking the target',
   precopy: 'copying files while the target runs',
   'pre-dump': 'writing memory while the target runs',
-  settle: 'writing the copies to disk',
   'start-criu': 'starting CRIU',
   freeze: 'freezing',
   dump: 'dumping',

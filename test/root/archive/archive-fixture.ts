@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Entry } from '../../../src/archive/entry.js';
-import { checksumLine, encodeManifest, MANIFEST_JSON, MANIFEST_SHA256, MEMBERS_SHA256, type TreeRecord } from '../../../src/archive/manifest.js';
+import { checksumLine, encodeManifest, FORMAT_VERSION, MANIFEST_JSON, MANIFEST_SHA256, MEMBERS_SHA256, type TreeRecord } from '../../../src/archive/manifest.js';
 import { encodeHeader, END_OF_ARCHIVE, padding } from '../../../src/archive/tar.js';
 
 /** A member; `data` is what is stored, for a sparse file its ranges only. */
@@ -55,7 +55,7 @@ export function archiveOf(members: readonly FixtureMember[], trees: TreeRecord[]
     const head = header === undefined ? encodeHeader(entry) : header(member);
     const stored = Buffer.from(member.stored ?? '');
     const pad = Buffer.alloc(padding(stored.length));
-    headers.update(head).update(pad);
+    headers.update(sha256(Buffer.concat([head, pad])));
     parts.push(head, stored, pad);
     if (entry.type !== 'file') continue;
     lines.push(checksumLine(sha256(stored), entry.name));
@@ -63,7 +63,7 @@ export function archiveOf(members: readonly FixtureMember[], trees: TreeRecord[]
   }
   const list = Buffer.concat(lines);
   const integrity = { members: lines.length, bytes, membersSha256: sha256(list).toString('hex'), headersSha256: headers.digest('hex') };
-  const manifest = encodeManifest({ format: 'stillframe', version: 1, integrity, trees, subject: { test: true } });
+  const manifest = encodeManifest({ format: 'stillframe', version: FORMAT_VERSION, integrity, trees, subject: { test: true } });
   const last: [string, Buffer][] = [[MEMBERS_SHA256, list], [MANIFEST_JSON, manifest], [MANIFEST_SHA256, checksumLine(sha256(manifest), Buffer.from(MANIFEST_JSON))]];
   for (const [name, data] of last) parts.push(encodeHeader(toEntry({ name, stored: data, mode: 0o600, mtimeNs: 1_700_000_000_000_000_000n })), data, Buffer.alloc(padding(data.length)));
   return Buffer.concat([...parts, END_OF_ARCHIVE]);

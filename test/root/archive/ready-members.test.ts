@@ -1,10 +1,12 @@
 /** Most files' members are made in C, all others in TypeScript: an archive must not show which was which. */
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, linkSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { entryOf, typeOf } from '../../../src/archive/describe-entry.js';
+import { MEMBER_DIGESTS, Room } from '../../../src/archive/description.js';
 import { FileTree } from '../../../src/archive/file-tree.js';
 import { ArchiveWriter, openArchive, Stage, verifyArchive, type TreeLayout } from '../../../src/archive/index.js';
 import { MEMBERS_SHA256 } from '../../../src/archive/manifest.js';
@@ -57,27 +59,51 @@ beforeAll(() => {
 
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
-test('a member made in C is the one that TypeScript makes, to the byte', async () => {
+test('a member made in C is the one that TypeScript makes, to the byte, and so are its hashes', async () => {
   const tree = new FileTree(root);
   const { added } = await tree.scan();
-  const whole = await tree.describe(added, { hash: true, data: Buffer.alloc(1 << 20), prefix: Buffer.from('tree/') });
-  const parts = await tree.describe(added, { hash: true, data: Buffer.alloc(1 << 20), prefix: undefined });
-  const entries = new Map([...parts.records()].map((record) => [parts.entry(record).id, parts.entry(record)]));
+  const [whole, parts] = [new Room(1 << 20), new Room(1 << 20)];
+  expect(whole.fit(tree.handle, added, 0)).toBe(added.length);
+  const { ready } = await whole.describe(tree.handle, added, { hash: true, prefix: Buffer.from('tree/') });
+  const description = await parts.describe(tree.handle, added, { hash: true, prefix: undefined });
+  expect(description.ready).toBe(0);
+  const entries = new Map([...description.entries()].map(({ entry }) => [entry.id, entry]));
   const made: string[] = [];
-  for (const record of whole.records()) {
-    const member = whole.member(record);
-    if (member === undefined) continue;
-    const described = entries.get(member.id) ?? expect.fail(`${member.id} was not described`);
-    made.push(described.path.toString('latin1'));
-    const entry = entryOf(described, typeOf(described) ?? expect.fail('a socket'), Buffer.concat([Buffer.from('tree/'), described.path]));
+  for (let i = 0; i < ready; i++) {
+    const described = entries.get(whole.id(i)) ?? expect.fail(`${whole.id(i)} was not described`);
+    const name = described.path.toString('latin1');
+    made.push(name);
+    const header = encodeHeader(entryOf(described, typeOf(described) ?? expect.fail('a socket'), Buffer.concat([Buffer.from('tree/'), described.path])));
     const contents = parts.data.subarray(described.dataAt, described.dataAt + described.size);
-    const expected = Buffer.concat([encodeHeader(entry), contents, Buffer.alloc(padding(contents.length))]);
-    expect(whole.data.subarray(member.at, member.at + member.bytes).equals(expected), described.path.toString('latin1')).toBe(true);
-    expect(whole.digest(record).equals(described.digest)).toBe(true);
+    const zeros = Buffer.alloc(padding(contents.length));
+    const expected = Buffer.concat([header, contents, zeros]);
+    expect([whole.headerBytes(i), whole.dataBytes(i)]).toEqual([header.length, contents.length]);
+    expect(whole.data.subarray(whole.at(i), whole.at(i) + expected.length).equals(expected), name).toBe(true);
+    expect(whole.digests.subarray(i * MEMBER_DIGESTS, (i + 1) * MEMBER_DIGESTS).equals(Buffer.concat([sha256(header, zeros), sha256(contents)])), name).toBe(true);
   }
   tree.close();
   expect(made.sort()).toEqual([...usual].sort());
 });
+
+test('so many entries are described at a time that what is read of them has room', async () => {
+  const tree = new FileTree(root);
+  const { added } = await tree.scan();
+  const room = new Room(40 * 1024);
+  const described: number[] = [];
+  for (let next = 0; next < added.length; ) {
+    const count = room.fit(tree.handle, added, next);
+    expect(count).toBeGreaterThan(0);
+    const description = await room.describe(tree.handle, added.subarray(next, (next += count)), { hash: false, prefix: Buffer.from('tree/') });
+    described.push(...Array.from({ length: description.ready }, (_, i) => room.id(i)), ...[...description.entries()].map(({ entry }) => entry.id));
+    for (const { entry } of description.entries()) expect(entry.data !== undefined || entry.mode >> 12 !== 8 || entry.size > 32 * 1024 || entry.dataAt >= 0).toBe(true);
+  }
+  tree.close();
+  expect(described.sort((a, b) => a - b)).toEqual([...added].sort((a, b) => a - b));
+});
+
+function sha256(...parts: Buffer[]): Buffer {
+  return createHash('sha256').update(Buffer.concat(parts)).digest();
+}
 
 test.each(['members', 'nested'] as const)('archives of layout %s are the same, whoever made the members', async (layout) => {
   const [made, seen] = [await archive(layout, false), await archive(layout, true)];
