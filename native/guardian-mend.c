@@ -13,6 +13,7 @@
 #define KILL_BOUND_MS 5000
 #define REWRITE_MS 250
 #define RMDIR_BOUND_MS 2000
+#define MAX_ANCESTORS 64
 
 int open_pidfd(pid_t pid)
 {
@@ -185,13 +186,16 @@ void restore_freezer(struct guard *g)
 		tell(g, "%s cgroup %s", g->found_frozen ? "left frozen, as found," : "thawed", g->cgroup_path);
 }
 
+/* Its own, or that of the nearest ancestor that has one: it was forked since. */
 static const char *home_of(const struct guard *g, pid_t pid)
 {
 	uint64_t start_time = 0;
 
-	for (unsigned i = 0; i < g->home_count; i++) {
-		if (g->homes[i].pid == pid && process_state(pid, &start_time) != 0 && start_time == g->homes[i].start_time)
-			return g->homes[i].path;
+	for (unsigned depth = 0; g->home_count > 0 && pid > 1 && depth < MAX_ANCESTORS; depth++, pid = parent_of(pid)) {
+		for (unsigned i = 0; i < g->home_count; i++) {
+			if (g->homes[i].pid == pid && process_state(pid, &start_time) != 0 && start_time == g->homes[i].start_time)
+				return g->homes[i].path;
+		}
 	}
 	return g->home;
 }
@@ -229,6 +233,9 @@ static int move_some(struct guard *g)
 		pid_t pid = (pid_t)strtol(p, NULL, 10);
 
 		err = pid > 0 ? move_to(home_of(g, pid), pid) : 0;
+		/* Its own home was removed meanwhile. */
+		if (cgroup_is_gone(err))
+			err = move_to(g->home, pid);
 		found++;
 		p = end + 1;
 	}
@@ -263,4 +270,19 @@ void give_tree_back(struct guard *g)
 		}
 	}
 	tell(g, "removed cgroup %s", g->cgroup_path);
+}
+
+void remove_new_cgroup(struct guard *g)
+{
+	const char *name = strrchr(g->new_cgroup, '/');
+
+	/* Once the cgroup is known, giving the tree back removes it. */
+	if (name == NULL || g->version != 0)
+		return;
+	if (!starts_with(name + 1, "stillframe-"))
+		tell_failure(g, EPERM, "cgroup %s does not have our name", g->new_cgroup);
+	else if (rmdir(g->new_cgroup) == 0)
+		tell(g, "removed cgroup %s", g->new_cgroup);
+	else if (errno != ENOENT)
+		tell_failure(g, errno, "cannot remove cgroup %s", g->new_cgroup);
 }

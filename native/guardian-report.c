@@ -37,34 +37,48 @@ bool starts_with(const char *text, const char *prefix)
 	return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-char process_state(pid_t pid, uint64_t *start_time)
+/* man 5 proc: /proc/PID/stat from its field 3, the state, on. NULL when there is no such process. */
+static const char *stat_from_state(pid_t pid, char *text, size_t size)
 {
-	char path[32], text[1024], *p;
+	char path[32], *p;
 	int file;
 	ssize_t n;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
 	file = open(path, O_RDONLY | O_CLOEXEC);
-	n = file < 0 ? -1 : read(file, text, sizeof(text) - 1);
+	n = file < 0 ? -1 : read(file, text, size - 1);
 	if (file >= 0)
 		close(file);
 	if (n <= 0)
-		return 0;
+		return NULL;
 	text[n] = '\0';
 	/* The name may hold anything, brackets too: the last one ends it. */
 	p = strrchr(text, ')');
-	if (p == NULL || p[1] != ' ')
-		return 0;
-	p += 2;
-	/* man 5 proc: the state is field 3, the time of start field 22. */
-	for (char *field = p, skipped = 0; field != NULL; field = strchr(field, ' ')) {
-		field += skipped != 0;
-		if (skipped++ == 19) {
-			*start_time = strtoull(field, NULL, 10);
-			return *p;
-		}
+	return p == NULL || p[1] != ' ' ? NULL : p + 2;
+}
+
+char process_state(pid_t pid, uint64_t *start_time)
+{
+	char text[1024];
+	const char *state = stat_from_state(pid, text, sizeof(text)), *field = state;
+
+	/* The time of start is field 22. */
+	for (int i = 3; field != NULL && i < 22; i++) {
+		field = strchr(field, ' ');
+		field += field != NULL;
 	}
-	return 0;
+	if (field == NULL)
+		return 0;
+	*start_time = strtoull(field, NULL, 10);
+	return *state;
+}
+
+pid_t parent_of(pid_t pid)
+{
+	char text[1024];
+	const char *state = stat_from_state(pid, text, sizeof(text));
+
+	return state == NULL || state[0] == '\0' ? 0 : (pid_t)strtol(state + 1, NULL, 10);
 }
 
 /* Each line goes to the owner's socket at once, if somebody listens there, and to the logs at the end. */

@@ -5,7 +5,8 @@
  *   owner PID              cgroup VERSION PATH    found thawed|frozen
  *   remove PATH            forget PATH            home PATH            home-of PID STARTTIME PATH
  *   journal PATH           log PATH               place PATH           bounds CRIU_MS THAW_MS
- *   criu PID STARTTIME     window open|closed     ready?               disarm
+ *   criu PID STARTTIME     window open|closed     new-cgroup PATH
+ *   ready?                 disarm
  * `ready?` and `window open` are answered: `ok`, or `error ERRNO RECORD` for the first record that failed.
  *
  * After `disarm` it ends. When the socket closes without it, or the owner dies although somebody still holds
@@ -215,6 +216,8 @@ static void obey(struct guard *g, char *record, int *owner_pidfd)
 		g->found_frozen = strcmp(rest, "frozen") == 0;
 	else if (starts_with(record, "home-of "))
 		err = add_home(g, rest);
+	else if (starts_with(record, "new-cgroup "))
+		err = copy_path(g->new_cgroup, rest);
 	else if (starts_with(record, "home "))
 		err = copy_path(g->home, rest);
 	else if (starts_with(record, "journal "))
@@ -289,6 +292,7 @@ static void put_right(struct guard *g)
 	await_criu(g);
 	restore_freezer(g);
 	give_tree_back(g);
+	remove_new_cgroup(g);
 	for (unsigned i = 0; i < MAX_REMOVALS; i++) {
 		struct removal *r = &g->removals[i];
 		int err = r->name[0] == '\0' ? ENOENT : remove_tree(r->parent, r->name);

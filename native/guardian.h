@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define MAX_REMOVALS 32
+#define MAX_REMOVALS 256
 #define MAX_HOMES 512
 #define MAX_REPORT 4096
 
@@ -46,6 +46,7 @@ struct guard {
 	struct home homes[MAX_HOMES];
 	unsigned home_count;
 	char home[PATH_MAX]; /* '' when the tree was not adopted */
+	char new_cgroup[PATH_MAX]; /* about to be made for an adoption; nothing is in it while no cgroup is known */
 
 	char journal[PATH_MAX];
 	char log[PATH_MAX];
@@ -64,6 +65,8 @@ bool starts_with(const char *text, const char *prefix);
 
 /* /proc/PID/stat: the state's letter, and the time of start in ticks since boot. 0 when there is no such process. */
 char process_state(pid_t pid, uint64_t *start_time);
+/* 0 when there is no such process. */
+pid_t parent_of(pid_t pid);
 int open_pidfd(pid_t pid);
 
 /* Waits until the given CRIU has ended; continues one that is stopped, and kills it past the bound. */
@@ -72,6 +75,8 @@ void await_criu(struct guard *g);
 void restore_freezer(struct guard *g);
 /* Moves an adopted tree back where it came from, and removes the cgroup that was made for it. */
 void give_tree_back(struct guard *g);
+/* Removes the cgroup of an adoption that came no further than that. */
+void remove_new_cgroup(struct guard *g);
 /* Removes what was named, and only what bears our name and is ours. Returns 0 or an errno. */
 int remove_tree(int parent, const char *name);
 bool is_our_name(const char *name);

@@ -6,7 +6,7 @@ export type { CheckpointReport, RestoreReport } from './checkpoint/report.js';
 export type { PreDumpPlan, PreDumpRound } from './checkpoint/pre-dump.js';
 export type { FileTree, Target } from './checkpoint/target.js';
 export type { WindowParts } from './checkpoint/snapshot.js';
-export { PHASE_CHANNEL, type OnProgress, type Phase, type PhaseEvent } from './checkpoint/phases.js';
+export { PHASE_CHANNEL, WINDOW_CHANNEL, type OnProgress, type OnWindow, type Phase, type PhaseEvent, type WindowEvent } from './checkpoint/phases.js';
 
 export { frozenCgroups, recover, type FrozenCgroup, type Recovery, type RecoverOptions } from './checkpoint/recover.js';
 export { ServiceManager, type ServiceManagerOptions } from './checkpoint/service-manager.js';

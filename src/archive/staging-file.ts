@@ -10,29 +10,44 @@ const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
 const AT_FDCWD = -100;
 const AT_SYMLINK_FOLLOW = 0x400;
 
+/** Told of a hidden name before it is made, and when it is gone: for whoever removes it when we die. */
+export interface HiddenNames {
+  willMake?: (path: string) => void;
+  removed?: (path: string) => void;
+}
+
 /**
  * A file without a name, in the directory where it may get one: whatever dies, the kernel takes it away. Only
- * where the file system has no nameless files it is a hidden one, `.NAME.<random>.stillframe`.
+ * where the file system has no nameless files, and for the instant of replacing another, it is a hidden one,
+ * `.stillframe-<random>.NAME`.
  */
 export class StagingFile {
   readonly handle: FileHandle;
+  readonly #watch: HiddenNames;
   #hidden: string | undefined;
 
-  private constructor(handle: FileHandle, hidden: string | undefined) {
+  private constructor(handle: FileHandle, hidden: string | undefined, watch: HiddenNames) {
     this.handle = handle;
+    this.#watch = watch;
     this.#hidden = hidden;
   }
 
   /** @throws errno errors of open(2) */
-  static async create(directory: string, label: string): Promise<StagingFile> {
+  static async create(directory: string, label: string, watch: HiddenNames = {}): Promise<StagingFile> {
     try {
-      return new StagingFile(await open(directory, O_TMPFILE | constants.O_RDWR, 0o600), undefined);
+      return new StagingFile(await open(directory, O_TMPFILE | constants.O_RDWR, 0o600), undefined, watch);
     } catch (error) {
       // EISDIR: the kernel does not know the flag. EOPNOTSUPP, EINVAL: the file system has no such files.
       if (!['EISDIR', 'EOPNOTSUPP', 'ENOTSUP', 'EINVAL'].includes(errnoOf(error) ?? '')) throw error;
     }
     const hidden = hiddenName(directory, label);
-    return new StagingFile(await open(hidden, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600), hidden);
+    watch.willMake?.(hidden);
+    try {
+      return new StagingFile(await open(hidden, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600), hidden, watch);
+    } catch (error) {
+      watch.removed?.(hidden);
+      throw error;
+    }
   }
 
   get fd(): number {
@@ -47,14 +62,18 @@ export class StagingFile {
     await this.handle.sync();
     if (options.overwrite) {
       const named = this.#hidden ?? hiddenName(dirname(path), basename(path));
-      if (this.#hidden === undefined) await this.#link(named);
-      this.#hidden = named;
+      if (this.#hidden === undefined) {
+        this.#watch.willMake?.(named);
+        this.#hidden = named;
+        await this.#link(named);
+      }
       await rename(named, path);
+      this.#forget();
     } else {
       await this.#link(path);
       if (this.#hidden !== undefined) await unlink(this.#hidden);
+      this.#forget();
     }
-    this.#hidden = undefined;
     await syncDirectory(dirname(path));
   }
 
@@ -65,12 +84,17 @@ export class StagingFile {
     await unlink(this.#hidden).catch((error: unknown) => {
       if (errnoOf(error) !== 'ENOENT') throw error;
     });
+    this.#forget();
+  }
+
+  #forget(): void {
+    if (this.#hidden !== undefined) this.#watch.removed?.(this.#hidden);
     this.#hidden = undefined;
   }
 
   async #link(path: string): Promise<void> {
     try {
-      if (this.#hidden !== undefined) await link(this.#hidden, path);
+      if (this.#hidden !== undefined && this.#hidden !== path) await link(this.#hidden, path);
       // By way of /proc: linkat's AT_EMPTY_PATH asks for a capability more.
       else native().linkat(AT_FDCWD, Buffer.from(`/proc/self/fd/${this.fd}`), AT_FDCWD, Buffer.from(path), AT_SYMLINK_FOLLOW);
     } catch (cause) {
@@ -81,7 +105,7 @@ export class StagingFile {
 }
 
 function hiddenName(directory: string, label: string): string {
-  return join(directory, `.${label.slice(0, 200)}.${randomBytes(6).toString('hex')}.stillframe`);
+  return join(directory, `.stillframe-${randomBytes(6).toString('hex')}.${label.slice(0, 50)}`);
 }
 
 async function syncDirectory(path: string): Promise<void> {

@@ -11,12 +11,14 @@ import { bytesToJson, printable } from './bytes.js';
 import { checksumLine, encodeManifest, FORMAT_VERSION, MANIFEST_JSON, MANIFEST_SHA256, MEMBERS_SHA256, type TreeRecord } from './manifest.js';
 import { checkCompression, compressor, send, writableOf, type OutputCompression } from './output.js';
 import { StagedTree, type TreeSource } from './staged-tree.js';
-import { StagingFile } from './staging-file.js';
+import { StagingFile, type HiddenNames } from './staging-file.js';
 import { BLOCK_BYTES, encodeHeader, END_OF_ARCHIVE, padding } from './tar.js';
 
 export type ArchiveWriterOptions = (FileOutput | StreamOutput) & {
   /** Compress the archive as a whole, when it is complete. Default: not at all. */
   compress?: OutputCompression | undefined;
+  /** Told of hidden files, where there are any. */
+  hidden?: HiddenNames | undefined;
 };
 
 export interface FileOutput {
@@ -60,6 +62,7 @@ export class ArchiveWriter implements AsyncDisposable {
   readonly #directory: string;
   readonly #output: FileOutput | StreamOutput;
   readonly #compress: OutputCompression | undefined;
+  readonly #hidden: HiddenNames;
   readonly #staged: NestedTree[] = [];
   readonly #files = new Set<StagingFile>();
   readonly #trees = new Set<StagedTree>();
@@ -72,6 +75,7 @@ export class ArchiveWriter implements AsyncDisposable {
     this.#path = resolve('outputPath' in options ? options.outputPath : (options.stagingDir ?? tmpdir()));
     this.#directory = 'outputPath' in options ? dirname(this.#path) : this.#path;
     this.#compress = options.compress;
+    this.#hidden = options.hidden ?? {};
   }
 
   /** @throws ArchiveError OUTPUT_EXISTS, OUTPUT_DIR_MISSING, OUTPUT_FAILED */
@@ -234,7 +238,7 @@ export class ArchiveWriter implements AsyncDisposable {
     const first = this.#first;
     this.#first = undefined;
     if (first !== undefined) return first;
-    const file = await StagingFile.create(this.#directory, basename(this.#path));
+    const file = await StagingFile.create(this.#directory, basename(this.#path), this.#hidden);
     this.#files.add(file);
     return file;
   }

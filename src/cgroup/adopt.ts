@@ -19,8 +19,20 @@ export interface AdoptOptions {
   version?: CgroupVersion;
   /** How long to chase a tree that forks while it is moved, in milliseconds. Default 10000. */
   timeoutMs?: number;
-  /** Told of the cgroup made for the tree, before any task is moved into it: for whoever undoes this when we die. */
+  /** Told of the cgroup that is about to be made for the tree: for whoever undoes this when we die, as are the others. */
+  onMaking?: ((path: string) => void) | undefined;
+  /** Told of the cgroup made for the tree, before any task is moved into it. */
   onMade?: ((made: { version: CgroupVersion; path: string; adoptedFrom: string }) => void | Promise<void>) | undefined;
+  /** Told of processes that are at home elsewhere than the tree's root, before they are moved. */
+  onHomes?: ((homes: ProcessHome[]) => void) | undefined;
+}
+
+/** Where a process of an adopted tree is at home. */
+export interface ProcessHome {
+  pid: number;
+  startTime: bigint;
+  /** Its cgroup's directory. */
+  directory: string;
 }
 
 /** A process tree in a cgroup of its own, on loan. Leaving its scope gives it back. */
@@ -64,8 +76,9 @@ export async function adopt(options: AdoptOptions): Promise<Adoption> {
   const path = join(home.path, `stillframe-${pid}-${randomBytes(4).toString('hex')}`);
   refuseThreaded(pid, home.path, version);
 
+  options.onMaking?.(path);
   makeCgroup(path);
-  const adoption = new KernelAdoption(pid, home, path);
+  const adoption = new KernelAdoption(pid, home, path, options.onHomes);
   try {
     await options.onMade?.({ version, path, adoptedFrom: home.path });
     await adoption.gather(performance.now() + timeoutMs);
@@ -100,17 +113,23 @@ class KernelAdoption implements Adoption {
   readonly #homes = new Map<number, Home>();
   readonly #directories = new Map<string, string>();
 
-  constructor(pid: number, home: CgroupLocation, path: string) {
+  readonly #onHomes: AdoptOptions['onHomes'];
+
+  constructor(pid: number, home: CgroupLocation, path: string, onHomes: AdoptOptions['onHomes']) {
     this.version = home.version;
     this.path = path;
     this.origin = home.name;
     this.#pid = pid;
     this.#home = home;
+    this.#onHomes = onHomes;
   }
 
   /** A child forked between the look and the move is born outside: look again until there is none. */
   async gather(deadline: number): Promise<void> {
     for (let outside = this.#outside(); outside.length > 0; outside = this.#outside()) {
+      const homes = outside.flatMap((process) => this.#learnHome(process));
+      const elsewhere = homes.filter(({ directory }) => directory !== this.#home.path);
+      if (elsewhere.length > 0) this.#onHomes?.(elsewhere);
       for (const process of outside) {
         this.#take(process);
         await immediate();
@@ -147,18 +166,30 @@ class KernelAdoption implements Adoption {
     return processTree(this.#pid).filter((process) => threadIds(process).some((tid) => !inside.has(tid) && isAlive(tid)));
   }
 
-  #take(process: ProcessInfo): void {
-    try {
+  /** Nothing for one that is known, has ended, or was born inside after the list of who is inside was read. */
+  #learnHome(process: ProcessInfo): ProcessHome[] {
+    const { pid, startTime } = process;
+    if (this.#homes.get(pid)?.startTime === startTime) return [];
+    return this.#unlessEnded(pid, () => {
       const home = this.#homeOf(process);
-      // Born inside, after the list of who is inside was read: it goes where its parent goes.
-      if (home.directory === this.path) return;
-      if (this.#homes.get(process.pid)?.startTime !== process.startTime) this.#homes.set(process.pid, home);
-      moveProcess(process.pid, this.path);
+      if (home.directory === this.path) return [];
+      this.#homes.set(pid, home);
+      return [{ pid, startTime, directory: home.directory }];
+    }) ?? [];
+  }
+
+  /** One without a home was born inside: it goes where its parent goes. */
+  #take({ pid, startTime }: ProcessInfo): void {
+    if (this.#homes.get(pid)?.startTime === startTime) this.#unlessEnded(pid, () => moveProcess(pid, this.path));
+  }
+
+  #unlessEnded<T>(pid: number, act: () => T): T | undefined {
+    try {
+      return act();
     } catch (error) {
-      // It ended meanwhile: nothing to move.
-      if (isFreezerError(error, 'NO_SUCH_PROCESS') || isFreezerError(error, 'IS_ZOMBIE')) return;
+      if (isFreezerError(error, 'NO_SUCH_PROCESS') || isFreezerError(error, 'IS_ZOMBIE')) return undefined;
       if (isFreezerError(error, 'ADOPT_FAILED')) throw error;
-      throw new FreezerError('ADOPT_FAILED', { pid: this.#pid, path: this.path, reason: `process ${process.pid} could not be moved`, cause: error });
+      throw new FreezerError('ADOPT_FAILED', { pid: this.#pid, path: this.path, reason: `process ${pid} could not be moved`, cause: error });
     }
   }
 

@@ -33,7 +33,7 @@ import { findFreezer, ReadyTarget } from './target.js';
  */
 export async function checkpoint(options: CheckpointOptions): Promise<CheckpointReport> {
   const settings = checkCheckpointOptions(options);
-  const phases = new Phases('checkpoint', options.onProgress);
+  const phases = new Phases('checkpoint', options.onProgress, options.onWindow);
   // A try leaves nothing behind, its staged copy neither: a copy that is proven current at one instant says nothing of another.
   return withRetries({ retries: settings.retries, phases, signal: options.signal }, async (attempt, isLast) => ({
     ...(await checkpointOnce(options, settings, phases, isLast)),
@@ -52,14 +52,19 @@ async function checkpointOnce(options: CheckpointOptions, settings: CheckpointSe
   using journal = await phases.run('lock', () => lockTarget({ pid: options.pid, cgroup: freezer && { version: freezer.version, path: freezer.path }, stateDir }));
   await using guardian = await phases.run('guardian', () => Guardian.arm({ journal, placeGuardianIn: settings.placeGuardianIn }));
   await using target = await phases.run('adopt', () =>
-    ReadyTarget.make(options, freezer, async (cgroup) => {
-      await lockCgroup(journal, cgroup, stateDir);
-      await guardian.keepCgroup();
+    ReadyTarget.make(options, freezer, {
+      onMaking: (path) => guardian.willMakeCgroup(path),
+      onMade: async (cgroup) => {
+        await lockCgroup(journal, cgroup, stateDir);
+        await guardian.keepCgroup();
+      },
+      onHomes: (homes) => guardian.keepHomes(homes),
     }),
   );
-  await using writer = await ArchiveWriter.create(settings.writer);
+  const hidden = { willMake: (path: string) => guardian.willMake(path), removed: (path: string) => guardian.forget(path) };
+  await using writer = await ArchiveWriter.create({ ...settings.writer, hidden });
   const imagesPlace = settings.workDir ?? (settings.preDump === undefined ? placeForImages(target.pid, settings.diskDir) : settings.diskDir);
-  await using scratch = await PrivateDir.make(imagesPlace, { willMake: (path) => guardian.willMake(path), removed: (path) => guardian.forget(path) });
+  await using scratch = await PrivateDir.make(imagesPlace, hidden);
   const imagesDir = join(scratch.path, 'images');
   await mkdir(imagesDir, { mode: 0o700 });
 

@@ -1,7 +1,11 @@
 import { join, dirname, resolve } from 'node:path';
+import type { ProcessHome } from '../cgroup/index.js';
 import type { ProcessEnd } from '../process.js';
 import { GuardianProcess } from './guardian-process.js';
-import { identify, type Journal } from './journal.js';
+import { identify, type Journal, type JournalCgroup } from './journal.js';
+
+// native/guardian.h. Whoever is not told goes where the tree's root goes.
+const MAX_HOMES = 512;
 
 export interface GuardianOptions {
   /** The lock that is held: everything said to the guardian is in it too. */
@@ -65,6 +69,21 @@ export class Guardian implements AsyncDisposable {
   /** How it ended, when it did without being told to. */
   get lost(): ProcessEnd | undefined {
     return this.#process.end;
+  }
+
+  /** A cgroup for an adopted tree; say so before it is made. While `keepCgroup` has not been called nothing is in it. */
+  willMakeCgroup(path: string): void {
+    this.#journal.update({ newCgroup: path });
+    this.#process.say(`new-cgroup ${path}`);
+  }
+
+  /** Processes of an adopted tree that do not go back where its root goes; say so before they are moved. */
+  keepHomes(homes: ProcessHome[]): void {
+    const { cgroup } = this.#journal.entry;
+    if (cgroup === undefined) return;
+    const added = homes.map(({ pid, startTime, directory }) => ({ pid, startTime: String(startTime), path: directory })).slice(0, MAX_HOMES - (cgroup.homes?.length ?? 0));
+    this.#journal.update({ cgroup: { ...cgroup, homes: [...(cgroup.homes ?? []), ...added] } });
+    this.#process.say(...added.map(homeRecord));
   }
 
   /**
@@ -143,8 +162,12 @@ export class Guardian implements AsyncDisposable {
   }
 }
 
-export function cgroupRecords(cgroup: NonNullable<Journal['entry']['cgroup']>): string[] {
-  return [`cgroup ${cgroup.version} ${cgroup.path}`, ...(cgroup.adoptedFrom === undefined ? [] : [`home ${cgroup.adoptedFrom}`])];
+export function cgroupRecords({ version, path, adoptedFrom, homes = [] }: JournalCgroup): string[] {
+  return [`cgroup ${version} ${path}`, ...(adoptedFrom === undefined ? [] : [`home ${adoptedFrom}`]), ...homes.map(homeRecord)];
+}
+
+function homeRecord({ pid, startTime, path }: NonNullable<JournalCgroup['homes']>[number]): string {
+  return `home-of ${pid} ${startTime} ${path}`;
 }
 
 /** In the state directory, beside the journals. */

@@ -30,6 +30,8 @@ export interface JournalEntry {
   pidNamespace: string;
   target: ProcessId;
   cgroup?: JournalCgroup;
+  /** The directory of a cgroup that was about to be made for an adoption. */
+  newCgroup?: string;
   guardian?: ProcessId;
   criu?: ProcessId;
   window: 'never' | 'open' | 'closed';
@@ -46,8 +48,10 @@ export interface JournalCgroup {
   path: string;
   /** The kernel's ids of the cgroup and of its ancestors, itself first: the same through every mount. */
   ids: string[];
-  /** The directory of the cgroup from which the tree was adopted into this one. */
+  /** The directory of the cgroup from which the tree's root was adopted into this one. */
   adoptedFrom?: string;
+  /** Processes of an adopted tree that came from elsewhere. */
+  homes?: (ProcessId & { path: string })[];
 }
 
 export interface FoundJournal {
@@ -186,6 +190,11 @@ export function isAbandoned({ owner, entry }: FoundJournal): boolean {
 /** Its guardian is putting things right, or has done so since the journal was read. A process of another namespace counts as alive. */
 export function isOwnerDead({ owner, entry }: FoundJournal): boolean {
   return entry.pidNamespace === here().pidNamespace && !isRunning(owner);
+}
+
+/** Abandoned before anything was touched: a guardian is armed before the first thing is. */
+export function isEmpty({ entry }: FoundJournal): boolean {
+  return entry.guardian === undefined && entry.window === 'never' && entry.newCgroup === undefined && entry.removals.length === 0;
 }
 
 export function isOfThisBoot(entry: JournalEntry): boolean {

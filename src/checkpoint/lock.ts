@@ -3,11 +3,11 @@
  * Node has no flock(2), so the lock is made of the journals: each caller publishes its own first, and looks at the others
  * after. Of two that see each other the one with the smaller id goes first, so that never both go on and never both fail.
  */
-import { statSync } from 'node:fs';
+import { rmSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CheckpointError } from './checkpoint-error.js';
-import { identify, isAbandoned, isOwnerDead, Journal, readJournals, STATE_DIR, type FoundJournal, type JournalCgroup, type JournalEntry } from './journal.js';
+import { identify, isAbandoned, isEmpty, isOwnerDead, Journal, readJournals, STATE_DIR, type FoundJournal, type JournalCgroup, type JournalEntry } from './journal.js';
 import { recoverJournal } from './recover.js';
 
 export interface LockOptions {
@@ -52,6 +52,8 @@ export async function lockCgroup(journal: Journal, cgroup: NonNullable<LockOptio
 }
 
 async function winOver(journal: Journal, stateDir: string): Promise<void> {
+  // Of whatever target: a tree that died between its lock and its guardian may never be locked again.
+  for (const found of readJournals(stateDir)) if (isAbandoned(found) && isEmpty(found)) rmSync(found.path, { force: true });
   const patienceEnd = performance.now() + PUT_RIGHT_PATIENCE_MS;
   for (;;) {
     const others = readJournals(stateDir).filter(({ entry }) => entry.id !== journal.entry.id && overlap(entry, journal.entry));

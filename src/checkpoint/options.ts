@@ -5,7 +5,7 @@ import type { ArchiveWriterOptions, OutputCompression } from '../archive/index.j
 import type { CriuRestoreOptions } from '../criu/index.js';
 import { CheckpointError } from './checkpoint-error.js';
 import { STATE_DIR } from './journal.js';
-import type { OnProgress } from './phases.js';
+import type { OnProgress, OnWindow } from './phases.js';
 import type { PreDumpPlan } from './pre-dump.js';
 import type { FileTree, Target } from './target.js';
 
@@ -71,6 +71,8 @@ export interface CheckpointOptions extends Target {
   signal?: AbortSignal;
   /** Called at the start and end of each phase, and with its progress. It must not throw. */
   onProgress?: OnProgress;
+  /** Called when a frozen window has been closed, those of failed attempts too. It must not throw. */
+  onWindow?: OnWindow;
 }
 
 export interface RestoreOptions {

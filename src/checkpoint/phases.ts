@@ -46,12 +46,33 @@ export interface PhaseEvent {
   attempt?: number;
 }
 
+/** One frozen window, told when it is closed: what `onWindow` is called with, and what is published on `stillframe:window`. */
+export interface WindowEvent {
+  /** The operation's, as in its phase events. */
+  id: string;
+  /** The root of the tree, and the directory of its cgroup. */
+  pid: number;
+  cgroup: string;
+  /** How long the tree stood still, in milliseconds, however it ended. */
+  windowMs: number;
+  /** `failed`: cancelled, refused by CRIU, past its deadline...; it was thawed all the same. */
+  outcome: 'dumped' | 'failed';
+  /** `failed`: why. */
+  error?: unknown;
+}
+
+export type OnWindow = (event: WindowEvent) => void;
+
 export type OnProgress = (event: PhaseEvent) => void;
 
 /** The diagnostics channel on which every phase of every operation in this process is published. */
 export const PHASE_CHANNEL = 'stillframe:phase';
 
+/** The diagnostics channel on which every frozen window in this process is published. */
+export const WINDOW_CHANNEL = 'stillframe:window';
+
 const phaseChannel = channel(PHASE_CHANNEL);
+const windowChannel = channel(WINDOW_CHANNEL);
 let operations = 0;
 
 /** Runs an operation's phases, tells the world about each, and remembers how long each took. */
@@ -60,12 +81,14 @@ export class Phases {
   readonly durationsMs: Partial<Record<Phase, number>> = {};
   readonly #operation: PhaseEvent['operation'];
   readonly #onProgress: OnProgress | undefined;
+  readonly #onWindow: OnWindow | undefined;
   readonly #start = performance.now();
   readonly #running = new Set<Phase>();
 
-  constructor(operation: PhaseEvent['operation'], onProgress: OnProgress | undefined) {
+  constructor(operation: PhaseEvent['operation'], onProgress: OnProgress | undefined, onWindow?: OnWindow) {
     this.#operation = operation;
     this.#onProgress = onProgress;
+    this.#onWindow = onWindow;
     this.id = `${process.pid}-${++operations}`;
   }
 
@@ -102,6 +125,13 @@ export class Phases {
 
   progress(phase: Phase, facts: Pick<PhaseEvent, 'done' | 'total' | 'unit' | 'predictedWindowMs'>): void {
     this.#tell({ phase, at: 'progress', ...facts });
+  }
+
+  /** A frozen window has been closed. */
+  window(event: Omit<WindowEvent, 'id'>): void {
+    const whole: WindowEvent = { id: this.id, ...event };
+    windowChannel.publish(whole);
+    this.#onWindow?.(whole);
   }
 
   #took(phase: Phase, start: number): number {

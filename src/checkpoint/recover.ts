@@ -77,6 +77,7 @@ function recordsOf(entry: JournalEntry): string[] {
   const removals = entry.removals.map((path) => `remove ${path}`);
   if (!isOfThisBoot(entry)) return removals;
   return [
+    ...(entry.newCgroup === undefined ? [] : [`new-cgroup ${entry.newCgroup}`]),
     ...(entry.cgroup === undefined ? [] : cgroupRecords(entry.cgroup)),
     ...(entry.criu === undefined ? [] : [`criu ${entry.criu.pid} ${entry.criu.startTime}`]),
     `found ${entry.foundFrozen ? 'frozen' : 'thawed'}`,

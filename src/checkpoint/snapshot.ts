@@ -110,11 +110,15 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     if (plan.dump.leaveRunning === true) await window.verifyHeld();
     await phases.run('thaw', () => window.close());
     clock.mark('thawMs');
+    phases.window({ pid: plan.target.pid, cgroup: window.cgroup, windowMs: clock.totalMs, outcome: 'dumped' });
     return { members, windowMs: clock.totalMs, parts: clock.parts };
   } catch (error) {
     deadline.cancel(error);
     const reason = deadline.exceeded ?? refused ?? error;
-    await closeAfter(window, reason);
+    if (window.isOpen) {
+      await phases.run('thaw', () => closeAfter(window, reason));
+      phases.window({ pid: plan.target.pid, cgroup: window.cgroup, windowMs: clock.sinceStartMs, outcome: 'failed', error: reason });
+    }
     throw reason;
   } finally {
     await copied?.catch(() => undefined);
@@ -136,14 +140,20 @@ async function closeAfter(window: FrozenWindow, error: unknown): Promise<void> {
 
 class PartClock {
   readonly parts: WindowParts = { freezeMs: 0, dumpMs: 0, waitForFilesMs: 0, releaseMs: 0, thawMs: 0 };
+  #start = 0;
   #last = 0;
 
   get totalMs(): number {
     return Object.values(this.parts).reduce((sum: number, ms: number) => sum + ms, 0);
   }
 
+  /** By now, whichever part is under way. */
+  get sinceStartMs(): number {
+    return performance.now() - this.#start;
+  }
+
   start(): void {
-    this.#last = performance.now();
+    this.#start = this.#last = performance.now();
   }
 
   /** What passed since the last mark belongs to this part. */

@@ -102,12 +102,12 @@ export class ReadyTarget implements AsyncDisposable {
 
   /**
    * @param freezer What findFreezer found; without one the tree is adopted.
-   * @param onMade Told of an adoption's cgroup, and the one the tree came from, before any task is moved.
+   * @param watch Told of what an adoption is about to do.
    * @throws FreezerError the codes of adopt
    */
-  static async make(target: Target, freezer: Freezer | undefined, onMade: AdoptOptions['onMade']): Promise<ReadyTarget> {
+  static async make(target: Target, freezer: Freezer | undefined, watch: Pick<AdoptOptions, 'onMaking' | 'onMade' | 'onHomes'>): Promise<ReadyTarget> {
     if (freezer !== undefined) return new ReadyTarget(target, freezer, undefined);
-    const adoption = await adopt({ pid: target.pid, version: target.cgroupVersion, onMade });
+    const adoption = await adopt({ pid: target.pid, version: target.cgroupVersion, ...watch });
     try {
       return new ReadyTarget(target, openFreezer({ cgroup: adoption.path }), adoption);
     } catch (error) {

@@ -1,7 +1,6 @@
 import { closeSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { constants, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { constants } from 'node:os';
+import { CheckDir } from './check-dir.js';
 import { ServiceConnection, type ServiceOptions } from './connection.js';
 import { Conversation, type CallOptions, type DumpCallOptions, type WorkOptions } from './conversation.js';
 import { CriuError } from './criu-error.js';
@@ -115,13 +114,8 @@ export class CriuClient implements AsyncDisposable {
    * @throws CriuError CRIU_REQUEST_FAILED with what is missing, as lines of CRIU's log
    */
   async check(call: CallOptions = {}): Promise<void> {
-    // CRIU before 4.2 wants an images' directory and always writes its log there.
-    const imagesDir = await mkdtemp(join(tmpdir(), 'stillframe-criu-check-'));
-    try {
-      await this.#conversation.workUnchecked({ type: 'CHECK', options: { imagesDir, logFile: 'check.log' }, call });
-    } finally {
-      await rm(imagesDir, { recursive: true, force: true });
-    }
+    await using imagesDir = await CheckDir.make();
+    await this.#conversation.workUnchecked({ type: 'CHECK', options: { imagesDir: imagesDir.path, logFile: 'check.log' }, call });
   }
 
   /**

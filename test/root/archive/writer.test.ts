@@ -30,6 +30,26 @@ async function archive(sources: TreeSource[], outputPath: string, overwrite = fa
   await writer.seal({ subject: { kind: 'test' } });
 }
 
+describe('a hidden file', () => {
+  test('is told before it is made, and once it is gone', async () => {
+    const outputPath = join(dir, 'out/x.tar');
+    writeFileSync(outputPath, 'old');
+    const told: string[] = [];
+    const hidden = {
+      willMake: (path: string) => {
+        expect(path).toMatch(/\/out\/\.stillframe-[^/]*$/); // what the guardian is willing to remove
+        told.push(`will make ${readdirSync(join(dir, 'out')).join(' ')}`);
+      },
+      removed: () => told.push(`gone ${readdirSync(join(dir, 'out')).join(' ')}`),
+    };
+    await using writer = await ArchiveWriter.create({ outputPath, overwrite: true, hidden });
+    await writer.addDocument({ name: 'note', data: 'a document' });
+    await writer.seal({ subject: { kind: 'test' } });
+    expect(told).toEqual(['will make x.tar', 'gone x.tar']);
+    expect(readFileSync(outputPath, 'latin1')).not.toBe('old');
+  });
+});
+
 describe('an archive', () => {
   test('holds what the tree holds, as GNU tar and as the verifier see it', async () => {
     const outputPath = join(dir, 'out/x.tar');

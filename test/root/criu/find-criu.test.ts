@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { chmod, mkdir, readdir, writeFile } from 'node:fs/promises';
-import { release } from 'node:os';
+import { chmod, mkdir, readdir, rm, utimes, writeFile } from 'node:fs/promises';
+import { release, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, expect, test, vi } from 'vitest';
@@ -28,6 +28,25 @@ test('the one found answers for itself', async () => {
   await using client = await CriuClient.start({ criuPath: found.path });
   const version = await client.version();
   expect(found).toMatchObject({ version: version.text, versionNumber: version.versionNumber });
+});
+
+test('a check removes what a process left that was killed in the middle of one', async () => {
+  const dirs = { stale: `stillframe-criu-check-${2 ** 22 - 1}-a`, young: `stillframe-criu-check-${2 ** 22 - 1}-b`, ours: `stillframe-criu-check-${process.pid}-c` };
+  const anHourAgo = Date.now() / 1000 - 3600;
+  try {
+    for (const name of Object.values(dirs)) {
+      await mkdir(join(tmpdir(), name));
+      await writeFile(join(tmpdir(), name, 'check.log'), '');
+      if (name !== dirs.young) await utimes(join(tmpdir(), name), anHourAgo, anHourAgo);
+    }
+    const { path } = await findCriu();
+    await using client = await CriuClient.start({ criuPath: path });
+    await client.check();
+    const left = (await readdir(tmpdir())).filter((name) => Object.values(dirs).includes(name));
+    expect(left.sort()).toEqual([dirs.young, dirs.ours].sort());
+  } finally {
+    for (const name of Object.values(dirs)) await rm(join(tmpdir(), name), { recursive: true, force: true });
+  }
 });
 
 test('a second search in the same process starts no CRIU', async () => {

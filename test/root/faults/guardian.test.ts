@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { openFreezer } from '../../../src/cgroup/index.js';
 import { Guardian } from '../../../src/checkpoint/guardian.js';
 import { lockTarget } from '../../../src/checkpoint/lock.js';
+import { runningPids } from '../../../src/checkpoint/pids.js';
 import { freezerVersions, withCgroup, type TestCgroup } from '../../fixtures/cgroup.js';
 import { spawnCounter, until, type Counter } from '../../fixtures/processes.js';
 import { isRunning, killOwner, numberOf, startOwner, TestState } from './owner.js';
@@ -121,6 +122,47 @@ describe.each(freezerVersions())('the guardian, cgroup %s', (version) => {
       expect(existsSync(adopted.path)).toBe(false);
       expect(cgroup.pids()).toContain(counter.pid);
       expect(await counter.goesOn()).toBe(true);
+    }));
+
+  it('gives each process of an adopted tree back to its own cgroup, and what it has forked since with it', () =>
+    scene(version, async ({ cgroup, counter, state }) => {
+      await using family = await spawnCounter({ count: 2 });
+      const [adopted, elsewhere] = [cgroup.child('adopted'), cgroup.child('elsewhere')];
+      const pids = runningPids(family.pid);
+      expect(pids.length).toBeGreaterThan(1);
+      for (const pid of [counter.pid, ...pids]) adopted.add(pid);
+      const owner = await startOwner({
+        pid: counter.pid, cgroup: { version: number, path: adopted.path, adoptedFrom: cgroup.path }, stateDir: state.dir, freeze: true,
+        homes: [{ pid: family.pid, directory: elsewhere.path }],
+      });
+      await killOwner(owner);
+      expect(await until(() => !isRunning(owner.guardian), 3000)).toBe(true);
+      expect(existsSync(adopted.path)).toBe(false);
+      expect(cgroup.pids()).toEqual([counter.pid]);
+      expect(elsewhere.pids().sort()).toEqual(pids.sort());
+    }));
+
+  it('gives a process whose own cgroup is gone to that of the root', () =>
+    scene(version, async ({ cgroup, counter, state }) => {
+      const adopted = cgroup.child('adopted');
+      adopted.add(counter.pid);
+      const owner = await startOwner({
+        pid: counter.pid, cgroup: { version: number, path: adopted.path, adoptedFrom: cgroup.path }, stateDir: state.dir,
+        homes: [{ pid: counter.pid, directory: join(cgroup.path, 'removed') }],
+      });
+      await killOwner(owner);
+      expect(await until(() => !isRunning(owner.guardian), 3000)).toBe(true);
+      expect(cgroup.pids()).toEqual([counter.pid]);
+    }));
+
+  it('removes the empty cgroup of an adoption that came no further', () =>
+    scene(version, async ({ cgroup, counter, state }) => {
+      const newCgroup = join(cgroup.path, 'stillframe-1-0');
+      const owner = await startOwner({ pid: counter.pid, stateDir: state.dir, newCgroup });
+      await killOwner(owner);
+      expect(await until(() => !isRunning(owner.guardian), 3000)).toBe(true);
+      expect(existsSync(newCgroup)).toBe(false);
+      expect(state.journals()).toEqual([]);
     }));
 
   it('ends when the cgroup was removed meanwhile', () =>

@@ -1,5 +1,5 @@
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { Journal } from '../../../src/checkpoint/journal.js';
 import { lockCgroup, lockTarget } from '../../../src/checkpoint/lock.js';
@@ -109,6 +109,16 @@ describe('the lock', () => {
       await lockCgroup(lock, place, state.dir);
       await expect(lockTarget({ pid: other.pid, cgroup: place, stateDir: state.dir })).rejects.toMatchObject({ code: 'TARGET_BUSY' });
     }));
+
+  it('removes the journal of a process that died before it had touched anything, whatever its target', async () => {
+    using state = new TestState();
+    await using counter = await spawnCounter();
+    await using other = await spawnCounter();
+    await killOwner(await startOwner({ pid: other.pid, stateDir: state.dir, guardian: false }));
+    expect(state.journals()).toHaveLength(1);
+    using lock = await lockTarget({ pid: counter.pid, stateDir: state.dir });
+    expect(state.journals()).toEqual([basename(lock.path)]);
+  });
 
   it('names a process that is gone', async () => {
     using state = new TestState();

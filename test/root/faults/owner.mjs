@@ -7,7 +7,7 @@ import { join } from 'node:path';
 const built = new URL('../../../dist/src/', import.meta.url);
 const { lockTarget } = await import(new URL('checkpoint/lock.js', built));
 const { Guardian } = await import(new URL('checkpoint/guardian.js', built));
-const { openFreezer } = await import(new URL('cgroup/index.js', built));
+const { openFreezer, readProcess } = await import(new URL('cgroup/index.js', built));
 
 const plan = JSON.parse(process.argv[2]);
 const journal = await lockTarget({ pid: plan.pid, cgroup: plan.cgroup, stateDir: plan.stateDir });
@@ -18,6 +18,12 @@ for (const path of plan.make ?? []) {
   mkdirSync(join(path, 'images'), { recursive: true });
   writeFileSync(join(path, 'images', 'pages-1.img'), 'memory');
 }
+if (plan.newCgroup !== undefined) {
+  guardian?.willMakeCgroup(plan.newCgroup);
+  if (guardian === undefined) journal.update({ newCgroup: plan.newCgroup });
+  mkdirSync(plan.newCgroup);
+}
+if (plan.homes !== undefined) guardian.keepHomes(plan.homes.map(({ pid, directory }) => ({ ...readProcess(pid), directory })));
 let criu;
 if (plan.criu !== undefined) {
   criu = spawn(plan.criu[0], plan.criu.slice(1), { stdio: 'ignore', detached: true });

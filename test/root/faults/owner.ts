@@ -18,6 +18,10 @@ export interface OwnerPlan {
   freeze?: boolean;
   /** Private directories to make, with a file two levels down. */
   make?: string[];
+  /** A cgroup to make, empty, as for an adoption. */
+  newCgroup?: string;
+  /** Processes of an adopted tree that came from elsewhere. */
+  homes?: { pid: number; directory: string }[];
   /** A command that stands in for a CRIU that does not behave. */
   criu?: string[];
   criuTimeoutMs?: number;

@@ -1,5 +1,5 @@
-import { existsSync, readFileSync, renameSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
-import { basename } from 'node:path';
+import { existsSync, mkdirSync, readFileSync, renameSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { openFreezer } from '../../../src/cgroup/index.js';
 import { frozenCgroups, recover } from '../../../src/checkpoint/recover.js';
@@ -63,6 +63,16 @@ describe.each(freezerVersions())('recover, cgroup %s', (version) => {
       expect(existsSync(adopted.path)).toBe(false);
       expect(cgroup.pids()).toContain(counter.pid);
       expect(await counter.goesOn()).toBe(true);
+    }));
+
+  it('removes the empty cgroup of an adoption that came no further', () =>
+    withCgroup(version, async (cgroup) => {
+      using state = new TestState();
+      await using counter = await spawnCounter();
+      const newCgroup = join(cgroup.path, 'stillframe-1-0');
+      await killBoth(await startOwner({ pid: counter.pid, stateDir: state.dir, newCgroup }));
+      expect(await recover({ stateDir: state.dir })).toMatchObject([{ did: [`removed cgroup ${newCgroup}`] }]);
+      expect(existsSync(newCgroup)).toBe(false);
     }));
 
   it('does nothing to a checkpoint that is alive', () =>
@@ -129,6 +139,14 @@ describe.each(freezerVersions())('recover, cgroup %s', (version) => {
 });
 
 describe('recover', () => {
+  it('believes no state directory that others can write to', async () => {
+    using state = new TestState();
+    mkdirSync(state.dir, { mode: 0o755 });
+    await expect(recover({ stateDir: state.dir })).rejects.toMatchObject({ code: 'STATE_DIR_UNSAFE' });
+    await expect(frozenCgroups({ stateDir: state.dir })).rejects.toMatchObject({ code: 'STATE_DIR_UNSAFE' });
+    expect(await recover({ stateDir: state.path('missing') })).toEqual([]);
+  });
+
   it('says what it could not do, and keeps the journal for the next time', async () => {
     using state = new TestState();
     await using counter = await spawnCounter();

@@ -4,7 +4,7 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
@@ -22,6 +22,9 @@ import { endChild, until } from '../../fixtures/processes.js';
 /** The phases of a checkpoint in which a kill is tried, in turn. */
 export const PHASES: readonly Phase[] = ['resolve', 'lock', 'guardian', 'adopt', 'precopy', 'start-criu', 'dump', 'freeze', 'refresh', 'thaw', 'seal'];
 
+/** Those in which there is a CRIU to kill. */
+const CRIU_PHASES: readonly Phase[] = ['start-criu', 'dump', 'freeze', 'refresh'];
+
 const WORKLOAD = { memoryMiB: 4 };
 
 export type Victim = 'owner' | 'criu' | 'owner and criu' | 'owner and guardian' | 'all three';
@@ -36,13 +39,14 @@ export interface Kill {
 /** How soon everything must be right again, in milliseconds. */
 export const MENDED_WITHIN_MS = 2000;
 
-/** `count` kills, spread evenly over all phases, and over each phase. */
+/** `count` kills, spread evenly over all phases in which there is something to kill, and over each phase. */
 export function evenly(victim: Victim, count: number): Kill[] {
+  const phases = victim === 'criu' ? CRIU_PHASES : PHASES;
   return Array.from({ length: count }, (_, i) => {
-    const rounds = Math.max(1, Math.ceil(count / PHASES.length));
-    const round = Math.floor(i / PHASES.length);
+    const rounds = Math.max(1, Math.ceil(count / phases.length));
+    const round = Math.floor(i / phases.length);
     // With one round the middle; else from the phase's start, by a fixed share and a random rest.
-    return { victim, phase: PHASES[i % PHASES.length] as Phase, fraction: (round + (round === 0 ? 0 : Math.random())) / rounds };
+    return { victim, phase: phases[i % phases.length] as Phase, fraction: (round + (round === 0 ? 0 : Math.random())) / rounds };
   });
 }
 
@@ -51,6 +55,8 @@ export class Sweep implements AsyncDisposable {
   readonly #durationsMs: Partial<Record<Phase, number>> = {};
   /** Trees that did not survive the SIGKILL of their CRIU: see `kill`. */
   harmed = 0;
+  /** Kills of CRIU that came when there was none (any more). */
+  missed = 0;
   #writer: BusyWriter;
   #pids: number[];
   #count = 0;
@@ -91,10 +97,14 @@ export class Sweep implements AsyncDisposable {
     const what = `${kill.victim} killed in ${kill.phase} at ${kill.fraction.toFixed(2)}`;
     const output = this.writer.path(`${++this.#count}.tar`);
     const program = await this.#launch(output, kill);
-    const died = await this.#strike(program, kill);
-    const start = performance.now();
+    const { died, hit } = await this.#strike(program, kill);
+    let start = performance.now();
     if (kill.victim.includes('guardian') || kill.victim === 'all three') await recover({ criuTimeoutMs: 1000 });
     if (kill.victim === 'criu') expect(await until(() => program.exitCode !== null, 10_000), `${what}: the program must notice`).toBe(true);
+    if (!hit) {
+      this.missed++;
+      start = performance.now(); // the checkpoint was free to take its time
+    }
 
     const right = await until(() => this.#unmended().length === 0, MENDED_WITHIN_MS);
     const mendedMs = performance.now() - start;
@@ -140,8 +150,8 @@ export class Sweep implements AsyncDisposable {
     return child;
   }
 
-  /** @returns what the program said last */
-  async #strike(child: ChildProcess, { victim, phase, fraction }: Kill): Promise<string> {
+  /** @returns what the program said last, and whether there was something to kill */
+  async #strike(child: ChildProcess, { victim, phase, fraction }: Kill): Promise<{ died: string; hit: boolean }> {
     const said = { text: '' };
     child.stdout?.on('data', (text: string) => (said.text += text));
     const inPhase = heard(child, new RegExp(`^(${phase} start|done|failed .*)$`, 'm'));
@@ -152,19 +162,14 @@ export class Sweep implements AsyncDisposable {
       // Timers are a millisecond coarse, and some phases are shorter than that.
     }
     if (victim === 'all three' || victim === 'owner and guardian') this.#killNamed('stillframe-guar');
-    if (victim === 'all three' || victim === 'owner and criu' || victim === 'criu') this.#killNamed('criu');
+    const killed = victim === 'all three' || victim === 'owner and criu' || victim === 'criu' ? this.#killNamed('criu') : 0;
     if (victim !== 'criu') await endChild(child);
-    return said.text.trim().split('\n').slice(-2).join(', ');
+    return { died: said.text.trim().split('\n').slice(-2).join(', '), hit: victim !== 'criu' || killed > 0 };
   }
 
-  #killNamed(name: string): void {
-    for (const pid of this.nursery.pids().filter((pid) => nameOf(pid) === name)) {
-      try {
-        process.kill(pid, 'SIGKILL');
-      } catch {
-        // It ended by itself.
-      }
-    }
+  /** @returns how many there were */
+  #killNamed(name: string): number {
+    return this.nursery.pids().filter((pid) => nameOf(pid) === name && tryKill(pid)).length;
   }
 
   /** What is not right yet, in words. */
@@ -175,7 +180,7 @@ export class Sweep implements AsyncDisposable {
       ...cgroupsIn(this.writer.cgroup.path).map((name) => `cgroup ${name} is left`),
       ...this.#pids.filter((pid) => describe(pid) !== undefined && !this.writer.cgroup.pids().includes(pid)).map((pid) => `process ${pid} is not at home`),
       ...this.nursery.pids().map((pid) => describe(pid)).filter((text) => text !== undefined),
-      // One without a guardian is of a program that had touched nothing yet: the next that locks the target removes it.
+      // One without a guardian is of a program that had touched nothing yet: the next that takes any lock removes it.
       ...this.#journals().filter(({ entry }) => entry.guardian !== undefined).map(({ path }) => `journal ${path} is left`),
       ...this.writer.leftovers().filter((name) => !/^\d+\.tar$/.test(name)).map((name) => `${name} is left`),
     ];
@@ -201,19 +206,8 @@ export class Sweep implements AsyncDisposable {
   }
 }
 
-/**
- * Cgroups below this one that hold a process. Who dies between making a tree's cgroup and telling the guardian of it leaves
- * an empty one, which freezes nobody.
- */
 function cgroupsIn(directory: string): string[] {
-  const below = readdirSync(directory, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name);
-  return below.filter((name) => {
-    try {
-      return readFileSync(join(directory, name, 'cgroup.procs'), 'latin1') !== '';
-    } catch {
-      return false; // removed since the listing
-    }
-  });
+  return readdirSync(directory, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name);
 }
 
 /** `undefined` for a zombie: its parent, or init, which is slow on some machines, will reap it. */
@@ -226,6 +220,14 @@ function describe(pid: number): string | undefined {
 export function childrenNamed(name: string): number[] {
   const children = readdirSync('/proc/self/task').flatMap((tid) => readFileSync(`/proc/self/task/${tid}/children`, 'latin1').split(' ').filter(Boolean).map(Number));
   return children.filter((pid) => nameOf(pid) === name);
+}
+
+function tryKill(pid: number): boolean {
+  try {
+    return process.kill(pid, 'SIGKILL');
+  } catch {
+    return false; // it ended by itself
+  }
 }
 
 function nameOf(pid: number): string {
