@@ -37,6 +37,7 @@ export class CopyPass {
   readonly #options: PassOptions;
   /** Names of what another entry has the data of: they are staged when all else is. */
   #links: number[] = [];
+  #latestChangeMs = -Infinity;
 
   constructor(tree: StagedTree, copies: Copies, notifies: readonly boolean[], options: PassOptions) {
     this.#tree = tree;
@@ -45,9 +46,11 @@ export class CopyPass {
     this.#options = options;
   }
 
-  async run(ids: Uint32Array): Promise<void> {
+  /** Resolves with the latest change time of any of them, in milliseconds. */
+  async run(ids: Uint32Array): Promise<number> {
     await this.#copyAll(ids, true);
     await this.#copyAll(Uint32Array.from(this.#links), false);
+    return this.#latestChangeMs;
   }
 
   async #copyAll(ids: Uint32Array, deferLinks: boolean): Promise<void> {
@@ -181,6 +184,7 @@ export class CopyPass {
 
   #judge(id: number, stamp: { fs: number; ctimeMs: number; ino?: bigint }, ino: () => bigint = () => stamp.ino as bigint): void {
     const { trust } = this.#options;
+    this.#latestChangeMs = Math.max(this.#latestChangeMs, stamp.ctimeMs);
     const isMapped = trust?.hasMapped === true && trust.isMapped(ino());
     this.#copies.judge(id, trust, { ctimeMs: stamp.ctimeMs, isMapped, notifies: this.#notifies[stamp.fs] === true });
   }

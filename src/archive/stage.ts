@@ -52,6 +52,13 @@ const fdatasync = promisify(fdatasyncWithCallback);
 const WORTHWHILE = 0.7;
 /** One file costs about as much as this many bytes. */
 const FILE_COST_BYTES = 50_000;
+/**
+ * Trees in which nothing has changed for this many times as long as the first pass took will hardly have changed during
+ * it: a second look, which costs as much as a scan, is left to the window, which looks in any case.
+ */
+const QUIET = 10;
+/** However short that pass was. */
+const QUIET_MS = 1000;
 /** Files that change under the copy although they should stand still: how often they are tried again. */
 const REFRESH_TRIES = 5;
 /** After a copy that took this long one more scan makes sure that nobody interfered; a short one is not worth it. */
@@ -100,20 +107,23 @@ export class Stage {
     let lastCost = Infinity;
     for (let pass = 0; pass < (options.maxPasses ?? 4); pass++) {
       if (pass > 0) await sleep(TICKS_MS); // what was too young to be believed is old enough then
-      const trust = new PassTrust(Date.now(), await options.mapped());
+      const startedAt = Date.now();
+      const trust = new PassTrust(startedAt, await options.mapped());
       const found = await this.#scan(work);
       const cost = found.reduce((sum, { ids, bytes }) => sum + bytes + ids.length * FILE_COST_BYTES, 0);
       if (cost === 0 || cost > lastCost * WORTHWHILE) break;
       lastCost = cost;
       const started = performance.now();
+      let latestChangeMs = -Infinity;
       for (const { tree, ids, bytes } of found) {
         work.expect(bytes);
-        await tree.copy(ids, { trust, hash: true, ahead: true, onCopied: work.onCopied });
+        latestChangeMs = Math.max(latestChangeMs, await tree.copy(ids, { trust, hash: true, ahead: true, onCopied: work.onCopied }));
         onCopied(tree);
       }
       this.#rate = { bytes: cost, ms: performance.now() - started };
       this.times.passes++;
       work.predict(this.#predictMs());
+      if (pass === 0 && latestChangeMs < startedAt - QUIET * Math.max(Date.now() - startedAt, QUIET_MS)) break;
     }
   }
 

@@ -95,12 +95,12 @@ export class StagedTree {
     return this.#copies.pending(options);
   }
 
-  /** Copies these entries, those first that others link to. @throws ArchiveError TREE_UNREADABLE, ENTRY_UNREPRESENTABLE; errno errors of the output */
-  async copy(ids: Uint32Array, options: PassOptions): Promise<void> {
+  /** Copies these entries, those first that others link to. Resolves with the latest change time of any, in milliseconds. @throws ArchiveError TREE_UNREADABLE, ENTRY_UNREPRESENTABLE; errno errors of the output */
+  async copy(ids: Uint32Array, options: PassOptions): Promise<number> {
     // A nested tree is hashed as the one member that it is.
     const hash = options.hash && this.layout === 'members';
     const pass = new CopyPass(this, this.#copies, this.#notifies, { ...options, hash });
-    await pass.run(this.#copies.withLinks(ids));
+    return pass.run(this.#copies.withLinks(ids));
   }
 
   /** The first entry without a good copy, as a path on this machine. */

@@ -124,6 +124,19 @@ describe('what no stat can tell', () => {
     expect(stage.copied).toEqual({ precopied: { files: 3, bytes: 9 }, refreshed: { files: 0, bytes: 0 } });
     expect(stage.times.passes).toBe(2);
   });
+
+  test('a tree in which nothing has changed for long is looked at once before the refresh', async () => {
+    using scratch = new Scratch();
+    let looks = 0;
+    const mapped = (): MappedFiles => (looks++, none());
+    // Nobody has written to that since it was installed.
+    await archive({ sources: [{ path: '/bin/sh', name: 'old' }], outputPath: scratch.in('x.tar'), mapped });
+    expect(looks).toBe(1 + 1);
+    looks = 0;
+    writeFileSync(scratch.in('new'), 'new');
+    await archive({ sources: [{ path: '/bin/sh', name: 'old' }, { path: scratch.in('new'), name: 'new' }], outputPath: scratch.in('x.tar'), mapped });
+    expect(looks).toBeGreaterThan(1 + 1);
+  });
 });
 
 describe('between the first copy and the refresh', () => {
