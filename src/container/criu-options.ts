@@ -8,7 +8,7 @@ import { basename, join } from 'node:path';
 import { errnoOf } from '../errors.js';
 import type { CriuOptions } from '../criu/index.js';
 import type { Container } from './container.js';
-import type { Mount } from './mounts.js';
+import { mountAt, type Mount } from './mounts.js';
 import { resolveInRoot } from './resolve-in-root.js';
 import { isBindMount, namespaceOf, type OciSpec } from './spec.js';
 
@@ -17,6 +17,9 @@ const DEFAULT_DEVICES = ['/dev/null', '/dev/random', '/dev/full', '/dev/tty', '/
 
 /** What a deleted file that is still open may weigh to be put into the images, in bytes. CRIU's own default is 1 MiB. */
 const GHOST_LIMIT = 256 * 1024 * 1024;
+
+/** Below crun's state root. Source: crun 1.28, src/libcrun/status.c. */
+const CRUN_EMPTY_DIRECTORY = '/.empty-directory';
 
 const RUNTIMES_CONFIG = '/etc/criu/runc.conf';
 
@@ -42,7 +45,7 @@ export function containerDumpOptions(container: Container, { mounts, hasConnecti
     // Silencing the network costs 70 to 100 ms of the frozen window, and has nothing to guard without a connection.
     ...(hasConnections ? {} : { networkLock: 'skip' as const }),
     ...configFile(spec),
-    external: [...namespaces(spec), ...externalMounts(container, mounts).map(([key, value]) => `mnt[${key}]:${value}`), ...maskedPaths(container)],
+    external: [...namespaces(spec), ...externalMounts(container, mounts).map(([key, value]) => `mnt[${key}]:${value}`), ...maskedPaths(container, mounts)],
   };
 }
 
@@ -65,10 +68,14 @@ function externalMounts({ spec, pid }: Container, mounts: readonly Mount[]): [ke
   return [...new Set([...binds, ...cgroups, ...devices])].map((place) => [place, place]);
 }
 
-/** A masked file is /dev/null bound over it. A masked directory is an empty tmpfs, which CRIU dumps itself. */
-function maskedPaths({ spec, pid, ociRuntime }: Container): string[] {
-  const key = basename(ociRuntime) === 'crun' ? (path: string) => path : () => '/dev/null';
-  return (spec.linux?.maskedPaths ?? []).filter((path) => isFile(join(`/proc/${pid}/root`, path))).map((path) => `mnt[${path}]:${key(path)}`);
+/**
+ * A masked file is /dev/null bound over it. A masked directory is an empty tmpfs, which CRIU dumps itself; or, since crun
+ * 1.20, an empty directory of crun's own bound over it. crun's restore gives both by their place as the key.
+ */
+function maskedPaths({ spec, pid, ociRuntime }: Container, mounts: readonly Mount[]): string[] {
+  const byCrun = basename(ociRuntime) === 'crun';
+  const isExternal = (path: string): boolean => isFile(join(`/proc/${pid}/root`, path)) || mountAt(mounts, path)?.root.endsWith(CRUN_EMPTY_DIRECTORY) === true;
+  return (spec.linux?.maskedPaths ?? []).filter(isExternal).map((path) => `mnt[${path}]:${byCrun ? path : '/dev/null'}`);
 }
 
 function isFile(path: string): boolean {

@@ -1,54 +1,86 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { checkpointContainer, restoreContainer } from '../../../src/container/index.js';
-import { AS_CHANGED, Bundle, command, criuEnvironment, imageAsChanged, makeImage, must, need, newId, RuncContainer, WELL, WRITER_ARGS, WriterInContainer } from '../../fixtures/container.js';
+import { applyByHand, AS_CHANGED, Bundle, command, imageAsChanged, makeImage, need, newId, ROUNDS, RuncContainer, WELL, WRITER_ARGS, WriterInContainer } from '../../fixtures/container.js';
+import { CrunContainer, crunOnPath, crunWithCriu } from '../../fixtures/crun.js';
+
+const PATH = process.env['PATH'] ?? '';
+const rounds = Array.from({ length: ROUNDS }, (_, i) => i + 1);
 
 let scratch: string;
 let image: string;
-/** Built with CRIU: `crun restore` exists and works. Debian 12's is not. */
-let hasCriu: boolean;
-beforeAll(async () => {
-  need('crun', 'runc', 'unshare');
-  hasCriu = /\+CRIU/.test(await must('crun', '--version'));
+beforeAll(() => {
+  need('runc', 'unshare');
   scratch = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
   image = makeImage(join(scratch, 'image'));
+  process.env['PATH'] = [crunOnPath(join(scratch, 'bin'), crunWithCriu()), PATH].join(delimiter);
 });
-afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+afterAll(() => {
+  process.env['PATH'] = PATH;
+  rmSync(scratch, { recursive: true, force: true });
+});
 
-async function withCrun(body: (container: { id: string; stateRoot: string; bundle: Bundle; writer: WriterInContainer }) => Promise<void>): Promise<void> {
-  await using bundle = new Bundle(image, { args: WRITER_ARGS });
-  const id = newId();
-  const stateRoot = join(bundle.dir, 'crun-state');
-  // crun refuses a hybrid layout whose v2 hierarchy has controllers: in a mount namespace of its own it does not see one.
-  const script = 'umount /sys/fs/cgroup/unified 2>/dev/null; exec crun "$@"';
-  const { status } = spawnSync('unshare', ['--mount', 'sh', '-c', script, 'sh', '--root', stateRoot, 'run', '--detach', '--bundle', bundle.dir, id], { env: await criuEnvironment(), stdio: 'ignore' });
-  try {
-    expect(status).toBe(0);
-    const writer = new WriterInContainer(join(bundle.rootfs, 'data/status'));
-    await writer.started();
-    await body({ id, stateRoot, bundle, writer });
-  } finally {
-    await command('crun', '--root', stateRoot, 'delete', '--force', id);
-  }
+async function startWriter(bundle: Bundle): Promise<CrunContainer> {
+  const container = new CrunContainer(bundle);
+  expect(await container.launch('run')).toBe(0);
+  await container.writer.started();
+  return container;
 }
 
-/** The two runtimes give masked files different keys; CRIU's configuration, which a bundle can name, has those of crun for runc. */
+it.each(rounds)('is checkpointed while it runs, and restored by `crun restore` on the images alone, round %i', async (round) => {
+  const archive = join(scratch, `hand-${round}.tar`);
+  await using bundle = new Bundle(image, { args: WRITER_ARGS });
+  await using container = await startWriter(bundle);
+  const report = await checkpointContainer({ crun: container.id, stateRoot: container.stateRoot, output: archive });
+  expect(report.container).toEqual({ runtime: 'crun', id: container.id, name: container.id });
+  expect(await container.writer.isWell()).toEqual(WELL);
+  expect(await container.status()).toBe('running');
+  await container[Symbol.asyncDispose]();
+
+  await using second = new Bundle(image);
+  const unpacked = await applyByHand(archive, second);
+  await using restored = new CrunContainer(second);
+  expect(await restored.launch('restore', `--image-path=${join(unpacked, 'checkpoint')}`, `--work-path=${unpacked}`, '--file-locks')).toBe(0);
+  expect(await restored.writer.isWell()).toEqual(WELL);
+  expect(imageAsChanged(second.rootfs)).toEqual(AS_CHANGED);
+});
+
+it.each(rounds)('is restored by Stillframe under a new id into another bundle, round %i', async (round) => {
+  const archive = join(scratch, `own-${round}.tar`);
+  await using bundle = new Bundle(image, { args: WRITER_ARGS });
+  await using container = await startWriter(bundle);
+  await checkpointContainer({ crun: container.id, stateRoot: container.stateRoot, output: archive, stop: true });
+  await container[Symbol.asyncDispose]();
+
+  await using second = new Bundle(image);
+  await using restored = new CrunContainer(second);
+  const report = await restoreContainer({ crun: restored.id, stateRoot: restored.stateRoot, bundle: second.dir, archive });
+  expect(report).toMatchObject({ runtime: 'crun', id: restored.id });
+  expect(await restored.status()).toBe('running');
+  expect(await restored.writer.isWell()).toEqual(WELL);
+  expect(imageAsChanged(second.rootfs)).toEqual(AS_CHANGED);
+});
+
+/** The two runtimes give masked paths different keys; CRIU's configuration, which a bundle can name, has those of crun for runc. */
 function crunKeys(): { annotations: Record<string, string> } {
   const path = join(scratch, 'criu.conf');
-  writeFileSync(path, ['/proc/kcore', '/proc/keys', '/proc/latency_stats', '/proc/timer_list', '/proc/sched_debug'].map((masked) => `external mnt[${masked}]:/dev/null\n`).join(''));
+  const empty = join(scratch, 'empty');
+  mkdirSync(empty, { recursive: true });
+  const files = ['/proc/kcore', '/proc/keys', '/proc/latency_stats', '/proc/timer_list', '/proc/sched_debug'].map((masked) => `external mnt[${masked}]:/dev/null\n`);
+  const directories = ['/proc/acpi', '/proc/scsi', '/sys/firmware'].map((masked) => `external mnt[${masked}]:${empty}\n`);
+  writeFileSync(path, [...files, ...directories].join(''));
   return { annotations: { 'org.criu.config': path } };
 }
 
-it('a crun container is checkpointed while it runs, and its archive restores under runc', async () => {
-  const archive = join(scratch, 'crun.tar');
-  await withCrun(async ({ id, stateRoot, writer }) => {
-    const report = await checkpointContainer({ crun: id, stateRoot, output: archive });
-    expect(report.container).toEqual({ runtime: 'crun', id, name: id });
-    expect(await writer.isWell()).toEqual(WELL);
-  });
+it('is restored by runc, when a configuration of CRIU names the masked files as crun does', async () => {
+  const archive = join(scratch, 'for-runc.tar');
+  await using bundle = new Bundle(image, { args: WRITER_ARGS });
+  await using container = await startWriter(bundle);
+  await checkpointContainer({ crun: container.id, stateRoot: container.stateRoot, output: archive, stop: true });
+
   await using second = new Bundle(image, { config: crunKeys() });
   await using restored = RuncContainer.adopt(second, newId(), join(second.dir, 'runc-state'));
   await restoreContainer({ runc: restored.id, stateRoot: restored.stateRoot, bundle: second.dir, archive });
@@ -56,32 +88,32 @@ it('a crun container is checkpointed while it runs, and its archive restores und
   expect(imageAsChanged(second.rootfs)).toEqual(AS_CHANGED);
 });
 
-it('a crun container that has ended is refused', async () => {
-  await withCrun(async ({ id, stateRoot }) => {
-    await must('crun', '--root', stateRoot, 'kill', id, 'KILL');
-    await expect.poll(() => checkpointContainer({ crun: id, stateRoot, output: join(scratch, 'ended.tar') }).catch((error: unknown) => error)).toMatchObject({ code: 'CONTAINER_NOT_RUNNING', facts: { runtime: 'crun', state: 'stopped' } });
-    expect(existsSync(join(scratch, 'ended.tar'))).toBe(false);
-  });
+it('is refused when it has ended', async () => {
+  await using bundle = new Bundle(image, { args: WRITER_ARGS });
+  await using container = await startWriter(bundle);
+  await command('crun', '--root', container.stateRoot, 'kill', container.id, 'KILL');
+  const output = join(scratch, 'ended.tar');
+  await expect.poll(() => checkpointContainer({ crun: container.id, stateRoot: container.stateRoot, output }).catch((error: unknown) => error)).toMatchObject({ code: 'CONTAINER_NOT_RUNNING', facts: { runtime: 'crun', state: 'stopped' } });
+  expect(existsSync(output)).toBe(false);
 });
 
-it('crun itself restores the archive, or says that it cannot', async () => {
-  const archive = join(scratch, 'for-crun.tar');
-  await withCrun(async ({ id, stateRoot }) => {
-    await checkpointContainer({ crun: id, stateRoot, output: archive, stop: true });
-  });
-  await using second = new Bundle(image);
-  const id = newId();
-  const stateRoot = join(second.dir, 'crun-state');
-  const restore = restoreContainer({ crun: id, stateRoot, bundle: second.dir, archive });
+it('is restored by no crun that was built without CRIU, as Debian 12 has one', async (context) => {
+  const without = spawnSync('sh', ['-c', 'command -v crun'], { encoding: 'utf8', env: { PATH } }).stdout.trim();
+  if (without === '' || /\+CRIU/.test(spawnSync(without, ['--version'], { encoding: 'utf8' }).stdout)) context.skip('no crun without CRIU is installed here');
+  const archive = join(scratch, 'without.tar');
+  await using bundle = new Bundle(image, { args: WRITER_ARGS });
+  await using container = await startWriter(bundle);
+  await checkpointContainer({ crun: container.id, stateRoot: container.stateRoot, output: archive, stop: true });
+
+  const path = process.env['PATH'];
+  process.env['PATH'] = [crunOnPath(join(scratch, 'without'), without), PATH].join(delimiter);
   try {
-    if (hasCriu) {
-      await restore;
-      expect(await new WriterInContainer(join(second.rootfs, 'data/status')).isWell()).toEqual(WELL);
-    } else {
-      await expect(restore).rejects.toMatchObject({ code: 'RUNTIME_FAILED', facts: { command: expect.stringContaining('crun') as string } });
-      expect(existsSync(join(stateRoot, id))).toBe(false);
-    }
+    await using second = new Bundle(image);
+    const stateRoot = join(second.dir, 'crun-state');
+    const id = newId();
+    await expect(restoreContainer({ crun: id, stateRoot, bundle: second.dir, archive })).rejects.toMatchObject({ code: 'RUNTIME_FAILED', facts: { command: expect.stringContaining('crun') as string } });
+    expect(existsSync(join(stateRoot, id))).toBe(false);
   } finally {
-    await command('crun', '--root', stateRoot, 'delete', '--force', id);
+    process.env['PATH'] = path;
   }
 });

@@ -1,9 +1,9 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkpointContainer, restoreContainer } from '../../../src/container/index.js';
-import { AS_CHANGED, Bundle, imageAsChanged, launch, makeImage, must, newId, ROUNDS, RuncContainer, WELL, WRITER_ARGS, WriterInContainer } from '../../fixtures/container.js';
+import { applyByHand, AS_CHANGED, Bundle, imageAsChanged, launch, makeImage, must, newId, ROUNDS, RuncContainer, WELL, WRITER_ARGS, WriterInContainer } from '../../fixtures/container.js';
 
 let scratch: string;
 let image: string;
@@ -31,10 +31,7 @@ describe('a runc container with a busy writer', () => {
     await container.end();
 
     await using second = new Bundle(image);
-    const unpacked = mkdtempSync(join(scratch, 'unpacked-'));
-    await must('tar', '-C', unpacked, '-xf', archive);
-    await must('tar', '-C', second.rootfs, '--xattrs', '-xf', join(unpacked, 'rootfs-diff.tar'));
-    for (const path of JSON.parse(readFileSync(join(unpacked, 'deleted.files'), 'utf8')) as string[]) rmSync(join(second.rootfs, path), { recursive: true, force: true });
+    const unpacked = await applyByHand(archive, second);
     const stateRoot = join(second.dir, 'runc-state');
     await using restored = RuncContainer.adopt(second, newId(), stateRoot);
     await launch('--root', stateRoot, 'restore', '--detach', '--bundle', second.dir, '--image-path', join(unpacked, 'checkpoint'), '--work-path', unpacked, '--file-locks', restored.id);
