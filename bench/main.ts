@@ -10,6 +10,7 @@ import { reportHtml } from './report/html.js';
 import type { BenchResult, SmallResult } from './results.js';
 import { scenarios } from './scenarios.js';
 import { caseText, machineLines, summaryText } from './tables.js';
+import { measureRoundTrips, ROUND_TRIPS } from './round-trip-layer.js';
 import { measureVersion } from './version-layer.js';
 
 const status = new StatusLine();
@@ -26,7 +27,7 @@ function say(text: string): void {
 
 async function measure(args: BenchArguments): Promise<BenchResult> {
   const wanted = (name: string): boolean => !interrupted && (args.only === undefined || args.only.test(name));
-  const result: BenchResult = { machine: await describeMachine(args.directory), startedAt: new Date().toISOString(), runs: args.runs, cases: [], small: [] };
+  const result: BenchResult = { machine: await describeMachine(args.directory), startedAt: new Date().toISOString(), runs: args.runs, cases: [], small: [], roundTrips: [] };
   say(machineLines(result.machine).map(([name, value]) => `${`${name}:`.padEnd(13)}${value}`).join('\n'));
   say(`\nMedians of ${args.runs} rounds (least to most), the contenders in turn; a first round is discarded for all.\ngap: the longest hole in the workload's own execution, seen by the workload.\n`);
 
@@ -43,6 +44,9 @@ async function measure(args: BenchArguments): Promise<BenchResult> {
     say(`${caseText(found)}\n`);
   }
   result.small = await measureSmall(args, wanted);
+  if (!args.quick && wanted(ROUND_TRIPS)) {
+    result.roundTrips = await measureRoundTrips({ times: args.runs, directory: args.directory, onNote: (note) => status.show(note), interrupted: () => interrupted });
+  }
   return result;
 }
 
@@ -68,6 +72,7 @@ async function readResults(paths: readonly string[]): Promise<BenchResult> {
     runs: Math.max(...results.map(({ runs }) => runs)),
     cases: results.flatMap(({ cases }) => cases).sort((a, b) => order(a.scenario.name) - order(b.scenario.name)),
     small: results.flatMap(({ small }) => small),
+    roundTrips: results.flatMap(({ roundTrips }) => roundTrips),
   };
 }
 

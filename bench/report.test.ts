@@ -23,7 +23,7 @@ function caseOf(name: string, ours: number[], byHand: number[]): CaseResult {
 
 function resultOf(cases: CaseResult[]): BenchResult {
   const machine = { kernel: '6.x', cgroups: 'v2', criu: '4.1.1', node: '20', cpu: '2 x <fast>', memory: '1 GiB', fileSystem: 'ext4', peers: 'none', load: '0.1' };
-  return { machine, startedAt: '2026-01-01T00:00:00.000Z', runs: 3, cases, small: [] };
+  return { machine, startedAt: '2026-01-01T00:00:00.000Z', runs: 3, cases, small: [], roundTrips: [] };
 }
 
 const none = caseOf('4 MB of memory, no files, cgroup v2', [20, 22, 21], [80, 84, 90]);

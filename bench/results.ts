@@ -51,10 +51,24 @@ export interface SmallResult {
   columns: { name: string; values: number[] }[];
 }
 
+/** One way to bring a busy container back, tried again and again. */
+export interface RoundTripResult {
+  /** A phrase: "podman container checkpoint, podman container restore". */
+  name: string;
+  tried: number;
+  /** The restore succeeded, and the workload goes on and finds its files and its memory in agreement. */
+  restored: number;
+  /** What the first failure said. */
+  failure?: string;
+  /** Why it was not tried: it is missing here. */
+  problem?: string;
+}
+
 export interface BenchResult {
   machine: Machine;
   startedAt: string;
   runs: number;
   cases: CaseResult[];
   small: SmallResult[];
+  roundTrips: RoundTripResult[];
 }

@@ -1,7 +1,7 @@
 import Table from 'cli-table3';
 import { figuresOf, type Figure } from './figures.js';
 import type { Machine } from './machine.js';
-import type { BenchResult, CaseResult, ContenderResult, Sample, SmallResult } from './results.js';
+import type { BenchResult, CaseResult, ContenderResult, RoundTripResult, Sample, SmallResult } from './results.js';
 import { summarize } from './samples.js';
 
 const NO_BORDERS = Object.fromEntries(
@@ -64,14 +64,21 @@ export function smallRows({ name, columns }: SmallResult): string[][] {
   });
 }
 
+export const ROUND_TRIP_HEAD = ['round trips of a Podman container with a busy writer', 'restored', ''] as const;
+
+export function roundTripRow({ name, tried, restored, failure, problem }: RoundTripResult): string[] {
+  return [name, problem === undefined ? `${restored} of ${tried}` : 'not tried', problem ?? failure ?? ''];
+}
+
 export const FIGURE_HEAD = ['figure to reach', 'target', 'measured', ''] as const;
 
 export function figureRow({ name, target, measured, unit, reached }: Figure): string[] {
   return [name, target, measured === undefined ? 'not measured' : `${number(measured)}${unit}`, reached === undefined ? '' : reached ? 'reached' : 'NOT REACHED'];
 }
 
-/** The end of a run on the terminal: small measurements, then the figures to reach. */
+/** The end of a run on the terminal: small measurements, round trips, then the figures to reach. */
 export function summaryText(result: BenchResult): string {
   const small = result.small.length === 0 ? '' : `${grid(SMALL_HEAD, result.small.flatMap(smallRows))}\n\n`;
-  return `${small}${grid(FIGURE_HEAD, figuresOf(result).map(figureRow))}`;
+  const roundTrips = result.roundTrips.length === 0 ? '' : `${grid(ROUND_TRIP_HEAD, result.roundTrips.map(roundTripRow))}\n\n`;
+  return `${small}${roundTrips}${grid(FIGURE_HEAD, figuresOf(result).map(figureRow))}`;
 }

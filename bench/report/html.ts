@@ -1,6 +1,6 @@
 import { figuresOf } from '../figures.js';
 import type { BenchResult } from '../results.js';
-import { CASE_HEAD, caseRow, FIGURE_HEAD, figureRow, machineLines, problemsOf, SMALL_HEAD, smallRows } from '../tables.js';
+import { CASE_HEAD, caseRow, FIGURE_HEAD, figureRow, machineLines, problemsOf, ROUND_TRIP_HEAD, roundTripRow, SMALL_HEAD, smallRows } from '../tables.js';
 import { againstBytes, againstFileCount, againstMemory, timeline, type Plotted } from './plots.js';
 
 const STYLE = `
@@ -32,6 +32,7 @@ ${figuresTable(result)}
 <h2>Every case</h2>
 ${result.cases.map((found) => `<h3>${escape(found.scenario.name)}</h3>${tableHtml(CASE_HEAD, found.contenders.filter(({ samples }) => samples.length > 0).map(caseRow), (row) => (row[0]?.startsWith('stillframe') === true ? 'us' : ''))}${problemsOf(found).map((problem) => `<p>${escape(problem)}</p>`).join('')}`).join('\n')}
 ${result.small.length === 0 ? '' : `<h2>Small measurements</h2>${tableHtml(SMALL_HEAD, result.small.flatMap(smallRows))}`}
+${result.roundTrips.length === 0 ? '' : `<h2>Round trips</h2>${tableHtml(ROUND_TRIP_HEAD, result.roundTrips.map(roundTripRow))}`}
 </body></html>
 `;
 }
