@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -100,8 +100,11 @@ function readStatus(pid: number): WriterStatus | undefined {
   }
 }
 
-/** CRIU's line out of what Podman says, or Podman's last. */
+/** CRIU's own line, out of the log that runc's message names; else the last of what was said. */
 function lastError(error: unknown): string {
-  const lines = (error instanceof Error ? error.message : String(error)).split('\n').filter((line) => line.trim() !== '');
-  return (lines.find((line) => /Error \(criu/.test(line) && !line.includes('RLIMIT')) ?? lines.at(-1) ?? '').slice(-160);
+  const text = error instanceof Error ? error.message : String(error);
+  const logPath = /log file: (\S+)/.exec(text)?.[1];
+  const lines = (logPath !== undefined && existsSync(logPath) ? readFileSync(logPath, 'utf8') : text).split('\n').filter((line) => line.trim() !== '');
+  // That CRIU cannot raise its own limit of open files is a warning, whatever it is called.
+  return (lines.find((line) => /Error \(criu/.test(line) && !line.includes('RLIMIT')) ?? lines.at(-1) ?? '').trim().slice(-160);
 }

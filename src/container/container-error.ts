@@ -17,6 +17,7 @@ export interface ContainerFacts {
   CONTAINER_EXISTS: { runtime: string; id: string };
   OUTPUT_EXISTS: { path: string };
   NOT_A_CONTAINER_CHECKPOINT: { archivePath: string; what: string };
+  FOREIGN_CHECKPOINT: { archivePath: string };
   BAD_CONTAINER_OPTION: { option: string; value: unknown; expected: string };
 }
 
@@ -66,6 +67,10 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
   CONTAINER_EXISTS: (f) => ({ what: `there is a ${f.runtime} container ${f.id} already`, remedy: 'Restore under another id, or delete that container.' }),
   OUTPUT_EXISTS: (f) => ({ what: `${f.path} exists`, remedy: 'Remove it, or choose another name.' }),
   NOT_A_CONTAINER_CHECKPOINT: (f) => ({ what: `${f.archivePath} is not a container's checkpoint: ${f.what}`, remedy: 'A process tree is restored with: stillframe restore ARCHIVE' }),
+  FOREIGN_CHECKPOINT: (f) => ({
+    what: `${f.archivePath} is the checkpoint of a container that another engine wrote: it has no hashes, and nothing says that it is whole`,
+    remedy: 'Restore it with that engine; one of Podman: podman container restore --import ARCHIVE',
+  }),
   BAD_CONTAINER_OPTION: (f) => ({ what: `${f.option} is ${typeof f.value === 'string' ? JSON.stringify(f.value) : String(f.value)}, expected ${f.expected}`, remedy: '' }),
 };
 

@@ -11,12 +11,13 @@ import { arch } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { openArchive, readVerifiedMember, verifyArchive, type OpenArchive, type VerifiedArchive } from '../archive/index.js';
+import { openArchive, readVerifiedMember, type OpenArchive, type VerifiedArchive } from '../archive/index.js';
 import { ContainerError } from './container-error.js';
 import type { ContainerSubject } from './container-target.js';
 import { members } from './documents.js';
 import { engineFacts } from './engine.js';
 import type { OciSpec } from './spec.js';
+import { verifyContainerArchive } from './verify-container.js';
 
 export interface ImageOptions {
   archive: string;
@@ -45,14 +46,14 @@ const MAX_SPEC_BYTES = 64 * 1024 * 1024;
 /**
  * Writes an OCI image layout with the archive, verified first, as its only layer.
  * On failure nothing is left; the directory appears whole.
- * @throws ContainerError OUTPUT_EXISTS, NOT_A_CONTAINER_CHECKPOINT; ArchiveError as `verify`
+ * @throws ContainerError OUTPUT_EXISTS, NOT_A_CONTAINER_CHECKPOINT, FOREIGN_CHECKPOINT; ArchiveError as `verify`
  */
 export async function writeImage(options: ImageOptions): Promise<ImageReport> {
   const { signal } = options;
   const directory = resolve(options.directory);
   if (await exists(directory)) throw new ContainerError('OUTPUT_EXISTS', { path: directory });
   await using archive = await openArchive(options.archive, { tmpDir: dirname(directory), signal });
-  const verified = await verifyArchive(archive, { signal });
+  const verified = await verifyContainerArchive(archive, { signal });
   const annotations = await imageAnnotations(verified);
 
   const fresh = await mkdtemp(join(dirname(directory), '.stillframe-'));

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { delimiter, dirname, join, resolve } from 'node:path';
-import { extractMembers, openArchive, readVerifiedMember, verifyArchive, type VerifiedArchive } from '../archive/index.js';
+import { extractMembers, openArchive, readVerifiedMember, type VerifiedArchive } from '../archive/index.js';
 import { openFreezer } from '../cgroup/index.js';
 import { Phases, type OnProgress } from '../checkpoint/phases.js';
 import { PrivateDir } from '../checkpoint/private-dir.js';
@@ -14,6 +14,7 @@ import type { ContainerSubject } from './container-target.js';
 import { members } from './documents.js';
 import { findContainer, type ContainerName } from './find-container.js';
 import { readSpec, rootfsOf } from './spec.js';
+import { verifyContainerArchive } from './verify-container.js';
 
 export interface ContainerRestoreOptions extends ContainerName {
   /** What `checkpointContainer` wrote. `runc`, `crun` or `podman` says by which runtime, and the new container's id or name. */
@@ -47,7 +48,7 @@ const MAX_SPEC_BYTES = 64 * 1024 * 1024;
  * is verified before anything is changed, and the container is seen running at the end.
  *
  * runc, crun: the bundle's root file system is made what the container's was. It stays so when the restore fails.
- * @throws ArchiveError, ContainerError NOT_A_CONTAINER_CHECKPOINT, CONTAINER_EXISTS, RUNTIME_MISSING, RUNTIME_FAILED, BUNDLE_UNREADABLE, BAD_CONTAINER_OPTION, FreezerError
+ * @throws ArchiveError, ContainerError NOT_A_CONTAINER_CHECKPOINT, FOREIGN_CHECKPOINT, CONTAINER_EXISTS, RUNTIME_MISSING, RUNTIME_FAILED, BUNDLE_UNREADABLE, BAD_CONTAINER_OPTION, FreezerError
  */
 export async function restoreContainer(options: ContainerRestoreOptions): Promise<ContainerRestoreReport> {
   const { signal } = options;
@@ -58,7 +59,7 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
   const criu = await findCriu({ criuPath: options.criuPath });
   await using archive = await openArchive(options.archive, { tmpDir: workDir, signal });
   const verified = await phases.run('verify', () =>
-    verifyArchive(archive, { signal, onProgress: ({ bytes, totalBytes }) => phases.progress('verify', { done: bytes, total: totalBytes, unit: 'bytes' }) }),
+    verifyContainerArchive(archive, { signal, onProgress: ({ bytes, totalBytes }) => phases.progress('verify', { done: bytes, total: totalBytes, unit: 'bytes' }) }),
   );
   const subject = containerSubject(verified);
   await using scratch = await PrivateDir.make(workDir);

@@ -2,13 +2,14 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { checkpointContainer, writeImage } from '../../../src/container/index.js';
 import { Bundle, command, makeImage, must, need, newId, RuncContainer } from '../../fixtures/container.js';
 
 let scratch: string;
 let archive: string;
-const ANNOTATIONS = { 'io.kubernetes.container.name': 'counter', 'io.kubernetes.pod.name': 'pod-7', 'io.kubernetes.cri-o.ImageName': 'registry.example/counter:1', 'io.container.manager': 'cri-o' };
+const ANNOTATIONS = { 'io.kubernetes.container.name': 'counter', 'io.kubernetes.pod.name': 'pod-7', 'io.kubernetes.cri-o.ImageName': 'registry.example/counter:1', 'io.container.manager': 'cri-o', 'io.kubernetes.cri-o.Metadata': JSON.stringify({ name: 'counter', attempt: 0 }) };
 
 beforeAll(async () => {
   need('skopeo', 'buildah', 'runc');
@@ -56,6 +57,15 @@ it('is mounted by buildah with the members where CRI-O looks for them', async ()
     await command('buildah', 'rmi', `localhost${directory}:latest`);
     rmSync(directory, { recursive: true, force: true });
   }
+});
+
+it('is read by checkpointctl, from the overview to every process', async () => {
+  const checkpointctl = process.env['STILLFRAME_TEST_CHECKPOINTCTL'] ?? fileURLToPath(new URL('../../../.stillframe/tools/usr/bin/checkpointctl', import.meta.url));
+  if (!existsSync(checkpointctl)) throw new Error(`needs checkpointctl: scripts/install-newer-tools.sh fetches one to ${checkpointctl}`);
+  const overview = await must(checkpointctl, 'show', archive);
+  for (const text of ['registry.example/counter:1', 'runc', 'CRI-O']) expect(overview).toContain(text);
+  const [found] = JSON.parse(await must(checkpointctl, 'inspect', '--all', '--format', 'json', archive)) as { process_tree?: { command: string }; statistics?: object }[];
+  expect(found).toMatchObject({ process_tree: { command: 'sleep' }, statistics: expect.any(Object) as object });
 });
 
 it('is refused where something is already, and leaves nothing behind', async () => {

@@ -1,32 +1,13 @@
-import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { mappedUpperFiles } from '../../../src/container/mapped-upper.js';
 import { overlayOf, readMounts, type OverlayRoot } from '../../../src/container/mounts.js';
 import { checkpointContainer } from '../../../src/container/index.js';
-import { Bundle, makeImage, must, RuncContainer } from '../../fixtures/container.js';
+import { addProgram, Bundle, makeImage, must, RuncContainer } from '../../fixtures/container.js';
 import { until } from '../../fixtures/processes.js';
-
-/** Counts in a file of the image and in a new one, both mapped shared: no write after the first touches a timestamp. */
-const SOURCE = `
-#include <fcntl.h>
-#include <sched.h>
-#include <sys/mman.h>
-#include <unistd.h>
-static volatile unsigned long *map(const char *path)
-{
-	int fd = open(path, O_RDWR | O_CREAT, 0600);
-	ftruncate(fd, 4096);
-	return mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-}
-int main(void)
-{
-	volatile unsigned long *copied = map("/etc/mapped"), *fresh = map("/data/mapped");
-	for (;;) { ++*copied; ++*fresh; sched_yield(); }
-}
-`;
 
 let scratch: string;
 let image: string;
@@ -34,9 +15,7 @@ beforeAll(() => {
   scratch = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
   image = makeImage(join(scratch, 'image'));
   writeFileSync(join(image, 'etc/mapped'), Buffer.alloc(4096));
-  writeFileSync(join(scratch, 'mapper.c'), SOURCE);
-  const cc = spawnSync('cc', ['-static', '-O1', '-w', '-o', join(image, 'bin/mapper'), join(scratch, 'mapper.c')], { encoding: 'utf8' });
-  if (cc.status !== 0) throw new Error(`needs a C compiler and a static libc: ${cc.stderr}`);
+  addProgram(image, 'mapper', fileURLToPath(new URL('../../fixtures/mapper.c', import.meta.url)));
 });
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { checkpointContainer, restoreContainer } from '../../../src/container/index.js';
+import { checkpointContainer, restoreContainer, writeImage } from '../../../src/container/index.js';
 import { AS_CHANGED, command, imageAsChanged, makeImage, must, need, newId, ROUNDS, WELL, WRITER_ARGS, WriterInContainer } from '../../fixtures/container.js';
 
 const RUN = ['run', '--detach', '--runtime', 'runc', '--network', 'none', '--ulimit', 'nofile=1024:1024', '--ulimit', 'nproc=1000:1000'];
@@ -88,6 +88,10 @@ it('keeps what a container changed of its image, which Podman itself loses', asy
   const [ours, theirs] = [join(scratch, 'ours.tar'), join(scratch, 'theirs.tar')];
   await checkpointContainer({ podman: container.name, output: ours });
   await must('podman', 'container', 'checkpoint', '--leave-running', '--export', theirs, container.name);
+
+  // Theirs has no hashes of ours: it is told from a damaged one, and left to them.
+  await expect(restoreContainer({ podman: newId(), archive: theirs })).rejects.toMatchObject({ code: 'FOREIGN_CHECKPOINT', facts: { archivePath: theirs } });
+  await expect(writeImage({ archive: theirs, directory: join(scratch, 'their-image') })).rejects.toMatchObject({ code: 'FOREIGN_CHECKPOINT' });
 
   await container.remove();
   await must('podman', 'container', 'restore', '--import', theirs);
