@@ -1,8 +1,8 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
-import { StillframeError, type PhaseEvent } from '../index.js';
+import { StillframeError, type PhaseEvent, type WindowEvent } from '../index.js';
 
 /**
- * Phase events as JSON lines, appended one whole line a write, so that a reader never meets half of one. Events
+ * Phases and windows as JSON lines, appended one whole line a write, so that a reader never meets half of one. Events
  * of progress are left out: the file tells what happened, not how it went on.
  */
 export class EventLog implements Disposable {
@@ -14,9 +14,16 @@ export class EventLog implements Disposable {
 
   write(event: PhaseEvent): void {
     if (event.at === 'progress') return;
-    const { error, ...rest } = event;
+    this.#append('phase', event);
+  }
+
+  writeWindow(event: WindowEvent): void {
+    this.#append('window', event);
+  }
+
+  #append(event: 'phase' | 'window', { error, ...facts }: PhaseEvent | WindowEvent): void {
     const shown = error instanceof StillframeError ? error.toJSON() : error === undefined ? undefined : String(error);
-    writeSync(this.#fd, `${JSON.stringify({ time: new Date().toISOString(), ...rest, error: shown })}\n`);
+    writeSync(this.#fd, `${JSON.stringify({ time: new Date().toISOString(), event, ...facts, error: shown })}\n`);
   }
 
   [Symbol.dispose](): void {

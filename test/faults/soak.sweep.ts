@@ -1,10 +1,12 @@
-import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { checkpoint } from '../../src/checkpoint/checkpoint.js';
 import { readJournals, STATE_DIR } from '../../src/checkpoint/journal.js';
 import { BusyWriter } from '../fixtures/busy-writer.js';
 import { freezerVersions } from '../fixtures/cgroup.js';
+import { until } from '../fixtures/processes.js';
 
 const CHECKPOINTS = Number(process.env.STILLFRAME_SOAK ?? 500);
 // What the engine and its caches take until they have settled.
@@ -15,7 +17,6 @@ interface Footprint {
   rssBytes: number;
   children: number;
   mounts: number;
-  temporary: number;
   journals: number;
 }
 
@@ -25,8 +26,12 @@ describe.each(freezerVersions())('soak, cgroup %s', (version) => {
     const output = writer.path('out.tar');
     const windows: number[] = [];
     let before: Footprint | undefined;
+    let temporary: string[] = [];
     for (let i = 0; i < CHECKPOINTS; i++) {
-      if (i === WARM_UP) before = footprint(writer.pid);
+      if (i === WARM_UP) {
+        before = footprint(writer.pid);
+        temporary = temporaryFiles();
+      }
       windows.push((await checkpoint({ pid: writer.pid, cgroup: writer.cgroup.path, files: [{ path: writer.data, name: 'data' }], output, overwrite: true })).windowMs);
     }
     rmSync(output);
@@ -36,6 +41,9 @@ describe.each(freezerVersions())('soak, cgroup %s', (version) => {
     expect({ ...after, rssBytes: 0 }).toEqual({ ...before, rssBytes: 0 });
     expect(after.rssBytes).toBeLessThan((before as Footprint).rssBytes * 1.1);
     expect(writer.leftovers()).toEqual([]);
+    // Another checkpoint on this machine removes its own.
+    const fresh = temporaryFiles().filter((path) => !temporary.includes(path));
+    expect(await until(() => !fresh.some((path) => existsSync(path)), 60_000), fresh.join(', ')).toBe(true);
     expect(await writer.isWell()).toEqual({ goesOn: true, mismatches: 0, lost: '' });
   });
 });
@@ -47,9 +55,13 @@ function footprint(target: number): Footprint {
     rssBytes: process.memoryUsage().rss,
     children: readFileSync(`/proc/self/task/${process.pid}/children`, 'latin1').split(' ').filter(Boolean).length,
     mounts: readFileSync('/proc/self/mountinfo', 'latin1').split('\n').length,
-    temporary: readdirSync(tmpdir()).filter((name) => name.startsWith('stillframe-criu') || name.startsWith('.stillframe')).length,
     journals: readJournals(STATE_DIR).filter(({ entry }) => entry.target.pid === target).length,
   };
+}
+
+/** Where images, checks and archives of a stream are made. */
+function temporaryFiles(): string[] {
+  return [tmpdir(), '/dev/shm'].flatMap((dir) => readdirSync(dir).filter((name) => name.startsWith('stillframe-criu') || name.startsWith('.stillframe')).map((name) => join(dir, name)));
 }
 
 const mib = (at: Footprint | undefined): string => ((at?.rssBytes ?? 0) / 2 ** 20).toFixed(0);

@@ -1,5 +1,5 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { checkpoint, checkpointContainer, ServiceManager, writeImage, type CheckpointReport, type PhaseEvent } from '../../index.js';
+import { checkpoint, checkpointContainer, ServiceManager, writeImage, type CheckpointReport, type PhaseEvent, type WindowEvent } from '../../index.js';
 import { cgroupVersion, pair, positiveInteger, wholeNumber } from '../arguments.js';
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
 import { EventLog } from '../event-log.js';
@@ -59,7 +59,7 @@ export function checkpointCommand(signal: AbortSignal): Command {
     .option('--place-guardian-in <dir>', 'cgroup for the guardian, where a service manager would kill it with this command')
     .option('--retries <n>', 'how often to try again when CRIU refuses at an instant that passes (default 2)', wholeNumber)
     .option('--state-dir <dir>', 'where journals and locks are (default /run/stillframe)')
-    .option('--events <file>', 'append every phase to this file, as JSON lines')
+    .option('--events <file>', 'append every phase and frozen window to this file, as JSON lines')
     .option('--notify', 'keep the service manager informed ($NOTIFY_SOCKET)')
     .option('--criu-log <file>', "where CRIU's log is kept when CRIU fails")
     .option('--json', 'print the report as JSON')
@@ -93,6 +93,7 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
         events?.write(event);
         manager?.follow(event);
       },
+      onWindow: (event: WindowEvent) => events?.writeWindow(event),
       stop: options.stop,
       overwrite: options.overwrite,
       workDir: options.workDir,

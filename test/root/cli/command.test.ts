@@ -80,9 +80,10 @@ describe('the command, on a busy tree', () => {
     const { stderr, status } = await stillframe('checkpoint', '--pid', String(writer.pid), '--output', writer.path('a.tar'), '--max-frozen', '1', '--events', writer.path('events'), '--json');
     expect(status).toBe(1);
     expect(JSON.parse(stderr)).toMatchObject({ error: { code: 'DEADLINE_EXCEEDED', facts: { maxFrozenMs: 1 } } });
-    const events = readFileSync(writer.path('events'), 'utf8').trim().split('\n').map((line) => JSON.parse(line) as { phase: string; at: string });
+    const events = readFileSync(writer.path('events'), 'utf8').trim().split('\n').map((line) => JSON.parse(line) as { event: string; phase: string; at: string });
     expect(events[0]).toMatchObject({ phase: 'resolve', at: 'start' });
-    expect(events.at(-1)).toMatchObject({ at: 'failed' });
+    expect(events).toContainEqual(expect.objectContaining({ event: 'phase', phase: 'dump', at: 'failed' }));
+    expect(events.at(-1)).toMatchObject({ event: 'window', outcome: 'failed', error: { code: 'DEADLINE_EXCEEDED' } });
     expect(existsSync(writer.path('a.tar'))).toBe(false);
     rmSync(writer.path('events'));
     expect(writer.leftovers()).toEqual([]);
