@@ -6,13 +6,14 @@ import type { WindowEvent } from '../../src/checkpoint/phases.js';
 import { StillframeError } from '../../src/errors.js';
 import { BusyWriter } from '../fixtures/busy-writer.js';
 import { freezerVersions } from '../fixtures/cgroup.js';
+import { MENDED_WITHIN_MS } from '../root/faults/sweep.js';
 
 const CHECKPOINTS = 150;
 /**
  * CRIU learns of the end at its next message, which may come when all memory is written, and then undoes what it did. On an
  * idle machine that is a few hundredths of a second; this one may have others at work.
  */
-const BOUND_MS = 1000;
+const BOUND_MS = MENDED_WITHIN_MS;
 /** From less than any freeze takes to more than a whole window does. */
 const LONGEST_MS = 400;
 
