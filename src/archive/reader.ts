@@ -10,6 +10,7 @@ import { errnoOf } from '../errors.js';
 import { ArchiveError } from './archive-error.js';
 import { printable } from './bytes.js';
 import type { Entry } from './entry.js';
+import { openNameless } from './nameless.js';
 import { TarParser } from './tar-parse.js';
 import { padding } from './tar.js';
 import { hasZstd, zstdDecompressor } from './zstd.js';
@@ -136,16 +137,10 @@ function decompressorFor(path: string, compression: Exclude<Compression, 'none'>
   return zstdDecompressor();
 }
 
-/** A file without a name, so that none is left behind whatever happens. */
+/** A file without a name, also where the file system has none: then one that has lost its name. */
 async function openUnnamed(dir: string): Promise<FileHandle> {
-  const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
-  try {
-    return await open(dir, O_TMPFILE | constants.O_RDWR, 0o600);
-  } catch (error) {
-    const errno = errnoOf(error);
-    // ENOTSUP is libuv's name for EOPNOTSUPP.
-    if (errno !== 'ENOTSUP' && errno !== 'EISDIR') throw error;
-  }
+  const nameless = await openNameless(dir);
+  if (nameless !== undefined) return nameless;
   const path = join(dir, `.stillframe-${randomUUID()}`);
   const handle = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
   await unlink(path);

@@ -5,8 +5,8 @@ import { basename, dirname, join } from 'node:path';
 import { errnoOf } from '../errors.js';
 import { native } from '../native.js';
 import { ArchiveError } from './archive-error.js';
+import { openNameless } from './nameless.js';
 
-const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
 const AT_FDCWD = -100;
 const AT_SYMLINK_FOLLOW = 0x400;
 
@@ -34,12 +34,8 @@ export class StagingFile {
 
   /** @throws errno errors of open(2) */
   static async create(directory: string, label: string, watch: HiddenNames = {}): Promise<StagingFile> {
-    try {
-      return new StagingFile(await open(directory, O_TMPFILE | constants.O_RDWR, 0o600), undefined, watch);
-    } catch (error) {
-      // EISDIR: the kernel does not know the flag. EOPNOTSUPP, EINVAL: the file system has no such files.
-      if (!['EISDIR', 'EOPNOTSUPP', 'ENOTSUP', 'EINVAL'].includes(errnoOf(error) ?? '')) throw error;
-    }
+    const nameless = await openNameless(directory);
+    if (nameless !== undefined) return new StagingFile(nameless, undefined, watch);
     const hidden = hiddenName(directory, label);
     watch.willMake?.(hidden);
     try {
