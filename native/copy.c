@@ -93,8 +93,20 @@ static void hash_written(struct sf_out *out, off_t at, uint64_t len, EVP_MD_CTX 
 	}
 }
 
+/*
+ * What is copied ahead of the freeze begins its way to the disk here, so that nobody has to wait for all of it at once.
+ * A page that the next batch will write to again is left to that one.
+ */
+static void start_writing(struct batch *batch, off_t from, off_t to)
+{
+	from = from / PAGE * PAGE;
+	to = to / PAGE * PAGE;
+	if (to > from)
+		sync_file_range(batch->fd, from, to - from, SYNC_FILE_RANGE_WRITE);
+}
+
 /* Hashing while copying by read and write was tried: one reading less, but on ext4 twice the kernel's own copy in all. */
-static int copy_large(int fd, const double *ranges, size_t n_ranges, struct sf_out *out, EVP_MD_CTX *digest)
+static int copy_large(struct batch *batch, int fd, const double *ranges, size_t n_ranges, struct sf_out *out)
 {
 	for (size_t i = 0; i < n_ranges && !out->err; i++) {
 		uint64_t len = (uint64_t)ranges[2 * i + 1], copied;
@@ -103,8 +115,11 @@ static int copy_large(int fd, const double *ranges, size_t n_ranges, struct sf_o
 			return status;
 		if (copied < len)
 			return STATUS_CHANGED;
-		if (digest)
-			hash_written(out, out->offset, len, digest);
+		/* The disk writes while the core hashes. */
+		if (batch->ahead)
+			start_writing(batch, out->offset, out->offset + (off_t)len);
+		if (batch->digest)
+			hash_written(out, out->offset, len, batch->digest);
 		out->offset += (off_t)len;
 	}
 	return 0;
@@ -140,7 +155,7 @@ static int copy_data(struct batch *batch, struct sf_walk *walk, struct sf_out *o
 			EVP_DigestUpdate(batch->digest, into, len);
 	} else if (status == 0) {
 		sf_out_flush(out);
-		status = copy_large(fd, ranges, n_ranges, out, batch->digest);
+		status = copy_large(batch, fd, ranges, n_ranges, out);
 	}
 	if (status == 0)
 		status = compare(batch->tree, id, fd);
@@ -174,18 +189,6 @@ static int copy_entry(struct batch *batch, struct sf_walk *walk, struct sf_out *
 		sf_digest_take(batch->digest, digests + SF_DIGEST);
 	sf_out_append(out, zeros, padding);
 	return status;
-}
-
-/*
- * What is copied ahead of the freeze begins its way to the disk here, so that nobody has to wait for all of it at once.
- * A page that the next batch will write to again is left to that one.
- */
-static void start_writing(struct batch *batch, off_t from, off_t to)
-{
-	from = from / PAGE * PAGE;
-	to = to / PAGE * PAGE;
-	if (to > from)
-		sync_file_range(batch->fd, from, to - from, SYNC_FILE_RANGE_WRITE);
 }
 
 static void run(struct sf_job *job)
