@@ -2,12 +2,13 @@ import { CriuClient, findCriu } from '../src/index.js';
 import type { SmallResult } from './results.js';
 import { run, workload } from './run.js';
 
-/** VERSION: over a session that lives, and with the start of CRIU, beside a client in C. */
-export async function measureVersion({ warmTimes, coldTimes }: { warmTimes: number; coldTimes: number }): Promise<SmallResult[]> {
+/** VERSION: over a session that lives, and with the start of CRIU, beside a client in C; and what 50 clients at once do to the event loop. */
+export async function measureVersion({ warmTimes, coldTimes, crowdTimes }: { warmTimes: number; coldTimes: number; crowdTimes: number }): Promise<SmallResult[]> {
   const { path: criuPath } = await findCriu();
   return [
     { name: 'VERSION over a live swrk session', unit: 'ms', columns: [{ name: 'stillframe', values: await warm(criuPath, warmTimes) }] },
     await cold(criuPath, coldTimes),
+    await crowd(criuPath, crowdTimes),
   ];
 }
 
@@ -38,4 +39,43 @@ async function cold(criuPath: string, times: number): Promise<SmallResult> {
     inC.push(Number(line?.split(' ')[0]) / 1e6);
   }
   return { name: 'VERSION with the start and the end of CRIU', unit: 'ms', columns: [{ name: 'stillframe', values: ours }, { name: 'a client in C', values: inC }] };
+}
+
+const CROWD = 50;
+
+/** The longest single turn of the event loop, in each of several rounds, while 50 clients do the same at once. */
+async function crowd(criuPath: string, times: number): Promise<SmallResult> {
+  const starting: number[] = [];
+  const asking: number[] = [];
+  const ending: number[] = [];
+  for (let i = 0; i <= times; i++) {
+    const clients: CriuClient[] = [];
+    const round = [
+      await longestTurn(async () => void clients.push(...(await Promise.all(Array.from({ length: CROWD }, () => CriuClient.start({ criuPath })))))),
+      await longestTurn(() => Promise.all(clients.map((client) => client.version()))),
+      await longestTurn(() => Promise.all(clients.map((client) => client.close()))),
+    ] as const;
+    if (i === 0) continue; // the first compiles it
+    starting.push(round[0]);
+    asking.push(round[1]);
+    ending.push(round[2]);
+  }
+  const columns = [{ name: 'start', values: starting }, { name: 'VERSION', values: asking }, { name: 'end', values: ending }];
+  return { name: `the longest turn of the event loop, ${CROWD} clients at once`, unit: 'ms', columns };
+}
+
+/** A loop that never sleeps: every turn of it ends in the next `setImmediate`. */
+async function longestTurn(work: () => Promise<unknown>): Promise<number> {
+  let longest = 0;
+  let last = performance.now();
+  const turn = (): void => {
+    const now = performance.now();
+    longest = Math.max(longest, now - last);
+    last = now;
+    next = setImmediate(turn);
+  };
+  let next = setImmediate(turn);
+  await work();
+  clearImmediate(next);
+  return Math.max(longest, performance.now() - last);
 }

@@ -80,7 +80,7 @@ const LONGEST_PAUSE_MS = 50;
 
 /**
  * Removes a cgroup and the empty ones below it; one that is gone already is as good.
- * @param timeoutMs How long to retry while the kernel says EBUSY, in milliseconds. Default 2000.
+ * @param options `timeoutMs`: how long to retry while the kernel says EBUSY, in milliseconds. Default 2000.
  * @throws FreezerError CGROUP_BUSY with the pids in it, CGROUP_DENIED, CONTROL_FILE_FAILED
  */
 export async function removeCgroup(path: string, options: { timeoutMs?: number } = {}): Promise<void> {

@@ -57,7 +57,7 @@ export async function verify(archivePath: string, options: ReadOptions & { onPro
 
 /**
  * The data of one regular member. Not verified; see `verify`.
- * @param maxBytes A larger member is refused with MEMBER_TOO_BIG. Default 64 MiB.
+ * @param options `maxBytes`: a larger member is refused with MEMBER_TOO_BIG. Default 64 MiB.
  * @throws ArchiveError MEMBER_MISSING, MEMBER_TOO_BIG, and those of `inspect`
  */
 export async function readMember(archivePath: string, name: string, options: ReadOptions & { maxBytes?: number } = {}): Promise<Buffer> {

@@ -8,7 +8,7 @@ import { CriuError } from './criu-error.js';
 export interface FindCriuOptions {
   /** Use this one or fail. Default: the first of `$STILLFRAME_CRIU`, `criu` on PATH, and Stillframe's own that works. */
   criuPath?: string;
-  /** How long one CRIU may take to answer, in milliseconds. Default 10000. */
+  /** How long one CRIU may take to answer, in milliseconds. Default 30000: an emulated machine takes over ten seconds. */
   timeoutMs?: number;
 }
 
@@ -41,7 +41,7 @@ const oldest = { text: '3.16', versionNumber: 31600 };
  * The first CRIU that works here. One that has worked is not asked again in this process, unless its file has changed.
  * @throws CriuError CRIU_NOT_FOUND when there is none, CRIU_UNUSABLE when none works, with what each one said
  */
-export async function findCriu({ criuPath, timeoutMs = 10_000 }: FindCriuOptions = {}): Promise<CriuBinary> {
+export async function findCriu({ criuPath, timeoutMs = 30_000 }: FindCriuOptions = {}): Promise<CriuBinary> {
   const tried: { path: string; problem: CriuError }[] = [];
   for (const candidate of await candidates(criuPath)) {
     const verdict = await judgeOnce(candidate, timeoutMs);
@@ -52,7 +52,7 @@ export async function findCriu({ criuPath, timeoutMs = 10_000 }: FindCriuOptions
 }
 
 /** Every candidate, in the order in which `findCriu` asks them, with what it can do or why it does not work. */
-export async function listCriu({ criuPath, timeoutMs = 10_000 }: FindCriuOptions = {}): Promise<CriuVerdict[]> {
+export async function listCriu({ criuPath, timeoutMs = 30_000 }: FindCriuOptions = {}): Promise<CriuVerdict[]> {
   const verdicts: CriuVerdict[] = [];
   for (const candidate of await candidates(criuPath)) {
     let version: Pick<CriuBinary, 'version' | 'versionNumber'> | undefined;

@@ -21,6 +21,7 @@ export class PacketSocket {
   #fd: number;
   readonly #maxBytes: number;
   readonly #waits = new Set<() => void>();
+  #peerIsGone = false;
 
   /** @param maxBytes The longest packet that is accepted; a longer one is EMSGSIZE. */
   constructor(fd: number, maxBytes: number) {
@@ -46,6 +47,7 @@ export class PacketSocket {
       signal?.throwIfAborted();
       const packet = this.receiveNow();
       if (packet !== undefined) return packet.data.length === 0 ? undefined : packet;
+      if (this.#peerIsGone) return undefined;
       await this.#ready('readable', signal);
     }
   }
@@ -60,6 +62,12 @@ export class PacketSocket {
       if (errnoOf(error) !== 'ECONNRESET') throw error;
       return native().recvmsg(fd, this.#maxBytes);
     }
+  }
+
+  /** The peer has ended, though a child of its own may hold its end open: what it has written still comes, then the end. */
+  peerIsGone(): void {
+    this.#peerIsGone = true;
+    for (const wake of this.#waits) wake();
   }
 
   /** Safe to call twice. A wait that is under way rejects with EBADF. */

@@ -40,14 +40,13 @@ export class Swrk implements Connection {
   readonly ended: Promise<SwrkEnd>;
   readonly #child: Child;
   readonly #socket: PacketSocket;
-  readonly #gone = new AbortController();
 
   private constructor(child: Child, socket: PacketSocket, stderr: PipeTail) {
     this.pid = child.pid;
     this.#child = child;
     this.#socket = socket;
     this.ended = child.ended.then((end) => {
-      this.#gone.abort();
+      socket.peerIsGone();
       // A daemon of CRIU's (page server) may hold its stderr open: what there is now is CRIU's own.
       return { ...end, stderr: stderr.finish() };
     });
@@ -60,9 +59,9 @@ export class Swrk implements Connection {
     let stderr: PipeTail | undefined;
     try {
       const [errors, theirErrors] = native().pipe();
-      stderr = new PipeTail(errors, stderrBytes);
       const args = ['swrk', '3', ...(defaultConfig ? [] : ['--no-default-config'])];
       const started = Child.start({ path: criuPath, args, env, fds: [undefined, undefined, theirErrors, theirs, ...fds] });
+      stderr = new PipeTail(errors, stderrBytes);
       closeSync(theirErrors);
       return new Swrk(await started, socket, stderr);
     } catch (cause) {
@@ -91,16 +90,8 @@ export class Swrk implements Connection {
   }
 
   /** The next packet; `undefined` when CRIU has closed its end or has ended, and no packet of it waits any more. */
-  async receive({ signal }: WaitOptions = {}): Promise<Packet | undefined> {
-    const gone = this.#gone.signal;
-    try {
-      return await this.#socket.receive({ signal: signal === undefined ? gone : AbortSignal.any([signal, gone]) });
-    } catch (error) {
-      if (!gone.aborted || signal?.aborted === true) throw error;
-      // A child of CRIU's may hold the socket open after CRIU's death: the end of the process is the end.
-      const packet = this.#socket.closed ? undefined : this.#socket.receiveNow();
-      return packet === undefined || packet.data.length === 0 ? undefined : packet;
-    }
+  receive(options: WaitOptions = {}): Promise<Packet | undefined> {
+    return this.#socket.receive(options);
   }
 
   /** Closes our end without waiting for CRIU: it undoes what is under way. One that somebody stopped goes on, or it would not notice. */
