@@ -1,15 +1,16 @@
 import { closeSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { setImmediate } from 'node:timers/promises';
 import { errnoOf } from '../errors.js';
 import { native } from '../native.js';
 import { ArchiveError } from './archive-error.js';
 import { Beneath } from './beneath.js';
 import { printable } from './bytes.js';
+import { checkTar, relativeName } from './check-tar.js';
 import { openDirectory, openParentOf, remover, removeTarget, type Target } from './destination.js';
-import type { Entry, EntryType } from './entry.js';
-import { NameTable, ROOT_NAME, unsafeName } from './names.js';
+import type { Entry } from './entry.js';
+import { ROOT_NAME } from './names.js';
 import { readMember, walkMembers, type Member, type OpenArchive, type TarRange } from './reader.js';
+import { takeTurns } from './take-turns.js';
 import type { VerifiedArchive } from './verify.js';
 
 export interface ExtractOptions {
@@ -42,9 +43,6 @@ export interface ExtractedTree extends ExtractProgress {
 const BATCH_FILES = 64;
 const BATCH_BYTES = 8 * 1024 * 1024;
 const MAX_BATCHES = 2;
-
-/** How long the event loop is held before others get their turn. */
-const SLICE_MS = 2;
 
 /**
  * Extracts one file tree of a verified archive: names, modes, owners, nanosecond times, links, devices,
@@ -112,51 +110,6 @@ export async function extractTar(options: ExtractOptions & { archive: OpenArchiv
     extraction.close();
     await target.handle.close();
   }
-}
-
-/** Reads all headers and refuses the whole tar when one of them must not be extracted. */
-async function checkTar(archive: OpenArchive, range: TarRange, root: string, options: ExtractOptions): Promise<EntryType> {
-  const names = new NameTable<{ type: EntryType }>();
-  const types = new Map<EntryType, { type: EntryType }>();
-  let turn = performance.now();
-  for await (const { entry } of walkMembers(archive, range)) {
-    const { type } = entry;
-    const facts = { archivePath: archive.path, member: printable(entry.name) };
-    const unsafe = unsafeName(entry.name);
-    const name = relativeName(entry.name, root);
-    if (unsafe !== undefined || name === undefined) throw new ArchiveError('UNSAFE_PATH', { ...facts, what: unsafe ?? `it is not below ${root}` });
-    // (uid_t)-1 tells chown to leave the owner alone.
-    if (entry.uid >= 0xffffffff || entry.gid >= 0xffffffff) throw new ArchiveError('ARCHIVE_DAMAGED', { ...facts, what: `owner ${entry.uid}:${entry.gid}` });
-    if (options.devices === 'refuse' && type.endsWith('-device')) throw new ArchiveError('UNSAFE_PATH', { ...facts, what: 'a device node' });
-    const linkname = entry.linkname === undefined ? undefined : relativeName(entry.linkname, root);
-    let shared = types.get(type);
-    if (shared === undefined) types.set(type, (shared = { type }));
-    const wrong = names.add(name, shared, linkname);
-    if (wrong !== undefined && type === 'hardlink') throw new ArchiveError('UNSAFE_LINK', { ...facts, linkname: printable(entry.linkname ?? ''), what: wrong });
-    if (wrong !== undefined) throw new ArchiveError('UNSAFE_PATH', { ...facts, what: wrong });
-    turn = await takeTurns(turn, options.signal);
-  }
-  const rootType = names.members.get('')?.type ?? 'directory';
-  const first = names.members.keys().next().value;
-  const wrong = (what: string): ArchiveError => new ArchiveError('UNSAFE_PATH', { archivePath: archive.path, member: printable(Buffer.from(root, 'latin1')), what });
-  if (names.members.has('') && first !== '') throw wrong('the root is not the first member');
-  if (rootType !== 'directory' && names.members.size > 1) throw wrong('members lie below it, and it is no directory');
-  return rootType;
-}
-
-/** A name relative to the tree's root, '' for the root itself, undefined when it is not within. */
-function relativeName(name: Buffer, root: string): string | undefined {
-  const text = name.toString('latin1');
-  if (text === root) return '';
-  if (root === ROOT_NAME) return text;
-  return text.startsWith(`${root}/`) ? text.slice(root.length + 1) : undefined;
-}
-
-async function takeTurns(since: number, signal?: AbortSignal): Promise<number> {
-  if (performance.now() - since < SLICE_MS) return since;
-  await setImmediate();
-  signal?.throwIfAborted();
-  return performance.now();
 }
 
 interface PendingFile {
