@@ -1,4 +1,4 @@
-import type { Freezer } from '../cgroup/index.js';
+import { isFreezerError, type Freezer } from '../cgroup/index.js';
 import { CheckpointError } from './checkpoint-error.js';
 
 export interface FrozenWindowOptions {
@@ -52,11 +52,16 @@ export class FrozenWindow implements AsyncDisposable {
     await this.#freezer.freeze({ timeoutMs: this.#options.freezeTimeoutMs });
   }
 
-  /** Thaws and waits until the kernel says so. Harmless when the window is not open. */
+  /** Thaws and waits until the kernel says so, or the cgroup is gone. Harmless when the window is not open. */
   async close(): Promise<void> {
     if (!this.#isOpen) return;
-    if (this.foundFrozen) await this.#freezer.freeze({ timeoutMs: this.#options.freezeTimeoutMs });
-    else await this.#freezer.thaw({ timeoutMs: this.#options.thawTimeoutMs });
+    try {
+      if (this.foundFrozen) await this.#freezer.freeze({ timeoutMs: this.#options.freezeTimeoutMs });
+      else await this.#freezer.thaw({ timeoutMs: this.#options.thawTimeoutMs });
+    } catch (error) {
+      // Only an empty cgroup can be removed: a runtime that watches its container does so as soon as the tree has ended.
+      if (!isFreezerError(error, 'CGROUP_GONE')) throw error;
+    }
     this.#isOpen = false;
   }
 
