@@ -47,6 +47,7 @@ export class Swrk implements Connection {
     this.#socket = socket;
     this.ended = child.ended.then((end) => {
       socket.peerIsGone();
+      if (end.exitSignal !== undefined) endOrphans(child.pid);
       // A daemon of CRIU's (page server) may hold its stderr open: what there is now is CRIU's own.
       return { ...end, stderr: stderr.finish() };
     });
@@ -113,5 +114,17 @@ export class Swrk implements Connection {
     } finally {
       clearTimeout(timer);
     }
+  }
+}
+
+/**
+ * A CRIU that is killed leaves children that wait for it for ever: it forks some to learn what the kernel can do. They are in
+ * its process group, which nothing else joins: the tasks of a dump are not CRIU's, and half-restored ones are killed anyway.
+ */
+function endOrphans(group: number): void {
+  try {
+    process.kill(-group, 'SIGKILL');
+  } catch {
+    // there are none
   }
 }
