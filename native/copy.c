@@ -18,6 +18,8 @@
 #define SMALL_BYTES (128 * 1024)
 #define HASHED_BYTES (256 * 1024)
 #define PAGE 4096
+/* Of a large file, copied and hashed in turn: the disk has work early, and what is hashed is still in the cache. */
+#define PIECE (4u << 20)
 
 #define STATUS_GONE 1
 #define STATUS_CHANGED 2
@@ -109,18 +111,22 @@ static void start_writing(struct batch *batch, off_t from, off_t to)
 static int copy_large(struct batch *batch, int fd, const double *ranges, size_t n_ranges, struct sf_out *out)
 {
 	for (size_t i = 0; i < n_ranges && !out->err; i++) {
-		uint64_t len = (uint64_t)ranges[2 * i + 1], copied;
-		int status = sf_out_copy(out, fd, (off_t)ranges[2 * i], out->offset, len, &copied);
-		if (status != 0)
-			return status;
-		if (copied < len)
-			return STATUS_CHANGED;
-		/* The disk writes while the core hashes. */
-		if (batch->ahead)
-			start_writing(batch, out->offset, out->offset + (off_t)len);
-		if (batch->digest)
-			hash_written(out, out->offset, len, batch->digest);
-		out->offset += (off_t)len;
+		off_t from = (off_t)ranges[2 * i];
+		for (uint64_t left = (uint64_t)ranges[2 * i + 1]; left > 0 && !out->err;) {
+			uint64_t len = left < PIECE ? left : PIECE, copied;
+			int status = sf_out_copy(out, fd, from, out->offset, len, &copied);
+			if (status != 0)
+				return status;
+			if (copied < len)
+				return STATUS_CHANGED;
+			if (batch->ahead)
+				start_writing(batch, out->offset, out->offset + (off_t)len);
+			if (batch->digest)
+				hash_written(out, out->offset, len, batch->digest);
+			out->offset += (off_t)len;
+			from += (off_t)len;
+			left -= len;
+		}
 	}
 	return 0;
 }
