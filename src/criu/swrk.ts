@@ -3,6 +3,7 @@ import { native, NativeError } from '../native.js';
 import { Child, type ProcessEnd } from '../process.js';
 import type { Connection } from './connection.js';
 import { CriuError } from './criu-error.js';
+import { ownTurn } from './own-turn.js';
 import { PacketSocket, type Packet, type WaitOptions } from './packet-socket.js';
 import { PipeTail } from './pipe-tail.js';
 
@@ -55,6 +56,7 @@ export class Swrk implements Connection {
 
   /** @throws CriuError CRIU_NOT_FOUND when the program cannot be started, with the system's error as cause; NativeError */
   static async start({ criuPath, fds = [], env, defaultConfig = true, maxMessageBytes = 16 << 20 }: SwrkOptions): Promise<Swrk> {
+    await ownTurn();
     const [ours, theirs] = native().socketpairSeqpacket();
     const socket = new PacketSocket(ours, maxMessageBytes);
     let stderr: PipeTail | undefined;
@@ -107,6 +109,7 @@ export class Swrk implements Connection {
    *   tasks it holds: their memory may still contain CRIU's own code.
    */
   async close({ graceMs = 10_000 }: { graceMs?: number } = {}): Promise<SwrkEnd> {
+    await ownTurn();
     this.disconnect();
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), graceMs);
     try {
