@@ -1,12 +1,13 @@
 /**
  * The JSON documents of a container checkpoint archive.
  * Source: checkpointctl v1.5, lib/metadata.go; CRI-O v1.36, internal/lib/checkpoint.go; Podman v4.3.1 and v5.8,
- * libpod/container_internal_common.go.
+ * libpod/container_internal_common.go; containerd v2.1, internal/cri/server/container_checkpoint_linux.go.
  */
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../errors.js';
 import type { Container } from './container.js';
+import { engineFacts } from './engine.js';
 import { isBindMount, type OciSpec } from './spec.js';
 
 /** A file of the archive that is not one of the machine. */
@@ -20,6 +21,7 @@ export const members = {
   images: 'checkpoint',
   config: 'config.dump',
   spec: 'spec.dump',
+  status: 'status.dump',
   network: 'network.status',
   bindMounts: 'bind.mounts',
   rootfsDiff: 'rootfs-diff.tar',
@@ -42,6 +44,8 @@ export async function containerDocuments(container: Container, checkpointedAt: D
     // As it is: the numbers in it may be larger than JavaScript's.
     { name: members.spec, data: await readFile(join(bundle, 'config.json')) },
   ];
+  const status = criStatus(container);
+  if (status !== undefined) documents.push({ name: members.status, data: json(status) });
   if (podman !== undefined) documents.push({ name: members.network, data: Buffer.from(JSON.stringify(podman.networkStatus)) });
   const binds = await bindMounts(spec);
   if (binds.length > 0) documents.push({ name: members.bindMounts, data: json(binds) });
@@ -66,18 +70,46 @@ export function deletedFilesDocument(paths: readonly string[]): Document[] {
 }
 
 /** CRI-O's `config.dump`, which checkpointctl reads for every engine but Podman. */
-function configDump({ id, name, image, ociRuntime, createdAt }: Container, checkpointedAt: Date): Record<string, unknown> {
+function configDump({ id, name, image, ociRuntime, createdAt, spec }: Container, checkpointedAt: Date): Record<string, unknown> {
+  // containerd pulls what this names; a configuration of its own tells no more than the name.
+  const imageRef = image?.id ?? (isOfContainerd(spec) ? image?.name : undefined);
   return {
     id,
     name,
     ...(image === undefined ? {} : { rootfsImage: image.name, rootfsImageName: image.name }),
-    ...(image?.id === undefined ? {} : { rootfsImageRef: image.id }),
+    ...(imageRef === undefined ? {} : { rootfsImageRef: imageRef }),
     runtime: ociRuntime,
     createdTime: createdAt,
     checkpointedTime: checkpointedAt.toISOString(),
     restoredTime: '0001-01-01T00:00:00Z',
     restored: false,
   };
+}
+
+/**
+ * The CRI's ContainerStatus, without which containerd restores nothing: it takes names, labels and the image from it. Of
+ * the labels those that a container's annotations tell; containerd replaces them by the new pod's.
+ */
+function criStatus({ id, spec, image }: Container): Record<string, unknown> | undefined {
+  if (!isOfContainerd(spec)) return undefined;
+  const { containerName, podName, podNamespace, podUid } = engineFacts(spec);
+  return {
+    id,
+    metadata: { name: containerName },
+    image: { image: image?.name, user_specified_image: image?.name },
+    image_ref: image?.id ?? image?.name,
+    labels: {
+      'io.kubernetes.container.name': containerName,
+      'io.kubernetes.pod.name': podName,
+      'io.kubernetes.pod.namespace': podNamespace,
+      'io.kubernetes.pod.uid': podUid,
+    },
+    annotations: {},
+  };
+}
+
+function isOfContainerd({ annotations = {} }: OciSpec): boolean {
+  return 'io.kubernetes.cri.container-name' in annotations;
 }
 
 /** What a bind mount's source was, so that a missing one can be made of the same kind. */

@@ -1,11 +1,13 @@
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer, connect } from 'node:net';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { thawedCgroupImage } from './cgroup-image.js';
+import type { Container } from './container.js';
 import { connectedInodes, hasTcpConnections } from './connections.js';
+import { containerDocuments } from './documents.js';
 import { engineFacts } from './engine.js';
 import { withNetworks } from './podman.js';
 import { Meeting } from './rendezvous.js';
@@ -77,6 +79,28 @@ it("an engine's facts come from CRI-O's or containerd's annotations, and empty o
   const annotations = { 'io.kubernetes.cri.container-name': 'web', 'io.kubernetes.cri.sandbox-name': 'shop', 'io.kubernetes.cri-o.ImageName': '' };
   expect(engineFacts({ annotations })).toEqual({ containerName: 'web', podName: 'shop' });
   expect(engineFacts({})).toEqual({});
+});
+
+it("containerd's container gets the status that containerd's restore reads, and no other does", async () => {
+  const bundle = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
+  writeFileSync(join(bundle, 'config.json'), '{}');
+  const annotations = { 'io.kubernetes.cri.container-name': 'web', 'io.kubernetes.cri.sandbox-name': 'shop', 'io.kubernetes.cri.sandbox-namespace': 'default', 'io.kubernetes.cri.sandbox-uid': 'u-1' };
+  const container: Container = { runtime: 'runc', ociRuntime: 'runc', id: 'abc', name: 'web', pid: 1, bundle, spec: { annotations }, rootfs: '/', descriptors: [], createdAt: '', image: { name: 'registry.example/web:1' } };
+  const read = async (of: Container): Promise<Record<string, unknown>> => Object.fromEntries((await containerDocuments(of, new Date())).map(({ name, data }) => [name, JSON.parse(data.toString())]));
+  try {
+    expect(await read(container)).toMatchObject({
+      'config.dump': { rootfsImageName: 'registry.example/web:1', rootfsImageRef: 'registry.example/web:1' },
+      'status.dump': {
+        id: 'abc',
+        metadata: { name: 'web' },
+        image: { image: 'registry.example/web:1', user_specified_image: 'registry.example/web:1' },
+        labels: { 'io.kubernetes.container.name': 'web', 'io.kubernetes.pod.name': 'shop', 'io.kubernetes.pod.namespace': 'default', 'io.kubernetes.pod.uid': 'u-1' },
+      },
+    });
+    expect(Object.keys(await read({ ...container, spec: {} }))).toEqual(['config.dump', 'spec.dump']);
+  } finally {
+    rmSync(bundle, { recursive: true });
+  }
 });
 
 describe('a meeting', () => {
