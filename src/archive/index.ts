@@ -13,3 +13,4 @@ export type { OutputCompression } from './output.js';
 export { Stage, type Copied, type PrecopyOptions, type RefreshOptions, type StageProgress, type StageTimes } from './stage.js';
 export type { TreeSource } from './staged-tree.js';
 export type { MappedFiles } from './trust.js';
+export { openNameless } from './nameless.js';

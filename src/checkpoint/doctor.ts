@@ -1,9 +1,11 @@
-import { closeSync, constants, copyFileSync, mkdtempSync, openSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { constants, copyFileSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { arch, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { openNameless } from '../archive/index.js';
 import { freezerVersions, hierarchyRoot } from '../cgroup/index.js';
 import { listCriu, type CriuVerdict } from '../criu/index.js';
 import { native } from '../native.js';
+import { isTmpfs } from './images-place.js';
 
 /** One thing that was looked at. `problem`: Stillframe cannot work; `note`: it works, less well. */
 export interface Finding {
@@ -35,7 +37,7 @@ export async function diagnose(options: { criuPath?: string; workDir?: string } 
     privilegeFinding(),
     ...criuFindings(criu),
     runFinding(),
-    workDirFinding(options.workDir ?? tmpdir()),
+    await workDirFinding(options.workDir ?? tmpdir()),
   ];
   return { usable: findings.every(({ verdict }) => verdict !== 'problem'), kernel: { release: release(), arch: arch() }, freezers, criu, findings };
 }
@@ -97,34 +99,27 @@ function criuFindings(verdicts: CriuVerdict[]): Finding[] {
 
 const yes = (value: boolean | undefined): string => (value === true ? 'yes' : 'no');
 
-const TMPFS_MAGIC = 0x01021994;
-
 /** CRIU keeps what it learned of the kernel in /run, but only on a tmpfs. Source: criu/kerndat.c, CRIU v4.2. */
 function runFinding(): Finding {
-  if (statfsSync('/run').type === TMPFS_MAGIC) return ok('/run', 'a tmpfs: CRIU keeps its knowledge of the kernel there');
+  if (isTmpfs(statfsSync('/run'))) return ok('/run', 'a tmpfs: CRIU keeps its knowledge of the kernel there');
   return { subject: '/run', verdict: 'note', what: 'no tmpfs: CRIU probes the kernel anew at each start (30 to 60 ms, outside the frozen window)', remedy: 'Mount a tmpfs on /run.' };
 }
 
-function workDirFinding(dir: string): Finding {
+async function workDirFinding(dir: string): Promise<Finding> {
   const subject = `work directory ${dir}`;
   try {
     const { bavail, bsize } = statfsSync(dir);
     const free = `${Math.floor((bavail * bsize) / 2 ** 20)} MiB free`;
-    return ok(subject, `${free}; nameless files: ${yes(canMakeNameless(dir))}; copies by reference: ${yes(canReflink(dir))}`);
+    return ok(subject, `${free}; nameless files: ${yes(await canMakeNameless(dir))}; copies by reference: ${yes(canReflink(dir))}`);
   } catch (error) {
     return { subject, verdict: 'problem', what: (error as Error).message, remedy: 'Name a directory that exists.' };
   }
 }
 
-const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
-
-function canMakeNameless(dir: string): boolean {
-  try {
-    closeSync(openSync(dir, O_TMPFILE | constants.O_RDWR, 0o600));
-    return true;
-  } catch {
-    return false;
-  }
+async function canMakeNameless(dir: string): Promise<boolean> {
+  const file = await openNameless(dir).catch(() => undefined);
+  await file?.close();
+  return file !== undefined;
 }
 
 /** Tried, not guessed: a clone of a small file. */

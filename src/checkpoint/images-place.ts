@@ -1,11 +1,14 @@
-import { statfsSync } from 'node:fs';
+import { statfsSync, type StatsFs } from 'node:fs';
 import { residentBytes } from './dump.js';
 import { runningPids } from './pids.js';
 
 const SHARED_MEMORY = '/dev/shm';
-/** statfs(2), f_type. */
-const TMPFS_MAGIC = 0x0102_1994;
 const MIB = 1 << 20;
+
+/** statfs(2), f_type. */
+export function isTmpfs({ type }: StatsFs): boolean {
+  return type === 0x0102_1994;
+}
 
 /**
  * Where CRIU writes its images when the caller has not said it: in memory, when they fit there with ease, so that the
@@ -17,9 +20,9 @@ const MIB = 1 << 20;
 export function placeForImages(pid: number, onDisk: string): string {
   const neededBytes = residentBytes(runningPids(pid));
   try {
-    const { type, bavail, bsize } = statfsSync(SHARED_MEMORY);
-    const fits = bavail * bsize >= 2 * neededBytes + 64 * MIB && process.availableMemory() >= 4 * neededBytes + 256 * MIB;
-    return type === TMPFS_MAGIC && fits ? SHARED_MEMORY : onDisk;
+    const stats = statfsSync(SHARED_MEMORY);
+    const fits = stats.bavail * stats.bsize >= 2 * neededBytes + 64 * MIB && process.availableMemory() >= 4 * neededBytes + 256 * MIB;
+    return isTmpfs(stats) && fits ? SHARED_MEMORY : onDisk;
   } catch {
     return onDisk; // there is none
   }
