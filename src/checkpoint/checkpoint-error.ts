@@ -54,6 +54,8 @@ export interface CheckpointFacts {
   GUARDIAN_REFUSED: { record: string; errno: number };
   RECOVERY_FAILED: { pid: number; cgroup: string | undefined; did: string[]; journalPath: string };
   DEADLINE_EXCEEDED: { maxFrozenMs: number; phase: string };
+  /** `state`: CRIU's, a letter of /proc/PID/stat, when the time was up. */
+  CRIU_NOT_READY: { pid: number; timeoutMs: number; state: string };
   SERVICE_MANAGER_UNREACHABLE: { socket: string };
 }
 
@@ -136,6 +138,10 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
   DEADLINE_EXCEEDED: (f) => ({
     what: `the target stood still for more than ${f.maxFrozenMs} ms and was thawed; too slow was: ${f.phase}`,
     remedy: 'Raise maxFrozenMs, or see in the report of a successful checkpoint what each part of the window costs.',
+  }),
+  CRIU_NOT_READY: (f) => ({
+    what: `CRIU (process ${f.pid}) was not ready to dump after ${f.timeoutMs} ms${f.state === 'T' ? ', because somebody has stopped it (SIGSTOP)' : ''}; nothing had been frozen, and it was ended`,
+    remedy: f.state === 'T' ? 'Find who stops it, and try again.' : 'Before it is ready CRIU asks the kernel what it can do: see `stillframe doctor`, or raise criuStartTimeoutMs (--criu-start-timeout) on a slow machine.',
   }),
   SERVICE_MANAGER_UNREACHABLE: (f) => ({ what: `the service manager could not be told at ${f.socket}`, remedy: 'Install the optional package unix-dgram, and check NOTIFY_SOCKET.' }),
 };

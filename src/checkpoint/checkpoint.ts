@@ -46,8 +46,8 @@ async function checkpointOnce(options: CheckpointOptions, settings: CheckpointSe
   const { stateDir } = settings;
   const createdAt = new Date().toISOString();
 
-  const criu = await findCriu({ criuPath: options.criuPath });
-  if (settings.preDump !== undefined) await requireMemTrack(criu.path, signal);
+  const criu = await findCriu({ criuPath: options.criuPath, timeoutMs: settings.criuStartTimeoutMs });
+  if (settings.preDump !== undefined) await requireMemTrack(criu.path, { signal, timeoutMs: settings.criuStartTimeoutMs });
   const freezer = await phases.run('resolve', () => findFreezer(options));
   using journal = await phases.run('lock', () => lockTarget({ pid: options.pid, cgroup: freezer && { version: freezer.version, path: freezer.path }, stateDir }));
   await using guardian = await phases.run('guardian', () => Guardian.arm({ journal, placeGuardianIn: settings.placeGuardianIn }));
@@ -87,7 +87,7 @@ async function checkpointOnce(options: CheckpointOptions, settings: CheckpointSe
       });
   }
 
-  using deadline = new Deadline({ maxFrozenMs: settings.maxFrozenMs, signal, phase: () => phases.current });
+  using deadline = new Deadline({ maxFrozenMs: settings.maxFrozenMs, criuStartTimeoutMs: settings.criuStartTimeoutMs, signal, phase: () => phases.current });
   const window = new FrozenWindow(target.freezer, { freezeTimeoutMs: settings.freezeTimeoutMs, thawTimeoutMs: settings.thawTimeoutMs, signal: deadline.signal });
   const dump = dumpOptions({ pid: target.pid, freezeCgroup: target.freezer.path, imagesDir, workDir: scratch.path, leaveRunning: !settings.stop, overrides: { ...target.criu, ...ahead?.dump } });
   const neededBytes = residentBytes(runningPids(target.pid));

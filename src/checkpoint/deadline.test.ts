@@ -16,6 +16,19 @@ describe('Deadline', () => {
     expect(deadline.exceeded).toBe(deadline.signal.reason);
   });
 
+  it('gives up a CRIU that does not get ready, and no longer asks once the window opens', async () => {
+    using waiting = new Deadline({ criuStartTimeoutMs: 20, phase: () => 'dump' });
+    waiting.awaitCriu(process.pid);
+    await sleep(60);
+    expect(waiting.exceeded).toMatchObject({ code: 'CRIU_NOT_READY', facts: { pid: process.pid, timeoutMs: 20, state: expect.stringMatching(/^[RS]$/) } });
+    expect(waiting.signal.reason).toBe(waiting.exceeded);
+    using ready = new Deadline({ criuStartTimeoutMs: 20, phase: () => 'dump' });
+    ready.awaitCriu(process.pid);
+    ready.start();
+    await sleep(60);
+    expect(ready.signal.aborted).toBe(false);
+  });
+
   it('aborts nothing after the window is closed', async () => {
     using deadline = new Deadline({ maxFrozenMs: 20, phase: () => 'seal' });
     deadline.start();

@@ -1,8 +1,11 @@
+import { readProcess } from '../cgroup/index.js';
 import { CheckpointError } from './checkpoint-error.js';
 
 export interface DeadlineOptions {
   /** How long the window may be open, in milliseconds. Default: for ever. */
   maxFrozenMs?: number | undefined;
+  /** How long CRIU may take from its start until it is ready to seize, in milliseconds. Default: for ever. */
+  criuStartTimeoutMs?: number | undefined;
   /** The caller's own signal: it cancels too, at any time. */
   signal?: AbortSignal | undefined;
   /** Asked when the time is up: what is under way. */
@@ -10,8 +13,9 @@ export interface DeadlineOptions {
 }
 
 /**
- * Bounds the time in which the target stands still. `signal` is what everything inside the window listens to:
- * it is aborted with DEADLINE_EXCEEDED when the time is up, and with the caller's reason when the caller cancels.
+ * Bounds the time in which the target stands still, and before it the time that CRIU takes to get ready: a CRIU that hangs
+ * there (or is stopped) holds nothing, but would keep its caller waiting for ever. `signal` is what everything listens to:
+ * it is aborted with DEADLINE_EXCEEDED or CRIU_NOT_READY when a time is up, and with the caller's reason when the caller cancels.
  *
  * `AbortSignal.any` and `AbortSignal.timeout` are not used: the time runs only while the window is open, and
  * the caller's signal may live for as long as its program, so that what hangs on it has to be taken off again.
@@ -21,6 +25,7 @@ export class Deadline implements Disposable {
   readonly #options: DeadlineOptions;
   readonly #onAbort = (): void => this.#controller.abort(this.#options.signal?.reason);
   #timer: NodeJS.Timeout | undefined;
+  #exceeded: CheckpointError | undefined;
 
   constructor(options: DeadlineOptions) {
     this.#options = options;
@@ -32,22 +37,36 @@ export class Deadline implements Disposable {
     return this.#controller.signal;
   }
 
-  /** The error, once the time was up: it says more than the errors of what it cancelled. */
-  get exceeded(): CheckpointError<'DEADLINE_EXCEEDED'> | undefined {
-    const { reason } = this.#controller.signal as { reason: unknown };
-    return reason instanceof CheckpointError && reason.code === 'DEADLINE_EXCEEDED' ? (reason as CheckpointError<'DEADLINE_EXCEEDED'>) : undefined;
+  /** The error, once a time was up: it says more than the errors of what it cancelled. */
+  get exceeded(): CheckpointError | undefined {
+    return this.#exceeded;
+  }
+
+  /** CRIU has been started and gets ready; the window's opening ends this time. */
+  awaitCriu(pid: number): void {
+    const { criuStartTimeoutMs: timeoutMs } = this.#options;
+    if (timeoutMs === undefined) return;
+    this.#run(timeoutMs, () => new CheckpointError('CRIU_NOT_READY', { pid, timeoutMs, state: readProcess(pid)?.state ?? '?' }));
   }
 
   /** The window opens: call it right before the freeze. */
   start(): void {
+    this.stop();
     const { maxFrozenMs, phase } = this.#options;
-    if (maxFrozenMs === undefined || this.#timer !== undefined) return;
-    this.#timer = setTimeout(() => this.#controller.abort(new CheckpointError('DEADLINE_EXCEEDED', { maxFrozenMs, phase: phase() })), maxFrozenMs);
+    if (maxFrozenMs !== undefined) this.#run(maxFrozenMs, () => new CheckpointError('DEADLINE_EXCEEDED', { maxFrozenMs, phase: phase() }));
   }
 
   /** The window is closed, or its end is being made: nothing is cancelled for slowness any more. */
   stop(): void {
     clearTimeout(this.#timer);
+  }
+
+  #run(ms: number, error: () => CheckpointError): void {
+    this.#timer = setTimeout(() => {
+      if (this.#controller.signal.aborted) return;
+      this.#exceeded = error();
+      this.#controller.abort(this.#exceeded);
+    }, ms);
   }
 
   /** Something failed: whatever else is under way inside the window is of no use any more. */

@@ -48,6 +48,12 @@ export interface CheckpointOptions extends Target {
    * thawed, and the error DEADLINE_EXCEEDED says what was too slow. Default: no limit.
    */
   maxFrozenMs?: number;
+  /**
+   * How long CRIU may take from its start until it is ready to seize the tree, in milliseconds. The tree runs meanwhile. Past
+   * it CRIU is ended, and the error CRIU_NOT_READY says whether somebody has stopped it. Default 30,000: it takes a tenth
+   * of a second, but over ten on an emulated machine.
+   */
+  criuStartTimeoutMs?: number;
   /** Directory of a cgroup for the guardian process, where a service manager would kill it with this one. Default: this process's own. */
   placeGuardianIn?: string;
   /**
@@ -117,6 +123,7 @@ export interface CheckpointSettings {
   diskDir: string;
   criuLog: string | undefined;
   maxFrozenMs: number | undefined;
+  criuStartTimeoutMs: number;
   placeGuardianIn: string | undefined;
   retries: number;
   stateDir: string;
@@ -159,6 +166,7 @@ export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSe
     diskDir,
     criuLog: options.criuLog,
     maxFrozenMs: options.maxFrozenMs === undefined ? undefined : milliseconds('maxFrozenMs', options.maxFrozenMs, 0),
+    criuStartTimeoutMs: milliseconds('criuStartTimeoutMs', options.criuStartTimeoutMs, 30_000),
     placeGuardianIn: options.placeGuardianIn,
     retries: options.parts?.together === undefined ? count('retries', options.retries, 2) : 0,
     stateDir: resolve(options.stateDir ?? STATE_DIR),

@@ -45,11 +45,11 @@ const defaultMaxRounds = 8;
 
 /**
  * Nothing is touched when the kernel does not track memory.
- * @throws CriuError CRIU_FEATURE_MISSING
+ * @throws CriuError CRIU_FEATURE_MISSING, CRIU_TIMEOUT
  */
-export async function requireMemTrack(criuPath: string, signal: AbortSignal | undefined): Promise<void> {
+export async function requireMemTrack(criuPath: string, { signal, timeoutMs }: { signal: AbortSignal | undefined; timeoutMs: number }): Promise<void> {
   await using client = await CriuClient.start({ criuPath });
-  const { memTrack } = await client.featureCheck({ memTrack: true }, signal === undefined ? {} : { signal });
+  const { memTrack } = await client.featureCheck({ memTrack: true }, { timeoutMs, ...(signal === undefined ? {} : { signal }) });
   if (memTrack !== true) throw new CriuError('CRIU_FEATURE_MISSING', { request: 'PRE_DUMP', feature: 'memTrack', problem: 'dirty-tracking' });
 }
 

@@ -101,6 +101,7 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
   const client = await phases.run('start-criu', () => CriuClient.start({ criuPath: plan.criuPath }));
   // If we die, the guardian thaws after CRIU's end: CRIU writes the freeze back when it undoes its work.
   guardian.knowCriu(client.pid);
+  deadline.awaitCriu(client.pid);
   try {
     const told = phases.listened ? { onProgress: ({ writtenBytes: done, expectedBytes: total }: DumpProgress): void => phases.progress('dump', { done, total, unit: 'bytes' }) } : {};
     await phases.run('dump', () => client.dump(plan.dump, { onNotify, signal: deadline.signal, ...told }));

@@ -27,6 +27,7 @@ export interface SwrkEnd extends ProcessEnd {
 
 const firstInheritedFd = 4;
 const stderrBytes = 16 * 1024;
+const CONTINUE_MS = 100;
 
 /**
  * One `criu swrk` process and our end of its socket. The process has a session of its own, so that what a terminal
@@ -112,10 +113,13 @@ export class Swrk implements Connection {
     await ownTurn();
     this.disconnect();
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), graceMs);
+    // It may be stopped while it undoes its work, too; to one that runs the signal means nothing.
+    const wakening = setInterval(() => this.#child.kill('SIGCONT'), CONTINUE_MS);
     try {
       return await this.ended;
     } finally {
       clearTimeout(timer);
+      clearInterval(wakening);
     }
   }
 }

@@ -21,6 +21,7 @@ interface Options extends ContainerOptions {
   criuLog?: string;
   freezeTimeout?: number;
   maxFrozen?: number;
+  criuStartTimeout?: number;
   placeGuardianIn?: string;
   retries?: number;
   stateDir?: string;
@@ -56,6 +57,7 @@ export function checkpointCommand(signal: AbortSignal): Command {
     .option('--work-dir <dir>', "where CRIU's images are written first (default: /dev/shm when they fit with ease, else the archive's directory)")
     .option('--freeze-timeout <ms>', 'how long the freeze may take', positiveInteger)
     .option('--max-frozen <ms>', 'cancel when the tree would stand still for longer', positiveInteger)
+    .option('--criu-start-timeout <ms>', 'give up when CRIU takes longer to get ready, while the tree runs (default 30000)', positiveInteger)
     .option('--place-guardian-in <dir>', 'cgroup for the guardian, where a service manager would kill it with this command')
     .option('--retries <n>', 'how often to try again when CRIU refuses at an instant that passes (default 2)', wholeNumber)
     .option('--state-dir <dir>', 'where journals and locks are (default /run/stillframe)')
@@ -100,6 +102,7 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
       criuLog: options.criuLog,
       freezeTimeoutMs: options.freezeTimeout,
       maxFrozenMs: options.maxFrozen,
+      criuStartTimeoutMs: options.criuStartTimeout,
       placeGuardianIn: options.placeGuardianIn,
       retries: options.retries,
       stateDir: options.stateDir,

@@ -130,6 +130,18 @@ describe.each(freezerVersions())('others interfere, cgroup %s', (version) => {
       await isUntouched(writer);
     }));
 
+  it('CRIU is stopped before it is ready: it is given up, and nothing was frozen', () =>
+    scene(version, async (writer) => {
+      const windows: unknown[] = [];
+      const onWindow = (event: unknown): void => void windows.push(event);
+      const stop = (): void => childrenNamed('criu').forEach((pid) => process.kill(pid, 'SIGSTOP'));
+      const { error } = await disturbed(writer, 'dump start', stop, { criuStartTimeoutMs: 500, onWindow });
+      expect(error).toMatchObject({ code: 'CRIU_NOT_READY', facts: { timeoutMs: 500, state: 'T' } });
+      expect(windows).toEqual([]);
+      expect(childrenNamed('criu')).toEqual([]);
+      await isUntouched(writer);
+    }));
+
   it('the guardian is killed before the window: nothing is frozen', () =>
     scene(version, async (writer) => {
       const { error } = await disturbed(writer, 'start-criu start', () => childrenNamed('stillframe-guar').forEach((pid) => process.kill(pid, 'SIGKILL')));

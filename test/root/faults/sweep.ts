@@ -36,6 +36,19 @@ export interface Kill {
   fraction: number;
 }
 
+/** A SIGSTOP to CRIU, so far into a phase; the limits within which the checkpoint has to give up by itself. */
+export interface Stop extends Omit<Kill, 'victim'> {
+  maxFrozenMs: number;
+  criuStartTimeoutMs: number;
+}
+
+export interface Stopped {
+  /** `done`, or the error's code. */
+  outcome: string;
+  /** Undefined when it came to no window. */
+  windowMs: number | undefined;
+}
+
 /** How soon everything must be right again, in milliseconds. */
 export const MENDED_WITHIN_MS = 2000;
 
@@ -97,7 +110,7 @@ export class Sweep implements AsyncDisposable {
     const what = `${kill.victim} killed in ${kill.phase} at ${kill.fraction.toFixed(2)}`;
     const output = this.writer.path(`${++this.#count}.tar`);
     const program = await this.#launch(output, kill);
-    const { died, hit } = await this.#strike(program, kill);
+    const { said, hit } = await this.#strike(program, kill);
     let start = performance.now();
     if (kill.victim.includes('guardian') || kill.victim === 'all three') await recover({ criuTimeoutMs: 1000 });
     if (kill.victim === 'criu') expect(await until(() => program.exitCode !== null, 10_000), `${what}: the program must notice`).toBe(true);
@@ -108,12 +121,35 @@ export class Sweep implements AsyncDisposable {
 
     const right = await until(() => this.#unmended().length === 0, MENDED_WITHIN_MS);
     const mendedMs = performance.now() - start;
-    if (!right) expect(this.#unmended(), `${what} (${died})`).toEqual([]);
+    if (!right) expect(this.#unmended(), `${what} (${said.text.trim().split('\n').slice(-2).join(', ')})`).toEqual([]);
     await this.#checkOutput(output, what);
     if (kill.victim !== 'owner' && kill.victim !== 'owner and guardian' && !(await this.#survived())) await this.#replace();
     expect(await this.writer.isWell(), what).toEqual({ goesOn: true, mismatches: 0, lost: '' });
     await this.#nextSucceeds(what);
     return mendedMs;
+  }
+
+  /** Stops CRIU. The checkpoint must end within its own limits, harm nothing and leave nothing; one that had all it needed succeeds. */
+  async stop(stop: Stop): Promise<Stopped> {
+    const what = `criu stopped in ${stop.phase} at ${stop.fraction.toFixed(2)}`;
+    const output = this.writer.path(`${++this.#count}.tar`);
+    const { phase, fraction, maxFrozenMs, criuStartTimeoutMs } = stop;
+    const kill: Kill = { victim: 'criu', phase, fraction };
+    const program = await this.#launch(output, kill, { maxFrozenMs, criuStartTimeoutMs, retries: 0 });
+    const { hit, said } = await this.#strike(program, kill, 'SIGSTOP');
+    if (!hit) this.missed++;
+    // Whoever is never given up ends never: far beyond what a busy machine can add to the limits.
+    expect(await until(() => program.exitCode !== null, 60_000), `${what}: the checkpoint must give up`).toBe(true);
+    const outcome = /^(?:failed (\w*)|done)/m.exec(said.text);
+    const windowMs = /^window (.*)$/m.exec(said.text)?.[1];
+    const right = await until(() => this.#unmended().length === 0, MENDED_WITHIN_MS);
+    if (!right) expect(this.#unmended(), `${what} (${said.text})`).toEqual([]);
+    expect(existsSync(output), what).toBe(outcome?.[0] === 'done');
+    await this.#checkOutput(output, what);
+    expect(await this.#survived(), `${what}: a CRIU that goes on lets all tasks go`).toBe(true);
+    expect(await this.writer.isWell(), what).toEqual({ goesOn: true, mismatches: 0, lost: '' });
+    await this.#nextSucceeds(what);
+    return { outcome: outcome?.[1] ?? outcome?.[0] ?? said.text, windowMs: windowMs === undefined ? undefined : Number(windowMs) };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -140,9 +176,9 @@ export class Sweep implements AsyncDisposable {
     return { pid: this.writer.pid, ...where, files: [{ path: this.writer.data, name: 'data' }], output };
   }
 
-  async #launch(output: string, kill: Kill): Promise<ChildProcess> {
+  async #launch(output: string, kill: Kill, limits: Partial<CheckpointOptions> = {}): Promise<ChildProcess> {
     const exact = kill.fraction === 0 && kill.victim === 'owner' ? { kill: { phase: kill.phase, at: 'start' } } : {};
-    const plan = JSON.stringify({ options: this.#options(output), ...exact });
+    const plan = JSON.stringify({ options: { ...this.#options(output), ...limits }, ...exact });
     const child = spawn(process.execPath, [fileURLToPath(new URL('victim.mjs', import.meta.url)), plan], { stdio: ['pipe', 'pipe', 'inherit'] });
     this.nursery.add(child.pid as number);
     child.stdout?.setEncoding('utf8');
@@ -150,8 +186,8 @@ export class Sweep implements AsyncDisposable {
     return child;
   }
 
-  /** @returns what the program said last, and whether there was something to kill */
-  async #strike(child: ChildProcess, { victim, phase, fraction }: Kill): Promise<{ died: string; hit: boolean }> {
+  /** @returns what the program says, then and later, and whether there was something to kill */
+  async #strike(child: ChildProcess, { victim, phase, fraction }: Kill, signal: NodeJS.Signals = 'SIGKILL'): Promise<{ said: { text: string }; hit: boolean }> {
     const said = { text: '' };
     child.stdout?.on('data', (text: string) => (said.text += text));
     const inPhase = heard(child, new RegExp(`^(${phase} start|done|failed .*)$`, 'm'));
@@ -161,15 +197,15 @@ export class Sweep implements AsyncDisposable {
     while (performance.now() < waitUntil) {
       // Timers are a millisecond coarse, and some phases are shorter than that.
     }
-    if (victim === 'all three' || victim === 'owner and guardian') this.#killNamed('stillframe-guar');
-    const killed = victim === 'all three' || victim === 'owner and criu' || victim === 'criu' ? this.#killNamed('criu') : 0;
+    if (victim === 'all three' || victim === 'owner and guardian') this.#killNamed('stillframe-guar', signal);
+    const killed = victim === 'all three' || victim === 'owner and criu' || victim === 'criu' ? this.#killNamed('criu', signal) : 0;
     if (victim !== 'criu') await endChild(child);
-    return { died: said.text.trim().split('\n').slice(-2).join(', '), hit: victim !== 'criu' || killed > 0 };
+    return { said, hit: victim !== 'criu' || killed > 0 };
   }
 
   /** @returns how many there were */
-  #killNamed(name: string): number {
-    return this.nursery.pids().filter((pid) => nameOf(pid) === name && tryKill(pid)).length;
+  #killNamed(name: string, signal: NodeJS.Signals): number {
+    return this.nursery.pids().filter((pid) => nameOf(pid) === name && tryKill(pid, signal)).length;
   }
 
   /** What is not right yet, in words. */
@@ -222,9 +258,9 @@ export function childrenNamed(name: string): number[] {
   return children.filter((pid) => nameOf(pid) === name);
 }
 
-function tryKill(pid: number): boolean {
+function tryKill(pid: number, signal: NodeJS.Signals): boolean {
   try {
-    return process.kill(pid, 'SIGKILL');
+    return process.kill(pid, signal);
   } catch {
     return false; // it ended by itself
   }

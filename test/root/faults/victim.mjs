@@ -19,6 +19,7 @@ try {
       if (kill !== undefined && kill.phase === phase && kill.at === at) process.kill(process.pid, 'SIGKILL');
       say(`${phase} ${at}`);
     },
+    onWindow: ({ windowMs }) => say(`window ${windowMs}`),
   });
   say('done');
 } catch (error) {
