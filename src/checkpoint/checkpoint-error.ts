@@ -37,6 +37,9 @@ export interface CheckpointFacts {
   LEFT_FROZEN: { cgroup: string };
   WORK_DIR_UNUSABLE: { path: string };
   IMAGES_FULL: { path: string; freeBytes: number; neededBytes: number };
+  /** `reason`: the errno's name. */
+  IMAGES_FAILED: { path: string; reason: string };
+  LEFT_BEHIND: { path: string };
   TARGET_GONE: { pid: number };
   TARGET_FORKING: { pid: number; name: string };
   NOT_A_CHECKPOINT: { archivePath: string; what: string };
@@ -91,6 +94,14 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
   IMAGES_FULL: (f) => ({
     what: `the file system of the images directory ${f.path} is full: ${f.freeBytes} bytes are left, the images need about ${f.neededBytes}`,
     remedy: 'Make room, or name a directory on a larger file system with workDir (--work-dir).',
+  }),
+  IMAGES_FAILED: (f) => ({
+    what: `the images in ${f.path} could not be written or read (${f.reason})`,
+    remedy: 'See what the system says of that file system, or name another one with workDir (--work-dir).',
+  }),
+  LEFT_BEHIND: (f) => ({
+    what: `the private directory ${f.path} could not be removed`,
+    remedy: 'It can hold the memory of the target: remove it as soon as its file system lets you.',
   }),
   TARGET_GONE: (f) => ({ what: `process ${f.pid} ended during the checkpoint`, remedy: 'Nothing is left of it; start it again.' }),
   TARGET_FORKING: (f) => ({

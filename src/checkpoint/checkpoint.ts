@@ -5,6 +5,7 @@ import { findCriu, readDumpStats, type DumpStats } from '../criu/index.js';
 import { withoutLostLog } from './criu-log.js';
 import { Deadline } from './deadline.js';
 import { DUMP_LOG, dumpOptions, explainDumpFailure, residentBytes } from './dump.js';
+import { explainFailedPlace } from './failed-place.js';
 import { FrozenWindow } from './frozen-window.js';
 import { Guardian } from './guardian.js';
 import { placeForImages } from './images-place.js';
@@ -36,7 +37,9 @@ export async function checkpoint(options: CheckpointOptions): Promise<Checkpoint
   const phases = new Phases('checkpoint', options.onProgress, options.onWindow);
   // A try leaves nothing behind, its staged copy neither: a copy that is proven current at one instant says nothing of another.
   return withRetries({ retries: settings.retries, phases, signal: options.signal }, async (attempt, isLast) => ({
-    ...(await checkpointOnce(options, settings, phases, isLast)),
+    ...(await checkpointOnce(options, settings, phases, isLast).catch((error: unknown) => {
+      throw explainFailedPlace(error);
+    })),
     attempts: attempt,
   }));
 }

@@ -1,6 +1,7 @@
 import { readFileSync, statfsSync } from 'node:fs';
 import type { CriuDumpRequest, CriuOptions } from '../criu/index.js';
 import { CheckpointError } from './checkpoint-error.js';
+import { tryWrite } from './failed-place.js';
 import { runningPids } from './pids.js';
 import { readStat } from './stat.js';
 
@@ -42,17 +43,27 @@ export function sessionIsOutside(pid: number): boolean {
 }
 
 /**
- * Makes the reason of a failed dump plain where CRIU's own words do not: a full disk, a target that ended.
+ * Makes the reason of a failed dump plain where CRIU's own words do not: a full or dead disk, a target that ended.
  * The error as it came is the cause.
  */
 export function explainDumpFailure(error: unknown, plan: { pid: number; imagesDir: string; neededBytes: number }): unknown {
   if (runningPids(plan.pid).length === 0) return new CheckpointError('TARGET_GONE', { pid: plan.pid, cause: error });
-  const { bavail, bsize } = statfsSync(plan.imagesDir);
-  const freeBytes = bavail * bsize;
+  const freeBytes = freeBytesAt(plan.imagesDir);
   if (freeBytes < Math.min(1 << 20, plan.neededBytes)) {
     return new CheckpointError('IMAGES_FULL', { path: plan.imagesDir, freeBytes, neededBytes: plan.neededBytes, cause: error });
   }
-  return error;
+  const reason = tryWrite(plan.imagesDir);
+  return reason === undefined ? error : new CheckpointError('IMAGES_FAILED', { path: plan.imagesDir, reason, cause: error });
+}
+
+/** Infinite where nobody can be asked. */
+function freeBytesAt(path: string): number {
+  try {
+    const { bavail, bsize } = statfsSync(path);
+    return bavail * bsize;
+  } catch {
+    return Infinity;
+  }
 }
 
 /** The memory that the tree has in use, in bytes: about what the images will take. */

@@ -3,6 +3,11 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CheckpointError } from './checkpoint-error.js';
 
+/** The private directory that a path leads to or into, by its name. */
+export function privateDirIn(path: string): string | undefined {
+  return /^.*?\/\.stillframe-[0-9a-f]{16}(?=\/|$)/s.exec(path)?.[0];
+}
+
 /**
  * A directory of our own, mode 0700 and of an unguessable name, removed with all it holds at the end of
  * its scope: memory images of running programs pass through it.
@@ -33,8 +38,13 @@ export class PrivateDir implements AsyncDisposable {
     }
   }
 
+  /** @throws CheckpointError LEFT_BEHIND */
   async [Symbol.asyncDispose](): Promise<void> {
-    await rm(this.path, { recursive: true, force: true });
+    try {
+      await rm(this.path, { recursive: true, force: true });
+    } catch (cause) {
+      throw new CheckpointError('LEFT_BEHIND', { path: this.path, cause });
+    }
     this.#onRemoved?.(this.path);
   }
 }

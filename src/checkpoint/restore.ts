@@ -5,6 +5,7 @@ import { hierarchyRoot, makeCgroup, openFreezer, placeProcess, removeCgroup } fr
 import { CriuClient, findCriu, LazyPages, readPstree, type CriuBinary, type CriuNotification, type DumpedProcess } from '../criu/index.js';
 import { CheckpointError } from './checkpoint-error.js';
 import { withoutLostLog } from './criu-log.js';
+import { explainFailedPlace } from './failed-place.js';
 import { checkOpenFiles } from './open-files.js';
 import { checkRestoreOptions, type RestoreOptions, type RestoreSettings } from './options.js';
 import { Phases } from './phases.js';
@@ -27,6 +28,12 @@ const RESTORE_LOG = 'restore.log';
  */
 export async function restore(options: RestoreOptions): Promise<RestoreReport> {
   const settings = checkRestoreOptions(options);
+  return restoreOnce(options, settings).catch((error: unknown) => {
+    throw explainFailedPlace(error);
+  });
+}
+
+async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): Promise<RestoreReport> {
   const { signal } = options;
   const phases = new Phases('restore', options.onProgress);
 

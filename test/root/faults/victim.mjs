@@ -1,11 +1,12 @@
 // An embedding program that is there to be killed. argv: a JSON object { options, kill?: { phase, at } }.
 // It says "ready", waits for a line on stdin, and makes one checkpoint; every phase is told on stdout. With `kill`
-// it kills itself the moment that phase starts or ends: no other process could be as exact.
+// it kills itself the moment that phase starts or ends: no other process could be as exact. With `fill?: { phase, at, path }` it
+// writes to that path then until nothing more fits.
 import { once } from 'node:events';
-import { writeSync } from 'node:fs';
+import { closeSync, openSync, writeSync } from 'node:fs';
 
 const { checkpoint, findCriu } = await import(new URL('../../../dist/src/index.js', import.meta.url));
-const { options, kill } = JSON.parse(process.argv[2]);
+const { options, kill, fill } = JSON.parse(process.argv[2]);
 const say = (line) => writeSync(1, `${line}\n`);
 
 await findCriu();
@@ -17,6 +18,7 @@ try {
     onProgress: ({ phase, at }) => {
       if (at === 'progress') return;
       if (kill !== undefined && kill.phase === phase && kill.at === at) process.kill(process.pid, 'SIGKILL');
+      if (fill !== undefined && fill.phase === phase && fill.at === at) fillUp(fill.path);
       say(`${phase} ${at}`);
     },
     onWindow: ({ windowMs }) => say(`window ${windowMs}`),
@@ -26,3 +28,13 @@ try {
   say(`failed ${error.code ?? ''} ${JSON.stringify(String(error.message))}`);
 }
 process.exit(0);
+
+function fillUp(path) {
+  const fd = openSync(path, 'w');
+  try {
+    for (;;) writeSync(fd, Buffer.alloc(1 << 20));
+  } catch (error) {
+    if (error.code !== 'ENOSPC') throw error;
+  }
+  closeSync(fd);
+}
