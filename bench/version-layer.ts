@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { CriuClient, findCriu } from '../src/index.js';
 import type { SmallResult } from './results.js';
 import { run, workload } from './run.js';
@@ -42,25 +43,23 @@ async function cold(criuPath: string, times: number): Promise<SmallResult> {
 }
 
 const CROWD = 50;
+/** Beside them, how long this machine keeps a loop that does nothing from its core. */
+const IDLE_MS = 200;
 
 /** The longest single turn of the event loop, in each of several rounds, while 50 clients do the same at once. */
 async function crowd(criuPath: string, times: number): Promise<SmallResult> {
-  const starting: number[] = [];
-  const asking: number[] = [];
-  const ending: number[] = [];
+  const columns = [`nothing, for ${IDLE_MS} ms`, 'start', 'VERSION', 'end'].map((name) => ({ name, values: [] as number[] }));
   for (let i = 0; i <= times; i++) {
     const clients: CriuClient[] = [];
     const round = [
+      await longestTurn(() => sleep(IDLE_MS)),
       await longestTurn(async () => void clients.push(...(await Promise.all(Array.from({ length: CROWD }, () => CriuClient.start({ criuPath })))))),
       await longestTurn(() => Promise.all(clients.map((client) => client.version()))),
       await longestTurn(() => Promise.all(clients.map((client) => client.close()))),
-    ] as const;
+    ];
     if (i === 0) continue; // the first compiles it
-    starting.push(round[0]);
-    asking.push(round[1]);
-    ending.push(round[2]);
+    columns.forEach(({ values }, step) => values.push(round[step] ?? NaN));
   }
-  const columns = [{ name: 'start', values: starting }, { name: 'VERSION', values: asking }, { name: 'end', values: ending }];
   return { name: `the longest turn of the event loop, ${CROWD} clients at once`, unit: 'ms', columns };
 }
 

@@ -6,6 +6,7 @@ import { CriuError } from './criu-error.js';
 import { ownTurn } from './own-turn.js';
 import { PacketSocket, type Packet, type WaitOptions } from './packet-socket.js';
 import { PipeTail } from './pipe-tail.js';
+import { startInTurn } from './start-in-turn.js';
 
 export interface SwrkOptions {
   /** The program to run as `criuPath swrk FD`. */
@@ -56,7 +57,11 @@ export class Swrk implements Connection {
   }
 
   /** @throws CriuError CRIU_NOT_FOUND when the program cannot be started, with the system's error as cause; NativeError */
-  static async start({ criuPath, fds = [], env, defaultConfig = true, maxMessageBytes = 16 << 20 }: SwrkOptions): Promise<Swrk> {
+  static start(options: SwrkOptions): Promise<Swrk> {
+    return startInTurn(() => Swrk.#start(options));
+  }
+
+  static async #start({ criuPath, fds = [], env, defaultConfig = true, maxMessageBytes = 16 << 20 }: SwrkOptions): Promise<Swrk> {
     await ownTurn();
     const [ours, theirs] = native().socketpairSeqpacket();
     const socket = new PacketSocket(ours, maxMessageBytes);

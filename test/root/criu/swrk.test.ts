@@ -1,12 +1,13 @@
 import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { chmod, writeFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { native } from '../../../src/native.js';
 import { CriuClient, CriuError, findCriu } from '../../../src/criu/index.js';
 import { PacketSocket } from '../../../src/criu/packet-socket.js';
-import { scratch } from '../../fixtures/criu.js';
+import { scratch, until } from '../../fixtures/criu.js';
 
 let criuPath: string;
 beforeAll(async () => {
@@ -192,6 +193,21 @@ describe('a session', () => {
     expect(openFds()).toBe(before);
     expect(pids.filter((pid) => readdirSync('/proc').includes(String(pid)))).toEqual([]);
   });
+});
+
+test('clients that start together begin one after another, and leave the event loop a core', async () => {
+  await using dir = await scratch();
+  const [path, log] = [join(dir.path, 'criu'), join(dir.path, 'log')];
+  // Nothing but the shell itself: it does not sleep before the read.
+  await writeFile(path, `#!/bin/sh\necho begin >>${log}\ni=0\nwhile [ $i -lt 5000 ]; do i=$((i + 1)); done\necho end >>${log}\nread x <&3\n`);
+  await chmod(path, 0o755);
+  const clients = await Promise.all(Array.from({ length: 20 }, () => CriuClient.start({ criuPath: path })));
+  const lines = (): string[] => readFileSync(log, 'utf8').trim().split('\n');
+  await until(() => lines().length === 40, 'all have begun and wait');
+  await Promise.all(clients.map((client) => client.close()));
+  let atOnce = 0;
+  const most = Math.max(...lines().map((line) => (atOnce += line === 'begin' ? 1 : -1)));
+  expect(most).toBeLessThanOrEqual(Math.max(1, availableParallelism() - 1));
 });
 
 describe('a peer that is not CRIU', () => {
