@@ -20,9 +20,9 @@ const CRI_O = "CRI-O's order";
 /** Ratios of medians within one run, each named as a sentence. */
 export function figuresOf(result: BenchResult): Figure[] {
   const none = find(result, (s) => s.files.count === 0 && s.memoryMiB === 4 && s.cgroup === 2);
-  const gigabyte = find(result, (s) => fileBytes(s) === GiB && s.files.count === 16 && s.cgroup === 2);
+  const gigabyte = find(result, (s) => isGigabyte(s) && !s.whole);
   const smallFiles = find(result, (s) => s.files.count === 1000 && s.files.bytesEach === 1000);
-  const manyFiles = find(result, (s) => s.files.count === 100_000);
+  const manyFiles = find(result, (s) => s.files.count === 100_000 && !s.whole);
   const warm = result.small.find(({ name }) => name.startsWith('VERSION over'))?.columns;
   const cold = result.small.find(({ name }) => name.startsWith('VERSION with'))?.columns;
 
@@ -39,7 +39,8 @@ export function figuresOf(result: BenchResult): Figure[] {
     figures.push(atLeast(`gap of ${words} / of Stillframe, without files`, 3, ratio(median(none, order, gapOf), median(none, STILLFRAME, gapOf))));
     figures.push(atLeast(`gap of ${words} / of Stillframe, 1 GiB of unchanged files`, 30, ratio(median(gigabyte, order, gapOf), median(gigabyte, STILLFRAME, gapOf))));
   }
-  for (const [words, found] of [['1 GiB in few files', gigabyte], ['100,000 small files', manyFiles]] as const) {
+  for (const [words, is] of [['1 GiB in few files', isGigabyte], ['100,000 small files', (s: Scenario) => s.files.count === 100_000]] as const) {
+    const found = find(result, (s) => s.whole && is(s));
     for (const tar of ['GNU tar alone', 'GNU tar alone, then fsync'] as const) {
       const plain = sum(median(found, tar, totalOf), median(found, 'criu dump alone', totalOf));
       figures.push(atMost(`whole time / (${tar} + criu dump alone), ${words}`, 1.3, ratio(median(found, STILLFRAME, totalOf), plain)));
@@ -50,6 +51,7 @@ export function figuresOf(result: BenchResult): Figure[] {
   return figures;
 }
 
+const isGigabyte = (s: Scenario): boolean => fileBytes(s) === GiB && s.files.count === 16 && s.cgroup === 2;
 const gapOf = (sample: Sample): number => sample.gapMs;
 const windowOf = (sample: Sample): number => sample.windowMs ?? NaN;
 const totalOf = (sample: Sample): number => sample.totalMs;

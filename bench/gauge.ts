@@ -15,10 +15,11 @@ export interface GaugeReading {
 
 /** Arguments of workloads/gauge.c for a scenario, with paths as the workload sees them. */
 export function gaugeArguments(scenario: Scenario, { statusPath, filesDir }: { statusPath: string; filesDir: string }): string[] {
-  const { memoryMiB, files, changing } = scenario;
+  const { memoryMiB, files, changing, whole } = scenario;
   const args = [statusPath, '--memory', String(memoryMiB)];
   if (files.count > 0) args.push('--files', filesDir, String(files.count), String(files.bytesEach));
   if (changing > 0) args.push('--changing', String(Math.ceil(files.count * changing)));
+  if (whole) args.push('--period-us', '10000');
   return args;
 }
 

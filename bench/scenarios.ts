@@ -12,25 +12,30 @@ export interface Scenario {
   changing: number;
   /** Whether the container engines take part. They choose their freezer themselves: v1 where they find it. */
   peers: boolean;
-  /** Whether GNU tar alone and CRIU alone are measured beside: what the whole time is held against. */
-  alone: boolean;
+  /**
+   * Whether it is about the whole time, and not about the gap: GNU tar alone and CRIU alone are measured beside, and the
+   * gauge looks only every 10 ms. At its usual rate it takes a tenth of one core, which costs whoever uses both.
+   */
+  whole: boolean;
   /** No more rounds than that, where each takes minutes. */
   maxRuns?: number;
   /** Whether it belongs to `--quick`. */
   quick: boolean;
 }
 
-const small = { cgroup: 2, memoryMiB: 4, files: { count: 0, bytesEach: 0 }, changing: 0, peers: false, alone: false, quick: false } as const satisfies Omit<Scenario, 'name'>;
+const small = { cgroup: 2, memoryMiB: 4, files: { count: 0, bytesEach: 0 }, changing: 0, peers: false, whole: false, quick: false } as const satisfies Omit<Scenario, 'name'>;
 
 export const scenarios: readonly Scenario[] = [
   { ...small, name: '4 MB of memory, no files, cgroup v2', peers: true, quick: true },
   { ...small, name: '4 MB of memory, no files, cgroup v1', cgroup: 1, quick: true },
 
   { ...small, name: '4 MB of memory, 1,000 files of 1 kB', files: { count: 1000, bytesEach: KB }, peers: true },
-  { ...small, name: '4 MB of memory, 100,000 files of 1 kB', files: { count: 100_000, bytesEach: KB }, peers: true, alone: true },
+  { ...small, name: '4 MB of memory, 100,000 files of 1 kB', files: { count: 100_000, bytesEach: KB }, peers: true },
+  { ...small, name: 'whole time: 100,000 files of 1 kB', files: { count: 100_000, bytesEach: KB }, whole: true },
 
   { ...small, name: '4 MB of memory, 64 MiB in 16 files', files: { count: 16, bytesEach: 4 * MiB }, peers: true, quick: true },
-  { ...small, name: '4 MB of memory, 1 GiB in 16 files', files: { count: 16, bytesEach: 64 * MiB }, peers: true, alone: true },
+  { ...small, name: '4 MB of memory, 1 GiB in 16 files', files: { count: 16, bytesEach: 64 * MiB }, peers: true },
+  { ...small, name: 'whole time: 1 GiB in 16 files', files: { count: 16, bytesEach: 64 * MiB }, whole: true },
   { ...small, name: '4 MB of memory, 1 GiB in 16 files, cgroup v1', cgroup: 1, files: { count: 16, bytesEach: 64 * MiB } },
   { ...small, name: '4 MB of memory, 4 GiB in 16 files', files: { count: 16, bytesEach: 256 * MiB }, peers: true, maxRuns: 5 },
 

@@ -25,7 +25,7 @@ tar --create --file "$archive" --directory "$images" . --directory "$files" .
 /** The order in which container engines work, without an engine: freeze, start CRIU, dump, archive, thaw. */
 export const byHand: Contender<ProcessHome> = {
   name: 'by hand: freeze, criu dump, GNU tar, thaw',
-  missing: () => undefined,
+  missing: (scenario) => (scenario.whole ? null : undefined),
   async checkpoint(home, outDir) {
     const images = join(outDir, 'images');
     const archive = join(outDir, 'archive.tar');
@@ -38,14 +38,14 @@ export const byHand: Contender<ProcessHome> = {
 /** GNU tar of the same tree, with nothing frozen. */
 export const tarAlone: Contender<ProcessHome> = {
   name: 'GNU tar alone',
-  missing: (scenario) => (scenario.alone ? undefined : null),
+  missing: (scenario) => (scenario.whole ? undefined : null),
   checkpoint: (home, outDir) => tar(home, outDir),
 };
 
 /** The same, and the archive safe on disk: what Stillframe's whole time ends with too. */
 export const tarAndSync: Contender<ProcessHome> = {
   name: 'GNU tar alone, then fsync',
-  missing: (scenario) => (scenario.alone ? undefined : null),
+  missing: (scenario) => (scenario.whole ? undefined : null),
   async checkpoint(home, outDir) {
     const outcome = await tar(home, outDir);
     await run('sync', [join(outDir, 'archive.tar')]);
@@ -55,7 +55,7 @@ export const tarAndSync: Contender<ProcessHome> = {
 
 export const criuAlone: Contender<ProcessHome> = {
   name: 'criu dump alone',
-  missing: (scenario) => (scenario.alone ? undefined : null),
+  missing: (scenario) => (scenario.whole ? undefined : null),
   async checkpoint(home, outDir) {
     await run(home.setup.criu.path, ['dump', '--tree', String(home.pid), '--images-dir', outDir, '--leave-running', '--freeze-cgroup', home.cgroup, '--log-file', 'dump.log', '-v2']);
     return { criuMs: await criuMs(outDir) };

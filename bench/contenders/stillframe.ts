@@ -6,7 +6,7 @@ import type { Contender } from './contender.js';
 export function stillframe({ name, precopy }: { name: string; precopy: boolean }): Contender<ProcessHome> {
   return {
     name,
-    missing: (scenario) => (precopy || scenario.files.count > 0 ? undefined : null),
+    missing: (scenario) => (precopy || (scenario.files.count > 0 && !scenario.whole) ? undefined : null),
     async checkpoint(home, outDir) {
       const phases: NonNullable<Awaited<ReturnType<Contender['checkpoint']>>['phases']> = [];
       const report = await checkpoint({

@@ -22,7 +22,7 @@ interface Point {
 
 /** Not a case that measures something else, such as changing files or the other freezer. */
 function plain({ scenario }: CaseResult): boolean {
-  return scenario.cgroup === 2 && scenario.changing === 0;
+  return scenario.cgroup === 2 && scenario.changing === 0 && !scenario.whole;
 }
 
 export function againstBytes(result: BenchResult): Plotted | undefined {
@@ -87,7 +87,7 @@ function endLabels(points: readonly Point[]): { contender: string; x: string; y:
 
 /** One window, part by part, on one clock with the hole that the workload saw. */
 export function timeline(result: BenchResult): Plotted | undefined {
-  const found = result.cases.find(({ scenario }) => scenario.files.count === 100_000) ?? result.cases.find((c) => typical(c) !== undefined);
+  const found = result.cases.find(({ scenario }) => scenario.files.count === 100_000 && !scenario.whole) ?? result.cases.find((c) => typical(c) !== undefined);
   const sample = found === undefined ? undefined : typical(found);
   if (found === undefined || sample?.timeline === undefined || sample.parts === undefined) return undefined;
   const { phases, holeBeganMs, holeMs } = sample.timeline;
