@@ -1,5 +1,6 @@
 /* Lines as `sha256sum` prints them, for many members at once. Source: coreutils 9.1, src/digest.c, print_filename. */
 #include "digest.h"
+#include "job.h"
 #include "tree.h"
 
 #include <errno.h>
@@ -50,49 +51,101 @@ static char *append_line(char *out, const unsigned char *digest, const char *nam
 	return out - 1;
 }
 
+struct lines {
+	struct sf_job job;
+	struct sf_tree *tree;
+	const char *prefix;
+	size_t prefix_len;
+	const uint32_t *ids, *rows;
+	size_t n_ids;
+	const unsigned char *digests;
+	size_t digests_len;
+	char *name, *at; /* room for a name; the lines */
+	size_t len;
+};
+
+/* The name that the entry's line has, into `name`, where the prefix already is; its length, or -1. */
+static int name_of(struct lines *lines, uint32_t id)
+{
+	int len = id < lines->tree->n_entries ? sf_tree_path(lines->tree, id, lines->name + lines->prefix_len, PATH_BYTES) : -1;
+
+	return len < 0 ? -1 : len == 0 ? (int)lines->prefix_len - 1 : (int)lines->prefix_len + len;
+}
+
+static void run(struct sf_job *job)
+{
+	struct lines *lines = (struct lines *)job;
+	size_t total = 0;
+	char *out;
+
+	for (size_t i = 0; i < lines->n_ids; i++) {
+		int len = (lines->rows[i] + 1ull) * SF_MEMBER_DIGESTS <= lines->digests_len ? name_of(lines, lines->ids[i]) : -1;
+		if (len < 0) {
+			job->err = EINVAL;
+			return;
+		}
+		total += 1 + 2 * SF_DIGEST + 2 + 2 * (size_t)len + 1;
+	}
+	lines->at = out = malloc(total + 1);
+	if (!out) {
+		job->err = ENOMEM;
+		return;
+	}
+	for (size_t i = 0; i < lines->n_ids; i++) {
+		int len = name_of(lines, lines->ids[i]);
+		out = append_line(out, lines->digests + (size_t)lines->rows[i] * SF_MEMBER_DIGESTS + SF_DIGEST, lines->name, (size_t)len);
+	}
+	lines->len = (size_t)(out - lines->at);
+}
+
+static napi_value result(napi_env env, struct sf_job *job)
+{
+	struct lines *lines = (struct lines *)job;
+	napi_value value;
+
+	napi_create_buffer_copy(env, lines->len, lines->at, NULL, &value);
+	return value;
+}
+
+static void release(struct sf_job *job)
+{
+	struct lines *lines = (struct lines *)job;
+
+	free(lines->name);
+	free(lines->at);
+	free(lines);
+}
+
 /*
- * memberLines(tree, prefix, ids: Uint32Array, rows: Uint32Array, digests): a line for each id, its data's digest at its row.
- * The prefix ends in a slash, which the root itself goes without.
+ * memberLines(tree, prefix, ids: Uint32Array, rows: Uint32Array, digests): a promise of a line for each id, its data's digest
+ * at its row. The prefix ends in a slash, which the root itself goes without.
  */
 static napi_value member_lines(napi_env env, napi_callback_info info)
 {
-	size_t argc = 5, prefix_len, n_ids, n_rows, digests_len, total = 0;
-	napi_value argv[5], result = NULL;
-	const unsigned char *digests;
-	const uint32_t *ids, *rows;
-	const char *prefix;
+	size_t argc = 5, n_rows;
+	napi_value argv[5];
+	struct lines *lines = calloc(1, sizeof(*lines));
 
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
-	struct sf_tree *tree = sf_tree_of(env, argv[0]);
-	if (!tree || napi_get_buffer_info(env, argv[1], (void **)&prefix, &prefix_len) != napi_ok ||
-	    napi_get_typedarray_info(env, argv[2], NULL, &n_ids, (void **)&ids, NULL, NULL) != napi_ok ||
-	    napi_get_typedarray_info(env, argv[3], NULL, &n_rows, (void **)&rows, NULL, NULL) != napi_ok ||
-	    napi_get_buffer_info(env, argv[4], (void **)&digests, &digests_len) != napi_ok)
+	if (!lines)
+		return sf_throw_errno(env, ENOMEM, "memberLines");
+	lines->job = (struct sf_job){ .run = run, .result = result, .release = release };
+	lines->tree = sf_tree_of(env, argv[0]);
+	if (!lines->tree || napi_get_buffer_info(env, argv[1], (void **)&lines->prefix, &lines->prefix_len) != napi_ok ||
+	    napi_get_typedarray_info(env, argv[2], NULL, &lines->n_ids, (void **)&lines->ids, NULL, NULL) != napi_ok ||
+	    napi_get_typedarray_info(env, argv[3], NULL, &n_rows, (void **)&lines->rows, NULL, NULL) != napi_ok ||
+	    napi_get_buffer_info(env, argv[4], (void **)&lines->digests, &lines->digests_len) != napi_ok) {
+		release(&lines->job);
 		return NULL;
-	char *name = malloc(prefix_len + PATH_BYTES), *lines = NULL, *out;
-	for (size_t i = 0; name && i < n_ids; i++) {
-		int len = i < n_rows && ids[i] < tree->n_entries && (rows[i] + 1ull) * SF_MEMBER_DIGESTS <= digests_len ? sf_tree_path(tree, ids[i], name, PATH_BYTES) : -1;
-		if (len < 0) {
-			free(name);
-			return sf_throw_errno(env, EINVAL, "memberLines");
-		}
-		total += 1 + 2 * SF_DIGEST + 2 + 2 * (prefix_len + (size_t)len) + 1;
 	}
-	lines = out = malloc(total + 1);
-	if (name && lines) {
-		memcpy(name, prefix, prefix_len);
-		for (size_t i = 0; i < n_ids; i++) {
-			int len = sf_tree_path(tree, ids[i], name + prefix_len, PATH_BYTES);
-			size_t name_len = len == 0 ? prefix_len - 1 : prefix_len + (size_t)len;
-			out = append_line(out, digests + (size_t)rows[i] * SF_MEMBER_DIGESTS + SF_DIGEST, name, name_len);
-		}
-		napi_create_buffer_copy(env, (size_t)(out - lines), lines, NULL, &result);
-	} else {
-		sf_throw_errno(env, ENOMEM, "memberLines");
+	lines->name = malloc(lines->prefix_len + PATH_BYTES);
+	if (!lines->name || n_rows != lines->n_ids) {
+		int err = lines->name ? EINVAL : ENOMEM;
+		release(&lines->job);
+		return sf_throw_errno(env, err, "memberLines");
 	}
-	free(name);
-	free(lines);
-	return result;
+	memcpy(lines->name, lines->prefix, lines->prefix_len);
+	return sf_job_start(env, &lines->job, "stillframe:lines", argv, 5);
 }
 
 void sf_init_lines(napi_env env, napi_value exports)

@@ -68,7 +68,7 @@ export interface StageNative {
   /** Two SHA-256, of header with padding and of data, for each (offset, bytes of header, bytes of data) of a file. */
   hashMembers(fd: number, members: Float64Array): Promise<Buffer>;
   /** `HASH  NAME` lines for these ids; `rows` says which pair of `digests` is whose. `prefix` ends in a slash. */
-  memberLines(tree: NativeTree, prefix: Buffer, ids: Uint32Array, rows: Uint32Array, digests: Buffer): Buffer;
+  memberLines(tree: NativeTree, prefix: Buffer, ids: Uint32Array, rows: Uint32Array, digests: Buffer): Promise<Buffer>;
 }
 
 export type FilesNative = ExtractNative & StageNative;

@@ -53,10 +53,10 @@ export class Area {
     this.#states.set(segment, 0);
   }
 
-  /** The member's two digests, from this row of a table. */
-  setDigests(segment: number, from: Buffer, row: number): void {
-    this.#digests.set(segment, from, row);
-    this.#states.set(segment, this.#states.get(segment) | HASHED);
+  /** Two digests for each of so many members from this segment on, out of a table from this row on. */
+  setDigests(segment: number, from: Buffer, row: number, count = 1): void {
+    this.#digests.set(segment, from, row, count);
+    for (let i = segment; i < segment + count; i++) this.#states.set(i, this.#states.get(i) | HASHED);
   }
 
   /** Digests of the segments from `start` on, for as many as lie side by side. */

@@ -100,13 +100,28 @@ export class Body {
     return hash.digest();
   }
 
-  /** The list of hashes, in pieces, and what it adds up to. */
-  *lines(totals: { members: number; bytes: number }): Generator<Buffer> {
+  /** The list of hashes, in pieces, and what it adds up to. Threads make the next ones while the caller has one. */
+  async *lines(totals: { members: number; bytes: number }): AsyncGenerator<Buffer> {
+    const ahead: Promise<Buffer>[] = [];
+    try {
+      for (const lines of this.#lines(totals)) {
+        lines.catch(() => undefined); // it is awaited in its turn
+        ahead.push(lines);
+        if (ahead.length > LINES_AHEAD) yield ahead.shift() as Promise<Buffer>;
+      }
+      while (ahead.length > 0) yield ahead.shift() as Promise<Buffer>;
+    } finally {
+      // Nothing may go on in a thread when the caller closes what it works on.
+      await Promise.allSettled(ahead);
+    }
+  }
+
+  *#lines(totals: { members: number; bytes: number }): Generator<Promise<Buffer>> {
     for (const part of this.#parts) {
       if (part.kind === 'member') {
         totals.members++;
         totals.bytes += part.dataBytes;
-        yield checksumLine((part.digests as Buffer).subarray(MEMBER_DIGESTS / 2), part.name);
+        yield Promise.resolve(checksumLine((part.digests as Buffer).subarray(MEMBER_DIGESTS / 2), part.name));
         continue;
       }
       const { area, tree } = part;
@@ -151,8 +166,10 @@ export class Body {
   }
 }
 
-/** About a millisecond's work. */
-const LINES = 2048;
+/** So many lines are made by one call, a few milliseconds' work in a thread, */
+const LINES = 4096;
+/** and so many calls are made ahead. */
+const LINES_AHEAD = 4;
 
 function hashHeaders(area: Area, hash: Hash): void {
   for (let from = 0; from < area.count; ) {

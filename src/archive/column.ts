@@ -30,11 +30,18 @@ export class Column {
 export class DigestColumn {
   readonly #pieces: Buffer[] = [];
 
-  /** Takes them from this row of `from`, which has as many in each. */
-  set(row: number, from: Buffer, fromRow: number): void {
-    const piece = row >>> PIECE_BITS;
-    while (this.#pieces.length <= piece) this.#pieces.push(Buffer.alloc(MEMBER_DIGESTS << PIECE_BITS));
-    from.copy(this.#pieces[piece] as Buffer, (row & PIECE_MASK) * MEMBER_DIGESTS, fromRow * MEMBER_DIGESTS, (fromRow + 1) * MEMBER_DIGESTS);
+  /** Takes so many rows from `from`, which has as many in each. */
+  set(row: number, from: Buffer, fromRow: number, count: number): void {
+    for (let left = count; left > 0; ) {
+      const piece = row >>> PIECE_BITS;
+      while (this.#pieces.length <= piece) this.#pieces.push(Buffer.alloc(MEMBER_DIGESTS << PIECE_BITS));
+      const first = row & PIECE_MASK;
+      const rows = Math.min(left, PIECE_MASK + 1 - first);
+      from.copy(this.#pieces[piece] as Buffer, first * MEMBER_DIGESTS, fromRow * MEMBER_DIGESTS, (fromRow + rows) * MEMBER_DIGESTS);
+      row += rows;
+      fromRow += rows;
+      left -= rows;
+    }
   }
 
   /** The rows from `start` on that lie side by side, up to `end`, as one buffer; not a copy. */

@@ -25,8 +25,12 @@ export interface CopyResult {
   status: number;
 }
 
-/** Members that lie one after the other, where they are and where they go: they are written in one piece. */
-interface Run {
+/** Ready members that lie one after the other, where they are and where they go: they are written in one piece. */
+export interface ReadyRun {
+  /** Of the first in the room, and its segment; those of the others follow. */
+  number: number;
+  segment: number;
+  count: number;
   at: number;
   offset: number;
   bytes: number;
@@ -47,9 +51,8 @@ export class CopyBatch {
   readonly #tree: NativeTree;
   readonly #room: Room;
   readonly #ops: CopyOp[] = [];
-  readonly #runs: Run[] = [];
-  /** Numbers and segments of the members that need nothing but to be written. */
-  readonly ready: { number: number; segment: number }[] = [];
+  /** The members that need nothing but to be written. */
+  readonly ready: ReadyRun[] = [];
   files = 0;
   bytes = 0;
   #headerBytes = 0;
@@ -62,7 +65,7 @@ export class CopyBatch {
   }
 
   get isEmpty(): boolean {
-    return this.#ops.length === 0 && this.#runs.length === 0;
+    return this.#ops.length === 0 && this.ready.length === 0;
   }
 
   get isFull(): boolean {
@@ -82,17 +85,20 @@ export class CopyBatch {
     const at = this.#room.at(number);
     const offset = area.offsetOf(segment);
     const bytes = area.lengthOf(segment);
-    const last = this.#runs.at(-1);
-    if (last !== undefined && last.at + last.bytes === at && last.offset + last.bytes === offset) last.bytes += bytes;
-    else this.#runs.push({ at, offset, bytes });
-    this.ready.push({ number, segment });
+    const last = this.ready.at(-1);
+    if (last !== undefined && last.number + last.count === number && last.segment + last.count === segment && last.at + last.bytes === at && last.offset + last.bytes === offset) {
+      last.count++;
+      last.bytes += bytes;
+    } else {
+      this.ready.push({ number, segment, count: 1, at, offset, bytes });
+    }
     this.bytes += this.#room.dataBytes(number);
     this.files++;
   }
 
   /** What became of the entries that were not ready, and with `hash` a row of digests for each. @throws errno errors of the staging file */
   async run({ hash, ahead }: { hash: boolean; ahead: boolean }): Promise<{ results: CopyResult[]; digests: Buffer }> {
-    const numbers = new Float64Array(this.#numbers + OP_NUMBERS * this.#runs.length);
+    const numbers = new Float64Array(this.#numbers + OP_NUMBERS * this.ready.length);
     let at = 0;
     for (const { id, header, offset, dataBytes, ranges, isFile, dataAt } of this.#ops) {
       numbers.set([id, header.length, offset, dataBytes, ranges?.length ?? 0, isFile ? FILE : HEADER, dataAt], at);
@@ -102,7 +108,7 @@ export class CopyBatch {
         numbers[at++] = range.length;
       }
     }
-    for (const run of this.#runs) {
+    for (const run of this.ready) {
       numbers.set([0, 0, run.offset, run.bytes, 0, WHOLE, run.at], at);
       at += OP_NUMBERS;
     }
@@ -110,7 +116,7 @@ export class CopyBatch {
     const bytes = await native().copyBatch(this.#fd, this.#tree, numbers, headers, this.#room.data, hash, ahead);
     return {
       results: this.#ops.map((op, i) => ({ op, status: bytes.readInt32LE(i * 4) })),
-      digests: bytes.subarray((this.#ops.length + this.#runs.length) * 4),
+      digests: bytes.subarray((this.#ops.length + this.ready.length) * 4),
     };
   }
 }

@@ -168,9 +168,9 @@ export class CopyPass {
     const { area } = this.#copies;
     const { digests, results } = await batch.run(this.#options);
     results.forEach((result, row) => this.#settle(result, digests, row));
-    for (const { number, segment } of batch.ready) {
-      if (this.#options.hash) area.setDigests(segment, room.digests, number);
-      this.#judge(room.id(number), { fs: room.fs(number), ctimeMs: room.ctimeMs(number) }, () => room.ino(number));
+    for (const { number: first, segment, count } of batch.ready) {
+      if (this.#options.hash) area.setDigests(segment, room.digests, first, count);
+      for (let number = first; number < first + count; number++) this.#judge(room.id(number), { fs: room.fs(number), ctimeMs: room.ctimeMs(number) }, () => room.ino(number));
     }
     this.#options.onCopied(batch.files, batch.bytes);
   }

@@ -265,7 +265,7 @@ export class ArchiveWriter implements AsyncDisposable {
     const totals = { members: 0, bytes: 0 };
     const start = body.end + BLOCK_BYTES;
     let at = start;
-    for (const lines of body.lines(totals)) {
+    for await (const lines of body.lines(totals)) {
       hash.update(lines);
       await body.write(at, lines);
       at += lines.length;
