@@ -1,4 +1,4 @@
-/* CRIU, the freezer, and an adopted tree: what the guardian puts right, in this order. */
+/* The freezer, and an adopted tree: what the guardian puts right once CRIU has ended, in this order. */
 #include "guardian.h"
 
 #include <errno.h>
@@ -10,53 +10,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define KILL_BOUND_MS 5000
 #define REWRITE_MS 250
 #define RMDIR_BOUND_MS 2000
 #define MAX_ANCESTORS 64
-
-int open_pidfd(pid_t pid)
-{
-	return (int)syscall(SYS_pidfd_open, pid, 0);
-}
-
-static bool ended_within(int pidfd, unsigned ms)
-{
-	struct pollfd poll_end = { .fd = pidfd, .events = POLLIN };
-
-	return poll(&poll_end, 1, (int)ms) > 0;
-}
-
-void await_criu(struct guard *g)
-{
-	uint64_t start_time, deadline = now_ms() + g->criu_bound_ms;
-
-	if (g->criu_pidfd < 0)
-		return;
-	if (ended_within(g->criu_pidfd, 0)) {
-		/* What it wrote to the freezer before its end is already there. */
-		close(g->criu_pidfd);
-		g->criu_pidfd = -1;
-		return;
-	}
-	/* Alive past the window's end it can still put a freeze back: see restore_freezer. */
-	if (g->window == WINDOW_CLOSED)
-		g->window = WINDOW_OPEN;
-	while (!ended_within(g->criu_pidfd, 20)) {
-		/* A stopped CRIU does not see that its socket closed. It undoes better than a kill would. */
-		if (process_state(g->criu, &start_time) == 'T')
-			syscall(SYS_pidfd_send_signal, g->criu_pidfd, SIGCONT, NULL, 0);
-		if (now_ms() < deadline)
-			continue;
-		syscall(SYS_pidfd_send_signal, g->criu_pidfd, SIGKILL, NULL, 0);
-		if (ended_within(g->criu_pidfd, KILL_BOUND_MS))
-			tell(g, "killed criu %d, which did not end within %u ms", (int)g->criu, g->criu_bound_ms);
-		else
-			tell_failure(g, ETIMEDOUT, "criu %d does not end although killed", (int)g->criu);
-		return;
-	}
-	tell(g, "criu %d ended", (int)g->criu);
-}
 
 /* A control file's first bytes, from its front: also what re-arms the kernel's notification. */
 static int read_control(int file, char *text, size_t size)

@@ -11,14 +11,6 @@
 
 #define MAX_DEPTH 256
 
-struct entry {
-	uint64_t inode;
-	int64_t offset;
-	unsigned short bytes;
-	unsigned char type;
-	char name[];
-};
-
 bool is_our_name(const char *name)
 {
 	return name[0] == '.' && strstr(name, "stillframe-") != NULL && strchr(name, '/') == NULL;
@@ -47,7 +39,7 @@ static int remove_entry(int directory, const char *name, dev_t device, unsigned 
 
 static int empty_directory(int parent, const char *name, dev_t device, unsigned depth)
 {
-	_Alignas(struct entry) char buffer[2048];
+	_Alignas(struct dir_entry) char buffer[2048];
 	struct stat info;
 	int directory = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	int err = directory < 0 ? errno : depth > MAX_DEPTH ? ELOOP : 0;
@@ -60,8 +52,8 @@ static int empty_directory(int parent, const char *name, dev_t device, unsigned 
 		err = EXDEV;
 	/* Removing while listing is allowed; a file system that then skips entries makes the rmdir fail with ENOTEMPTY. */
 	while (err == 0 && (n = syscall(SYS_getdents64, directory, buffer, sizeof(buffer))) > 0) {
-		for (long at = 0; at < n && err == 0; at += ((struct entry *)(buffer + at))->bytes) {
-			const char *entry_name = ((struct entry *)(buffer + at))->name;
+		for (long at = 0; at < n && err == 0; at += ((struct dir_entry *)(buffer + at))->bytes) {
+			const char *entry_name = ((struct dir_entry *)(buffer + at))->name;
 
 			if (!is_dots(entry_name))
 				err = remove_entry(directory, entry_name, device, depth);

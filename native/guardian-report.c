@@ -73,6 +73,19 @@ char process_state(pid_t pid, uint64_t *start_time)
 	return *state;
 }
 
+bool ids_of(pid_t pid, pid_t *group, pid_t *session)
+{
+	char text[1024], *field;
+	const char *state = stat_from_state(pid, text, sizeof(text));
+
+	if (state == NULL || state[0] == '\0')
+		return false;
+	strtol(state + 1, &field, 10); /* the parent */
+	*group = (pid_t)strtol(field, &field, 10);
+	*session = (pid_t)strtol(field, &field, 10);
+	return true;
+}
+
 pid_t parent_of(pid_t pid)
 {
 	char text[1024];

@@ -59,17 +59,31 @@ struct guard {
 
 #define SOCKET 3
 
+/* man 2 getdents64: struct linux_dirent64. */
+struct dir_entry {
+	uint64_t inode;
+	int64_t offset;
+	unsigned short bytes;
+	unsigned char type;
+	char name[];
+};
+
 uint64_t now_ms(void);
 void sleep_ms(unsigned ms);
 bool starts_with(const char *text, const char *prefix);
 
 /* /proc/PID/stat: the state's letter, and the time of start in ticks since boot. 0 when there is no such process. */
 char process_state(pid_t pid, uint64_t *start_time);
+/* Its process group and session. False when there is no such process. */
+bool ids_of(pid_t pid, pid_t *group, pid_t *session);
 /* 0 when there is no such process. */
 pid_t parent_of(pid_t pid);
 int open_pidfd(pid_t pid);
 
-/* Waits until the given CRIU has ended; continues one that is stopped, and kills it past the bound. */
+/*
+ * Waits until the given CRIU has ended; continues one that is stopped, and kills it past the bound. Then ends the children
+ * that a killed one leaves waiting.
+ */
 void await_criu(struct guard *g);
 /* Puts the cgroup back to what it was before us and waits until the kernel says so. */
 void restore_freezer(struct guard *g);

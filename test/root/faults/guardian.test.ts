@@ -7,7 +7,7 @@ import { lockTarget } from '../../../src/checkpoint/lock.js';
 import { runningPids } from '../../../src/checkpoint/pids.js';
 import { freezerVersions, withCgroup, type TestCgroup } from '../../fixtures/cgroup.js';
 import { spawnCounter, until, type Counter } from '../../fixtures/processes.js';
-import { isRunning, killOwner, numberOf, startOwner, TestState } from './owner.js';
+import { isRunning, killOwner, killParentOfThree, numberOf, parentOfThree, startOwner, TestState } from './owner.js';
 
 /** A counter in a cgroup of its own, and a state directory. */
 async function scene(version: 'v1' | 'v2', play: (scene: { cgroup: TestCgroup; counter: Counter; state: TestState }) => Promise<void>): Promise<void> {
@@ -69,6 +69,21 @@ describe.each(freezerVersions())('the guardian, cgroup %s', (version) => {
       expect(isRunning(owner.criu)).toBe(false);
       expect(await counter.goesOn()).toBe(true);
       expect(state.log()).toContain(`killed criu ${owner.criu}, which did not end within 200 ms`);
+    }));
+
+  it('ends what a killed CRIU has left waiting for it, and nobody else', () =>
+    scene(version, async ({ cgroup, counter, state }) => {
+      const dir = state.path('.stillframe-images');
+      const owner = await startOwner({ pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir, freeze: true, make: [dir], criu: parentOfThree(dir) });
+      const [own, elsewhere, alone] = (await killParentOfThree(owner.criu)) as [number, number, number];
+      await killOwner(owner);
+      expect(await until(() => !isRunning(owner.guardian), 5000)).toBe(true);
+      expect(await until(() => !isRunning(own))).toBe(true);
+      expect([elsewhere, alone].map(isRunning)).toEqual([true, true]);
+      for (const pid of [elsewhere, alone]) process.kill(pid, 'SIGKILL');
+      expect(state.log()).toContain(`killed process ${own}, which criu ${owner.criu} had left`);
+      expect(await counter.goesOn()).toBe(true);
+      expect(state.journals()).toEqual([]);
     }));
 
   it('lets a stopped CRIU go on, so that it can undo its work', () =>

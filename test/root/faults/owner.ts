@@ -50,6 +50,24 @@ export async function startOwner(plan: OwnerPlan): Promise<Owner> {
   return { child, pid: child.pid as number, ...(JSON.parse(said) as Pick<Owner, 'guardian' | 'journal' | 'criu'>) };
 }
 
+/**
+ * Stands in for a CRIU that has forked, as the real one does for moments while it looks at the kernel. Its children: one as CRIU's
+ * own are, at work in its private directory; one that is elsewhere; and one of another session.
+ */
+export function parentOfThree(dir: string): string[] {
+  return ['sh', '-c', `cd ${dir}; sleep 60 & (cd /; exec sleep 60) & setsid sleep 60 & wait`];
+}
+
+/** SIGKILL to a CRIU of `parentOfThree`; its children, which are orphans then. */
+export async function killParentOfThree(criu: number): Promise<number[]> {
+  const children = (): number[] => readFileSync(`/proc/${criu}/task/${criu}/children`, 'latin1').split(' ').filter(Boolean).map(Number);
+  const isSleeping = (pid: number): boolean => readProcess(pid)?.name === 'sleep';
+  if (!(await until(() => children().length === 3 && children().every(isSleeping)))) throw new Error('it did not fork');
+  const orphans = children();
+  process.kill(criu, 'SIGKILL');
+  return orphans;
+}
+
 /** SIGKILL, and wait until it is reaped. */
 export async function killOwner(owner: Owner): Promise<void> {
   await endChild(owner.child);

@@ -4,13 +4,15 @@ import { describe, expect, it } from 'vitest';
 import { openFreezer } from '../../../src/cgroup/index.js';
 import { frozenCgroups, recover } from '../../../src/checkpoint/recover.js';
 import { freezerVersions, withCgroup } from '../../fixtures/cgroup.js';
-import { spawnCounter } from '../../fixtures/processes.js';
-import { isRunning, killOwner, numberOf, startOwner, TestState, type Owner, type OwnerPlan } from './owner.js';
+import { spawnCounter, until } from '../../fixtures/processes.js';
+import { isRunning, killOwner, killParentOfThree, numberOf, parentOfThree, startOwner, TestState, type Owner, type OwnerPlan } from './owner.js';
 
 /** The guardian first: otherwise it would put everything right. */
 async function killBoth(owner: Owner): Promise<void> {
   process.kill(owner.guardian, 'SIGKILL');
   await killOwner(owner);
+  // A signal is on its way for a moment, on a busy machine for longer.
+  if (!(await until(() => !isRunning(owner.guardian), 20_000))) throw new Error('the guardian did not end when killed');
 }
 
 describe.each(freezerVersions())('recover, cgroup %s', (version) => {
@@ -38,6 +40,23 @@ describe.each(freezerVersions())('recover, cgroup %s', (version) => {
       expect(existsSync(dir)).toBe(false);
       expect(await recover({ stateDir: state.dir })).toEqual([]);
       expect(state.journals()).toEqual([]);
+    }));
+
+  it('ends what a CRIU has left that died long before', () =>
+    withCgroup(version, async (cgroup) => {
+      using state = new TestState();
+      const dir = state.path('.stillframe-images');
+      await using counter = await spawnCounter();
+      cgroup.add(counter.pid);
+      const owner = await startOwner({ pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir, freeze: true, make: [dir], criu: parentOfThree(dir) });
+      const [own, ...others] = (await killParentOfThree(owner.criu)) as [number, ...number[]];
+      await killBoth(owner);
+      expect(await until(() => !existsSync(`/proc/${owner.criu}`), 20_000), 'reaped by init').toBe(true);
+      const [recovery] = await recover({ stateDir: state.dir });
+      expect(recovery?.did).toEqual([`killed process ${own}, which criu ${owner.criu} had left`, `thawed cgroup ${cgroup.path}`, 'removed .stillframe-images']);
+      expect(others.map(isRunning)).toEqual([true, true]);
+      for (const pid of others) process.kill(pid, 'SIGKILL');
+      expect(await until(() => !isRunning(own))).toBe(true);
     }));
 
   it('leaves a cgroup frozen that was found frozen', () =>
