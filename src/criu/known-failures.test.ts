@@ -15,6 +15,8 @@ test.each([
   ['Error (criu/files-reg.c:1122): Can\'t create link remap for /x. Use link-remap option.', 'deleted-file'],
   ['Error (criu/cgroup.c:686): cg: controller cpuset not found', 'cgroup-controller'],
   ['Error (criu/image.c:500): Can\'t write: No space left on device', 'disk-full'],
+  ['Error (criu/pagemap.c:185): No parent for snapshot pagemap', 'parent-images'],
+  ["Error (criu/pie/parasite-vdso.c:297): vdso: Can't find vDSO area in image", 'kernel-too-new'],
   ['Error (criu/cr-restore.c:1450): Pid 55 do not match expected 54', 'pid-taken'],
 ])('%s is known', (line, problem) => {
   expect(knownFailure([line])?.problem).toBe(problem);

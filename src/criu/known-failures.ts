@@ -53,8 +53,8 @@ interface KnownFailure {
 const failures: readonly KnownFailure[] = [
   // criu/util.c, criu/cr-service.c
   { problem: 'needs-root', pattern: /You need to be root|Operation not permitted.*(?:kerndat|mapfile)|mapfile link .*Operation not permitted/, remedy: 'CRIU has to run as root, with CAP_SYS_ADMIN and CAP_CHECKPOINT_RESTORE.' },
-  // criu/vdso.c, criu/pie-util-vdso.c; seen with 3.17.1 on Linux 6.13 and newer
-  { problem: 'kernel-too-new', pattern: /Unexpected rt vDSO area bounds|vdso: .*(?:[Ff]ailed|mismatch|not find)|Failed to (?:fill|find) vdso/, remedy: "This CRIU does not know this kernel's vDSO: install a newer CRIU (4.1 for Linux 6.13) and set STILLFRAME_CRIU to its path." },
+  // criu/vdso.c, criu/pie/parasite-vdso.c; seen with 3.17.1 on Linux 6.13 and newer
+  { problem: 'kernel-too-new', pattern: /Unexpected rt vDSO area bounds|Can't find (?:rt )?vDSO|vdso: .*(?:[Ff]ailed|mismatch|second|Corrupted Elf)/, remedy: "This CRIU does not know this kernel's vDSO: install a newer CRIU (4.1 for Linux 6.13) and set STILLFRAME_CRIU to its path." },
   // criu/sockets.c; seen with 4.1.1 on Linux 6.18: SO_PASSCRED and SO_PASSSEC are refused for sockets that are not unix's. CRIU issue 2804
   { problem: 'kernel-too-new', pattern: /sockets: Can't get 1:(?:16|34) opt: Operation not supported/, remedy: 'Linux 6.16 and newer refuse socket options that this CRIU asks for: use CRIU 4.2 or newer (STILLFRAME_CRIU), or close the sockets.' },
   // criu/proc_parse.c and files-ext.c; Linux 6.7 and newer refuse to pass an io_uring as a descriptor: seen as send_fds -22. CRIU issues 2131, 3070
@@ -67,7 +67,7 @@ const failures: readonly KnownFailure[] = [
   { problem: 'mount-external', pattern: /doesn't have a proper root mount|autodetected external mount/, remedy: 'A mount comes from outside the tree\'s mount namespace: name it in `external`, as "mnt[MOUNTPOINT]:KEY" on dump and "mnt[KEY]:SOURCE" on restore; or set `autoExtMnt`.' },
   { problem: 'mount-unreachable', pattern: /has unreachable sharing/, remedy: 'A mount propagates to or from one outside the tree: set `extMasters`, or make it private (mount --make-rprivate) when the tree is started.' },
   // criu/files-reg.c; criu/external.c
-  { problem: 'mount-of-another-namespace', pattern: /Can't lookup mount=|Unable to find an external|No such external/, remedy: 'A task holds a file, mapping or namespace from outside the tree, which CRIU has to be told of: start the program from a mount inside, give it /dev/null or a pipe for its output, or name the resource in `external`.' },
+  { problem: 'mount-of-another-namespace', pattern: /Can't lookup mount=|Unable to find an external/, remedy: 'A task holds a file, mapping or namespace from outside the tree, which CRIU has to be told of: start the program from a mount inside, give it /dev/null or a pipe for its output, or name the resource in `external`.' },
   // criu/namespaces.c, criu/mount.c
   { problem: 'nested-namespace', pattern: /Can't dump nested|Nested mount namespaces are not supported|pid namespace without the process init/, remedy: 'A task lives in a namespace below that of the root of the tree, which CRIU cannot dump (pid, user and time namespaces can not be nested): checkpoint the inner tree by itself, with the namespace\'s init as root.' },
   { problem: 'session-outside-namespace', pattern: /A session leader of .* is outside of its pid namespace/, remedy: 'The session that the tree belongs to was begun outside its pid namespace, as for a command that was sent into a container: CRIU cannot name it in the images, with `shellJob` or without. Start the program with setsid inside the namespace.' },
@@ -112,8 +112,8 @@ const failures: readonly KnownFailure[] = [
   { problem: 'cpu-differs', pattern: /CPU instruction capabilities|CPU capabilities do not match|FPU feature required|CPU xsave|CPU xfeatures|Unknown cpu vendor/, remedy: 'The processor lacks something that the one of the dump had: restore on a like one, or relax the check with `cpuCap`.' },
   // criu/cr-dump.c
   { problem: 'sysv-shm', pattern: /SysVIPC shmem map/, remedy: 'The tree uses System V shared memory of the host: start it in an IPC namespace of its own (unshare --ipc).' },
-  // criu/image.c, criu/pagemap.c
-  { problem: 'parent-images', pattern: /Failed to open parent|[Pp]arent.* (?:missing|not found)|Can't (?:open|find).*parent/, remedy: 'The images of the pre-dump before this one are not where `parentImg` says: it is a path relative to `imagesDir`.' },
+  // criu/image.c, criu/pagemap.c, criu/page-xfer.c, criu/mem.c
+  { problem: 'parent-images', pattern: /Failed to open parent|Can't open parent path|[Nn]o parent (?:image found|inventory)|No parent for snapshot pagemap/, remedy: 'The images of the pre-dump before this one are not where `parentImg` says: it is a path relative to `imagesDir`.' },
   { problem: 'disk-full', pattern: /No space left on device/, remedy: "The disk is full: make room, or choose another images' directory." },
 ];
 

@@ -75,6 +75,16 @@ test('an option that this CRIU would ignore is refused', () => {
   expect(() => requireOptions({ leaveStopped: true }, version)).toThrow('CRIU 3.17.1 does not know the option leaveStopped');
 });
 
+test('the comment of each option names the version from which on it is accepted', () => {
+  const source = readFileSync(new URL('options.ts', import.meta.url), 'utf8');
+  const none = { major: 0, minor: 0, sublevel: 0, text: '0.0', versionNumber: 0 };
+  for (const name of Object.keys(every).filter((name) => name !== 'rawOptions')) {
+    const comment = new RegExp(`/\\*\\*((?:(?!\\*/)[^])*)\\*/\\n  ${name}\\??:`).exec(source)?.[1];
+    const since = /Since (\d+\.\d+)\./.exec(comment ?? '')?.[1];
+    expect(() => requireOptions({ [name]: every[name as keyof typeof every] }, none), name).toThrow(expect.objectContaining({ facts: expect.objectContaining({ since }) as object }) as CriuError);
+  }
+});
+
 test('raw options are on the wire what a newer proto would read, and nothing else is changed', () => {
   const bytes = criu_opts.encode(encode({ leaveRunning: true, rawOptions: { 79: true, 80: -1, 81: 'text', 82: Uint8Array.of(8, 1), 1000: 2n ** 63n } })).finish();
   const newer = protobuf.parse(`syntax = "proto2"; message sub { optional int32 a = 1; } message criu_opts {

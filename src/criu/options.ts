@@ -1,6 +1,6 @@
 /**
  * Options of a CRIU request that works on images. Every option is left to CRIU's default when absent, but for
- * `manageCgroups`. Versions: the first CRIU whose RPC knows the option; an older one makes the request fail with
+ * `manageCgroups`: a flag is off and everything else is unset, unless its comment names a default. Versions: the first CRIU whose RPC knows the option; an older one makes the request fail with
  * CRIU_OPTION_UNSUPPORTED before anything is touched (CRIU itself would ignore the option in silence).
  * Source: images/rpc.proto and criu/cr-service.c, CRIU v4.3.
  */
@@ -11,9 +11,9 @@ export interface CriuOptions {
   workDir?: string | number;
   /** The images of the dump before this one, as a path relative to the images' directory. Since 1.2. */
   parentImg?: string;
-  /** The log's name inside `workDir`, without a slash. Default "criu.log". */
+  /** The log's name inside `workDir`, without a slash. Default "criu.log". Since 0.8. */
   logFile?: string;
-  /** 1 errors, 2 and warnings, 3 and information with times, 4 everything. Default 2. */
+  /** 1 errors, 2 and warnings, 3 and information with times, 4 everything. Default 2. Since 0.8. */
   logLevel?: 1 | 2 | 3 | 4;
   /** Log to CRIU's stderr (of which errors carry the end) when there is no `logFile`. Since 3.19. */
   logToStderr?: boolean;
@@ -26,7 +26,7 @@ export interface CriuOptions {
 
   // ---- what happens to the tasks ----
 
-  /** Dump: the tasks run on afterwards. Default: they are killed. */
+  /** Dump: the tasks run on afterwards. Default: they are killed. Since 0.8. */
   leaveRunning?: boolean;
   /** Dump: the tasks are stopped (SIGSTOP) afterwards. Since 3.19. */
   leaveStopped?: boolean;
@@ -34,7 +34,7 @@ export interface CriuOptions {
   timeoutSeconds?: number;
   /** The freezer cgroup (v1 or v2) through which CRIU stops the tasks, instead of one by one. Since 2.4. */
   freezeCgroup?: string;
-  /** Dump and restore a tree whose session or process group leader is outside, such as a shell's job. */
+  /** Dump and restore a tree whose session or process group leader is outside, such as a shell's job. Since 0.8. */
   shellJob?: boolean;
   /** Restore: the root task becomes a child of this process, not of CRIU. This process must reap it. Since 1.4. */
   rstSibling?: boolean;
@@ -88,7 +88,7 @@ export interface CriuOptions {
 
   // ---- files ----
 
-  /** Dump file locks. Only right when nothing outside the tree shares them. */
+  /** Dump file locks. Only right when nothing outside the tree shares them. Since 0.8. */
   fileLocks?: boolean;
   /** Link deleted files that are still open back into the file system, instead of copying them. Since 1.2. */
   linkRemap?: boolean;
@@ -98,7 +98,7 @@ export interface CriuOptions {
   forceIrmap?: boolean;
   /** Where that search looks. Since 1.8. */
   irmapScanPaths?: readonly string[];
-  /** Use any path that leads to a device when the task's own does not. */
+  /** Use any path that leads to a device when the task's own does not. Since 0.8. */
   evasiveDevices?: boolean;
   /** Restore: open files although their permission bits differ from the dump's. Since 3.18. */
   skipFileRwxCheck?: boolean;
@@ -132,7 +132,7 @@ export interface CriuOptions {
 
   // ---- network ----
 
-  /** Dump and restore established TCP connections. */
+  /** Dump and restore established TCP connections. Since 0.8. */
   tcpEstablished?: boolean;
   /** Leave out TCP connections that are still being set up. Since 2.4. */
   tcpSkipInFlight?: boolean;
@@ -140,7 +140,7 @@ export interface CriuOptions {
   tcpClose?: boolean;
   /** How the network is silenced while TCP connections are dumped. Default "iptables". Since 3.16. */
   networkLock?: 'iptables' | 'nftables' | 'skip';
-  /** Dump unix sockets whose peer is outside the tree. */
+  /** Dump unix sockets whose peer is outside the tree. Since 0.8. */
   extUnixSk?: boolean;
 
   // ---- cgroups and security ----
@@ -192,7 +192,7 @@ export type CriuRestoreOptions = CriuOptions;
 
 /** A restore's options: `CriuOptions` and what it cannot do without. */
 export interface CriuRequestOptions extends CriuOptions {
-  /** The images' directory: a path, or a descriptor of ours. It must exist. */
+  /** The images' directory: a path, or a descriptor of ours. It must exist. Since 0.8. */
   imagesDir: string | number;
 }
 

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { native } from '../../../src/native.js';
-import { CriuClient, CriuError, findCriu } from '../../../src/criu/index.js';
+import { CriuClient, CriuError, criuErrorOf, findCriu, type CriuNotification } from '../../../src/criu/index.js';
+import { notificationScripts } from '../../../src/criu/notification.js';
 import { PacketSocket } from '../../../src/criu/packet-socket.js';
 import { scratch, until } from '../../fixtures/criu.js';
 
@@ -259,6 +260,31 @@ describe('a peer that is not CRIU', () => {
     expect((await failure(client.version())).code).toBe('CRIU_PROTOCOL');
     await client.close();
     expect(openFds()).toBe(before);
+  });
+
+  test.each(notificationScripts)('that sends %s is answered by the callback, with yes or no', async (script) => {
+    await using dir = await scratch();
+    // VERSION 4.3; then DUMP: the notification. It ends with 7 when the answer is a yes, with 8 when it is a no.
+    const body = [
+      's.recv(9999); s.send(bytes([8, 10, 16, 1, 82, 4, 8, 4, 16, 3])); s.recv(99999)',
+      `name = b"${script}"`,
+      's.send(bytes([8, 6, 16, 1, 42, len(name) + 4, 10, len(name)]) + name + bytes([16, 77]))',
+      'sys.exit(7 if bytes([24, 1]) in s.recv(9999) else 8)',
+    ].join('\n');
+    const path = await fake(dir.path, body);
+    for (const refuses of [false, true]) {
+      const seen: CriuNotification[] = [];
+      await using client = await CriuClient.start({ criuPath: path, graceMs: 100 });
+      const refusal = new Error('not now');
+      const onNotify = (notification: CriuNotification): void => {
+        seen.push(notification);
+        if (refuses) throw refusal;
+      };
+      const error: unknown = await client.dump({ pid: 1, imagesDir: dir.path }, { onNotify }).catch((reason: unknown) => reason);
+      expect(seen).toEqual([{ script, pid: 77 }]);
+      expect(refuses ? criuErrorOf(error) : error).toMatchObject({ code: 'CRIU_DIED', facts: { request: 'DUMP', exitCode: refuses ? 8 : 7 } });
+      if (refuses) expect(error).toBe(refusal);
+    }
   });
 
   test('gets the descriptors that the client was given, at their numbers', async () => {
