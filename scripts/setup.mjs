@@ -86,7 +86,7 @@ function debianPackages() {
     ['make', 'make'],
     ['python3', 'python3'],
     ['patchelf', 'patchelf'],
-    ...(forTests ? [['setfattr', 'attr'], ['busybox', 'busybox-static'], ['setcap', 'libcap2-bin'], ['zstd', 'zstd']] : []),
+    ...(forTests ? [['setfattr', 'attr'], ['busybox', 'busybox-static'], ['setcap', 'libcap2-bin'], ['zstd', 'zstd'], ['openssl', 'openssl']] : []),
   ].filter(([tool]) => !onPath(tool)).flatMap(([, packages]) => packages.split(' '));
   if (wanted.length === 0) return;
   const command = `apt-get install -y --no-install-recommends ${wanted.join(' ')}`;

@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
@@ -69,6 +69,35 @@ test('a page server takes the memory of a dump, and the tree is restored from wh
   await restorer.restore({ imagesDir: rest.path, logFile: 'restore.log' });
   expect(await counter.advances()).toBe(true);
   expect(counter.count()).toBeGreaterThan(stood);
+});
+
+test('a page server takes the memory of a dump over an encrypted connection, and from nobody without a certificate', async () => {
+  await using keys = await scratch();
+  const key = (name: string): string => join(keys.path, name);
+  const openssl = (command: string): unknown => execFileSync('openssl', command.split(' '), { cwd: keys.path, stdio: 'ignore' });
+  openssl('req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout authority.key -out authority.pem');
+  openssl('req -newkey rsa:2048 -nodes -subj /CN=elsewhere -keyout own.key -out own.csr');
+  openssl('x509 -req -in own.csr -CA authority.pem -CAkey authority.key -CAcreateserial -days 2 -out own.pem');
+  const tls = { tls: true, tlsCacert: key('authority.pem'), tlsCert: key('own.pem'), tlsKey: key('own.key'), tlsNoCnVerify: true };
+
+  await using dir = await scratch();
+  await using counter = await Counter.start(dir.path);
+  for (const encrypted of [false, true]) {
+    await using memory = await scratch();
+    await using rest = await scratch();
+    await using server = await CriuClient.start({ criuPath });
+    const { pid, port } = await server.pageServerChild({ imagesDir: memory.path, pageServer: { address: '127.0.0.1', port: await freePort() }, logFile: 'server.log', logLevel: 4, ...tls });
+    await using dumper = await CriuClient.start({ criuPath });
+    const dumped = dumper.dump({ pid: counter.pid, imagesDir: rest.path, pageServer: { address: '127.0.0.1', port }, ...quiet, ...(encrypted ? tls : {}) });
+    if (!encrypted) {
+      expect((await failure(dumped)).code).toBe('CRIU_REQUEST_FAILED');
+      expect(await counter.advances()).toBe(true);
+      continue;
+    }
+    await dumped;
+    expect(await server.waitPid(pid)).toEqual({ exitCode: 0 });
+    expect((await readdir(memory.path)).filter((name) => name.startsWith('pages-')).length).toBeGreaterThan(0);
+  }
 });
 
 test('a page server that is a daemon outlives its session, and is told where it listens', async () => {
