@@ -9,9 +9,9 @@ import { until } from '../../fixtures/criu.js';
 
 const addon = resolve('build/Release/stillframe.node');
 
-/** Runs a script in a process of its own; what must not happen there ends it. */
+/** Runs a script in a process of its own; what must not happen there ends it. Long: an emulated machine is slow. */
 function runScript(script: string): { status: number | null; stdout: string; stderr: string } {
-  return spawnSync(process.execPath, ['--expose-gc', '-e', `const native = require(${JSON.stringify(addon)});\n${script}`], { encoding: 'utf8', timeout: 20_000 });
+  return spawnSync(process.execPath, ['--expose-gc', '-e', `const native = require(${JSON.stringify(addon)});\n${script}`], { encoding: 'utf8', timeout: 240_000 });
 }
 
 test('a frozen cgroup is told by POLLPRI within milliseconds, once for each change that is read', async () => {
