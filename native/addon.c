@@ -39,6 +39,7 @@ static napi_value init(napi_env env, napi_value exports)
 	sf_init_socket(env, exports);
 	sf_init_poll(env, exports);
 	sf_init_spawn(env, exports);
+	sf_init_store(env, exports);
 	sf_init_tree(env, exports);
 	sf_init_scan(env, exports);
 	sf_init_describe(env, exports);

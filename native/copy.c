@@ -51,7 +51,7 @@ struct batch {
 /* 0 when the open file is the entry as it was described; STATUS_CHANGED, or -errno. */
 static int compare(struct sf_tree *tree, uint32_t id, int fd)
 {
-	struct sf_entry entry = *sf_entry_at(tree, id);
+	struct sf_entry entry = sf_entry_of(tree, id);
 	struct statx st;
 
 	if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &st) != 0)
@@ -226,6 +226,7 @@ static void run(struct sf_job *job)
 	sf_out_end(&out);
 	job->err = out.err;
 	job->syscall = "write";
+	sf_store_tell(batch->tree->store, job);
 	if (batch->ahead && !out.err)
 		start_writing(batch, first, out.offset);
 }

@@ -84,10 +84,9 @@ static int append_xattrs(struct describe *job, const struct sf_place *place, str
 }
 
 /* Everything but the stat. 0, or an errno. */
-static int append_details(struct describe *job, struct sf_walk *walk, uint32_t id, struct record *record)
+static int append_details(struct describe *job, struct sf_walk *walk, uint32_t id, const struct sf_entry *entry, struct record *record)
 {
-	struct sf_entry *entry = sf_entry_at(job->tree, id);
-	char name[256], proc[320];
+	char name[SF_NAME_ROOM], proc[320];
 
 	if (S_ISREG(entry->mode) && entry->sparse) {
 		int fd = sf_walk_open(walk, id);
@@ -122,11 +121,10 @@ static int append_details(struct describe *job, struct sf_walk *walk, uint32_t i
 }
 
 /* Takes the stat again. 0 when it is as before, STATUS_UNSETTLED when not, STATUS_GONE, or -errno. */
-static int settle(struct sf_tree *tree, struct sf_walk *walk, uint32_t id)
+static int settle(struct sf_tree *tree, struct sf_walk *walk, uint32_t id, struct sf_entry *entry)
 {
-	struct sf_entry *entry = sf_entry_at(tree, id);
 	struct statx st;
-	char name[256];
+	char name[SF_NAME_ROOM];
 	int rc;
 
 	if (id == SF_ROOT) {
@@ -206,9 +204,8 @@ static void finish_member(struct describe *job, const struct sf_entry *entry, ui
 }
 
 /* Path, attributes and data of a small file. Its status; `*header_len` is 0 where the record has to tell the rest. */
-static int describe_small(struct describe *job, struct sf_walk *walk, uint32_t id, struct record *record, size_t *header_len)
+static int describe_small(struct describe *job, struct sf_walk *walk, uint32_t id, struct sf_entry *entry, struct record *record, size_t *header_len)
 {
-	struct sf_entry *entry = sf_entry_at(job->tree, id);
 	int fd = sf_walk_open(walk, id);
 
 	*header_len = 0;
@@ -262,7 +259,8 @@ static void finish_record(struct describe *job, const struct sf_entry *entry, si
 
 static void describe_one(struct describe *job, struct sf_walk *walk, uint32_t id)
 {
-	struct sf_entry *entry = sf_entry_at(job->tree, id);
+	const struct sf_entry before = sf_entry_of(job->tree, id);
+	struct sf_entry entry = before;
 	size_t start = job->out.len;
 	struct record record;
 
@@ -270,28 +268,31 @@ static void describe_one(struct describe *job, struct sf_walk *walk, uint32_t id
 		record = (struct record){ .id = id, .data_at = -1 };
 		job->out.len = start;
 		sf_bytes_append(&job->out, &record, sizeof(record));
-		if (is_small(job, entry)) {
-			size_t size = entry->size, header_len;
-			record.status = describe_small(job, walk, id, &record, &header_len);
+		if (is_small(job, &entry)) {
+			size_t size = entry.size, header_len;
+			record.status = describe_small(job, walk, id, &entry, &record, &header_len);
 			if (record.status == STATUS_UNSETTLED)
 				continue;
 			if (record.status == 0 && header_len > 0) {
 				job->out.len = start;
-				finish_member(job, entry, id, header_len);
-				return;
+				finish_member(job, &entry, id, header_len);
+				break;
 			}
 			record.data_at = (double)job->data_len;
 			job->data_len += size;
 			break;
 		}
-		int err = append_details(job, walk, id, &record);
-		record.status = settle(job->tree, walk, id);
+		int err = append_details(job, walk, id, &entry, &record);
+		record.status = settle(job->tree, walk, id, &entry);
 		if (record.status == 0 && err)
 			record.status = vanished(err) ? STATUS_GONE : -err;
 		if (record.status != STATUS_UNSETTLED)
 			break;
 	}
-	finish_record(job, entry, start, &record);
+	if (memcmp(&entry, &before, sizeof(entry)) != 0)
+		sf_entry_put(job->tree, id, &entry);
+	if (job->out.len > start)
+		finish_record(job, &entry, start, &record);
 }
 
 static void run(struct sf_job *base)
@@ -317,6 +318,7 @@ static void run(struct sf_job *base)
 		base->err = ENOMEM;
 	else
 		memcpy(job->out.at, &job->n_ready, sizeof(job->n_ready));
+	sf_store_tell(job->tree->store, base);
 }
 
 static void free_bytes(napi_env env, void *data, void *hint)
@@ -404,9 +406,11 @@ static napi_value tree_fit(napi_env env, napi_callback_info info)
 	napi_get_value_double(env, argv[4], &room);
 	for (; count < most && from + count < n_ids; count++) {
 		uint32_t id = ids[from + count];
-		struct sf_entry *entry = id < tree->n_entries ? sf_entry_at(tree, id) : NULL;
-		if (entry && S_ISREG(entry->mode) && entry->size <= INLINE_BYTES)
-			used += (double)(entry->size + INLINE_MORE);
+		struct sf_entry entry = { 0 };
+		if (id < tree->n_entries)
+			entry = sf_entry_of(tree, id);
+		if (S_ISREG(entry.mode) && entry.size <= INLINE_BYTES)
+			used += (double)(entry.size + INLINE_MORE);
 		if (used > room && count > 0)
 			break;
 	}

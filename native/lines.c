@@ -1,7 +1,7 @@
 /* Lines as `sha256sum` prints them, for many members at once. Source: coreutils 9.1, src/digest.c, print_filename. */
+#include "details.h"
 #include "digest.h"
 #include "job.h"
-#include "tree.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -26,7 +26,8 @@ static char escaped(char byte)
 	return byte == '\\' ? '\\' : byte == '\n' ? 'n' : byte == '\r' ? 'r' : 0;
 }
 
-/* At most 1 + 64 + 2 + twice the name + 1 bytes. A name with something to escape has a backslash before its line. */
+/* At most this many bytes: LINE_MORE and twice the name. A name with something to escape has a backslash before its line. */
+#define LINE_MORE (1 + 2 * SF_DIGEST + 2 + 1)
 static char *append_line(char *out, const unsigned char *digest, const char *name, size_t len)
 {
 	char *line = out++;
@@ -60,42 +61,36 @@ struct lines {
 	size_t n_ids;
 	const unsigned char *digests;
 	size_t digests_len;
-	char *name, *at; /* room for a name; the lines */
-	size_t len;
+	char *name; /* the prefix, and room for a path behind it */
+	struct sf_bytes out;
 };
 
-/* The name that the entry's line has, into `name`, where the prefix already is; its length, or -1. */
-static int name_of(struct lines *lines, uint32_t id)
+/* 0, or an errno. */
+static int append_lines(struct lines *lines)
 {
-	int len = id < lines->tree->n_entries ? sf_tree_path(lines->tree, id, lines->name + lines->prefix_len, PATH_BYTES) : -1;
-
-	return len < 0 ? -1 : len == 0 ? (int)lines->prefix_len - 1 : (int)lines->prefix_len + len;
+	for (size_t i = 0; i < lines->n_ids; i++) {
+		if (lines->ids[i] >= lines->tree->n_entries || (lines->rows[i] + 1ull) * SF_MEMBER_DIGESTS > lines->digests_len)
+			return EINVAL;
+		int len = sf_tree_path(lines->tree, lines->ids[i], lines->name + lines->prefix_len, PATH_BYTES);
+		if (len < 0)
+			return EINVAL;
+		/* The prefix ends in a slash, which the root itself goes without. */
+		size_t name_len = len == 0 ? lines->prefix_len - 1 : lines->prefix_len + (size_t)len;
+		if (!sf_bytes_reserve(&lines->out, LINE_MORE + 2 * name_len))
+			return ENOMEM;
+		char *start = lines->out.at + lines->out.len;
+		char *end = append_line(start, lines->digests + (size_t)lines->rows[i] * SF_MEMBER_DIGESTS + SF_DIGEST, lines->name, name_len);
+		lines->out.len += (size_t)(end - start);
+	}
+	return 0;
 }
 
 static void run(struct sf_job *job)
 {
 	struct lines *lines = (struct lines *)job;
-	size_t total = 0;
-	char *out;
 
-	for (size_t i = 0; i < lines->n_ids; i++) {
-		int len = (lines->rows[i] + 1ull) * SF_MEMBER_DIGESTS <= lines->digests_len ? name_of(lines, lines->ids[i]) : -1;
-		if (len < 0) {
-			job->err = EINVAL;
-			return;
-		}
-		total += 1 + 2 * SF_DIGEST + 2 + 2 * (size_t)len + 1;
-	}
-	lines->at = out = malloc(total + 1);
-	if (!out) {
-		job->err = ENOMEM;
-		return;
-	}
-	for (size_t i = 0; i < lines->n_ids; i++) {
-		int len = name_of(lines, lines->ids[i]);
-		out = append_line(out, lines->digests + (size_t)lines->rows[i] * SF_MEMBER_DIGESTS + SF_DIGEST, lines->name, (size_t)len);
-	}
-	lines->len = (size_t)(out - lines->at);
+	job->err = append_lines(lines);
+	sf_store_tell(lines->tree->store, job);
 }
 
 static napi_value result(napi_env env, struct sf_job *job)
@@ -103,7 +98,7 @@ static napi_value result(napi_env env, struct sf_job *job)
 	struct lines *lines = (struct lines *)job;
 	napi_value value;
 
-	napi_create_buffer_copy(env, lines->len, lines->at, NULL, &value);
+	napi_create_buffer_copy(env, lines->out.len, lines->out.at, NULL, &value);
 	return value;
 }
 
@@ -112,7 +107,7 @@ static void release(struct sf_job *job)
 	struct lines *lines = (struct lines *)job;
 
 	free(lines->name);
-	free(lines->at);
+	free(lines->out.at);
 	free(lines);
 }
 

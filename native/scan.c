@@ -2,6 +2,9 @@
  * A parallel scan: getdents64 and statx on threads of its own, compared with the last scan while it runs,
  * so that a second scan costs its system calls and little more. Symbolic links are never followed below
  * the root. A name that vanishes between the two calls is simply not there: the next scan tells.
+ *
+ * A directory is read a buffer at a time, and what that buffer named is looked at before the next one: what waits is
+ * bounded by the tree's depth, not by how many entries there are.
  */
 #include "tree.h"
 
@@ -24,6 +27,8 @@
 #define DENTS_BYTES 65536
 /* A directory's names are handed to other threads from this many on. */
 #define SHARE_AT 256
+/* So many of the files that changed last are told in the order of their change. */
+#define MAX_HOT 16384
 #define MAX_EXCLUDES 64
 #define MAX_THREADS 16
 
@@ -32,7 +37,28 @@ struct list {
 	uint32_t count, room;
 };
 
-/* An open directory whose children are still being looked at. */
+/* When a file changed. */
+struct hot {
+	int64_t sec;
+	uint32_t nsec, id;
+};
+
+/* The latest of those noted; up to twice as many as are wanted. */
+struct hottest {
+	struct hot *items;
+	uint32_t count;
+	int64_t since_sec;
+};
+
+/* The ids of names read before, found by place first and by hash when places have shifted. */
+struct match {
+	uint32_t first; /* of the directory's list as it was */
+	uint32_t expected; /* in that list; 0 at its end */
+	uint32_t *table;
+	uint32_t mask;
+};
+
+/* An open directory that is being read, or whose children are still being looked at. */
 struct dirref {
 	atomic_int refs;
 	int fd;
@@ -41,13 +67,18 @@ struct dirref {
 	uint32_t dev;
 	uint64_t excludes; /* the exclusions that lie below it */
 	uint32_t depth;
+	struct match match;
+	uint32_t last; /* the last of its new list; 0 before the first */
 };
 
+enum work { READ, READ_ON, LOOK };
+
 struct item {
-	struct dirref *dir; /* of a directory to read: its parent, NULL for the root */
-	uint32_t id; /* the directory to read; unused when there are `ids` */
+	enum work work;
+	struct dirref *dir; /* to go on reading, or of the entries to look at; of a directory to read its parent, NULL for the root */
+	uint32_t id; /* READ: the directory */
 	uint64_t excludes;
-	uint32_t *ids; /* entries to look at, or NULL */
+	uint32_t *ids; /* LOOK */
 	uint32_t count;
 };
 
@@ -75,7 +106,8 @@ struct scan {
 	uint32_t depth, room, busy;
 	bool out_of_memory;
 
-	struct list added, changed, removed, crossings, errors;
+	struct list crossings, errors;
+	struct hottest hottest;
 	uint64_t bytes;
 	int err;
 	const char *syscall;
@@ -83,7 +115,8 @@ struct scan {
 
 struct worker {
 	struct scan *scan;
-	struct list added, changed, crossings, errors;
+	struct list crossings, errors;
+	struct hottest hottest;
 	uint64_t bytes;
 	pthread_t thread;
 	bool started;
@@ -126,9 +159,57 @@ static void note_error(struct worker *worker, uint32_t id, int err)
 	note(worker, &worker->errors, (uint32_t)err);
 }
 
+static int latest_first(const void *a, const void *b)
+{
+	const struct hot *x = a, *y = b;
+
+	if (x->sec != y->sec)
+		return x->sec > y->sec ? -1 : 1;
+	if (x->nsec != y->nsec)
+		return x->nsec > y->nsec ? -1 : 1;
+	return x->id > y->id ? -1 : x->id < y->id;
+}
+
+/* Keeps the latest MAX_HOT, and from then on nothing that is older. */
+static void thin_out(struct hottest *hottest)
+{
+	if (hottest->count > 1)
+		qsort(hottest->items, hottest->count, sizeof(*hottest->items), latest_first);
+	if (hottest->count <= MAX_HOT)
+		return;
+	hottest->count = MAX_HOT;
+	hottest->since_sec = hottest->items[MAX_HOT - 1].sec;
+}
+
+static void note_hot(struct worker *worker, uint32_t id, const struct sf_entry *entry)
+{
+	struct hottest *hottest = &worker->hottest;
+
+	if (entry->ctime_sec < hottest->since_sec)
+		return;
+	if (!hottest->items && !(hottest->items = malloc(2 * MAX_HOT * sizeof(*hottest->items)))) {
+		fail_memory(worker->scan);
+		return;
+	}
+	hottest->items[hottest->count++] = (struct hot){ .sec = entry->ctime_sec, .nsec = entry->ctime_nsec, .id = id };
+	if (hottest->count == 2 * MAX_HOT)
+		thin_out(hottest);
+}
+
+/* What comes after the last name read so far; 0 at the end. Written only where it is not so already. */
+static void link_child(struct sf_tree *tree, struct dirref *dir, uint32_t id)
+{
+	if (dir->last != 0 && sf_node_of(tree, dir->last).next != id)
+		sf_node_set_next(tree, dir->last, id);
+	else if (dir->last == 0 && sf_node_of(tree, dir->id).child != id)
+		sf_node_set_child(tree, dir->id, id);
+	dir->last = id;
+}
+
 static void unref(struct dirref *dir)
 {
 	if (dir && atomic_fetch_sub(&dir->refs, 1) == 1) {
+		free(dir->match.table);
 		close(dir->fd);
 		free(dir);
 	}
@@ -217,9 +298,8 @@ static void look(struct worker *worker, struct dirref *dir, uint32_t id)
 {
 	struct scan *scan = worker->scan;
 	struct sf_tree *tree = scan->tree;
-	struct sf_entry *entry = sf_entry_at(tree, id);
 	struct statx st;
-	char name[256];
+	char name[SF_NAME_ROOM];
 	int rc;
 
 	sf_entry_name(tree, id, name);
@@ -238,42 +318,35 @@ static void look(struct worker *worker, struct dirref *dir, uint32_t id)
 	bool is_dir = S_ISDIR(st.stx_mode);
 	/* On an overlay, files that are no directories may show another device without being on another mount. */
 	bool crossing = !dir || (st.stx_attributes & STATX_ATTR_MOUNT_ROOT) || (is_dir && dev != dir->dev);
-	bool was_dir = entry->alive && S_ISDIR(entry->mode);
-	bool is_new = !entry->alive;
+	bool is_new = !sf_bit(tree->before, id);
+	struct sf_entry entry = sf_entry_of(tree, id);
+	bool was_dir = !is_new && S_ISDIR(entry.mode);
 	uint8_t fs = crossing ? file_system(worker, dir, name, id, dev) : dir->fs;
-	bool different = sf_entry_update(entry, &st);
+	bool different = sf_entry_update(&entry, &st) || fs != entry.fs;
 
-	if (is_dir && !was_dir && !sf_tree_add_dir(tree, &entry->rdev)) {
-		fail_memory(scan);
-		return;
+	/* Not written when nothing is different: that would be one more page to write to the file. */
+	if (is_new || different) {
+		entry.fs = fs;
+		sf_entry_put(tree, id, &entry);
+		if (S_ISREG(entry.mode))
+			worker->bytes += entry.size;
 	}
-	different = different || fs != entry->fs;
-	entry->fs = fs;
-	entry->alive = 1;
-	entry->epoch = tree->epoch;
-	if (is_new)
-		note(worker, &worker->added, id);
-	else if (different)
-		note(worker, &worker->changed, id);
-	if (S_ISREG(entry->mode) && (is_new || different))
-		worker->bytes += entry->size;
+	/* Dead, or no directory, when last seen: nothing of an older list is known any more. */
+	if (is_dir && !was_dir && sf_node_of(tree, id).child != 0)
+		sf_node_set_child(tree, id, 0);
+	sf_set_bit(tree->alive, id);
+	if (is_new && S_ISREG(entry.mode))
+		note_hot(worker, id, &entry);
+	else if (!is_new && different)
+		sf_set_bit(tree->changed, id);
 	if (crossing && dir)
 		note(worker, &worker->crossings, id);
 	if (!is_dir || (scan->one_file_system && dir && dev != dir->dev))
 		return;
 	bool whole = false;
 	uint64_t below = dir ? excluded(scan, dir, name, &whole) : (scan->n_excludes == 64 ? ~0ull : (1ull << scan->n_excludes) - 1);
-	give(scan, (struct item){ .dir = ref(dir), .id = id, .excludes = below });
+	give(scan, (struct item){ .work = READ, .dir = ref(dir), .id = id, .excludes = below });
 }
-
-/* The ids of names read before, found by place first and by hash when places have shifted. */
-struct match {
-	struct sf_tree *tree;
-	struct sf_dir *dir;
-	uint32_t cursor;
-	uint32_t *table;
-	uint32_t mask;
-};
 
 static uint32_t hash_name(const char *name, size_t len)
 {
@@ -284,50 +357,64 @@ static uint32_t hash_name(const char *name, size_t len)
 	return hash ^ hash >> 15;
 }
 
-static bool same_name(struct sf_tree *tree, uint32_t id, const char *name, size_t len)
+static bool same_name(struct sf_tree *tree, uint32_t id, uint32_t at, const char *name, size_t len)
 {
-	struct sf_entry *entry = sf_entry_at(tree, id);
-	return entry->alive && entry->name_len == len && memcmp(sf_name_at(tree, entry->name), name, len) == 0;
+	char known[SF_NAME_ROOM];
+
+	return sf_bit(tree->before, id) && sf_name(tree, at, known) == len && memcmp(known, name, len) == 0;
 }
 
-static bool build_table(struct match *match)
+/*
+ * All ids of the list as it was, by the hash of their names. It is still whole: what differs is what comes next. After a scan
+ * that failed in the middle it may be a ring, and is not followed for ever.
+ */
+static bool build_table(struct sf_tree *tree, struct match *match)
 {
-	uint32_t size = 16;
+	uint32_t count = 0, size = 16;
 
-	while (size < match->dir->count * 2)
+	for (uint32_t id = match->first; id != 0 && count < tree->n_entries; id = sf_node_of(tree, id).next)
+		count++;
+	while (size < count + count / 2)
 		size *= 2;
-	match->table = malloc(size * sizeof(*match->table));
+	match->table = calloc(size, sizeof(*match->table));
 	if (!match->table)
 		return false;
-	memset(match->table, 0xff, size * sizeof(*match->table));
 	match->mask = size - 1;
-	for (uint32_t i = 0; i < match->dir->count; i++) {
-		struct sf_entry *entry = sf_entry_at(match->tree, match->dir->children[i]);
-		uint32_t at = hash_name(sf_name_at(match->tree, entry->name), entry->name_len) & match->mask;
-		while (match->table[at] != UINT32_MAX)
+	for (uint32_t id = match->first; id != 0 && count > 0; count--) {
+		struct sf_node node = sf_node_of(tree, id);
+		char name[SF_NAME_ROOM];
+		size_t len = sf_name(tree, node.name, name);
+		uint32_t at = hash_name(name, len) & match->mask;
+		while (match->table[at] != 0)
 			at = (at + 1) & match->mask;
-		match->table[at] = i;
+		match->table[at] = id;
+		id = node.next;
 	}
 	return true;
 }
 
-/* UINT32_MAX for a name that is new; memory running out makes a known name look new, which costs a copy. */
-static uint32_t find_name(struct match *match, const char *name, size_t len)
+/* 0 for a name that is new; memory running out makes a known name look new, which costs a copy. */
+static uint32_t find_name(struct sf_tree *tree, struct match *match, const char *name, size_t len)
 {
-	struct sf_dir *dir = match->dir;
+	uint32_t id = match->expected;
 
-	if (match->cursor < dir->count && same_name(match->tree, dir->children[match->cursor], name, len))
-		return dir->children[match->cursor++];
-	if (dir->count == 0 || (!match->table && !build_table(match)))
-		return UINT32_MAX;
-	for (uint32_t at = hash_name(name, len) & match->mask; match->table[at] != UINT32_MAX; at = (at + 1) & match->mask) {
-		uint32_t place = match->table[at];
-		if (!same_name(match->tree, dir->children[place], name, len))
-			continue;
-		match->cursor = place + 1;
-		return dir->children[place];
+	if (id != 0) {
+		struct sf_node node = sf_node_of(tree, id);
+		if (same_name(tree, id, node.name, name, len)) {
+			match->expected = node.next;
+			return id;
+		}
 	}
-	return UINT32_MAX;
+	if (match->first == 0 || (!match->table && !build_table(tree, match)))
+		return 0;
+	for (uint32_t at = hash_name(name, len) & match->mask; (id = match->table[at]) != 0; at = (at + 1) & match->mask) {
+		struct sf_node node = sf_node_of(tree, id);
+		if (!same_name(tree, id, node.name, name, len))
+			continue;
+		match->expected = node.next;
+		return id;
+	}
+	return 0;
 }
 
 struct dent {
@@ -338,16 +425,16 @@ struct dent {
 	char name[];
 };
 
-/* One buffer of names: to other threads when there are many, or looked at here. */
-static bool take_names(struct worker *worker, struct dirref *dir, struct match *match, struct list *children, const char *buffer, long bytes)
+/* One buffer of names. What they are is looked at by whoever is free, when there are many; else here. */
+static bool take_names(struct worker *worker, struct dirref *dir, const char *buffer, long bytes)
 {
 	struct scan *scan = worker->scan;
-	uint32_t first = children->count;
+	struct list ids = { 0 };
+	bool ok = true;
 
-	for (long at = 0; at < bytes;) {
+	for (long at = 0; at < bytes && ok;) {
 		const struct dent *dent = (const struct dent *)(buffer + at);
 		size_t len = strlen(dent->name);
-		uint32_t id;
 		bool whole = false;
 
 		at += dent->reclen;
@@ -357,37 +444,64 @@ static bool take_names(struct worker *worker, struct dirref *dir, struct match *
 			excluded(scan, dir, dent->name, &whole);
 		if (whole)
 			continue;
-		id = find_name(match, dent->name, len);
-		if (id == UINT32_MAX && !sf_tree_add(scan->tree, dir->id, dent->name, len, &id))
-			return false;
-		if (!push(children, id))
-			return false;
+		uint32_t id = find_name(scan->tree, &dir->match, dent->name, len);
+		if (id == 0)
+			ok = sf_tree_add(scan->tree, dir->id, dent->name, len, &id);
+		/* A directory that is written to while it is read may tell a name twice: a list with a ring in it has no end. */
+		if (!ok || sf_set_bit(scan->tree->listed, id))
+			continue;
+		link_child(scan->tree, dir, id);
+		ok = push(&ids, id);
 	}
-	uint32_t count = children->count - first;
-	if (count < SHARE_AT || scan->threads == 1) {
-		for (uint32_t i = first; i < children->count; i++)
-			look(worker, dir, children->items[i]);
-		return true;
+	/* Below what is given next, and so taken after it; nor may anybody read on while names are being found. */
+	if (ok)
+		give(scan, (struct item){ .work = READ_ON, .dir = ref(dir) });
+	if (ok && (ids.count < SHARE_AT || scan->threads == 1)) {
+		for (uint32_t i = 0; i < ids.count; i++)
+			look(worker, dir, ids.items[i]);
+		ids.count = 0;
 	}
 	/* In pieces, so that the last one is short. */
-	for (uint32_t i = 0; i < count; i += SHARE_AT) {
-		uint32_t n = count - i < SHARE_AT ? count - i : SHARE_AT;
-		uint32_t *ids = malloc(n * sizeof(*ids));
-		if (!ids)
-			return false;
-		memcpy(ids, children->items + first + i, n * sizeof(*ids));
-		give(scan, (struct item){ .dir = ref(dir), .ids = ids, .count = n });
+	for (uint32_t i = 0; i < ids.count && ok; i += SHARE_AT) {
+		uint32_t n = ids.count - i < SHARE_AT ? ids.count - i : SHARE_AT;
+		uint32_t *piece = malloc(n * sizeof(*piece));
+		if (piece) {
+			memcpy(piece, ids.items + i, n * sizeof(*piece));
+			give(scan, (struct item){ .work = LOOK, .dir = ref(dir), .ids = piece, .count = n });
+		}
+		ok = piece != NULL;
 	}
-	return true;
+	free(ids.items);
+	return ok;
+}
+
+/* The next buffer; the one after it when all that this one named has been looked at. */
+static void read_on(struct worker *worker, struct dirref *dir)
+{
+	struct scan *scan = worker->scan;
+	char *buffer = malloc(DENTS_BYTES);
+
+	if (!buffer) {
+		fail_memory(scan);
+		return;
+	}
+	long bytes = syscall(SYS_getdents64, dir->fd, buffer, DENTS_BYTES);
+	if (bytes > 0) {
+		if (!take_names(worker, dir, buffer, bytes))
+			fail_memory(scan);
+	} else {
+		if (bytes < 0)
+			note_error(worker, dir->id, errno);
+		link_child(scan->tree, dir, 0);
+	}
+	free(buffer);
 }
 
 static void read_dir(struct worker *worker, const struct item *item)
 {
 	struct scan *scan = worker->scan;
 	struct sf_tree *tree = scan->tree;
-	struct sf_entry *entry = sf_entry_at(tree, item->id);
-	struct sf_dir *known = sf_dir_at(tree, entry->rdev);
-	char name[256];
+	char name[SF_NAME_ROOM];
 	int fd;
 
 	sf_entry_name(tree, item->id, name);
@@ -399,34 +513,20 @@ static void read_dir(struct worker *worker, const struct item *item)
 		note_error(worker, item->id, errno);
 		return;
 	}
-	struct dirref *dir = malloc(sizeof(*dir));
-	char *buffer = malloc(DENTS_BYTES);
-	if (!dir || !buffer) {
-		free(dir);
-		free(buffer);
+	struct dirref *dir = calloc(1, sizeof(*dir));
+	if (!dir) {
 		close(fd);
 		fail_memory(scan);
 		return;
 	}
-	*dir = (struct dirref){ .fd = fd, .id = item->id, .fs = entry->fs, .dev = entry->dev, .excludes = item->excludes, .depth = item->dir ? item->dir->depth + 1 : 0 };
+	struct sf_entry entry = sf_entry_of(tree, item->id);
+	uint32_t first = sf_node_of(tree, item->id).child;
+	*dir = (struct dirref){
+		.fd = fd, .id = item->id, .fs = entry.fs, .dev = entry.dev, .excludes = item->excludes, .depth = item->dir ? item->dir->depth + 1 : 0,
+		.match = { .first = first, .expected = first },
+	};
 	atomic_init(&dir->refs, 1);
-
-	struct match match = { .tree = tree, .dir = known };
-	struct list children = { 0 };
-	long bytes;
-	while ((bytes = syscall(SYS_getdents64, fd, buffer, DENTS_BYTES)) > 0) {
-		if (!take_names(worker, dir, &match, &children, buffer, bytes)) {
-			fail_memory(scan);
-			break;
-		}
-	}
-	if (bytes < 0)
-		note_error(worker, item->id, errno);
-	free(match.table);
-	free(known->children);
-	known->children = children.items;
-	known->count = children.count;
-	free(buffer);
+	read_on(worker, dir);
 	unref(dir);
 }
 
@@ -445,13 +545,14 @@ static void *run_worker(void *arg)
 		scan->busy++;
 		pthread_mutex_unlock(&scan->lock);
 
-		if (item.ids) {
+		if (item.work == LOOK)
 			for (uint32_t i = 0; i < item.count; i++)
 				look(worker, item.dir, item.ids[i]);
-			free(item.ids);
-		} else {
+		else if (item.work == READ_ON)
+			read_on(worker, item.dir);
+		else
 			read_dir(worker, &item);
-		}
+		free(item.ids);
 		unref(item.dir);
 
 		pthread_mutex_lock(&scan->lock);
@@ -473,14 +574,35 @@ static bool join_list(struct list *into, struct list *from)
 	return true;
 }
 
+static bool join_hottest(struct hottest *into, struct hottest *from)
+{
+	bool ok = true;
+
+	if (from->count > 0) {
+		thin_out(from);
+		struct hot *items = realloc(into->items, (into->count + from->count) * sizeof(*items));
+		ok = items != NULL;
+		if (ok) {
+			memcpy(items + into->count, from->items, from->count * sizeof(*items));
+			into->items = items;
+			into->count += from->count;
+			thin_out(into);
+		}
+	}
+	free(from->items);
+	return ok;
+}
+
 static bool run_threads(struct scan *scan)
 {
 	struct worker workers[MAX_THREADS];
 	bool ok = true;
 
 	memset(workers, 0, sizeof(workers));
-	for (uint32_t i = 0; i < scan->threads; i++)
+	for (uint32_t i = 0; i < scan->threads; i++) {
 		workers[i].scan = scan;
+		workers[i].hottest.since_sec = scan->hot_since_sec;
+	}
 	look(&workers[0], NULL, SF_ROOT);
 	/* A single file needs no thread. One that cannot be started is done without. */
 	for (uint32_t i = 1; scan->depth > 0 && i < scan->threads; i++)
@@ -489,10 +611,9 @@ static bool run_threads(struct scan *scan)
 	for (uint32_t i = 0; i < scan->threads; i++) {
 		if (workers[i].started)
 			pthread_join(workers[i].thread, NULL);
-		ok = join_list(&scan->added, &workers[i].added) && ok;
-		ok = join_list(&scan->changed, &workers[i].changed) && ok;
 		ok = join_list(&scan->crossings, &workers[i].crossings) && ok;
 		ok = join_list(&scan->errors, &workers[i].errors) && ok;
+		ok = join_hottest(&scan->hottest, &workers[i].hottest) && ok;
 		scan->bytes += workers[i].bytes;
 	}
 	for (uint32_t i = 0; i < scan->depth; i++) {
@@ -502,68 +623,17 @@ static bool run_threads(struct scan *scan)
 	return ok && !scan->out_of_memory;
 }
 
-static int by_id(const void *a, const void *b)
+/* What lives now lived before, and nothing has been seen yet. */
+static void begin_bits(struct sf_tree *tree)
 {
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-	return x < y ? -1 : x > y;
-}
+	sf_bits *alive = tree->before;
+	size_t bytes = (tree->n_entries + 63ull) / 64 * sizeof(*alive);
 
-static int by_change(const void *a, const void *b, void *data)
-{
-	struct sf_entry *x = sf_entry_at(data, *(const uint32_t *)a);
-	struct sf_entry *y = sf_entry_at(data, *(const uint32_t *)b);
-
-	if (x->ctime_sec != y->ctime_sec)
-		return x->ctime_sec < y->ctime_sec ? -1 : 1;
-	if (x->ctime_nsec != y->ctime_nsec)
-		return x->ctime_nsec < y->ctime_nsec ? -1 : 1;
-	return by_id(a, b);
-}
-
-/*
- * Parents before children (an id is given out after its parent's), files in the order of their directory.
- * What changed lately comes last, the latest at the very end: it will probably change again.
- */
-static bool order_added(struct scan *scan)
-{
-	struct sf_tree *tree = scan->tree;
-	struct list *list = &scan->added;
-	uint32_t *sorted = malloc((list->count + 1) * sizeof(*sorted));
-	uint32_t cold = 0, hot = list->count;
-
-	if (!sorted)
-		return false;
-	if (list->count > 0)
-		qsort(list->items, list->count, sizeof(*list->items), by_id);
-	for (uint32_t i = 0; i < list->count; i++) {
-		struct sf_entry *entry = sf_entry_at(tree, list->items[i]);
-		if (S_ISREG(entry->mode) && entry->ctime_sec >= scan->hot_since_sec)
-			sorted[--hot] = list->items[i];
-		else
-			sorted[cold++] = list->items[i];
-	}
-	qsort_r(sorted + hot, list->count - hot, sizeof(*sorted), by_change, tree);
-	free(list->items);
-	list->items = sorted;
-	list->room = list->count + 1;
-	if (scan->changed.count > 0)
-		qsort(scan->changed.items, scan->changed.count, sizeof(uint32_t), by_id);
-	return true;
-}
-
-static bool find_removed(struct scan *scan)
-{
-	struct sf_tree *tree = scan->tree;
-
-	for (uint32_t id = 0; id < tree->n_entries; id++) {
-		struct sf_entry *entry = sf_entry_at(tree, id);
-		if (!entry->alive || entry->epoch == tree->epoch)
-			continue;
-		entry->alive = 0;
-		if (!push(&scan->removed, id))
-			return false;
-	}
-	return true;
+	tree->before = tree->alive;
+	tree->alive = alive;
+	memset(tree->alive, 0, bytes);
+	memset(tree->changed, 0, bytes);
+	memset(tree->listed, 0, bytes);
 }
 
 static void execute(napi_env env, void *data)
@@ -582,35 +652,39 @@ static void execute(napi_env env, void *data)
 	if (tree->root_fd >= 0)
 		close(tree->root_fd);
 	tree->root_fd = fd;
-	tree->epoch++;
-	if ((tree->n_entries == 0 && !sf_tree_add(tree, SF_ROOT, "", 0, &root)) || !run_threads(scan) || !order_added(scan) || !find_removed(scan)) {
+	begin_bits(tree);
+	if ((tree->n_entries == 0 && !sf_tree_add(tree, SF_ROOT, "", 0, &root)) || !run_threads(scan)) {
 		scan->err = ENOMEM;
 		scan->syscall = "scan";
+	}
+	int err = sf_store_error(tree->store);
+	if (err) {
+		scan->err = err;
+		scan->syscall = SF_STORE_SYSCALL;
 	}
 }
 
 /* Counts of each list, the size of all files new or changed (two words), then the lists. */
 static napi_value result_of(napi_env env, struct scan *scan)
 {
-	struct list *lists[] = { &scan->added, &scan->changed, &scan->removed, &scan->crossings, &scan->errors };
-	uint32_t words = 5 + 2 + 1 + scan->tree->n_fs * 3, at = 0;
+	uint32_t n_crossings = scan->crossings.count, n_errors = scan->errors.count, n_hot = scan->hottest.count, n_fs = scan->tree->n_fs;
+	uint32_t words = 6 + n_crossings + n_errors + n_hot + n_fs * 3, at = 6;
 	uint32_t *out;
 	napi_value result;
 
-	for (int i = 0; i < 5; i++)
-		words += lists[i]->count;
 	napi_create_buffer(env, (size_t)words * 4, (void **)&out, &result);
-	for (int i = 0; i < 5; i++)
-		out[at++] = lists[i]->count;
-	out[at++] = (uint32_t)scan->bytes;
-	out[at++] = (uint32_t)(scan->bytes >> 32);
-	out[at++] = scan->tree->n_fs;
-	for (int i = 0; i < 5; i++) {
-		if (lists[i]->count > 0)
-			memcpy(out + at, lists[i]->items, lists[i]->count * 4);
-		at += lists[i]->count;
-	}
-	for (uint32_t i = 0; i < scan->tree->n_fs; i++) {
+	uint32_t head[] = { n_crossings, n_errors, n_hot, n_fs, (uint32_t)scan->bytes, (uint32_t)(scan->bytes >> 32) };
+	memcpy(out, head, sizeof(head));
+	if (n_crossings > 0)
+		memcpy(out + at, scan->crossings.items, n_crossings * 4);
+	at += n_crossings;
+	if (n_errors > 0)
+		memcpy(out + at, scan->errors.items, n_errors * 4);
+	at += n_errors;
+	/* The latest at the very end. */
+	for (uint32_t i = n_hot; i > 0; i--)
+		out[at++] = scan->hottest.items[i - 1].id;
+	for (uint32_t i = 0; i < n_fs; i++) {
 		out[at++] = scan->tree->fs[i].dev;
 		out[at++] = scan->tree->fs[i].type;
 		out[at++] = scan->tree->fs[i].sample;
@@ -628,11 +702,9 @@ static void complete(napi_env env, napi_status status, void *data)
 		napi_resolve_deferred(env, scan->deferred, result_of(env, scan));
 	napi_delete_reference(env, scan->keep);
 	napi_delete_async_work(env, scan->work);
-	free(scan->added.items);
-	free(scan->changed.items);
-	free(scan->removed.items);
 	free(scan->crossings.items);
 	free(scan->errors.items);
+	free(scan->hottest.items);
 	free(scan->stack);
 	free(scan->path);
 	free(scan->exclude_text);

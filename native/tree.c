@@ -5,40 +5,60 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
-
-#define TABLE_SLOTS 65536u
 
 static const napi_type_tag tree_tag = { 0x5f1c7a3e90b24d68ULL, 0xa1d4e6f8275b3c90ULL };
 
+/* What `treeNews` tells of. */
+#define NEWS_ADDED 0
+#define NEWS_CHANGED 1
+#define NEWS_REMOVED 2
+
+#define ENTRY_PAGES (SF_MAX_ENTRIES >> SF_ENTRY_BITS)
+#define NODE_PAGES (SF_MAX_ENTRIES >> SF_NODE_BITS)
+#define NAME_PAGES (1u << (32 - SF_PAGE_BITS))
+#define BITS_BYTES (SF_MAX_ENTRIES / 8)
+
+/* Its place; a length and the name. False when memory or numbers run out. */
+static bool add_name(struct sf_tree *tree, const char *name, size_t len, uint32_t *at)
+{
+	uint8_t bytes[SF_NAME_ROOM];
+	uint64_t place = tree->names_end;
+
+	/* It does not cross into the next page. */
+	if (place >> SF_PAGE_BITS != (place + len) >> SF_PAGE_BITS)
+		place = ((place >> SF_PAGE_BITS) + 1) << SF_PAGE_BITS;
+	uint64_t page = place >> SF_PAGE_BITS;
+	if (len >= SF_NAME_ROOM || page >= NAME_PAGES)
+		return false;
+	bool is_first = tree->names_end == 0 || (tree->names_end - 1) >> SF_PAGE_BITS != page;
+	if (is_first && !sf_store_add(tree->store, &tree->names[page]))
+		return false;
+	bytes[0] = (uint8_t)len;
+	memcpy(bytes + 1, name, len);
+	sf_store_write(tree->store, tree->names[page], place & (SF_PAGE_BYTES - 1), bytes, len + 1);
+	tree->names_end = place + len + 1;
+	*at = (uint32_t)place;
+	return true;
+}
+
 bool sf_tree_add(struct sf_tree *tree, uint32_t parent, const char *name, size_t len, uint32_t *id)
 {
+	struct sf_node node = { .parent = parent };
 	bool ok = false;
 
 	pthread_mutex_lock(&tree->lock);
 	uint32_t at = tree->n_entries;
-	uint32_t block = at >> SF_ENTRY_BITS;
-	uint64_t name_at = tree->names_end;
-	/* A name does not cross into the next block. */
-	if ((name_at >> SF_NAME_BITS) != ((name_at + len) >> SF_NAME_BITS))
-		name_at = ((name_at >> SF_NAME_BITS) + 1) << SF_NAME_BITS;
-	uint64_t name_block = name_at >> SF_NAME_BITS;
-
-	if (block >= TABLE_SLOTS || name_block >= (1u << (32 - SF_NAME_BITS)))
+	if (at >= SF_MAX_ENTRIES)
 		goto out;
-	if (!tree->entries[block])
-		tree->entries[block] = calloc(1u << SF_ENTRY_BITS, sizeof(struct sf_entry));
-	if (!tree->names[name_block])
-		tree->names[name_block] = malloc(1u << SF_NAME_BITS);
-	if (!tree->entries[block] || !tree->names[name_block])
+	if (at % (1u << SF_ENTRY_BITS) == 0 && !sf_store_add(tree->store, &tree->entries[at >> SF_ENTRY_BITS]))
 		goto out;
-
-	struct sf_entry *entry = sf_entry_at(tree, at);
-	memcpy((char *)sf_name_at(tree, (uint32_t)name_at), name, len);
-	entry->name = (uint32_t)name_at;
-	entry->name_len = (uint8_t)len;
-	entry->parent = parent;
-	tree->names_end = name_at + len;
+	if (at % (1u << SF_NODE_BITS) == 0 && !sf_store_add(tree->store, &tree->nodes[at >> SF_NODE_BITS]))
+		goto out;
+	if (!add_name(tree, name, len, &node.name))
+		goto out;
+	sf_node_write(tree, at, 0, &node, sizeof(node));
 	tree->n_entries = at + 1;
 	*id = at;
 	ok = true;
@@ -47,42 +67,51 @@ out:
 	return ok;
 }
 
-bool sf_tree_add_dir(struct sf_tree *tree, uint32_t *at)
+size_t sf_name(struct sf_tree *tree, uint32_t at, char out[SF_NAME_ROOM])
 {
-	bool ok = false;
+	uint32_t in_page = at & (SF_PAGE_BYTES - 1), left = SF_PAGE_BYTES - in_page;
+	uint32_t page = tree->names[at >> SF_PAGE_BITS];
+	const uint8_t *bytes = sf_store_fixed(tree->store, page);
+	uint8_t copy[SF_NAME_ROOM];
 
-	pthread_mutex_lock(&tree->lock);
-	uint32_t block = tree->n_dirs >> SF_DIR_BITS;
-	if (block < TABLE_SLOTS && !tree->dirs[block])
-		tree->dirs[block] = calloc(1u << SF_DIR_BITS, sizeof(struct sf_dir));
-	if (block < TABLE_SLOTS && tree->dirs[block]) {
-		*at = tree->n_dirs++;
-		ok = true;
+	if (bytes) {
+		bytes += in_page;
+	} else {
+		sf_store_read(tree->store, page, in_page, copy, left < SF_NAME_ROOM ? left : SF_NAME_ROOM);
+		bytes = copy;
 	}
-	pthread_mutex_unlock(&tree->lock);
-	return ok;
+	size_t len = bytes[0];
+	/* Only where what the file gave back is not what it was given, which the store's owner will hear of. */
+	if (len >= left)
+		len = left - 1;
+	memcpy(out, bytes + 1, len);
+	out[len] = '\0';
+	return len;
 }
 
 int sf_tree_path(struct sf_tree *tree, uint32_t id, char *out, size_t size)
 {
-	size_t len = 0;
+	char name[SF_NAME_ROOM];
+	char *end = out + size, *at = end;
 
-	for (uint32_t i = id; i != SF_ROOT; i = sf_entry_at(tree, i)->parent)
-		len += sf_entry_at(tree, i)->name_len + 1;
-	if (len > 0)
-		len--;
-	if (len >= size)
-		return -1;
-	out[len] = '\0';
-	char *end = out + len;
-	for (uint32_t i = id; i != SF_ROOT; i = sf_entry_at(tree, i)->parent) {
-		struct sf_entry *entry = sf_entry_at(tree, i);
-		end -= entry->name_len;
-		memcpy(end, sf_name_at(tree, entry->name), entry->name_len);
-		if (end > out)
-			*--end = '/';
+	for (uint32_t i = id; i != SF_ROOT;) {
+		struct sf_node node = sf_node_of(tree, i);
+		size_t len = sf_name(tree, node.name, name), more = len + 1;
+		if ((size_t)(at - out) < more)
+			return -1;
+		char separator = at == end ? '\0' : '/';
+		*--at = separator;
+		at -= len;
+		memcpy(at, name, len);
+		/* An id is given out after its parent's: anything else was not read as it was written. */
+		if (node.parent >= i)
+			return -1;
+		i = node.parent;
 	}
-	return (int)len;
+	if (at == end)
+		*--at = '\0';
+	memmove(out, at, (size_t)(end - at));
+	return (int)(end - at) - 1;
 }
 
 static uint32_t pack_dev(uint32_t major, uint32_t minor)
@@ -92,7 +121,6 @@ static uint32_t pack_dev(uint32_t major, uint32_t minor)
 
 bool sf_entry_update(struct sf_entry *entry, const struct statx *st)
 {
-	bool is_dir = S_ISDIR(st->stx_mode);
 	struct sf_entry now = *entry;
 
 	now.ino = st->stx_ino;
@@ -107,24 +135,20 @@ bool sf_entry_update(struct sf_entry *entry, const struct statx *st)
 	now.nlink = st->stx_nlink;
 	now.mode = st->stx_mode;
 	now.sparse = S_ISREG(st->stx_mode) && st->stx_blocks * 512 < st->stx_size;
-	if (!is_dir)
-		now.rdev = pack_dev(st->stx_rdev_major, st->stx_rdev_minor);
+	now.rdev = pack_dev(st->stx_rdev_major, st->stx_rdev_minor);
 	/* How many blocks a file has changes when it is written back; that is no change of the file. */
 	bool different = now.ino != entry->ino || now.size != entry->size || now.mtime_sec != entry->mtime_sec ||
 			 now.mtime_nsec != entry->mtime_nsec || now.ctime_sec != entry->ctime_sec ||
 			 now.ctime_nsec != entry->ctime_nsec || now.dev != entry->dev || now.uid != entry->uid ||
 			 now.gid != entry->gid || now.nlink != entry->nlink || now.mode != entry->mode ||
-			 (!is_dir && now.rdev != entry->rdev);
+			 now.rdev != entry->rdev;
 	*entry = now;
 	return different;
 }
 
-void sf_entry_name(struct sf_tree *tree, uint32_t id, char *out)
+void sf_entry_name(struct sf_tree *tree, uint32_t id, char out[SF_NAME_ROOM])
 {
-	struct sf_entry *entry = sf_entry_at(tree, id);
-
-	memcpy(out, sf_name_at(tree, entry->name), entry->name_len);
-	out[entry->name_len] = '\0';
+	sf_name(tree, sf_node_of(tree, id).name, out);
 }
 
 void sf_walk_begin(struct sf_walk *walk, struct sf_tree *tree)
@@ -142,18 +166,21 @@ void sf_walk_end(struct sf_walk *walk)
 int sf_walk_parent(struct sf_walk *walk, uint32_t id)
 {
 	struct sf_tree *tree = walk->tree;
-	uint32_t want = sf_entry_at(tree, id)->parent;
+	uint32_t want = sf_node_of(tree, id).parent;
 
 	if (walk->depth > 0 && walk->ids[walk->depth - 1] == want)
 		return walk->fds[walk->depth - 1];
 
 	uint32_t depth = 0;
-	for (uint32_t i = want; i != SF_ROOT; i = sf_entry_at(tree, i)->parent)
-		depth++;
+	for (uint32_t i = want, parent; i != SF_ROOT; i = parent, depth++) {
+		parent = sf_node_of(tree, i).parent;
+		if (parent >= i)
+			return -EIO; /* not as it was written */
+	}
 	uint32_t *chain = malloc((depth + 1) * sizeof(*chain));
 	if (!chain)
 		return -ENOMEM;
-	for (uint32_t i = want, at = depth; at > 0; i = sf_entry_at(tree, i)->parent)
+	for (uint32_t i = want, at = depth; at > 0; i = sf_node_of(tree, i).parent)
 		chain[--at] = i;
 
 	uint32_t shared = 0;
@@ -164,7 +191,7 @@ int sf_walk_parent(struct sf_walk *walk, uint32_t id)
 
 	int fd = shared == 0 ? tree->root_fd : walk->fds[shared - 1];
 	for (uint32_t at = shared; at < depth; at++) {
-		char name[256];
+		char name[SF_NAME_ROOM];
 		sf_entry_name(tree, chain[at], name);
 		int next = openat(fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		if (next < 0) {
@@ -186,7 +213,7 @@ int sf_walk_open(struct sf_walk *walk, uint32_t id)
 {
 	/* Not blocking, should it have become a FIFO. Reading must not move the access time, where we may say so. */
 	int flags = O_RDONLY | O_NONBLOCK | O_CLOEXEC, fd;
-	char name[256];
+	char name[SF_NAME_ROOM];
 	int dir = AT_FDCWD;
 
 	if (id == SF_ROOT) {
@@ -204,25 +231,26 @@ int sf_walk_open(struct sf_walk *walk, uint32_t id)
 	return fd < 0 ? -errno : fd;
 }
 
-static void free_tree(napi_env env, void *data, void *hint)
+static void release_tree(struct sf_tree *tree)
 {
-	struct sf_tree *tree = data;
+	struct { void *at; size_t bytes; } tables[] = {
+		{ tree->entries, ENTRY_PAGES * sizeof(uint32_t) }, { tree->nodes, NODE_PAGES * sizeof(uint32_t) }, { tree->names, NAME_PAGES * sizeof(uint32_t) },
+		{ tree->alive, BITS_BYTES }, { tree->before, BITS_BYTES }, { tree->changed, BITS_BYTES }, { tree->listed, BITS_BYTES },
+	};
 
 	if (tree->root_fd >= 0)
 		close(tree->root_fd);
-	for (uint32_t i = 0; i < tree->n_dirs; i++)
-		free(sf_dir_at(tree, i)->children);
-	for (uint32_t i = 0; i < TABLE_SLOTS && tree->entries[i]; i++)
-		free(tree->entries[i]);
-	for (uint32_t i = 0; i < TABLE_SLOTS && tree->names[i]; i++)
-		free(tree->names[i]);
-	for (uint32_t i = 0; i < TABLE_SLOTS && tree->dirs[i]; i++)
-		free(tree->dirs[i]);
-	free(tree->entries);
-	free(tree->names);
-	free(tree->dirs);
+	for (size_t i = 0; i < sizeof(tables) / sizeof(*tables); i++)
+		if (tables[i].at)
+			munmap(tables[i].at, tables[i].bytes);
+	sf_store_release(tree->store);
 	pthread_mutex_destroy(&tree->lock);
 	free(tree);
+}
+
+static void free_tree(napi_env env, void *data, void *hint)
+{
+	release_tree(data);
 }
 
 struct sf_tree *sf_tree_of(napi_env env, napi_value value)
@@ -238,27 +266,33 @@ struct sf_tree *sf_tree_of(napi_env env, napi_value value)
 	return data;
 }
 
+/* treeCreate(store) */
 static napi_value tree_create(napi_env env, napi_callback_info info)
 {
-	struct sf_tree *tree = calloc(1, sizeof(*tree));
-	napi_value object;
+	size_t argc = 1;
+	napi_value argv[1], object;
 
-	if (tree) {
-		tree->entries = calloc(TABLE_SLOTS, sizeof(*tree->entries));
-		tree->names = calloc(TABLE_SLOTS, sizeof(*tree->names));
-		tree->dirs = calloc(TABLE_SLOTS, sizeof(*tree->dirs));
-	}
-	if (!tree || !tree->entries || !tree->names || !tree->dirs) {
-		if (tree) {
-			free(tree->entries);
-			free(tree->names);
-			free(tree->dirs);
-		}
-		free(tree);
+	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+	struct sf_store *store = sf_store_of(env, argv[0]);
+	if (!store)
+		return NULL;
+	struct sf_tree *tree = calloc(1, sizeof(*tree));
+	if (!tree)
 		return sf_throw_errno(env, ENOMEM, "treeCreate");
-	}
 	pthread_mutex_init(&tree->lock, NULL);
 	tree->root_fd = -1;
+	tree->store = sf_store_use(store);
+	tree->entries = sf_reserve(ENTRY_PAGES * sizeof(uint32_t));
+	tree->nodes = sf_reserve(NODE_PAGES * sizeof(uint32_t));
+	tree->names = sf_reserve(NAME_PAGES * sizeof(uint32_t));
+	tree->alive = sf_reserve(BITS_BYTES);
+	tree->before = sf_reserve(BITS_BYTES);
+	tree->changed = sf_reserve(BITS_BYTES);
+	tree->listed = sf_reserve(BITS_BYTES);
+	if (!tree->entries || !tree->nodes || !tree->names || !tree->alive || !tree->before || !tree->changed || !tree->listed) {
+		release_tree(tree);
+		return sf_throw_errno(env, ENOMEM, "treeCreate");
+	}
 	napi_create_object(env, &object);
 	napi_wrap(env, object, tree, free_tree, NULL, NULL);
 	napi_type_tag_object(env, object, &tree_tag);
@@ -296,6 +330,8 @@ static napi_value tree_paths(napi_env env, napi_callback_info info)
 		return NULL;
 	for (size_t i = 0; i < count; i++) {
 		int len = ids[i] < tree->n_entries ? sf_tree_path(tree, ids[i], path, sizeof(path)) : -1;
+		if (sf_store_error(tree->store))
+			return sf_throw_errno(env, sf_store_error(tree->store), SF_STORE_SYSCALL);
 		if (len < 0)
 			return sf_throw_errno(env, ENAMETOOLONG, "treePaths");
 		total += 4 + (size_t)len;
@@ -303,6 +339,8 @@ static napi_value tree_paths(napi_env env, napi_callback_info info)
 	napi_create_buffer(env, total, (void **)&out, &result);
 	for (size_t i = 0; i < count; i++) {
 		int32_t len = sf_tree_path(tree, ids[i], path, sizeof(path));
+		if (sf_store_error(tree->store))
+			return sf_throw_errno(env, sf_store_error(tree->store), SF_STORE_SYSCALL);
 		memcpy(out, &len, 4);
 		memcpy(out + 4, path, (size_t)len);
 		out += 4 + len;
@@ -331,13 +369,41 @@ static napi_value tree_find(napi_env env, napi_callback_info info)
 	qsort(inodes, count, sizeof(*inodes), compare_ino);
 	napi_create_array(env, &result);
 	for (uint32_t id = 0; id < tree->n_entries; id++) {
-		struct sf_entry *entry = sf_entry_at(tree, id);
-		if (!entry->alive || !bsearch(&entry->ino, inodes, count, sizeof(*inodes), compare_ino))
+		if (!sf_bit(tree->alive, id))
+			continue;
+		struct sf_entry entry = sf_entry_of(tree, id);
+		if (!bsearch(&entry.ino, inodes, count, sizeof(*inodes), compare_ino))
 			continue;
 		napi_create_uint32(env, id, &value);
 		napi_set_element(env, result, found++, value);
 	}
+	if (sf_store_error(tree->store))
+		return sf_throw_errno(env, sf_store_error(tree->store), SF_STORE_SYSCALL);
 	return result;
+}
+
+/* treeNews(tree, what, from, ids: Uint32Array): how many ids from this one on were found (as many as there is room for). */
+static napi_value tree_news(napi_env env, napi_callback_info info)
+{
+	size_t argc = 4, room;
+	napi_value argv[4], value;
+	uint32_t what = 0, from = 0, count = 0, *ids;
+
+	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+	struct sf_tree *tree = sf_tree_of(env, argv[0]);
+	if (!tree || napi_get_typedarray_info(env, argv[3], NULL, &room, (void **)&ids, NULL, NULL) != napi_ok)
+		return NULL;
+	napi_get_value_uint32(env, argv[1], &what);
+	napi_get_value_uint32(env, argv[2], &from);
+	for (uint32_t word = from >> 6; word <= (tree->n_entries - 1) >> 6 && tree->n_entries > 0 && count < room; word++) {
+		uint64_t bits = what == NEWS_ADDED ? tree->alive[word] & ~tree->before[word] : what == NEWS_REMOVED ? tree->before[word] & ~tree->alive[word] : tree->changed[word];
+		if (word == from >> 6)
+			bits &= ~0ull << (from & 63);
+		for (; bits && count < room; bits &= bits - 1)
+			ids[count++] = word << 6 | (uint32_t)__builtin_ctzll(bits);
+	}
+	napi_create_uint32(env, count, &value);
+	return value;
 }
 
 void sf_init_tree(napi_env env, napi_value exports)
@@ -346,4 +412,5 @@ void sf_init_tree(napi_env env, napi_value exports)
 	sf_set_function(env, exports, "treeClose", tree_close);
 	sf_set_function(env, exports, "treePaths", tree_paths);
 	sf_set_function(env, exports, "treeFind", tree_find);
+	sf_set_function(env, exports, "treeNews", tree_news);
 }

@@ -25,22 +25,36 @@ export interface ExtractNative {
   copyRanges(srcFd: number, ranges: Float64Array): Promise<void>;
 }
 
+/** native/store.h: pages that may be in a file. */
+export type NativeStore = object;
+
 /** native/tree.h: what the last scan of a tree saw. Its entries have ids, which stay the same from scan to scan. */
 export type NativeTree = object;
 
-/** native/{tree,scan,describe,copy,move,hash,lines}.c. Promises reject with errno errors. */
+/** native/{store,tree,scan,describe,copy,move,hash,lines}.c. Promises reject with errno errors. */
 export interface StageNative {
-  treeCreate(): NativeTree;
+  /** `fd`: -1 for none. The first `fixedPages` of 64 KiB stay in memory, and at most `cachedPages` others. */
+  storeCreate(fd: number, fixedPages: number, cachedPages: number): NativeStore;
+  /** The number of a page of the file that is the caller's: at this many times 64 KiB. */
+  storePlace(store: NativeStore): number;
+  /** Rejects when a write to the disk has failed, ever: what was read back may be wrong then. */
+  storeSettle(store: NativeStore): Promise<void>;
+  /** Before the file is closed. */
+  storeClose(store: NativeStore): void;
+  /** Its entries are in this store. Where that fails, the error's `syscall` is `scratch`. */
+  treeCreate(store: NativeStore): NativeTree;
   /** Lets go of the directory that the tree holds open; the entries stay readable. */
   treeClose(tree: NativeTree): void;
   /**
-   * Scans on `threads` threads and compares with the scan before. `excludes`: paths below the root, each with a
-   * zero byte after it. 32-bit words: the counts of five lists, the bytes in all files added or changed (two
-   * words, low first), the count of file systems; then the lists: ids added (parents first, files changed since
-   * `hotSinceSec` last), changed, removed, on another mount than their parent, and pairs of id and errno; then
-   * for each file system its device, its statfs type, and the id of an entry on it.
+   * Scans on `threads` threads and compares with the scan before: see `treeNews`. `excludes`: paths below the root, each
+   * with a zero byte after it. 32-bit words: the counts of three lists and of file systems, the bytes in all files added or
+   * changed (two words, low first); then the lists: ids on another mount than their parent, pairs of id and errno, new
+   * files changed since `hotSinceSec` (the latest, at most 16,384, in the order of their change); then for each file
+   * system its device, its statfs type, and the id of an entry on it.
    */
   treeScan(tree: NativeTree, path: Buffer, threads: number, hotSinceSec: number, oneFileSystem: boolean, excludes: Buffer): Promise<Buffer>;
+  /** Puts ids that the last scan added (0), saw changed (1) or removed (2) into `ids`, from this one on; returns how many. */
+  treeNews(tree: NativeTree, what: number, from: number, ids: Uint32Array): number;
   /**
    * Two words, the first of which says how many members are ready, then a `struct record` (native/describe.c) for each
    * other id. Small files' contents go into `data` while they fit. With a `prefix` for names, files of the usual kind

@@ -1,6 +1,8 @@
 import { native } from '../native.js';
 import { Column, DigestColumn } from './column.js';
 import { RangeList, RANGES_PER_CALL } from './range-list.js';
+import type { Scratch } from './scratch.js';
+import { takeTurns } from './take-turns.js';
 import { padding } from './tar.js';
 
 /**
@@ -15,14 +17,22 @@ export class Area {
   end: number;
   /** How many segments there are, dropped ones included. */
   count = 0;
-  readonly #offsets = new Column(Float64Array);
-  readonly #dataBytes = new Column(Float64Array);
-  readonly #headerBytes = new Column(Uint32Array);
-  readonly #owners = new Column(Uint32Array);
-  readonly #states = new Column(Uint8Array);
-  readonly #digests = new DigestColumn();
+  readonly #scratch: Scratch;
+  readonly #offsets: Column;
+  readonly #dataBytes: Column;
+  readonly #headerBytes: Column;
+  readonly #owners: Column;
+  readonly #states: Column;
+  readonly #digests: DigestColumn;
 
-  constructor(fd: number, start = 0) {
+  constructor(scratch: Scratch, fd: number, start = 0) {
+    this.#scratch = scratch;
+    this.#offsets = new Column(scratch, Float64Array);
+    this.#dataBytes = new Column(scratch, Float64Array);
+    this.#headerBytes = new Column(scratch, Uint32Array);
+    this.#owners = new Column(scratch, Uint32Array);
+    this.#states = new Column(scratch, Uint8Array);
+    this.#digests = new DigestColumn(scratch);
     this.fd = fd;
     this.start = start;
     this.end = start;
@@ -59,9 +69,9 @@ export class Area {
     for (let i = segment; i < segment + count; i++) this.#states.set(i, this.#states.get(i) | HASHED);
   }
 
-  /** Digests of the segments from `start` on, for as many as lie side by side. */
-  digestSpan(start: number): { digests: Buffer; end: number } {
-    return this.#digests.span(start, this.count);
+  /** Two digests for each of the segments from `start` to `end`, a copy. */
+  digestsOf(start: number, end: number): Buffer {
+    return this.#digests.get(start, end);
   }
 
   isLive(segment: number): boolean {
@@ -102,12 +112,14 @@ export class Area {
   async compact(): Promise<void> {
     const moves = new RangeList(3);
     let to = this.start;
+    let since = performance.now();
     for (let segment = 0; segment < this.count; segment++) {
+      if (segment % TURN === 0) since = await takeTurns(since);
       if (!this.isLive(segment)) continue;
       const from = this.offsetOf(segment);
       const length = this.lengthOf(segment);
       if (from !== to) moves.add(from, length, to);
-      this.#offsets.set(segment, to);
+      if (from !== to) this.#offsets.set(segment, to);
       to += length;
     }
     for (const triples of moves.chunks()) await native().moveRanges(this.fd, this.fd, triples);
@@ -116,15 +128,19 @@ export class Area {
 
   /** Copies the live segments into another file, `first` at the front, and returns the area that they are there. */
   async copyTo(fd: number, start: number, first: number): Promise<Area> {
-    const copy = new Area(fd, start);
+    const copy = new Area(this.#scratch, fd, start);
     const moves = new RangeList(3);
     const take = (segment: number): void => {
       const to = copy.append(this.ownerOf(segment), this.headerBytesOf(segment), this.dataBytesOf(segment), this.isRegular(segment));
-      if (this.isHashed(segment)) copy.setDigests(to, this.#digests.span(segment, segment + 1).digests, 0);
+      if (this.isHashed(segment)) copy.setDigests(to, this.digestsOf(segment, segment + 1), 0);
       moves.add(this.offsetOf(segment), this.lengthOf(segment), copy.offsetOf(to));
     };
     take(first);
-    for (let segment = 0; segment < this.count; segment++) if (this.isLive(segment) && segment !== first) take(segment);
+    let since = performance.now();
+    for (let segment = 0; segment < this.count; segment++) {
+      if (segment % TURN === 0) since = await takeTurns(since);
+      if (this.isLive(segment) && segment !== first) take(segment);
+    }
     for (const triples of moves.chunks()) await native().moveRanges(this.fd, fd, triples);
     return copy;
   }
@@ -139,7 +155,9 @@ export class Area {
       segments = [];
       bytes = 0;
     };
+    let since = performance.now();
     for (let segment = 0; segment < this.count; segment++) {
+      if (segment % TURN === 0) since = await takeTurns(since);
       if (!this.isLive(segment) || this.isHashed(segment)) continue;
       segments.push(segment);
       bytes += this.lengthOf(segment);
@@ -156,6 +174,9 @@ export class Area {
     segments.forEach((segment, i) => this.setDigests(segment, digests, i));
   }
 }
+
+/** So many segments are looked at before others get their turn. */
+const TURN = 4096;
 
 const LIVE = 1;
 const REGULAR = 2;

@@ -5,6 +5,7 @@ import { MEMBER_DIGESTS } from './description.js';
 import { checksumLine } from './manifest.js';
 import type { StagedTree } from './staged-tree.js';
 import type { StagingFile } from './staging-file.js';
+import { takeTurns } from './take-turns.js';
 import { END_OF_ARCHIVE, encodeHeader, padding } from './tar.js';
 
 /** A nested tree's member as far as it is known before the tree is. Its header takes this much room in front. */
@@ -91,10 +92,10 @@ export class Body {
   }
 
   /** The digest over the digests of all that is not data, a member after the other. */
-  headersSha256(): Buffer {
+  async headersSha256(): Promise<Buffer> {
     const hash = createHash('sha256');
     for (const part of this.#parts) {
-      if (part.kind === 'tree') hashHeaders(part.area, hash);
+      if (part.kind === 'tree') await hashHeaders(part.area, hash);
       else hash.update((part.digests as Buffer).subarray(0, MEMBER_DIGESTS / 2));
     }
     return hash.digest();
@@ -125,17 +126,18 @@ export class Body {
         continue;
       }
       const { area, tree } = part;
-      for (let from = 0; from < area.count; ) {
-        const { digests, end } = area.digestSpan(from);
-        for (let at = from; at < end; at += LINES) {
-          const segments: number[] = [];
-          for (let segment = at; segment < Math.min(end, at + LINES); segment++) if (area.isRegular(segment)) segments.push(segment);
-          totals.members += segments.length;
-          for (const segment of segments) totals.bytes += area.dataBytesOf(segment);
-          const start = from;
-          yield native().memberLines(tree.files.handle, tree.prefix, Uint32Array.from(segments, (s) => area.ownerOf(s)), Uint32Array.from(segments, (s) => s - start), digests);
+      for (let from = 0; from < area.count; from += LINES) {
+        const end = Math.min(area.count, from + LINES);
+        const [owners, rows] = [new Uint32Array(end - from), new Uint32Array(end - from)];
+        let count = 0;
+        for (let segment = from; segment < end; segment++) {
+          if (!area.isRegular(segment)) continue;
+          owners[count] = area.ownerOf(segment);
+          rows[count++] = segment - from;
+          totals.bytes += area.dataBytesOf(segment);
         }
-        from = end;
+        totals.members += count;
+        yield native().memberLines(tree.files.handle, tree.prefix, owners.subarray(0, count), rows.subarray(0, count), area.digestsOf(from, end));
       }
     }
   }
@@ -171,17 +173,18 @@ const LINES = 4096;
 /** and so many calls are made ahead. */
 const LINES_AHEAD = 4;
 
-function hashHeaders(area: Area, hash: Hash): void {
-  for (let from = 0; from < area.count; ) {
-    const { digests, end } = area.digestSpan(from);
-    const live = Buffer.allocUnsafe(digests.length / 2);
+async function hashHeaders(area: Area, hash: Hash): Promise<void> {
+  let since = performance.now();
+  for (let from = 0; from < area.count; from += LINES) {
+    const end = Math.min(area.count, from + LINES);
+    const digests = area.digestsOf(from, end);
     let bytes = 0;
     for (let segment = from; segment < end; segment++) {
       const at = (segment - from) * MEMBER_DIGESTS;
-      if (area.isLive(segment)) bytes += digests.copy(live, bytes, at, at + MEMBER_DIGESTS / 2);
+      if (area.isLive(segment)) bytes += digests.copy(digests, bytes, at, at + MEMBER_DIGESTS / 2);
     }
-    hash.update(live.subarray(0, bytes));
-    from = end;
+    hash.update(digests.subarray(0, bytes));
+    since = await takeTurns(since);
   }
 }
 

@@ -1,6 +1,8 @@
 import type { Area } from './area.js';
 import { Column } from './column.js';
 import { HardLinks } from './hard-links.js';
+import type { Scratch } from './scratch.js';
+import { takeTurns } from './take-turns.js';
 import type { PassTrust } from './trust.js';
 
 /** Below the flag TRUSTED: copied, and nothing can have happened to it that the next scan would not tell. */
@@ -8,24 +10,38 @@ const LIVE = 1;
 const TRUSTED = 2;
 /** No copy made while the tree runs can be trusted: one more pass is of no use. */
 const HOPELESS = 4;
+/** It is to be copied after all others. */
+const LATE = 8;
+/** Another name of what a pass has copied: it becomes a link when the pass has copied all else. */
+const DEFERRED = 16;
+
+/** Ids that are told at a time, and between which others get their turn. */
+const CHUNK = 8192;
 
 /** Where the copy of each entry of a tree is, if it has one, and whether it can be believed. */
 export class Copies {
   /** Where the copies are. Sealing may put them elsewhere. */
   area: Area;
-  readonly links = new HardLinks();
+  readonly links: HardLinks;
   /** Ids of sockets, which have none. */
   readonly sockets = new Set<number>();
-  /** Apparent sizes where they are not the stored ones. */
-  readonly sparse = new Map<number, number>();
   /** One more than the highest id seen. */
   count = 0;
   /** By id: the segment's number from 1 on, or 0; and flags. */
-  readonly #segments = new Column(Uint32Array);
-  readonly #flags = new Column(Uint8Array);
+  readonly #segments: Column;
+  readonly #flags: Column;
+  /** By id: the apparent size where it is not the stored one; else 0. */
+  readonly #apparent: Column;
+  /** In their order; those among them that have the flag LATE. */
+  #late: Uint32Array = new Uint32Array();
+  #deferred = 0;
 
-  constructor(area: Area) {
+  constructor(area: Area, scratch: Scratch) {
     this.area = area;
+    this.links = new HardLinks(scratch);
+    this.#segments = new Column(scratch, Uint32Array);
+    this.#flags = new Column(scratch, Uint8Array);
+    this.#apparent = new Column(scratch, Float64Array);
   }
 
   add(id: number): void {
@@ -36,6 +52,18 @@ export class Copies {
   /** Its copy, if there is one, is of no use. */
   doubt(id: number): void {
     this.#flags.set(id, LIVE);
+  }
+
+  /** These are to be copied last, in this order. */
+  postpone(ids: Uint32Array): void {
+    for (const id of ids) this.#flags.set(id, this.#flags.get(id) | LATE);
+    this.#late = ids;
+  }
+
+  /** It is to be copied when the pass has copied all else. */
+  defer(id: number): void {
+    this.#flags.set(id, this.#flags.get(id) | DEFERRED);
+    this.#deferred++;
   }
 
   /** The entry is gone. */
@@ -51,8 +79,13 @@ export class Copies {
     if (segment >= 0) this.area.drop(segment);
     this.#segments.set(id, 0);
     this.sockets.delete(id);
-    this.sparse.delete(id);
+    this.setApparent(id, 0);
     this.doubt(id);
+  }
+
+  /** A file's size where its holes are left out; 0 where they are not. */
+  setApparent(id: number, bytes: number): void {
+    if (this.#apparent.get(id) !== bytes) this.#apparent.set(id, bytes);
   }
 
   /** A segment for a new copy: the old place where it fits; links always go to the end, behind what they link to. */
@@ -75,49 +108,98 @@ export class Copies {
     this.#flags.set(id, LIVE | (trusted ? TRUSTED : 0) | (hopeless ? HOPELESS : 0));
   }
 
-  /** What has no good copy; `hopeful` leaves out what cannot have one now. */
-  pending({ hopeful }: { hopeful: boolean }): { ids: Uint32Array; bytes: number } {
-    const ids: number[] = [];
+  /** Whether it has no good copy; `hopeful` leaves out what cannot have one now. */
+  #isPending(id: number, hopeful: boolean): boolean {
+    const flags = this.#flags.get(id);
+    return (flags & (LIVE | TRUSTED)) === LIVE && !(hopeful && (flags & HOPELESS) !== 0);
+  }
+
+  /** How many have no good copy, and the bytes of the copies that they have. */
+  async left({ hopeful }: { hopeful: boolean }): Promise<{ entries: number; bytes: number }> {
+    let entries = 0;
     let bytes = 0;
+    let since = performance.now();
     for (let id = 0; id < this.count; id++) {
-      const flags = this.#flags.get(id);
-      if ((flags & (LIVE | TRUSTED)) !== LIVE || (hopeful && (flags & HOPELESS) !== 0)) continue;
-      ids.push(id);
+      if (id % CHUNK === 0) since = await takeTurns(since);
+      if (!this.#isPending(id, hopeful)) continue;
+      entries++;
       const segment = this.#segments.get(id) - 1;
       if (segment >= 0) bytes += this.area.dataBytesOf(segment);
     }
-    return { ids: Uint32Array.from(ids), bytes };
+    return { entries, bytes };
   }
 
-  live(): Uint32Array {
-    const ids: number[] = [];
-    for (let id = 0; id < this.count; id++) if ((this.#flags.get(id) & LIVE) !== 0) ids.push(id);
-    return Uint32Array.from(ids);
+  /** The first that has no good copy. */
+  firstLeft(): number | undefined {
+    for (let id = 0; id < this.count; id++) if (this.#isPending(id, false)) return id;
+    return undefined;
   }
 
-  /** These ids and all that were links to one of them, which are to be copied anew. */
-  withLinks(ids: Uint32Array): Uint32Array {
-    const more = new Set<number>();
-    for (const id of ids) {
-      for (const link of this.links.leave(id)) {
-        more.add(link);
-        this.doubt(link);
-      }
+  /** Ids of what has no good copy, in an order that suits the archive; found as they are asked for. */
+  async *pending({ hopeful }: { hopeful: boolean }): AsyncGenerator<Uint32Array> {
+    yield* this.#idsWhere((id) => this.#isPending(id, hopeful) && (this.#flags.get(id) & LATE) === 0);
+    const late = this.#late.filter((id) => (this.#flags.get(id) & LATE) !== 0 && this.#isPending(id, hopeful));
+    this.#late = new Uint32Array();
+    for (const id of late) this.#flags.set(id, this.#flags.get(id) & ~LATE);
+    for (let at = 0; at < late.length; at += CHUNK) yield late.subarray(at, at + CHUNK);
+  }
+
+  /** Ids of what was deferred. */
+  async *takeDeferred(): AsyncGenerator<Uint32Array> {
+    if (this.#deferred === 0) return;
+    this.#deferred = 0;
+    yield* this.#idsWhere((id) => {
+      const flags = this.#flags.get(id);
+      if ((flags & DEFERRED) === 0) return false;
+      this.#flags.set(id, flags & ~DEFERRED);
+      return true;
+    });
+  }
+
+  /** Ids of all that lives. */
+  *live(): Generator<Uint32Array> {
+    for (let from = 0; from < this.count; from += CHUNK) {
+      const ids: number[] = [];
+      for (let id = from; id < Math.min(this.count, from + CHUNK); id++) if ((this.#flags.get(id) & LIVE) !== 0) ids.push(id);
+      yield Uint32Array.from(ids);
     }
-    if (more.size === 0) return ids;
-    for (const id of ids) more.delete(id);
-    return Uint32Array.from([...ids, ...more]);
+  }
+
+  async *#idsWhere(isWanted: (id: number) => boolean): AsyncGenerator<Uint32Array> {
+    let ids = new Uint32Array(CHUNK);
+    let used = 0;
+    let since = performance.now();
+    for (let id = 0; id < this.count; id++) {
+      if (id % CHUNK === 0) since = await takeTurns(since);
+      if (!isWanted(id)) continue;
+      ids[used++] = id;
+      if (used < CHUNK) continue;
+      yield ids;
+      ids = new Uint32Array(CHUNK);
+      used = 0;
+    }
+    if (used > 0) yield ids.subarray(0, used);
+  }
+
+  /** What is to be copied anew concerns all that were links to it. */
+  async doubtLinks(options: { hopeful: boolean }): Promise<void> {
+    if (this.links.isEmpty) return;
+    for await (const ids of this.#idsWhere((id) => this.#isPending(id, options.hopeful))) {
+      for (const id of ids) for (const link of this.links.leave(id)) this.doubt(link);
+    }
   }
 
   /** Entries in the area, and the apparent bytes of regular files. */
-  totals(): { entries: number; bytes: number } {
+  async totals(): Promise<{ entries: number; bytes: number }> {
     const { area } = this;
     let entries = 0;
     let bytes = 0;
+    let since = performance.now();
     for (let segment = 0; segment < area.count; segment++) {
+      if (segment % CHUNK === 0) since = await takeTurns(since);
       if (!area.isLive(segment)) continue;
       entries++;
-      if (area.isRegular(segment)) bytes += this.sparse.get(area.ownerOf(segment)) ?? area.dataBytesOf(segment);
+      if (area.isRegular(segment)) bytes += this.#apparent.get(area.ownerOf(segment)) || area.dataBytesOf(segment);
     }
     return { entries, bytes };
   }

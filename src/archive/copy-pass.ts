@@ -12,6 +12,8 @@ import type { PassTrust } from './trust.js';
 export interface PassOptions {
   /** Undefined when the files stand still: then whatever was copied well is good. */
   trust?: PassTrust;
+  /** Leave out what cannot have a good copy now. */
+  hopeful: boolean;
   /** Hash while it is in memory; inside the window there is no time for it. */
   hash: boolean;
   /** Begin to write to disk what has been copied; inside the window CRIU needs the disk. */
@@ -35,8 +37,6 @@ export class CopyPass {
   readonly #copies: Copies;
   readonly #notifies: readonly boolean[];
   readonly #options: PassOptions;
-  /** Names of what another entry has the data of: they are staged when all else is. */
-  #links: number[] = [];
   #latestChangeMs = -Infinity;
 
   constructor(tree: StagedTree, copies: Copies, notifies: readonly boolean[], options: PassOptions) {
@@ -47,20 +47,25 @@ export class CopyPass {
   }
 
   /** Resolves with the latest change time of any of them, in milliseconds. */
-  async run(ids: Uint32Array): Promise<number> {
-    await this.#copyAll(ids, true);
-    await this.#copyAll(Uint32Array.from(this.#links), false);
+  async run(): Promise<number> {
+    await this.#copyAll(this.#copies.pending(this.#options), true);
+    await this.#copyAll(this.#copies.takeDeferred(), false);
     return this.#latestChangeMs;
   }
 
-  async #copyAll(ids: Uint32Array, deferLinks: boolean): Promise<void> {
+  async #copyAll(pieces: AsyncGenerator<Uint32Array>, deferLinks: boolean): Promise<void> {
     const copying = new CopyQueue();
     const spare: Room[] = [];
     // While entries are placed and copied, the next ones are described.
     const described: Promise<Described512>[] = [];
+    let ids: Uint32Array = new Uint32Array();
     let next = 0;
-    const describe = (): void => {
-      if (next >= ids.length) return;
+    const describe = async (): Promise<void> => {
+      if (next >= ids.length) {
+        ids = ((await pieces.next()).value as Uint32Array | undefined) ?? ids.subarray(0, 0);
+        next = 0;
+      }
+      if (ids.length === 0) return;
       const room = spare.pop() ?? new Room();
       const count = room.fit(this.#tree.files.handle, ids, next);
       const description = this.#describe(ids.subarray(next, (next += count)), room);
@@ -68,10 +73,10 @@ export class CopyPass {
       described.push(description);
     };
     try {
-      for (let i = 0; i < DESCRIBE_AHEAD; i++) describe();
+      for (let i = 0; i < DESCRIBE_AHEAD; i++) await describe();
       for (let current = described.shift(); current !== undefined; current = described.shift()) {
         const { description, room } = await current;
-        describe();
+        await describe();
         const copies: Promise<void>[] = [];
         for (const batch of this.#batches(description, room, deferLinks)) {
           const copy = this.#copy(batch, room);
@@ -116,7 +121,7 @@ export class CopyPass {
   #placeReady(number: number, room: Room, batch: CopyBatch): void {
     const id = room.id(number);
     if (this.#copies.sockets.size > 0) this.#copies.sockets.delete(id);
-    if (this.#copies.sparse.size > 0) this.#copies.sparse.delete(id);
+    this.#copies.setApparent(id, 0);
     const segment = this.#copies.place(id, room.headerBytes(number), room.dataBytes(number), true, false);
     batch.addReady(number, segment, this.#copies.area);
   }
@@ -136,7 +141,7 @@ export class CopyPass {
     this.#copies.sockets.delete(id);
     const carrier = type !== 'directory' && described.nlink > 1 ? this.#copies.links.join(id, described.dev, described.ino) : id;
     if (carrier !== id && deferLinks) {
-      this.#links.push(id);
+      this.#copies.defer(id);
       return;
     }
     const entry = this.#entryOf(described, type, carrier);
@@ -149,8 +154,7 @@ export class CopyPass {
     const isFile = entry.type === 'file';
     const ranges = isFile ? entry.data : undefined;
     const dataBytes = storedSize(entry);
-    if (ranges === undefined) this.#copies.sparse.delete(id);
-    else this.#copies.sparse.set(id, entry.size);
+    this.#copies.setApparent(id, ranges === undefined ? 0 : entry.size);
     const segment = this.#copies.place(id, header.length, dataBytes, isFile, carrier !== id);
     const offset = this.#copies.area.offsetOf(segment);
     batch.add({ id, segment, header, offset, dataBytes, ranges, isFile, dataAt: isFile ? described.dataAt : -1, judge: () => this.#judge(id, described) });

@@ -5,6 +5,7 @@ import { native } from '../native.js';
 import type { NativeTree } from '../native-files.js';
 import { ArchiveError } from './archive-error.js';
 import { printable } from './bytes.js';
+import { Scratch } from './scratch.js';
 
 export interface FileTreeOptions {
   /** Paths below the root that are left out, with all below them. At most 64. */
@@ -13,12 +14,10 @@ export interface FileTreeOptions {
   oneFileSystem?: boolean;
 }
 
-/** What is different from the scan before. */
+/** What a scan saw, but for what `news` tells of. */
 export interface ScanResult {
-  /** Ids; a parent's before its children's, files that changed lately at the end. */
-  added: Uint32Array;
-  changed: Uint32Array;
-  removed: Uint32Array;
+  /** Ids of the new files that changed lately, the latest at the end; of very many the latest only. */
+  late: Uint32Array;
   /** Entries on another mount than their parent. */
   crossings: Uint32Array;
   /** The size of all files added or changed. */
@@ -27,8 +26,9 @@ export interface ScanResult {
   fileSystems: readonly { dev: number; type: number; sample: number }[];
 }
 
-export const STATUS_GONE = 1;
-export const STATUS_UNSETTLED = 2;
+/** The kinds of native/tree.c. */
+const NEWS = { added: 0, changed: 1, removed: 2 } as const;
+const NEWS_AT_ONCE = 8192;
 
 /**
  * A tree of files on this machine, scanned and read by native/: the entries live outside of JavaScript's heap
@@ -36,12 +36,13 @@ export const STATUS_UNSETTLED = 2;
  */
 export class FileTree {
   readonly path: Buffer;
-  readonly #native: NativeTree = native().treeCreate();
+  readonly #native: NativeTree;
   readonly #excludes: Buffer;
   readonly #oneFileSystem: boolean;
 
-  constructor(path: string | Buffer, options: FileTreeOptions = {}) {
+  constructor(path: string | Buffer, options: FileTreeOptions = {}, scratch = new Scratch()) {
     this.path = Buffer.from(path as string);
+    this.#native = native().treeCreate(scratch.store);
     this.#excludes = Buffer.concat((options.exclude ?? []).flatMap((name) => [Buffer.from(name as string), Buffer.alloc(1)]));
     this.#oneFileSystem = options.oneFileSystem ?? false;
   }
@@ -50,26 +51,38 @@ export class FileTree {
     return this.#native;
   }
 
-  /** @throws ArchiveError TREE_MISSING, TREE_UNREADABLE */
+  /** @throws ArchiveError TREE_MISSING, TREE_UNREADABLE; errno errors of the scratch file */
   async scan(options: { hotSinceSec?: number } = {}): Promise<ScanResult> {
     const threads = Math.max(2, Math.min(8, availableParallelism()));
     let bytes: Buffer;
     try {
       bytes = await native().treeScan(this.#native, this.path, threads, options.hotSinceSec ?? 0, this.#oneFileSystem, this.#excludes);
     } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).syscall === 'scratch') throw cause;
       const errno = errnoOf(cause);
       throw new ArchiveError(errno === 'ENOENT' || errno === 'ENOTDIR' ? 'TREE_MISSING' : 'TREE_UNREADABLE', { path: printable(this.path), cause });
     }
     const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-    let at = 8;
+    let at = 6;
     const take = (count: number): Uint32Array => words.subarray(at, (at += count));
-    const [added, changed, removed, crossings, errors] = [0, 1, 2, 3, 4].map((i) => take(words[i] as number)) as [Uint32Array, Uint32Array, Uint32Array, Uint32Array, Uint32Array];
+    const [crossings, errors, late] = [0, 1, 2].map((i) => take(words[i] as number)) as [Uint32Array, Uint32Array, Uint32Array];
     if (errors.length > 0) throw this.unreadable(errors[0] as number, errors[1] as number);
-    const fileSystems = Array.from({ length: words[7] as number }, () => {
+    const fileSystems = Array.from({ length: words[3] as number }, () => {
       const [dev, type, sample] = take(3);
       return { dev: dev as number, type: type as number, sample: sample as number };
     });
-    return { added, changed, removed, crossings, bytes: (words[5] as number) + (words[6] as number) * 2 ** 32, fileSystems };
+    return { late, crossings, bytes: (words[4] as number) + (words[5] as number) * 2 ** 32, fileSystems };
+  }
+
+  /** Ids of what the last scan found to be different from the one before; in pieces, a parent's before its children's. */
+  *news(what: keyof typeof NEWS): Generator<Uint32Array> {
+    for (let from = 0; ; ) {
+      const ids = new Uint32Array(NEWS_AT_ONCE);
+      const count = native().treeNews(this.#native, NEWS[what], from, ids);
+      if (count > 0) yield ids.subarray(0, count);
+      if (count < NEWS_AT_ONCE) return;
+      from = (ids[count - 1] as number) + 1;
+    }
   }
 
   /** Paths below the root. */

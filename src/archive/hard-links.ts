@@ -1,38 +1,135 @@
+import { Column } from './column.js';
+import type { Scratch } from './scratch.js';
+
+/** Of the table: no id, and the place of one that has left. */
+const FREE = 0;
+const LEFT = 0xffff_ffff;
+const FIRST_SLOTS = 1024;
+
 /**
  * Which entry of a tree carries the data of an inode with several names; the others are links to it. What
  * happens to the carrier concerns them all: they are to be staged again, and may have to carry themselves.
  */
 export class HardLinks {
-  readonly #byInode = new Map<string, Group>();
-  readonly #byId = new Map<number, Group>();
+  /** Pairs of a carrier's id + 1 and the hash of its inode, which is looked for from there on. */
+  #table = new Uint32Array(2 * FIRST_SLOTS);
+  /** Slots that are not free. */
+  #used = 0;
+  /** By a carrier's id: its inode. */
+  readonly #dev: Column;
+  readonly #inoLow: Column;
+  readonly #inoHigh: Column;
+  /** By id, each from 1 on: its carrier, and its neighbours in the ring of all that have this carrier. 0: it is in none. */
+  readonly #carrier: Column;
+  readonly #next: Column;
+  readonly #previous: Column;
+
+  constructor(scratch: Scratch) {
+    [this.#dev, this.#inoLow, this.#inoHigh] = [new Column(scratch, Uint32Array), new Column(scratch, Uint32Array), new Column(scratch, Uint32Array)];
+    [this.#carrier, this.#next, this.#previous] = [new Column(scratch, Uint32Array), new Column(scratch, Uint32Array), new Column(scratch, Uint32Array)];
+  }
+
+  /** No entry has ever had several names. */
+  get isEmpty(): boolean {
+    return this.#used === 0;
+  }
 
   /** The id of the entry that carries the data, `id` itself when it is the first. */
   join(id: number, dev: number, ino: bigint): number {
-    const key = `${dev}:${ino}`;
-    let group = this.#byInode.get(key);
-    if (group === undefined) this.#byInode.set(key, (group = { key, carrier: id, links: new Set() }));
-    else if (group.carrier !== id) group.links.add(id);
-    this.#byId.set(id, group);
-    return group.carrier;
+    const low = Number(ino & 0xffff_ffffn);
+    const high = Number(ino >> 32n);
+    const hash = hashOf(dev, low, high);
+    const slot = this.#find(hash, (carrier) => this.#inoLow.get(carrier) === low && this.#inoHigh.get(carrier) === high && this.#dev.get(carrier) === dev);
+    const carrier = (this.#table[2 * slot] as number) - 1;
+    if (carrier >= 0 && this.#carrier.get(id) === carrier + 1) return carrier;
+    // It was somebody else's a moment ago: its directory is being written to.
+    if (this.#carrier.get(id) !== 0) for (const _ of this.leave(id));
+    if (carrier >= 0) {
+      this.#insert(id, carrier);
+      return carrier;
+    }
+    this.#dev.set(id, dev);
+    this.#inoLow.set(id, low);
+    this.#inoHigh.set(id, high);
+    this.#carrier.set(id, id + 1);
+    this.#next.set(id, id + 1);
+    this.#previous.set(id, id + 1);
+    this.#add(id + 1, hash);
+    return id;
   }
 
-  /** Forgets the entry, and the whole group when it was the carrier; returns the ids that lost it. */
-  leave(id: number): Iterable<number> {
-    const group = this.#byId.get(id);
-    if (group === undefined) return [];
-    this.#byId.delete(id);
-    if (group.carrier !== id) {
-      group.links.delete(id);
-      return [];
+  /** Forgets the entry, and the whole group when it was the carrier; tells the ids that lost it, and must be asked for all of them. */
+  *leave(id: number): Generator<number> {
+    const carrier = this.#carrier.get(id) - 1;
+    if (carrier < 0) return;
+    if (carrier !== id) {
+      this.#remove(id);
+      return;
     }
-    this.#byInode.delete(group.key);
-    for (const link of group.links) this.#byId.delete(link);
-    return group.links;
+    const slot = this.#find(hashOf(this.#dev.get(id), this.#inoLow.get(id), this.#inoHigh.get(id)), (other) => other === id);
+    this.#table[2 * slot] = LEFT;
+    for (let link = this.#next.get(id) - 1; link !== id; link = this.#next.get(id) - 1) {
+      this.#remove(link);
+      yield link;
+    }
+    this.#carrier.set(id, 0);
+  }
+
+  #insert(id: number, carrier: number): void {
+    const next = this.#next.get(carrier);
+    this.#carrier.set(id, carrier + 1);
+    this.#next.set(id, next);
+    this.#previous.set(id, carrier + 1);
+    this.#previous.set(next - 1, id + 1);
+    this.#next.set(carrier, id + 1);
+  }
+
+  #remove(id: number): void {
+    const [next, previous] = [this.#next.get(id), this.#previous.get(id)];
+    this.#next.set(previous - 1, next);
+    this.#previous.set(next - 1, previous);
+    this.#carrier.set(id, 0);
+  }
+
+  /** The slot of the carrier that has this hash and is the one; or a free one. */
+  #find(hash: number, isIt: (carrier: number) => boolean): number {
+    const table = this.#table;
+    const mask = table.length / 2 - 1;
+    for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
+      const carrier = table[2 * slot] as number;
+      if (carrier === FREE || (carrier !== LEFT && table[2 * slot + 1] === hash && isIt(carrier - 1))) return slot;
+    }
+  }
+
+  #add(entry: number, hash: number): void {
+    const slots = this.#table.length / 2;
+    if (this.#used >= slots * 0.7) this.#rebuild();
+    const slot = this.#find(hash, () => false);
+    this.#table.set([entry, hash], 2 * slot);
+    this.#used++;
+  }
+
+  /** Without those that have left, and at most half full. */
+  #rebuild(): void {
+    const old = this.#table;
+    let live = 0;
+    for (let at = 0; at < old.length; at += 2) if (old[at] !== FREE && old[at] !== LEFT) live++;
+    let slots = FIRST_SLOTS;
+    while (slots < 2 * live + 2) slots *= 2;
+    this.#table = new Uint32Array(2 * slots);
+    this.#used = live;
+    for (let at = 0; at < old.length; at += 2) {
+      if (old[at] === FREE || old[at] === LEFT) continue;
+      const slot = this.#find(old[at + 1] as number, () => false);
+      this.#table[2 * slot] = old[at] as number;
+      this.#table[2 * slot + 1] = old[at + 1] as number;
+    }
   }
 }
 
-interface Group {
-  key: string;
-  carrier: number;
-  links: Set<number>;
+/** 32 bits that depend on all of theirs. */
+function hashOf(dev: number, low: number, high: number): number {
+  let hash = Math.imul(low ^ Math.imul(high, 0x9e3779b1) ^ Math.imul(dev, 0x85ebca6b), 0xc2b2ae35);
+  hash = Math.imul(hash ^ (hash >>> 15), 0x27d4eb2f);
+  return (hash ^ (hash >>> 13)) >>> 0;
 }

@@ -2,7 +2,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fdatasync as fdatasyncWithCallback } from 'node:fs';
 import { promisify } from 'node:util';
 import { ArchiveError } from './archive-error.js';
-import type { ScanResult } from './file-tree.js';
 import type { StagedTree, TreeSource } from './staged-tree.js';
 import { inodesOf, PassTrust, TICKS_MS, type MappedFiles } from './trust.js';
 import type { ArchiveWriter } from './writer.js';
@@ -44,6 +43,13 @@ export interface StageTimes {
   refreshScanMs: number;
   refreshCopyMs: number;
   refreshMs: number;
+}
+
+/** What is to be copied of a tree. */
+interface Found {
+  tree: StagedTree;
+  entries: number;
+  bytes: number;
 }
 
 const fdatasync = promisify(fdatasyncWithCallback);
@@ -110,19 +116,19 @@ export class Stage {
       const startedAt = Date.now();
       const trust = new PassTrust(startedAt, await options.mapped());
       const found = await this.#scan(work);
-      const cost = found.reduce((sum, { ids, bytes }) => sum + bytes + ids.length * FILE_COST_BYTES, 0);
+      const cost = found.reduce((sum, { entries, bytes }) => sum + bytes + entries * FILE_COST_BYTES, 0);
       if (cost === 0 || cost > lastCost * WORTHWHILE) break;
       lastCost = cost;
       const started = performance.now();
       let latestChangeMs = -Infinity;
-      for (const { tree, ids, bytes } of found) {
+      for (const { tree, bytes } of found) {
         work.expect(bytes);
-        latestChangeMs = Math.max(latestChangeMs, await tree.copy(ids, { trust, hash: true, ahead: true, onCopied: work.onCopied }));
+        latestChangeMs = Math.max(latestChangeMs, await tree.copy({ trust, hopeful: true, hash: true, ahead: true, onCopied: work.onCopied }));
         onCopied(tree);
       }
       this.#rate = { bytes: cost, ms: performance.now() - started };
       this.times.passes++;
-      work.predict(this.#predictMs());
+      work.predict(await this.#predictMs());
       if (pass === 0 && latestChangeMs < startedAt - QUIET * Math.max(Date.now() - startedAt, QUIET_MS)) break;
     }
   }
@@ -137,16 +143,16 @@ export class Stage {
     await this.#guard(async () => {
       let found = await this.#scan(work, inodesOf(options.mapped));
       this.times.refreshScanMs += this.#lastScanMs;
-      for (let tries = 0; found.some(({ ids }) => ids.length > 0); tries++) {
+      for (let tries = 0; found.some(({ entries }) => entries > 0); tries++) {
         if (tries === REFRESH_TRIES) throw this.#changed(found);
         const started = performance.now();
-        for (const { tree, ids, bytes } of found) {
+        for (const { tree, bytes } of found) {
           work.expect(bytes);
-          await tree.copy(ids, { hash: false, ahead: false, onCopied: work.onCopied });
+          await tree.copy({ hopeful: false, hash: false, ahead: false, onCopied: work.onCopied });
         }
         const copyMs = performance.now() - started;
         this.times.refreshCopyMs += copyMs;
-        if (copyMs < CONFIRM_AFTER_MS && found.every(({ tree }) => tree.pending({ hopeful: false }).ids.length === 0)) break;
+        if (copyMs < CONFIRM_AFTER_MS && found.every(({ tree }) => tree.firstPending() === undefined)) break;
         found = await this.#scan(work, new Set());
         this.times.refreshScanMs += this.#lastScanMs;
       }
@@ -156,20 +162,20 @@ export class Stage {
   }
 
   /** Below the root of a tree, all that the last look at it found; what its filter left out included. */
-  livePaths(name: string): Buffer[] {
+  livePaths(name: string): Iterable<Buffer> {
     return this.#trees?.find((tree) => tree.name.equals(Buffer.from(name)))?.livePaths() ?? [];
   }
 
   /** Looks at every tree; for each, what is to be copied. With `doubted`, as nothing runs any more, that is everything without a good copy. */
-  async #scan(work: Work, doubted?: ReadonlySet<bigint>): Promise<{ tree: StagedTree; ids: Uint32Array; bytes: number }[]> {
+  async #scan(work: Work, doubted?: ReadonlySet<bigint>): Promise<Found[]> {
     const started = performance.now();
     const found = [];
     for (const tree of await this.#open()) {
       work.throwIfAborted();
-      const isFirst = tree.isEmpty;
       const scan = await tree.scan();
       if (doubted !== undefined) tree.doubtInodes(doubted);
-      found.push({ tree, ...pendingAfter(tree, scan, isFirst, doubted === undefined) });
+      const { entries, bytes } = await tree.left({ hopeful: doubted === undefined });
+      found.push({ tree, entries, bytes: entries === 0 ? 0 : Math.max(bytes, scan.bytes) });
     }
     this.#lastScanMs = performance.now() - started;
     return found;
@@ -184,12 +190,13 @@ export class Stage {
   }
 
   /** The scan, and what the last pass cost: a file that changed once will probably change again. */
-  #predictMs(): number {
+  async #predictMs(): Promise<number> {
     const { bytes, ms } = this.#rate;
-    const left = (this.#trees ?? []).reduce((sum, tree) => {
-      const pending = tree.pending({ hopeful: false });
-      return sum + pending.bytes + pending.ids.length * FILE_COST_BYTES;
-    }, 0);
+    let left = 0;
+    for (const tree of this.#trees ?? []) {
+      const pending = await tree.left({ hopeful: false });
+      left += pending.bytes + pending.entries * FILE_COST_BYTES;
+    }
     return this.#lastScanMs + (bytes === 0 ? 0 : (left / bytes) * ms);
   }
 
@@ -205,13 +212,6 @@ export class Stage {
       throw this.#writer.explain(error);
     }
   }
-}
-
-/** In the order of a first scan, what changes most is last. */
-function pendingAfter(tree: StagedTree, scan: ScanResult, isFirst: boolean, hopeful: boolean): { ids: Uint32Array; bytes: number } {
-  if (isFirst) return { ids: scan.added, bytes: scan.bytes };
-  const pending = tree.pending({ hopeful });
-  return { ids: pending.ids, bytes: pending.ids.length === 0 ? 0 : Math.max(pending.bytes, scan.bytes) };
 }
 
 /** What one call has done so far, and whether it may go on. */

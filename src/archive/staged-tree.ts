@@ -1,9 +1,11 @@
-import type { Area } from './area.js';
+import { Area } from './area.js';
 import { Copies } from './copies.js';
 import { CopyPass, type PassOptions } from './copy-pass.js';
 import type { Entry } from './entry.js';
 import { FileTree, type FileTreeOptions, type ScanResult } from './file-tree.js';
 import type { TreeLayout } from './manifest.js';
+import type { Scratch } from './scratch.js';
+import { takeTurns } from './take-turns.js';
 import { notifiesWrites } from './trust.js';
 
 export interface TreeSource extends FileTreeOptions {
@@ -43,13 +45,14 @@ export class StagedTree {
   /** The copy has been brought up to date with files that stood still. */
   isCurrent = false;
 
-  constructor(source: TreeSource, area: Area) {
+  /** Its area is the staging file's `fd` from `start` on. */
+  constructor(source: TreeSource, scratch: Scratch, fd: number, start: number) {
     this.source = source;
     this.layout = source.layout ?? 'members';
     this.name = Buffer.from(source.name as string);
     this.prefix = this.layout === 'nested' ? Buffer.alloc(0) : Buffer.concat([this.name, Buffer.from('/')]);
-    this.files = new FileTree(source.path, source);
-    this.#copies = new Copies(area);
+    this.files = new FileTree(source.path, source, scratch);
+    this.#copies = new Copies(new Area(scratch, fd, start), scratch);
   }
 
   /** Where the copy is. Sealing may put it elsewhere. */
@@ -71,18 +74,28 @@ export class StagedTree {
     return Math.max(this.area.end, this.area.start + this.#scannedBytes + this.#copies.count * ENTRY_BYTES);
   }
 
-  /** Looks at the tree again. Afterwards `pending` says what is to be copied. */
+  /** Looks at the tree again. Afterwards `left` says what is to be copied. */
   async scan(): Promise<ScanResult> {
+    const isFirst = this.isEmpty;
     const result = await this.files.scan({ hotSinceSec: Math.floor(Date.now() / 1000) - HOT_SEC });
-    const { added, changed, removed, fileSystems } = result;
+    const { fileSystems } = result;
     for (const fileSystem of fileSystems.slice(this.#notifies.length)) this.#notifies.push(notifiesWrites(fileSystem));
     this.crossings = result.crossings;
     this.isCurrent = false;
     this.#scannedBytes = Math.max(this.#scannedBytes, result.bytes);
-    for (const id of added) this.#copies.add(id);
-    for (const id of changed) this.#copies.doubt(id);
-    for (const id of removed) this.#copies.remove(id);
+    await this.#each('added', (id) => this.#copies.add(id));
+    await this.#each('changed', (id) => this.#copies.doubt(id));
+    await this.#each('removed', (id) => this.#copies.remove(id));
+    if (isFirst) this.#copies.postpone(result.late);
     return result;
+  }
+
+  async #each(what: 'added' | 'changed' | 'removed', act: (id: number) => void): Promise<void> {
+    let since = performance.now();
+    for (const ids of this.files.news(what)) {
+      ids.forEach(act);
+      since = await takeTurns(since);
+    }
   }
 
   /** Withdraws trust from the entries with these inode numbers. */
@@ -90,33 +103,34 @@ export class StagedTree {
     if (inodes.size > 0) for (const id of this.files.find(inodes)) this.#copies.doubt(id);
   }
 
-  /** What has no good copy, in an order that suits the archive; `hopeful` leaves out what cannot have one now. */
-  pending(options: { hopeful: boolean }): { ids: Uint32Array; bytes: number } {
-    return this.#copies.pending(options);
+  /** How many entries have no good copy, and the bytes of the copies that they have; `hopeful` leaves out what cannot have a good one now. */
+  left(options: { hopeful: boolean }): Promise<{ entries: number; bytes: number }> {
+    return this.#copies.left(options);
   }
 
-  /** Copies these entries, those first that others link to. Resolves with the latest change time of any, in milliseconds. @throws ArchiveError TREE_UNREADABLE, ENTRY_UNREPRESENTABLE; errno errors of the output */
-  async copy(ids: Uint32Array, options: PassOptions): Promise<number> {
+  /** Copies what has no good copy, in an order that suits the archive, and last what is a link to something else. Resolves with the latest change time of any, in milliseconds. @throws ArchiveError TREE_UNREADABLE, ENTRY_UNREPRESENTABLE; errno errors of the output */
+  async copy(options: PassOptions): Promise<number> {
     // A nested tree is hashed as the one member that it is.
     const hash = options.hash && this.layout === 'members';
     const pass = new CopyPass(this, this.#copies, this.#notifies, { ...options, hash });
-    return pass.run(this.#copies.withLinks(ids));
+    await this.#copies.doubtLinks(options);
+    return pass.run();
   }
 
   /** The first entry without a good copy, as a path on this machine. */
   firstPending(): string | undefined {
-    const [id] = this.pending({ hopeful: false }).ids;
+    const id = this.#copies.firstLeft();
     return id === undefined ? undefined : this.files.fullPath(id);
   }
 
   /** For the manifest: entries in the archive, apparent bytes of regular files, sockets left out. */
-  totals(): { entries: number; bytes: number; skippedSockets: Buffer[] } {
-    return { ...this.#copies.totals(), skippedSockets: this.files.paths(Uint32Array.from(this.#copies.sockets)) };
+  async totals(): Promise<{ entries: number; bytes: number; skippedSockets: Buffer[] }> {
+    return { ...(await this.#copies.totals()), skippedSockets: this.files.paths(Uint32Array.from(this.#copies.sockets)) };
   }
 
   /** Below the root, all that the last scan found; what the filter left out included. */
-  livePaths(): Buffer[] {
-    return this.files.paths(this.#copies.live());
+  *livePaths(): Generator<Buffer> {
+    for (const ids of this.#copies.live()) yield* this.files.paths(ids);
   }
 
   /** The segment of the root, which must come first in an archive. */

@@ -4,12 +4,12 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, resolve } from 'node:path';
 import type { Writable } from 'node:stream';
 import { errnoOf, StillframeError } from '../errors.js';
-import { Area } from './area.js';
 import { ArchiveError } from './archive-error.js';
 import { Body, nestedHeader, nestedTime, wholeSecond, type NestedTree } from './body.js';
 import { bytesToJson, printable } from './bytes.js';
 import { checksumLine, encodeManifest, FORMAT_VERSION, MANIFEST_JSON, MANIFEST_SHA256, MEMBERS_SHA256, type TreeRecord } from './manifest.js';
 import { checkCompression, compressor, send, writableOf, type OutputCompression } from './output.js';
+import { Scratch, type ScratchLimits } from './scratch.js';
 import { StagedTree, type TreeSource } from './staged-tree.js';
 import { StagingFile, type HiddenNames } from './staging-file.js';
 import { BLOCK_BYTES, encodeHeader, END_OF_ARCHIVE, padding } from './tar.js';
@@ -19,6 +19,8 @@ export type ArchiveWriterOptions = (FileOutput | StreamOutput) & {
   compress?: OutputCompression | undefined;
   /** Told of hidden files, where there are any. */
   hidden?: HiddenNames | undefined;
+  /** How much of what is known of the files is kept in memory. Default: 28 MiB. */
+  scratch?: ScratchLimits | undefined;
 };
 
 export interface FileOutput {
@@ -63,12 +65,14 @@ export class ArchiveWriter implements AsyncDisposable {
   readonly #output: FileOutput | StreamOutput;
   readonly #compress: OutputCompression | undefined;
   readonly #hidden: HiddenNames;
+  readonly #limits: ScratchLimits | undefined;
   readonly #staged: NestedTree[] = [];
   readonly #files = new Set<StagingFile>();
   readonly #trees = new Set<StagedTree>();
   /** Opened already, and not yet in use. */
   #first: StagingFile | undefined;
   #body: Promise<Body> | undefined;
+  #scratch: Promise<Scratch> | undefined;
 
   private constructor(options: ArchiveWriterOptions) {
     this.#output = options;
@@ -76,6 +80,7 @@ export class ArchiveWriter implements AsyncDisposable {
     this.#directory = 'outputPath' in options ? dirname(this.#path) : this.#path;
     this.#compress = options.compress;
     this.#hidden = options.hidden ?? {};
+    this.#limits = options.scratch;
   }
 
   /** @throws ArchiveError OUTPUT_EXISTS, OUTPUT_DIR_MISSING, OUTPUT_FAILED */
@@ -92,7 +97,7 @@ export class ArchiveWriter implements AsyncDisposable {
     const file = await this.#openFile();
     const mtimeNs = source.layout === 'nested' ? nestedTime() : undefined;
     const start = mtimeNs === undefined ? 0 : nestedHeader(Buffer.from(source.name as string), mtimeNs, 0).length;
-    const tree = new StagedTree(source, new Area(file.fd, start));
+    const tree = new StagedTree(source, await this.#openScratch(), file.fd, start);
     this.#trees.add(tree);
     this.#staged.push({ tree, file, mtimeNs });
     return tree;
@@ -106,10 +111,10 @@ export class ArchiveWriter implements AsyncDisposable {
   async addTree(source: Omit<TreeSource, 'layout'>, options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
     await this.#guard(async () => {
       const body = await this.#assembled();
-      const tree = new StagedTree(source, new Area(body.fd, body.end));
+      const tree = new StagedTree(source, await this.#openScratch(), body.fd, body.end);
       this.#trees.add(tree);
-      const { added } = await tree.scan();
-      await tree.copy(added, { hash: true, ahead: false, onCopied: () => options.signal?.throwIfAborted() });
+      await tree.scan();
+      await tree.copy({ hopeful: false, hash: true, ahead: false, onCopied: () => options.signal?.throwIfAborted() });
       const path = tree.firstPending();
       if (path !== undefined) throw new ArchiveError('FILE_CHANGED', { path });
       await body.addTree(tree);
@@ -137,7 +142,7 @@ export class ArchiveWriter implements AsyncDisposable {
       options.signal?.throwIfAborted();
       const { members, bytes: memberBytes } = list;
       const integrity = { members, bytes: memberBytes, membersSha256: list.sha256, headersSha256: list.headersSha256 };
-      const json = encodeManifest({ format: 'stillframe', version: FORMAT_VERSION, integrity, trees: this.#records(), subject: options.subject });
+      const json = encodeManifest({ format: 'stillframe', version: FORMAT_VERSION, integrity, trees: await this.#records(), subject: options.subject });
       const proof = checksumLine(createHash('sha256').update(json).digest(), Buffer.from(MANIFEST_JSON));
       await body.addDocument(Buffer.from(MANIFEST_JSON), json);
       await body.addDocument(Buffer.from(MANIFEST_SHA256), proof);
@@ -146,6 +151,7 @@ export class ArchiveWriter implements AsyncDisposable {
       // What has slid down left its old bytes behind the end.
       await body.file.handle.truncate(bytes);
       options.signal?.throwIfAborted();
+      await (await this.#scratch)?.settle();
       const written = await this.#hand(body.file, bytes, options);
       await this.abort();
       return { path: 'outputPath' in this.#output ? this.#path : undefined, bytes: written, members, memberBytes };
@@ -172,6 +178,7 @@ export class ArchiveWriter implements AsyncDisposable {
   /** Lets go of everything. Before `seal` that means: as if it had never been. */
   async abort(): Promise<void> {
     await this.#body?.catch(() => undefined);
+    (await this.#scratch?.catch(() => undefined))?.close();
     for (const tree of this.#trees) tree.files.close();
     this.#trees.clear();
     const files = [...this.#files];
@@ -234,6 +241,10 @@ export class ArchiveWriter implements AsyncDisposable {
     }
   }
 
+  #openScratch(): Promise<Scratch> {
+    return (this.#scratch ??= this.#openFile().then(({ fd }) => new Scratch(fd, this.#limits)));
+  }
+
   async #openFile(): Promise<StagingFile> {
     const first = this.#first;
     this.#first = undefined;
@@ -260,7 +271,7 @@ export class ArchiveWriter implements AsyncDisposable {
   /** Streams the list of hashes to its place, then writes the header that needed its size. */
   async #writeList(body: Body): Promise<{ sha256: string; headersSha256: string; members: number; bytes: number }> {
     await body.hashMembers();
-    const headersSha256 = body.headersSha256().toString('hex');
+    const headersSha256 = (await body.headersSha256()).toString('hex');
     const hash = createHash('sha256');
     const totals = { members: 0, bytes: 0 };
     const start = body.end + BLOCK_BYTES;
@@ -279,10 +290,12 @@ export class ArchiveWriter implements AsyncDisposable {
     return { sha256: hash.digest('hex'), headersSha256, ...totals };
   }
 
-  #records(): TreeRecord[] {
-    return this.#staged.map(({ tree }) => {
-      const { entries, bytes, skippedSockets } = tree.totals();
-      return { name: bytesToJson(tree.name), source: bytesToJson(tree.files.path), layout: tree.layout, entries, bytes, skippedSockets: skippedSockets.map(bytesToJson) };
-    });
+  async #records(): Promise<TreeRecord[]> {
+    const records: TreeRecord[] = [];
+    for (const { tree } of this.#staged) {
+      const { entries, bytes, skippedSockets } = await tree.totals();
+      records.push({ name: bytesToJson(tree.name), source: bytesToJson(tree.files.path), layout: tree.layout, entries, bytes, skippedSockets: skippedSockets.map(bytesToJson) });
+    }
+    return records;
   }
 }

@@ -57,7 +57,7 @@ export interface Rendezvous {
 export interface DumpedTarget {
   imagesDir: string;
   /** Below the root of a file tree, all that it held; what its filter left out included. */
-  livePaths(treeName: string): Buffer[];
+  livePaths(treeName: string): Iterable<Buffer>;
 }
 
 /** A small regular member. */

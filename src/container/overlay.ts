@@ -56,7 +56,7 @@ export class OverlayFilter {
   };
 
   /** What the marks mean, of those entries that are still there. */
-  diff(livePaths: readonly Buffer[]): OverlayDiff {
+  diff(livePaths: Iterable<Buffer>): OverlayDiff {
     const marks = new Map<string, Mark>();
     for (const path of livePaths) {
       const name = relative(path);
