@@ -17,6 +17,14 @@ export interface CheckedTarget {
   members: CgroupMember[];
 }
 
+export interface TargetToCheck {
+  pid: number;
+  /** Directory of its cgroup. */
+  cgroup: string;
+  /** What `processTree` found a moment ago, when the caller has looked already. Default: it is looked at now. */
+  tree?: readonly ProcessInfo[];
+}
+
 /**
  * Refuses a target that freezing `cgroup` would not freeze whole, or would freeze more than. Nothing is
  * touched. A running tree can change after the check: only one made while frozen holds.
@@ -24,14 +32,14 @@ export interface CheckedTarget {
  * @throws FreezerError NO_SUCH_PROCESS, IS_KERNEL_THREAD, IS_ZOMBIE, TARGET_IS_SELF, PID_NOT_IN_CGROUP,
  *   CGROUP_HOLDS_CALLER, TARGET_SPREAD, CGROUP_HAS_STRANGERS, and the codes of openCgroup
  */
-export function checkTarget(target: { pid: number; cgroup: string }): CheckedTarget {
+export function checkTarget(target: TargetToCheck): CheckedTarget {
   const { pid } = target;
   checkProcess(pid);
   const cgroup = openCgroup(target.cgroup);
 
   // In this order: a task that is born between the two reads is taken for a stranger at first, and cleared
   // by its ancestry; the other way round it would be missed.
-  const tree = processTree(pid).filter((process) => !process.isExiting);
+  const tree = (target.tree ?? processTree(pid)).filter((process) => !process.isExiting);
   const tasks = tasksFrom(cgroup.path, cgroup.version);
   if (!tasks.has(pid)) {
     if (readProcess(pid) === undefined) throw new FreezerError('NO_SUCH_PROCESS', { pid });

@@ -1,6 +1,6 @@
 import { setImmediate as immediate } from 'node:timers/promises';
 import type { Stage } from '../archive/index.js';
-import type { CgroupMember } from '../cgroup/index.js';
+import { processTree, type CgroupMember, type ProcessInfo } from '../cgroup/index.js';
 import { CriuClient, type CriuDumpRequest, type CriuNotification, type DumpProgress } from '../criu/index.js';
 import { CheckpointError } from './checkpoint-error.js';
 import type { Deadline } from './deadline.js';
@@ -52,6 +52,7 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
   const { window, phases, guardian, deadline } = plan;
   const clock = new PartClock();
   let copied: Promise<void> | undefined;
+  let tree: ProcessInfo[] = [];
   let members: CgroupMember[] = [];
   /** Why the frozen target is not the one that was checked: CRIU often fails for that too, and says less. */
   let refused: unknown;
@@ -63,7 +64,8 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     clock.start();
     await phases.run('freeze', async () => {
       await window.open();
-      refuseVfork(plan.target.pid);
+      tree = processTree(plan.target.pid);
+      refuseVfork(tree);
       await plan.target.parts.together?.frozen();
     });
     clock.mark('freezeMs');
@@ -75,7 +77,7 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
   const checkAndRefresh = async (): Promise<void> => {
     await immediate();
     try {
-      members = plan.target.members();
+      members = plan.target.members(tree);
     } catch (error) {
       refused = error;
       throw error;

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { adopt, checkProcess, checkTarget, openFreezer, type Adoption, type AdoptOptions, type CgroupMember, type Freezer } from '../cgroup/index.js';
+import { adopt, checkProcess, checkTarget, openFreezer, type Adoption, type AdoptOptions, type CgroupMember, type Freezer, type ProcessInfo } from '../cgroup/index.js';
 import type { MappedFiles, TreeSource } from '../archive/index.js';
 import type { CriuDumpOptions } from '../criu/index.js';
 import { sharedWritableFiles } from './mapped-files.js';
@@ -116,9 +116,12 @@ export class ReadyTarget implements AsyncDisposable {
     }
   }
 
-  /** Every task of the tree is in the cgroup and nothing else is: sure only while it is frozen. */
-  members(): CgroupMember[] {
-    return checkTarget({ pid: this.pid, cgroup: this.freezer.path }).members;
+  /**
+   * Every task of the tree is in the cgroup and nothing else is: sure only while it is frozen.
+   * @param tree As the frozen tree was found: nothing in it can fork.
+   */
+  members(tree: readonly ProcessInfo[]): CgroupMember[] {
+    return checkTarget({ pid: this.pid, cgroup: this.freezer.path, tree }).members;
   }
 
   /** What tasks have mapped shared and writable now. */

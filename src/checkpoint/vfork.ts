@@ -1,4 +1,4 @@
-import { processTree, readProc, threadIds } from '../cgroup/index.js';
+import { readProc, threadIds, type ProcessInfo } from '../cgroup/index.js';
 import { CheckpointError } from './checkpoint-error.js';
 
 /** Where a task sleeps that waits for its vfork child: kernel/fork.c, Linux v5.10 to v6.18; before it `_do_fork`. Seen on v1 and v2. */
@@ -8,10 +8,10 @@ const WAITS_FOR_CHILD = new Set(['kernel_clone', '_do_fork']);
  * A task that waits in vfork (posix_spawn, system, popen) is frozen where it is, and CRIU cannot seize it: it tries for
  * ten seconds, with the tree standing still. So this is looked for when the tree has been frozen, and before CRIU may
  * seize. Where the kernel does not tell where tasks sleep, CRIU's own refusal comes instead.
+ * @param tree As `processTree` gives it, of the frozen tree.
  * @throws CheckpointError TARGET_FORKING
  */
-export function refuseVfork(root: number): void {
-  const tree = processTree(root);
+export function refuseVfork(tree: readonly ProcessInfo[]): void {
   // Only who has a child can wait for it: of a thousand workers that leaves one to be asked.
   const parents = new Set(tree.map(({ ppid }) => ppid));
   for (const process of tree) {

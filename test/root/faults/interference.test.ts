@@ -115,9 +115,16 @@ describe.each(freezerVersions())('others interfere, cgroup %s', (version) => {
 
   it('CRIU is killed in the window', () =>
     scene(version, async (writer) => {
+      const pids = writer.pids;
       const { error } = await disturbed(writer, 'refresh start', () => childrenNamed('criu').forEach((pid) => process.kill(pid, 'SIGKILL')));
-      expect(error?.code).toBe('CRIU_DIED');
-      await isUntouched(writer);
+      expect(openFreezer({ cgroup: writer.cgroup.path }).state()).toMatchObject({ selfFrozen: false, frozen: false });
+      // It can take a task along, whose registers it held: docs/guardian.md, "What nobody can mend".
+      const well = await writer.isWell();
+      if (writer.pids.length < pids.length) expect(error?.code).toMatch(/^(CRIU_DIED|TARGET_GONE)$/);
+      else {
+        expect(error?.code).toBe('CRIU_DIED');
+        expect(well).toEqual({ goesOn: true, mismatches: 0, lost: '' });
+      }
     }));
 
   it('CRIU is stopped in the window: the deadline frees the tree', () =>
