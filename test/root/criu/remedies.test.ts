@@ -2,7 +2,7 @@ import { rm, truncate } from 'node:fs/promises';
 import { release } from 'node:os';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { CriuClient, CriuError, findCriu, type CriuBinary, type CriuDumpRequest, type CriuProblem, type CriuRestoreOptions } from '../../../src/criu/index.js';
-import { makeTestCgroup } from '../../fixtures/cgroup.js';
+import { freezerVersions, makeTestCgroup } from '../../fixtures/cgroup.js';
 import { Counter, scratch, type Scratch } from '../../fixtures/criu.js';
 import { OddTask, type OddKind } from '../../fixtures/odd-task.js';
 
@@ -123,8 +123,8 @@ describe('a restore', () => {
     expect(error.facts.problem, error.message).toBe('file-missing');
   });
 
-  test('without the cgroup of the dump is told so', async () => {
-    const cgroup = makeTestCgroup('v1');
+  test.each(freezerVersions())('without the cgroup of the dump is told so (%s)', async (version) => {
+    const cgroup = makeTestCgroup(version);
     try {
       for (const pid of counter.alive()) cgroup.add(pid);
       await dumped({ leaveRunning: false, manageCgroups: 'none' });
