@@ -1,8 +1,8 @@
 import { closeSync, readSync } from 'node:fs';
 import { native, type PollHandle } from '../native.js';
 
-/** As much as a pipe holds. */
-const pipeBytes = 64 * 1024;
+/** As much as a pipe holds. One for all: what was read is copied out of it at once. */
+const chunk = Buffer.allocUnsafeSlow(64 * 1024);
 
 /** The last bytes of what comes out of a pipe, which is emptied all the time: its writers never have to wait. */
 export class PipeTail {
@@ -32,10 +32,9 @@ export class PipeTail {
 
   /** False at the end; its text is a help in errors, so an error of the pipe is an end too. */
   #read(): boolean {
-    const chunk = Buffer.allocUnsafe(pipeBytes);
     try {
-      const bytes = readSync(this.#fd, chunk, 0, pipeBytes, null);
-      this.#tail = Buffer.concat([this.#tail, chunk.subarray(0, bytes)]).subarray(-this.#maxBytes);
+      const bytes = readSync(this.#fd, chunk, 0, chunk.length, null);
+      if (bytes > 0) this.#tail = Buffer.concat([this.#tail, chunk.subarray(0, bytes)]).subarray(-this.#maxBytes);
       return bytes > 0;
     } catch (error) {
       return (error as NodeJS.ErrnoException).code === 'EAGAIN';
