@@ -43,19 +43,22 @@ interface Case {
   start?: Parameters<typeof OddTask.start>[2];
 }
 
+/** A mount namespace without those of other tests' namespaces, and of a kind that CRIU does not know everywhere. */
+const ownMounts = ['unshare', '--mount', 'sh', '-c', 'umount -a -t nsfs,bpf; exec "$@"', 'sh'];
+
 test.each<Case>([
   { kind: 'io_uring', problem: 'io-uring', remedy: 'io_uring' },
   { kind: 'deleted', problem: 'ghost-too-big', remedy: 'ghostLimit' },
   { kind: 'lock', problem: 'file-locks', remedy: 'fileLocks' },
   { kind: 'nested-pid', problem: 'nested-namespace', remedy: 'root' },
-  { kind: 'ramfs', problem: 'mount-unsupported', remedy: 'skipMnt', start: { prefix: ['unshare', '--mount'] } },
+  { kind: 'ramfs', problem: 'mount-unsupported', remedy: 'skipMnt', start: { prefix: ownMounts } },
   { kind: 'traced', problem: 'traced', remedy: 'TracerPid' },
   { kind: 'shm', problem: 'sysv-shm', remedy: 'IPC namespace' },
   { kind: 'userfaultfd', problem: 'device-or-unknown-file', remedy: 'external' },
   { kind: 'plain', problem: 'shell-job', remedy: 'shellJob', start: { job: true } },
   { kind: 'plain', problem: 'session-outside-namespace', remedy: 'setsid', start: { job: true, prefix: ['unshare', '--pid', '--fork'] } },
   { kind: 'plain', problem: 'unix-external', remedy: 'extUnixSk', start: { stdout: 'unix' } },
-  { kind: 'plain', problem: 'mount-of-another-namespace', remedy: 'external', start: { prefix: ['unshare', '--mount'] } },
+  { kind: 'plain', problem: 'mount-of-another-namespace', remedy: 'external', start: { prefix: ownMounts } },
   { kind: 'tcp-in-flight', problem: 'tcp-in-flight', remedy: 'tcpSkipInFlight' },
   { kind: 'plain', problem: 'freeze-failed', remedy: 'freezeCgroup', options: { freezeCgroup: '/tmp' } },
 ])('a task that is $kind is told $problem and what to do', async ({ kind, problem, remedy, options, start }) => {

@@ -274,7 +274,7 @@ describe('a peer that is not CRIU', () => {
     const path = await fake(dir.path, body);
     for (const refuses of [false, true]) {
       const seen: CriuNotification[] = [];
-      await using client = await CriuClient.start({ criuPath: path, graceMs: 100 });
+      await using client = await CriuClient.start({ criuPath: path });
       const refusal = new Error('not now');
       const onNotify = (notification: CriuNotification): void => {
         seen.push(notification);
