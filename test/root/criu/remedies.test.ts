@@ -44,7 +44,7 @@ interface Case {
 }
 
 /** A mount namespace without those of other tests' namespaces, and of a kind that CRIU does not know everywhere. */
-const ownMounts = ['unshare', '--mount', 'sh', '-c', 'umount -a -t nsfs,bpf; exec "$@"', 'sh'];
+const ownMounts = ['unshare', '--mount', 'sh', '-c', 'umount -a -t nsfs,bpf,9p; exec "$@"', 'sh'];
 
 test.each<Case>([
   { kind: 'io_uring', problem: 'io-uring', remedy: 'io_uring' },
