@@ -6,7 +6,7 @@ import { availableParallelism } from 'node:os';
  * waits for its first request; fifty on two cores kept the loop waiting for a core 15 to 20 ms in one turn, of which its own
  * work was less than one (/proc/self/task/TID/schedstat: run delay; Linux 6.18).
  */
-const atOnce = Math.max(1, availableParallelism() - 1);
+export const atOnce = Math.max(1, availableParallelism() - 1);
 /** Nobody waits longer for one that goes on computing. */
 const longestMs = 1000;
 

@@ -3,6 +3,7 @@ import { native, NativeError } from '../native.js';
 import { Child, type ProcessEnd } from '../process.js';
 import type { Connection } from './connection.js';
 import { CriuError } from './criu-error.js';
+import { endInTurn } from './end-in-turn.js';
 import { ownTurn } from './own-turn.js';
 import { PacketSocket, type Packet, type WaitOptions } from './packet-socket.js';
 import { PipeTail } from './pipe-tail.js';
@@ -116,7 +117,7 @@ export class Swrk implements Connection {
    */
   async close({ graceMs = 10_000 }: { graceMs?: number } = {}): Promise<SwrkEnd> {
     await ownTurn();
-    this.disconnect();
+    await endInTurn(() => this.disconnect(), this.ended);
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), graceMs);
     // It may be stopped while it undoes its work, too; to one that runs the signal means nothing.
     const wakening = setInterval(() => this.#child.kill('SIGCONT'), CONTINUE_MS);

@@ -1,0 +1,26 @@
+import { atOnce } from './start-in-turn.js';
+
+/** One that takes its time, as when it has work to undo, keeps the others waiting no longer than this. */
+const longestMs = 50;
+
+let ending = 0;
+const waiting: (() => void)[] = [];
+
+/**
+ * Calls `end` once fewer CRIUs than that are ending, in the order of the calls; at once when no other is. What a process frees
+ * when it ends is some milliseconds' work for a core, and fifty together kept the event loop waiting for one: see start-in-turn.ts.
+ */
+export async function endInTurn(end: () => void, ended: Promise<unknown>): Promise<void> {
+  if (ending < atOnce) ending++;
+  else await new Promise<void>((resolve) => waiting.push(resolve));
+  end();
+  const timer = setTimeout(() => handOn(), longestMs);
+  let handOn = (): void => {
+    clearTimeout(timer);
+    handOn = () => undefined;
+    const next = waiting.shift();
+    if (next === undefined) ending--;
+    else next();
+  };
+  void ended.then(() => handOn());
+}
