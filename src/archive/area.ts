@@ -1,5 +1,6 @@
 import { native } from '../native.js';
 import { Column, DigestColumn } from './column.js';
+import { MEMBER_DIGESTS } from './description.js';
 import { RangeList, RANGES_PER_CALL } from './range-list.js';
 import type { Scratch } from './scratch.js';
 import { takeTurns } from './take-turns.js';
@@ -69,9 +70,9 @@ export class Area {
     for (let i = segment; i < segment + count; i++) this.#states.set(i, this.#states.get(i) | HASHED);
   }
 
-  /** Two digests for each of the segments from `start` to `end`, a copy. */
-  digestsOf(start: number, end: number): Buffer {
-    return this.#digests.get(start, end);
+  /** Two digests for each of the segments from `start` to `end`, copied to the front of `into`. */
+  readDigests(start: number, end: number, into: Buffer): void {
+    this.#digests.get(start, end, into);
   }
 
   isLive(segment: number): boolean {
@@ -130,9 +131,13 @@ export class Area {
   async copyTo(fd: number, start: number, first: number): Promise<Area> {
     const copy = new Area(this.#scratch, fd, start);
     const moves = new RangeList(3);
+    const digests = Buffer.alloc(MEMBER_DIGESTS);
     const take = (segment: number): void => {
       const to = copy.append(this.ownerOf(segment), this.headerBytesOf(segment), this.dataBytesOf(segment), this.isRegular(segment));
-      if (this.isHashed(segment)) copy.setDigests(to, this.digestsOf(segment, segment + 1), 0);
+      if (this.isHashed(segment)) {
+        this.readDigests(segment, segment + 1, digests);
+        copy.setDigests(to, digests, 0);
+      }
       moves.add(this.offsetOf(segment), this.lengthOf(segment), copy.offsetOf(to));
     };
     take(first);

@@ -103,26 +103,33 @@ export class Body {
 
   /** The list of hashes, in pieces, and what it adds up to. Threads make the next ones while the caller has one. */
   async *lines(totals: { members: number; bytes: number }): AsyncGenerator<Buffer> {
-    const ahead: Promise<Buffer>[] = [];
+    const ahead: Lines[] = [];
+    // The digests' buffers go round: fresh ones would wait for the garbage collector.
+    const spare: Buffer[] = [];
+    const next = async ({ lines, digests }: Lines): Promise<Buffer> => {
+      const piece = await lines;
+      if (digests !== undefined) spare.push(digests);
+      return piece;
+    };
     try {
-      for (const lines of this.#lines(totals)) {
-        lines.catch(() => undefined); // it is awaited in its turn
-        ahead.push(lines);
-        if (ahead.length > LINES_AHEAD) yield ahead.shift() as Promise<Buffer>;
+      for (const made of this.#lines(totals, spare)) {
+        made.lines.catch(() => undefined); // it is awaited in its turn
+        ahead.push(made);
+        if (ahead.length > LINES_AHEAD) yield next(ahead.shift() as Lines);
       }
-      while (ahead.length > 0) yield ahead.shift() as Promise<Buffer>;
+      while (ahead.length > 0) yield next(ahead.shift() as Lines);
     } finally {
       // Nothing may go on in a thread when the caller closes what it works on.
-      await Promise.allSettled(ahead);
+      await Promise.allSettled(ahead.map(({ lines }) => lines));
     }
   }
 
-  *#lines(totals: { members: number; bytes: number }): Generator<Promise<Buffer>> {
+  *#lines(totals: { members: number; bytes: number }, spare: Buffer[]): Generator<Lines> {
     for (const part of this.#parts) {
       if (part.kind === 'member') {
         totals.members++;
         totals.bytes += part.dataBytes;
-        yield Promise.resolve(checksumLine((part.digests as Buffer).subarray(MEMBER_DIGESTS / 2), part.name));
+        yield { lines: Promise.resolve(checksumLine((part.digests as Buffer).subarray(MEMBER_DIGESTS / 2), part.name)), digests: undefined };
         continue;
       }
       const { area, tree } = part;
@@ -137,7 +144,9 @@ export class Body {
           totals.bytes += area.dataBytesOf(segment);
         }
         totals.members += count;
-        yield native().memberLines(tree.files.handle, tree.prefix, owners.subarray(0, count), rows.subarray(0, count), area.digestsOf(from, end));
+        const digests = spare.pop() ?? roomForDigests();
+        area.readDigests(from, end, digests);
+        yield { lines: native().memberLines(tree.files.handle, tree.prefix, owners.subarray(0, count), rows.subarray(0, count), digests), digests };
       }
     }
   }
@@ -173,11 +182,22 @@ const LINES = 4096;
 /** and so many calls are made ahead. */
 const LINES_AHEAD = 4;
 
+/** Lines that a thread makes, and the buffer of digests that it makes them of. */
+interface Lines {
+  lines: Promise<Buffer>;
+  digests: Buffer | undefined;
+}
+
+function roomForDigests(): Buffer {
+  return Buffer.allocUnsafeSlow(LINES * MEMBER_DIGESTS);
+}
+
 async function hashHeaders(area: Area, hash: Hash): Promise<void> {
+  const digests = roomForDigests();
   let since = performance.now();
   for (let from = 0; from < area.count; from += LINES) {
     const end = Math.min(area.count, from + LINES);
-    const digests = area.digestsOf(from, end);
+    area.readDigests(from, end, digests);
     let bytes = 0;
     for (let segment = from; segment < end; segment++) {
       const at = (segment - from) * MEMBER_DIGESTS;

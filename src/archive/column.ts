@@ -73,14 +73,13 @@ export class DigestColumn extends Table {
     }
   }
 
-  /** A copy of the rows from `start` to `end`. */
-  get(start: number, end: number): Buffer {
-    const digests = Buffer.alloc((end - start) * MEMBER_DIGESTS);
+  /** The rows from `start` to `end`, into the front of `into`. */
+  get(start: number, end: number, into: Uint8Array): void {
     for (const { page, first, rows, at } of piecesOf(start, end)) {
       const numbers = this.read(page) as Uint8Array | undefined;
-      if (numbers !== undefined) digests.set(numbers.subarray(first * MEMBER_DIGESTS, (first + rows) * MEMBER_DIGESTS), at * MEMBER_DIGESTS);
+      if (numbers === undefined) into.fill(0, at * MEMBER_DIGESTS, (at + rows) * MEMBER_DIGESTS);
+      else into.set(numbers.subarray(first * MEMBER_DIGESTS, (first + rows) * MEMBER_DIGESTS), at * MEMBER_DIGESTS);
     }
-    return digests;
   }
 }
 
