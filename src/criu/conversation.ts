@@ -136,6 +136,8 @@ export class Conversation {
   }
 
   async close(): Promise<void> {
+    // An idle CRIU holds nothing, and can wait for its turn.
+    if (this.#state !== 'idle') this.#connection.disconnect();
     this.#state = 'ended';
     await this.#connection.close(this.#session);
   }

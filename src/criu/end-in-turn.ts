@@ -7,20 +7,22 @@ let ending = 0;
 const waiting: (() => void)[] = [];
 
 /**
- * Calls `end` once fewer CRIUs than that are ending, in the order of the calls; at once when no other is. What a process frees
+ * For CRIUs that hold nothing. Calls `end` once fewer CRIUs than that are ending, in the order of the calls; at once when no other is. What a process frees
  * when it ends is some milliseconds' work for a core, and fifty together kept the event loop waiting for one: see start-in-turn.ts.
  */
 export async function endInTurn(end: () => void, ended: Promise<unknown>): Promise<void> {
   if (ending < atOnce) ending++;
   else await new Promise<void>((resolve) => waiting.push(resolve));
-  end();
-  const timer = setTimeout(() => handOn(), longestMs);
-  let handOn = (): void => {
+  let isOver = false;
+  const handOn = (): void => {
+    if (isOver) return;
+    isOver = true;
     clearTimeout(timer);
-    handOn = () => undefined;
     const next = waiting.shift();
     if (next === undefined) ending--;
     else next();
   };
-  void ended.then(() => handOn());
+  const timer = setTimeout(handOn, longestMs);
+  void ended.then(handOn);
+  end();
 }

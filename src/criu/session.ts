@@ -171,6 +171,7 @@ async function explain(
   { timeoutMs, stopped }: { timeoutMs: number | undefined; stopped: boolean },
 ): Promise<CriuError> {
   if (error instanceof CriuError && (error.code === 'CRIU_REQUEST_FAILED' || error.code === 'CRIU_WENT_ON')) return error;
+  connection.disconnect(); // at once: it may hold tasks
   const { stderr, ...ending } = await connection.close({ graceMs });
   const all: CriuErrorFacts = { ...facts, ...ending, ...(stderr === '' ? {} : { stderr }), ...(await logOf(facts)) };
   if (error instanceof CriuError) return error;

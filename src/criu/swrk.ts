@@ -111,13 +111,16 @@ export class Swrk implements Connection {
   }
 
   /**
-   * Closes our end and resolves when CRIU has been reaped.
+   * Closes our end, when it is this one's turn, and resolves when CRIU has been reaped. What must end at once, since it holds
+   * tasks, is to be disconnected first.
    * @param graceMs How long CRIU may take to undo its work before it is killed. Default 10000. A kill can harm the
    *   tasks it holds: their memory may still contain CRIU's own code.
    */
   async close({ graceMs = 10_000 }: { graceMs?: number } = {}): Promise<SwrkEnd> {
-    await ownTurn();
-    await endInTurn(() => this.disconnect(), this.ended);
+    if (!this.disconnected) {
+      await ownTurn();
+      await endInTurn(() => this.disconnect(), this.ended);
+    }
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), graceMs);
     // It may be stopped while it undoes its work, too; to one that runs the signal means nothing.
     const wakening = setInterval(() => this.#child.kill('SIGCONT'), CONTINUE_MS);

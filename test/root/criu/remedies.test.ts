@@ -43,8 +43,12 @@ interface Case {
   start?: Parameters<typeof OddTask.start>[2];
 }
 
-/** A mount namespace without those of other tests' namespaces, and of a kind that CRIU does not know everywhere. */
-const ownMounts = ['unshare', '--mount', 'sh', '-c', 'umount -a -t nsfs,bpf,9p,ext4,overlay 2>/dev/null; exec "$@"', 'sh'];
+/**
+ * A mount namespace without what other tests mount meanwhile, and without kinds that CRIU does not know everywhere. Never
+ * by `umount -a`: of the root the kernel makes a read-only one, for all namespaces.
+ */
+const unmountOthers = 'while read -r _ at type _; do case $at:$type in /:*) ;; *:nsfs | *:bpf | *:9p | *:ext4 | *:overlay) umount "$at" ;; esac; done </proc/self/mounts 2>/dev/null';
+const ownMounts = ['unshare', '--mount', 'sh', '-c', `${unmountOthers}; exec "$@"`, 'sh'];
 
 test.each<Case>([
   { kind: 'io_uring', problem: 'io-uring', remedy: 'io_uring' },
