@@ -87,16 +87,11 @@ export class FileTree {
 
   /** Paths below the root. */
   paths(ids: Uint32Array): Buffer[] {
-    return this.latin1Paths(ids).map((path) => Buffer.from(path, 'latin1'));
-  }
-
-  /** The same as strings, a character a byte: for many paths at once they cost far less. */
-  latin1Paths(ids: Uint32Array): string[] {
     const bytes = native().treePaths(this.#native, ids);
-    const paths: string[] = [];
+    const paths: Buffer[] = [];
     for (let at = 0; at < bytes.length; ) {
       const length = bytes.readUInt32LE(at);
-      paths.push(bytes.toString('latin1', at + 4, (at += 4 + length)));
+      paths.push(Buffer.from(bytes.subarray(at + 4, (at += 4 + length))));
     }
     return paths;
   }
