@@ -22,7 +22,7 @@ export async function endInTurn(end: () => void, ended: Promise<unknown>): Promi
     if (next === undefined) ending--;
     else next();
   };
+  end();
   const timer = setTimeout(handOn, longestMs);
   void ended.then(handOn);
-  end();
 }

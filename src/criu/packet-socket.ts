@@ -10,7 +10,7 @@ export interface Packet {
 
 export interface WaitOptions {
   /** Ends the wait; the promise rejects with the signal's reason. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /**
