@@ -5,6 +5,7 @@ import { CriuClient, CriuError, findCriu, type CriuBinary, type CriuDumpRequest,
 import { freezerVersions, makeTestCgroup } from '../../fixtures/cgroup.js';
 import { Counter, scratch, type Scratch } from '../../fixtures/criu.js';
 import { OddTask, type OddKind } from '../../fixtures/odd-task.js';
+import { ownMounts } from '../../fixtures/own-mounts.js';
 
 let criu: CriuBinary;
 beforeAll(async () => {
@@ -42,13 +43,6 @@ interface Case {
   options?: Partial<CriuDumpRequest>;
   start?: Parameters<typeof OddTask.start>[2];
 }
-
-/**
- * A mount namespace without what other tests mount meanwhile, and without kinds that CRIU does not know everywhere. Never
- * by `umount -a`: of the root the kernel makes a read-only one, for all namespaces.
- */
-const unmountOthers = 'while read -r _ at type _; do case $at:$type in /:*) ;; *:nsfs | *:bpf | *:9p | *:ext4 | *:overlay) umount "$at" ;; esac; done </proc/self/mounts 2>/dev/null';
-const ownMounts = ['unshare', '--mount', 'sh', '-c', `${unmountOthers}; exec "$@"`, 'sh'];
 
 test.each<Case>([
   { kind: 'io_uring', problem: 'io-uring', remedy: 'io_uring' },
