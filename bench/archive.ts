@@ -18,7 +18,7 @@ async function ours(): Promise<void> {
   await using writer = await ArchiveWriter.create({ outputPath });
   const stage = new Stage(writer, [{ path: tree, name: 'tree' }]);
   await stage.precopy({ mapped: () => new Set() });
-  await stage.refresh({ mapped: new Set() });
+  await stage.refresh({ mapped: new Set(), writable: () => new Set() });
   const sealing = performance.now();
   await writer.seal({ subject: {} });
   const end = performance.now();

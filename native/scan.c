@@ -5,6 +5,10 @@
  *
  * A directory is read a buffer at a time, and what that buffer named is looked at before the next one: what waits is
  * bounded by the tree's depth, not by how many entries there are.
+ *
+ * Where the kernel has told what happened since the last scan began (watch.h), only that is looked at: directories whose
+ * names came or went are read again with all that they name, other inodes told of are looked at by each of their names, and
+ * what is known of the rest is true still.
  */
 #include "tree.h"
 
@@ -67,6 +71,7 @@ struct dirref {
 	uint32_t dev;
 	uint64_t excludes; /* the exclusions that lie below it */
 	uint32_t depth;
+	bool known; /* its names are those of the last scan: it is not open, and `fd` is -1 */
 	struct match match;
 	uint32_t last; /* the last of its new list; 0 before the first */
 };
@@ -77,6 +82,7 @@ struct item {
 	enum work work;
 	struct dirref *dir; /* to go on reading, or of the entries to look at; of a directory to read its parent, NULL for the root */
 	uint32_t id; /* READ: the directory */
+	bool known; /* READ: nothing has happened to its names */
 	uint64_t excludes;
 	uint32_t *ids; /* LOOK */
 	uint32_t count;
@@ -96,6 +102,7 @@ struct scan {
 	uint32_t threads;
 	bool one_file_system;
 	int64_t hot_since_sec;
+	double still_since_ms;
 	char *exclude_text;
 	struct exclude excludes[MAX_EXCLUDES];
 	uint32_t n_excludes;
@@ -106,18 +113,23 @@ struct scan {
 	uint32_t depth, room, busy;
 	bool out_of_memory;
 
-	struct list crossings, errors;
+	bool told; /* what has changed is known */
+	struct sf_inodes changes;
+	struct list crossings, errors, unnoticed;
 	struct hottest hottest;
 	uint64_t bytes;
+	uint32_t looks;
 	int err;
 	const char *syscall;
 };
 
 struct worker {
 	struct scan *scan;
-	struct list crossings, errors;
+	struct sf_walk walk;
+	struct list crossings, errors, unnoticed;
 	struct hottest hottest;
 	uint64_t bytes;
+	uint32_t looks;
 	pthread_t thread;
 	bool started;
 };
@@ -210,7 +222,8 @@ static void unref(struct dirref *dir)
 {
 	if (dir && atomic_fetch_sub(&dir->refs, 1) == 1) {
 		free(dir->match.table);
-		close(dir->fd);
+		if (dir->fd >= 0)
+			close(dir->fd);
 		free(dir);
 	}
 }
@@ -263,12 +276,13 @@ static uint64_t excluded(struct scan *scan, struct dirref *dir, const char *name
 	return below;
 }
 
-static uint8_t file_system(struct worker *worker, struct dirref *dir, const char *name, uint32_t id, uint32_t dev)
+/* A name in the directory `parent`, or with an empty one `parent` itself. */
+static uint8_t file_system(struct worker *worker, int parent, const char *name, uint32_t id, uint32_t dev)
 {
 	struct sf_tree *tree = worker->scan->tree;
 	struct statfs st;
 	uint32_t type = 0, at;
-	int fd = dir ? openat(dir->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC) : dup(tree->root_fd);
+	int fd = name[0] ? openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC) : dup(parent);
 
 	/* A type of 0 is one that nobody trusts. */
 	if (fd >= 0) {
@@ -293,24 +307,55 @@ static uint8_t file_system(struct worker *worker, struct dirref *dir, const char
 	return (uint8_t)at;
 }
 
+/* Nothing has happened to it or to its name since the last scan. */
+static bool is_as_known(const struct scan *scan, const struct dirref *dir, uint32_t id, const struct sf_entry *entry)
+{
+	return scan->told && dir && dir->known && sf_bit(scan->tree->before, id) && !sf_inodes_has(&scan->changes, entry->ino);
+}
+
+/* To be read when there is time, or taken from what is known. */
+static void give_dir(struct scan *scan, struct dirref *dir, uint32_t id, const char *name, bool known)
+{
+	bool whole = false;
+	uint64_t below = dir ? excluded(scan, dir, name, &whole) : (scan->n_excludes == 64 ? ~0ull : (1ull << scan->n_excludes) - 1);
+
+	give(scan, (struct item){ .work = READ, .dir = ref(dir), .id = id, .known = known, .excludes = below });
+}
+
+/* A descriptor of the directory that the entry is in; -errno. */
+static int parent_fd(struct worker *worker, struct dirref *dir, uint32_t id)
+{
+	if (!dir)
+		return worker->scan->tree->root_fd;
+	return dir->fd >= 0 ? dir->fd : sf_walk_parent(&worker->walk, id);
+}
+
 /* Looks at one name; `dir` is NULL for the root. */
 static void look(struct worker *worker, struct dirref *dir, uint32_t id)
 {
 	struct scan *scan = worker->scan;
 	struct sf_tree *tree = scan->tree;
+	struct sf_entry entry = sf_entry_of(tree, id);
+	char name[SF_NAME_ROOM] = "";
 	struct statx st;
-	char name[SF_NAME_ROOM];
-	int rc;
 
-	sf_entry_name(tree, id, name);
-	/* An automounter's directory must not be mounted because we look at it. */
-	int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC;
+	if (is_as_known(scan, dir, id, &entry)) {
+		sf_set_bit(tree->alive, id);
+		if (!S_ISDIR(entry.mode))
+			return;
+		if (dir->excludes)
+			sf_entry_name(tree, id, name);
+		give_dir(scan, dir, id, name, true);
+		return;
+	}
 	if (dir)
-		rc = statx(dir->fd, name, flags, STATX_BASIC_STATS, &st);
-	else
-		rc = statx(tree->root_fd, "", flags | AT_EMPTY_PATH, STATX_BASIC_STATS, &st);
-	if (rc != 0) {
-		note_error(worker, id, errno);
+		sf_entry_name(tree, id, name);
+	worker->looks++;
+	/* An automounter's directory must not be mounted because we look at it. */
+	int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC | (dir ? 0 : AT_EMPTY_PATH);
+	int parent = parent_fd(worker, dir, id);
+	if (parent < 0 || statx(parent, name, flags, STATX_BASIC_STATS, &st) != 0) {
+		note_error(worker, id, parent < 0 ? -parent : errno);
 		return;
 	}
 
@@ -319,9 +364,12 @@ static void look(struct worker *worker, struct dirref *dir, uint32_t id)
 	/* On an overlay, files that are no directories may show another device without being on another mount. */
 	bool crossing = !dir || (st.stx_attributes & STATX_ATTR_MOUNT_ROOT) || (is_dir && dev != dir->dev);
 	bool is_new = !sf_bit(tree->before, id);
-	struct sf_entry entry = sf_entry_of(tree, id);
 	bool was_dir = !is_new && S_ISDIR(entry.mode);
-	uint8_t fs = crossing ? file_system(worker, dir, name, id, dev) : dir->fs;
+	bool is_same = !is_new && st.stx_ino == entry.ino && dev == entry.dev;
+	/* Another directory than the one that was watched. */
+	if (!dir && !is_same)
+		scan->told = false;
+	uint8_t fs = crossing ? file_system(worker, parent, name, id, dev) : dir->fs;
 	bool different = sf_entry_update(&entry, &st) || fs != entry.fs;
 
 	/* Not written when nothing is different: that would be one more page to write to the file. */
@@ -339,13 +387,16 @@ static void look(struct worker *worker, struct dirref *dir, uint32_t id)
 		note_hot(worker, id, &entry);
 	else if (!is_new && different)
 		sf_set_bit(tree->changed, id);
+	/* Of another inode of that name nobody can say when it came there. */
+	if (is_same && different && sf_entry_ctime_ms(&entry) < scan->still_since_ms)
+		note(worker, &worker->unnoticed, id);
 	if (crossing && dir)
 		note(worker, &worker->crossings, id);
 	if (!is_dir || (scan->one_file_system && dir && dev != dir->dev))
 		return;
-	bool whole = false;
-	uint64_t below = dir ? excluded(scan, dir, name, &whole) : (scan->n_excludes == 64 ? ~0ull : (1ull << scan->n_excludes) - 1);
-	give(scan, (struct item){ .work = READ, .dir = ref(dir), .id = id, .excludes = below });
+	/* A new directory may have the number of one that was removed: then at least its ctime is another. */
+	bool known = scan->told && !is_new && !different && !sf_inodes_has(&scan->changes, entry.ino);
+	give_dir(scan, dir, id, name, known);
 }
 
 static uint32_t hash_name(const char *name, size_t len)
@@ -425,7 +476,30 @@ struct dent {
 	char name[];
 };
 
-/* One buffer of names. What they are is looked at by whoever is free, when there are many; else here. */
+/* By whoever is free, when there are many; else here. False when memory runs out. */
+static bool look_at(struct worker *worker, struct dirref *dir, const struct list *ids)
+{
+	bool ok = true;
+
+	if (ids->count < SHARE_AT || worker->scan->threads == 1) {
+		for (uint32_t i = 0; i < ids->count; i++)
+			look(worker, dir, ids->items[i]);
+		return true;
+	}
+	/* In pieces, so that the last one is short. */
+	for (uint32_t i = 0; i < ids->count && ok; i += SHARE_AT) {
+		uint32_t n = ids->count - i < SHARE_AT ? ids->count - i : SHARE_AT;
+		uint32_t *piece = malloc(n * sizeof(*piece));
+		if (piece) {
+			memcpy(piece, ids->items + i, n * sizeof(*piece));
+			give(worker->scan, (struct item){ .work = LOOK, .dir = ref(dir), .ids = piece, .count = n });
+		}
+		ok = piece != NULL;
+	}
+	return ok;
+}
+
+/* One buffer of names. */
 static bool take_names(struct worker *worker, struct dirref *dir, const char *buffer, long bytes)
 {
 	struct scan *scan = worker->scan;
@@ -456,21 +530,7 @@ static bool take_names(struct worker *worker, struct dirref *dir, const char *bu
 	/* Below what is given next, and so taken after it; nor may anybody read on while names are being found. */
 	if (ok)
 		give(scan, (struct item){ .work = READ_ON, .dir = ref(dir) });
-	if (ok && (ids.count < SHARE_AT || scan->threads == 1)) {
-		for (uint32_t i = 0; i < ids.count; i++)
-			look(worker, dir, ids.items[i]);
-		ids.count = 0;
-	}
-	/* In pieces, so that the last one is short. */
-	for (uint32_t i = 0; i < ids.count && ok; i += SHARE_AT) {
-		uint32_t n = ids.count - i < SHARE_AT ? ids.count - i : SHARE_AT;
-		uint32_t *piece = malloc(n * sizeof(*piece));
-		if (piece) {
-			memcpy(piece, ids.items + i, n * sizeof(*piece));
-			give(scan, (struct item){ .work = LOOK, .dir = ref(dir), .ids = piece, .count = n });
-		}
-		ok = piece != NULL;
-	}
+	ok = ok && look_at(worker, dir, &ids);
 	free(ids.items);
 	return ok;
 }
@@ -497,25 +557,43 @@ static void read_on(struct worker *worker, struct dirref *dir)
 	free(buffer);
 }
 
+/* The names of a directory as the last scan read them. */
+static void take_known(struct worker *worker, struct dirref *dir)
+{
+	struct sf_tree *tree = worker->scan->tree;
+	struct list ids = { 0 };
+	bool ok = true;
+
+	/* After a scan that failed in the middle it may be a ring. */
+	for (uint32_t id = dir->match.first; id != 0 && ok && !sf_set_bit(tree->listed, id); id = sf_node_of(tree, id).next)
+		ok = push(&ids, id);
+	if (!ok || !look_at(worker, dir, &ids))
+		fail_memory(worker->scan);
+	free(ids.items);
+}
+
 static void read_dir(struct worker *worker, const struct item *item)
 {
 	struct scan *scan = worker->scan;
 	struct sf_tree *tree = scan->tree;
-	char name[SF_NAME_ROOM];
-	int fd;
+	int fd = -1;
 
-	sf_entry_name(tree, item->id, name);
-	if (item->dir)
-		fd = openat(item->dir->fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	else
-		fd = openat(tree->root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0) {
-		note_error(worker, item->id, errno);
-		return;
+	if (!item->known) {
+		char name[SF_NAME_ROOM] = ".";
+		int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | (item->dir ? O_NOFOLLOW : 0);
+		int parent = parent_fd(worker, item->dir, item->id);
+		if (item->dir)
+			sf_entry_name(tree, item->id, name);
+		fd = parent < 0 ? -1 : openat(parent, name, flags);
+		if (fd < 0) {
+			note_error(worker, item->id, parent < 0 ? -parent : errno);
+			return;
+		}
 	}
 	struct dirref *dir = calloc(1, sizeof(*dir));
 	if (!dir) {
-		close(fd);
+		if (fd >= 0)
+			close(fd);
 		fail_memory(scan);
 		return;
 	}
@@ -523,10 +601,13 @@ static void read_dir(struct worker *worker, const struct item *item)
 	uint32_t first = sf_node_of(tree, item->id).child;
 	*dir = (struct dirref){
 		.fd = fd, .id = item->id, .fs = entry.fs, .dev = entry.dev, .excludes = item->excludes, .depth = item->dir ? item->dir->depth + 1 : 0,
-		.match = { .first = first, .expected = first },
+		.known = item->known, .match = { .first = first, .expected = first },
 	};
 	atomic_init(&dir->refs, 1);
-	read_on(worker, dir);
+	if (item->known)
+		take_known(worker, dir);
+	else
+		read_on(worker, dir);
 	unref(dir);
 }
 
@@ -601,6 +682,7 @@ static bool run_threads(struct scan *scan)
 	memset(workers, 0, sizeof(workers));
 	for (uint32_t i = 0; i < scan->threads; i++) {
 		workers[i].scan = scan;
+		sf_walk_begin(&workers[i].walk, scan->tree);
 		workers[i].hottest.since_sec = scan->hot_since_sec;
 	}
 	look(&workers[0], NULL, SF_ROOT);
@@ -613,8 +695,11 @@ static bool run_threads(struct scan *scan)
 			pthread_join(workers[i].thread, NULL);
 		ok = join_list(&scan->crossings, &workers[i].crossings) && ok;
 		ok = join_list(&scan->errors, &workers[i].errors) && ok;
+		ok = join_list(&scan->unnoticed, &workers[i].unnoticed) && ok;
 		ok = join_hottest(&scan->hottest, &workers[i].hottest) && ok;
 		scan->bytes += workers[i].bytes;
+		scan->looks += workers[i].looks;
+		sf_walk_end(&workers[i].walk);
 	}
 	for (uint32_t i = 0; i < scan->depth; i++) {
 		free(scan->stack[i].ids);
@@ -653,6 +738,8 @@ static void execute(napi_env env, void *data)
 		close(tree->root_fd);
 	tree->root_fd = fd;
 	begin_bits(tree);
+	/* What happens from here on is the next scan's. */
+	scan->told = tree->watch && sf_watch_take(tree->watch, &scan->changes);
 	if ((tree->n_entries == 0 && !sf_tree_add(tree, SF_ROOT, "", 0, &root)) || !run_threads(scan)) {
 		scan->err = ENOMEM;
 		scan->syscall = "scan";
@@ -664,16 +751,17 @@ static void execute(napi_env env, void *data)
 	}
 }
 
-/* Counts of each list, the size of all files new or changed (two words), then the lists. */
+/* Counts of each list, the size of all files new or changed (two words), whether changes were told, entries looked at, 0 or one more than an entry that changed unnoticed, then the lists. */
 static napi_value result_of(napi_env env, struct scan *scan)
 {
 	uint32_t n_crossings = scan->crossings.count, n_errors = scan->errors.count, n_hot = scan->hottest.count, n_fs = scan->tree->n_fs;
-	uint32_t words = 6 + n_crossings + n_errors + n_hot + n_fs * 3, at = 6;
+	uint32_t words = 9 + n_crossings + n_errors + n_hot + n_fs * 3, at = 9;
+	uint32_t unnoticed = scan->unnoticed.count > 0 ? scan->unnoticed.items[0] + 1 : 0;
 	uint32_t *out;
 	napi_value result;
 
 	napi_create_buffer(env, (size_t)words * 4, (void **)&out, &result);
-	uint32_t head[] = { n_crossings, n_errors, n_hot, n_fs, (uint32_t)scan->bytes, (uint32_t)(scan->bytes >> 32) };
+	uint32_t head[] = { n_crossings, n_errors, n_hot, n_fs, (uint32_t)scan->bytes, (uint32_t)(scan->bytes >> 32), scan->told, scan->looks, unnoticed };
 	memcpy(out, head, sizeof(head));
 	if (n_crossings > 0)
 		memcpy(out + at, scan->crossings.items, n_crossings * 4);
@@ -702,8 +790,10 @@ static void complete(napi_env env, napi_status status, void *data)
 		napi_resolve_deferred(env, scan->deferred, result_of(env, scan));
 	napi_delete_reference(env, scan->keep);
 	napi_delete_async_work(env, scan->work);
+	sf_inodes_free(&scan->changes);
 	free(scan->crossings.items);
 	free(scan->errors.items);
+	free(scan->unnoticed.items);
 	free(scan->hottest.items);
 	free(scan->stack);
 	free(scan->path);
@@ -748,11 +838,22 @@ static bool parse_excludes(struct scan *scan, size_t len)
 	return true;
 }
 
-/* treeScan(tree, path, threads, hotSinceSec, oneFileSystem, excludes) */
+static bool add_changes(napi_env env, napi_value inodes, struct sf_inodes *changes)
+{
+	uint64_t *items;
+	size_t count;
+	bool ok = napi_get_typedarray_info(env, inodes, NULL, &count, (void **)&items, NULL, NULL) == napi_ok;
+
+	for (size_t i = 0; ok && i < count; i++)
+		ok = sf_inodes_add(changes, items[i]);
+	return ok;
+}
+
+/* treeScan(tree, path, threads, hotSinceSec, oneFileSystem, excludes, inodes, stillSinceMs) */
 static napi_value tree_scan(napi_env env, napi_callback_info info)
 {
-	size_t argc = 6, exclude_len = 0;
-	napi_value argv[6], promise, name;
+	size_t argc = 8, exclude_len = 0;
+	napi_value argv[8], promise, name;
 	struct scan *scan = calloc(1, sizeof(*scan));
 
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
@@ -766,13 +867,15 @@ static napi_value tree_scan(napi_env env, napi_callback_info info)
 	napi_get_value_int64(env, argv[3], &scan->hot_since_sec);
 	napi_get_value_bool(env, argv[4], &scan->one_file_system);
 	scan->exclude_text = copy_bytes(env, argv[5]);
+	napi_get_value_double(env, argv[7], &scan->still_since_ms);
 	napi_get_buffer_info(env, argv[5], NULL, &exclude_len);
 	if (scan->threads < 1)
 		scan->threads = 1;
 	if (scan->threads > MAX_THREADS)
 		scan->threads = MAX_THREADS;
-	if (!scan->tree || !scan->path || !scan->exclude_text || !parse_excludes(scan, exclude_len)) {
+	if (!scan->tree || !scan->path || !scan->exclude_text || !parse_excludes(scan, exclude_len) || !add_changes(env, argv[6], &scan->changes)) {
 		bool pending = false;
+		sf_inodes_free(&scan->changes);
 		free(scan->path);
 		free(scan->exclude_text);
 		free(scan);

@@ -231,6 +231,13 @@ int sf_walk_open(struct sf_walk *walk, uint32_t id)
 	return fd < 0 ? -errno : fd;
 }
 
+static void unwatch(struct sf_tree *tree)
+{
+	if (tree->watch)
+		sf_watch_stop(tree->watch);
+	tree->watch = NULL;
+}
+
 static void release_tree(struct sf_tree *tree)
 {
 	struct { void *at; size_t bytes; } tables[] = {
@@ -238,6 +245,7 @@ static void release_tree(struct sf_tree *tree)
 		{ tree->alive, BITS_BYTES }, { tree->before, BITS_BYTES }, { tree->changed, BITS_BYTES }, { tree->listed, BITS_BYTES },
 	};
 
+	unwatch(tree);
 	if (tree->root_fd >= 0)
 		close(tree->root_fd);
 	for (size_t i = 0; i < sizeof(tables) / sizeof(*tables); i++)
@@ -307,10 +315,52 @@ static napi_value tree_close(napi_env env, napi_callback_info info)
 
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
 	struct sf_tree *tree = sf_tree_of(env, argv[0]);
+	if (tree)
+		unwatch(tree);
 	if (tree && tree->root_fd >= 0) {
 		close(tree->root_fd);
 		tree->root_fd = -1;
 	}
+	return NULL;
+}
+
+/* treeWatch(tree, path, ignored: file descriptors): from the next scan on. */
+static napi_value tree_watch(napi_env env, napi_callback_info info)
+{
+	size_t argc = 3, len, count;
+	napi_value argv[3];
+	int32_t *ignored;
+	char *bytes;
+	int err = 0;
+
+	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+	struct sf_tree *tree = sf_tree_of(env, argv[0]);
+	if (!tree || napi_get_buffer_info(env, argv[1], (void **)&bytes, &len) != napi_ok ||
+	    napi_get_typedarray_info(env, argv[2], NULL, &count, (void **)&ignored, NULL, NULL) != napi_ok)
+		return NULL;
+	unwatch(tree);
+	char *path = strndup(bytes, len);
+	if (!path)
+		return sf_throw_errno(env, ENOMEM, "treeWatch");
+	tree->watch = sf_watch_start(path, &err);
+	free(path);
+	if (!tree->watch)
+		return sf_throw_errno(env, err, "treeWatch");
+	for (size_t i = 0; i < count; i++)
+		sf_watch_ignore(tree->watch, ignored[i]);
+	return NULL;
+}
+
+/* treeUnwatch(tree) */
+static napi_value tree_unwatch(napi_env env, napi_callback_info info)
+{
+	size_t argc = 1;
+	napi_value argv[1];
+
+	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+	struct sf_tree *tree = sf_tree_of(env, argv[0]);
+	if (tree)
+		unwatch(tree);
 	return NULL;
 }
 
@@ -408,6 +458,8 @@ static napi_value tree_news(napi_env env, napi_callback_info info)
 
 void sf_init_tree(napi_env env, napi_value exports)
 {
+	sf_set_function(env, exports, "treeWatch", tree_watch);
+	sf_set_function(env, exports, "treeUnwatch", tree_unwatch);
 	sf_set_function(env, exports, "treeCreate", tree_create);
 	sf_set_function(env, exports, "treeClose", tree_close);
 	sf_set_function(env, exports, "treePaths", tree_paths);

@@ -7,6 +7,7 @@
 #define STILLFRAME_TREE_H
 
 #include "store.h"
+#include "watch.h"
 
 #include <stdatomic.h>
 #include <sys/stat.h>
@@ -69,6 +70,7 @@ struct sf_tree {
 	struct sf_fs fs[SF_MAX_FS];
 	uint32_t n_fs;
 	int root_fd; /* O_PATH; -1 before the first scan */
+	struct sf_watch *watch; /* since before the last scan, if at all */
 };
 
 static inline bool sf_bit(const sf_bits *bits, uint32_t id)

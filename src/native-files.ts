@@ -46,13 +46,21 @@ export interface StageNative {
   /** Lets go of the directory that the tree holds open; the entries stay readable. */
   treeClose(tree: NativeTree): void;
   /**
+   * Lets the kernel tell what happens on the tree's file system (native/watch.h), but to these files, so that every scan after
+   * the next one looks only at that. Throws an errno error where the kernel cannot, or the tree is no directory.
+   */
+  treeWatch(tree: NativeTree, path: Buffer, ignoredFds: Int32Array): void;
+  treeUnwatch(tree: NativeTree): void;
+  /**
    * Scans on `threads` threads and compares with the scan before: see `treeNews`. `excludes`: paths below the root, each
-   * with a zero byte after it. 32-bit words: the counts of three lists and of file systems, the bytes in all files added or
-   * changed (two words, low first); then the lists: ids on another mount than their parent, pairs of id and errno, new
+   * with a zero byte after it. `inodes`: where the kernel tells what has changed, these are looked at besides. 32-bit words: the
+   * counts of three lists and of file systems, the bytes in all files added or changed (two words, low first), 1 when the
+   * kernel had told what changed, how many entries were looked at, and one more than the id of an entry that is different
+   * although it has not changed since `stillSinceMs`, or 0; then the lists: ids on another mount than their parent, pairs of id and errno, new
    * files changed since `hotSinceSec` (the latest, at most 16,384, in the order of their change); then for each file
    * system its device, its statfs type, and the id of an entry on it.
    */
-  treeScan(tree: NativeTree, path: Buffer, threads: number, hotSinceSec: number, oneFileSystem: boolean, excludes: Buffer): Promise<Buffer>;
+  treeScan(tree: NativeTree, path: Buffer, threads: number, hotSinceSec: number, oneFileSystem: boolean, excludes: Buffer, inodes: BigUint64Array, stillSinceMs: number): Promise<Buffer>;
   /** Puts ids that the last scan added (0), saw changed (1) or removed (2) into `ids`, from this one on; returns how many. */
   treeNews(tree: NativeTree, what: number, from: number, ids: Uint32Array): number;
   /**

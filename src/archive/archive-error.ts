@@ -27,6 +27,7 @@ export type ArchiveErrorCode =
   | 'TREE_MISSING'
   | 'TREE_UNREADABLE'
   | 'FILE_CHANGED'
+  | 'CHANGE_UNNOTICED'
   | 'STAGING_INSIDE_TREE'
   | 'ENTRY_UNREPRESENTABLE';
 
@@ -81,6 +82,7 @@ const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
   TREE_MISSING: (f) => ({ what: `the file tree does not exist: ${path(f)}`, remedy: 'Check the path given for it.' }),
   TREE_UNREADABLE: (f) => ({ what: `cannot read a file of the tree: ${path(f)}${what(f)}`, remedy: 'Run as root, or leave the file out of the tree.' }),
   FILE_CHANGED: (f) => ({ what: `a file changed while it was copied: ${path(f)}${what(f)}`, remedy: 'A process outside the cgroup writes to it: stop it, or leave the file out of the tree.' }),
+  CHANGE_UNNOTICED: (f) => ({ what: `the kernel did not tell of a change: ${path(f)}${what(f)}`, remedy: 'No archive was written. Try again with watchFromMs: Infinity (--no-watch), which looks at every file.' }),
   STAGING_INSIDE_TREE: (f) => ({ what: `the staging directory lies inside a tree that is archived: ${path(f)}`, remedy: 'Name a staging directory elsewhere.' }),
   ENTRY_UNREPRESENTABLE: (f) => ({ what: `a tar archive cannot hold ${f.path ?? f.member ?? 'this file'}${what(f)}`, remedy: 'Leave the file out of the tree.' }),
 };

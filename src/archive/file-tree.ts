@@ -1,4 +1,4 @@
-import { availableParallelism } from 'node:os';
+import { availableParallelism, release } from 'node:os';
 import { getSystemErrorName } from 'node:util';
 import { errnoOf } from '../errors.js';
 import { native } from '../native.js';
@@ -24,7 +24,25 @@ export interface ScanResult {
   bytes: number;
   /** What `Described.fs` is an index into. */
   fileSystems: readonly { dev: number; type: number; sample: number }[];
+  /** The kernel had told what changed, and only that was looked at. */
+  told: boolean;
+  /** How many entries were looked at. */
+  looks: number;
+  /** Something is different from what the last scan knew although it has not changed since `stillSinceMs`. */
+  unnoticed: number | undefined;
 }
+
+export interface ScanOptions {
+  /** Of which new files to tell the order of their change; in seconds. */
+  hotSinceSec?: number;
+  /** Of a tree that is watched: inodes that may have changed without a word. */
+  inodes?: ReadonlySet<bigint>;
+  /** The scans before were to know all that had changed until then; in milliseconds. */
+  stillSinceMs?: number;
+}
+
+/** An older kernel (6.1, not 6.12) does not tell of what is written to an overlay, and so to its upper directory. */
+const tellsAll = isFrom(6, 12, release());
 
 /** The kinds of native/tree.c. */
 const NEWS = { added: 0, changed: 1, removed: 2 } as const;
@@ -51,19 +69,38 @@ export class FileTree {
     return this.#native;
   }
 
+  /**
+   * From the next scan on the kernel tells what changes; a later one looks only at that. False where it cannot.
+   * @param ignored Descriptors of files whose writes concern nobody.
+   */
+  watch(ignored: Int32Array): boolean {
+    if (!tellsAll) return false;
+    try {
+      native().treeWatch(this.#native, this.path, ignored);
+      return true;
+    } catch (error) {
+      if (errnoOf(error) === undefined) throw error;
+      return false;
+    }
+  }
+
+  unwatch(): void {
+    native().treeUnwatch(this.#native);
+  }
+
   /** @throws ArchiveError TREE_MISSING, TREE_UNREADABLE; errno errors of the scratch file */
-  async scan(options: { hotSinceSec?: number } = {}): Promise<ScanResult> {
+  async scan({ hotSinceSec = 0, inodes, stillSinceMs = 0 }: ScanOptions = {}): Promise<ScanResult> {
     const threads = Math.max(2, Math.min(8, availableParallelism()));
     let bytes: Buffer;
     try {
-      bytes = await native().treeScan(this.#native, this.path, threads, options.hotSinceSec ?? 0, this.#oneFileSystem, this.#excludes);
+      bytes = await native().treeScan(this.#native, this.path, threads, hotSinceSec, this.#oneFileSystem, this.#excludes, BigUint64Array.from(inodes ?? []), stillSinceMs);
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).syscall === 'scratch') throw cause;
       const errno = errnoOf(cause);
       throw new ArchiveError(errno === 'ENOENT' || errno === 'ENOTDIR' ? 'TREE_MISSING' : 'TREE_UNREADABLE', { path: printable(this.path), cause });
     }
     const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-    let at = 6;
+    let at = 9;
     const take = (count: number): Uint32Array => words.subarray(at, (at += count));
     const [crossings, errors, late] = [0, 1, 2].map((i) => take(words[i] as number)) as [Uint32Array, Uint32Array, Uint32Array];
     if (errors.length > 0) throw this.unreadable(errors[0] as number, errors[1] as number);
@@ -71,7 +108,8 @@ export class FileTree {
       const [dev, type, sample] = take(3);
       return { dev: dev as number, type: type as number, sample: sample as number };
     });
-    return { late, crossings, bytes: (words[4] as number) + (words[5] as number) * 2 ** 32, fileSystems };
+    const [low, high, told, looks, unnoticed] = words.subarray(4) as unknown as [number, number, number, number, number];
+    return { late, crossings, bytes: low + high * 2 ** 32, fileSystems, told: told === 1, looks, unnoticed: unnoticed === 0 ? undefined : unnoticed - 1 };
   }
 
   /** Ids of what the last scan found to be different from the one before; in pieces, a parent's before its children's. */
@@ -116,4 +154,9 @@ export class FileTree {
   close(): void {
     native().treeClose(this.#native);
   }
+}
+
+function isFrom(major: number, minor: number, version: string): boolean {
+  const [a = 0, b = 0] = version.split('.').map(Number);
+  return a > major || (a === major && b >= minor);
 }

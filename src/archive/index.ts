@@ -12,5 +12,5 @@ export { ArchiveWriter, type ArchiveWriterOptions, type FileOutput, type SealedA
 export type { OutputCompression } from './output.js';
 export { Stage, type Copied, type PrecopyOptions, type RefreshOptions, type StageProgress, type StageTimes } from './stage.js';
 export type { TreeSource } from './staged-tree.js';
-export type { MappedFiles } from './trust.js';
+export type { FilesInUse } from './trust.js';
 export { openNameless } from './nameless.js';

@@ -3,7 +3,7 @@ import { fdatasync as fdatasyncWithCallback } from 'node:fs';
 import { promisify } from 'node:util';
 import { ArchiveError } from './archive-error.js';
 import type { StagedTree, TreeSource } from './staged-tree.js';
-import { inodesOf, PassTrust, TICKS_MS, type MappedFiles } from './trust.js';
+import { inodesOf, PassTrust, TICKS_MS, type FilesInUse } from './trust.js';
 import type { ArchiveWriter } from './writer.js';
 
 export interface StageProgress {
@@ -17,7 +17,7 @@ export interface StageProgress {
 
 export interface PrecopyOptions {
   /** Reads which files are mapped shared and writable now. It is called once a pass. */
-  mapped: () => MappedFiles | Promise<MappedFiles>;
+  mapped: () => FilesInUse | Promise<FilesInUse>;
   /** Passes repeat as long as each shrinks what is left, at most this often. Default 4. */
   maxPasses?: number;
   signal?: AbortSignal | undefined;
@@ -26,7 +26,12 @@ export interface PrecopyOptions {
 
 export interface RefreshOptions {
   /** What is mapped shared and writable, read since the files stand still. */
-  mapped: MappedFiles;
+  mapped: FilesInUse;
+  /**
+   * Reads which files are open for writing now. It is called where the kernel tells what has changed: of some writes
+   * it tells when the file is closed.
+   */
+  writable: () => FilesInUse;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: StageProgress) => void) | undefined;
 }
@@ -67,6 +72,8 @@ const QUIET = 10;
 const QUIET_MS = 1000;
 /** Files that change under the copy although they should stand still: how often they are tried again. */
 const REFRESH_TRIES = 5;
+/** The kernel's clock, which dates changes, ticks at least so often. */
+const TICK_MS = 10;
 /** After a copy that took this long one more scan makes sure that nobody interfered; a short one is not worth it. */
 const CONFIRM_AFTER_MS = 100;
 
@@ -77,15 +84,18 @@ const CONFIRM_AFTER_MS = 100;
 export class Stage {
   readonly #writer: ArchiveWriter;
   readonly #sources: readonly TreeSource[];
+  readonly #watchFromMs: number;
   #trees: StagedTree[] | undefined;
   #rate = { bytes: 0, ms: 0 };
   #lastScanMs = 0;
   readonly copied: { precopied: Copied; refreshed: Copied } = { precopied: { files: 0, bytes: 0 }, refreshed: { files: 0, bytes: 0 } };
   readonly times: StageTimes = { passes: 0, precopyMs: 0, refreshScanMs: 0, refreshCopyMs: 0, refreshMs: 0 };
 
-  constructor(writer: ArchiveWriter, sources: readonly TreeSource[]) {
+  /** `watchFromMs`: the kernel is to tell what changes, where it can, in trees that take this long to be looked at. Default 20; Infinity: in none. */
+  constructor(writer: ArchiveWriter, sources: readonly TreeSource[], { watchFromMs = 20 }: { watchFromMs?: number } = {}) {
     this.#writer = writer;
     this.#sources = sources;
+    this.#watchFromMs = watchFromMs;
   }
 
   /**
@@ -97,6 +107,7 @@ export class Stage {
     const begin = performance.now();
     const work = new Work(this.copied.precopied, options);
     await this.#guard(async () => {
+      if (this.#trees === undefined && this.#watchFromMs < Infinity) for (const tree of await this.#open()) tree.watch(this.#writer.fds, this.#watchFromMs);
       const written: Promise<void>[] = [];
       try {
         await this.#passes(options, work, (tree) => written.push(fdatasync(tree.area.fd)));
@@ -134,14 +145,17 @@ export class Stage {
   }
 
   /**
-   * Makes the copy equal to the trees, which must stand still: looks at all, copies what changed.
+   * Makes the copy equal to the trees, which must stand still: looks at all, or at what the kernel has told of, and
+   * copies what changed.
    * @throws ArchiveError FILE_CHANGED, and those of `precopy`
    */
   async refresh(options: RefreshOptions): Promise<void> {
     const begin = performance.now();
+    const stillSinceMs = Date.now() - TICK_MS;
     const work = new Work(this.copied.refreshed, options);
     await this.#guard(async () => {
-      let found = await this.#scan(work, inodesOf(options.mapped));
+      const isWatched = (await this.#open()).some((tree) => tree.isWatched);
+      let found = await this.#scan(work, inodesOf(options.mapped), isWatched ? inodesOf(options.writable()) : new Set());
       this.times.refreshScanMs += this.#lastScanMs;
       for (let tries = 0; found.some(({ entries }) => entries > 0); tries++) {
         if (tries === REFRESH_TRIES) throw this.#changed(found);
@@ -153,11 +167,11 @@ export class Stage {
         const copyMs = performance.now() - started;
         this.times.refreshCopyMs += copyMs;
         if (copyMs < CONFIRM_AFTER_MS && found.every(({ tree }) => tree.firstPending() === undefined)) break;
-        found = await this.#scan(work, new Set());
+        found = await this.#scan(work, new Set(), new Set());
         this.times.refreshScanMs += this.#lastScanMs;
       }
     });
-    for (const tree of await this.#open()) tree.isCurrent = true;
+    for (const tree of await this.#open()) tree.settle(stillSinceMs);
     this.times.refreshMs += performance.now() - begin;
   }
 
@@ -166,13 +180,16 @@ export class Stage {
     return this.#trees?.find((tree) => tree.name.equals(Buffer.from(name)))?.livePaths() ?? [];
   }
 
-  /** Looks at every tree; for each, what is to be copied. With `doubted`, as nothing runs any more, that is everything without a good copy. */
-  async #scan(work: Work, doubted?: ReadonlySet<bigint>): Promise<Found[]> {
+  /**
+   * Looks at every tree, and at `writable` in any case; for each, what is to be copied. With `doubted`, as nothing runs any
+   * more, that is everything without a good copy.
+   */
+  async #scan(work: Work, doubted?: ReadonlySet<bigint>, writable?: ReadonlySet<bigint>): Promise<Found[]> {
     const started = performance.now();
     const found = [];
     for (const tree of await this.#open()) {
       work.throwIfAborted();
-      const scan = await tree.scan();
+      const scan = await tree.scan(writable);
       if (doubted !== undefined) tree.doubtInodes(doubted);
       const { entries, bytes } = await tree.left({ hopeful: doubted === undefined });
       found.push({ tree, entries, bytes: entries === 0 ? 0 : Math.max(bytes, scan.bytes) });

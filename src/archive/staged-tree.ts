@@ -1,3 +1,4 @@
+import { ArchiveError } from './archive-error.js';
 import { Area } from './area.js';
 import { Copies } from './copies.js';
 import { CopyPass, type PassOptions } from './copy-pass.js';
@@ -6,7 +7,7 @@ import { FileTree, type FileTreeOptions, type ScanResult } from './file-tree.js'
 import type { TreeLayout } from './manifest.js';
 import type { Scratch } from './scratch.js';
 import { takeTurns } from './take-turns.js';
-import { notifiesWrites } from './trust.js';
+import { notifiesWrites, tellsChanges } from './trust.js';
 
 export interface TreeSource extends FileTreeOptions {
   /** The directory or single file on this machine. A symbolic link here, and only here, is followed. */
@@ -44,6 +45,12 @@ export class StagedTree {
   #scannedBytes = 0;
   /** The copy has been brought up to date with files that stood still. */
   isCurrent = false;
+  #isWatched = false;
+  #watchFromMs = Infinity;
+  /** The last scan believed what the kernel told of changes. */
+  #told = false;
+  /** Since when the files had stood still, for `confirm`; in milliseconds. */
+  #stillSinceMs: number | undefined;
 
   /** Its area is the staging file's `fd` from `start` on. */
   constructor(source: TreeSource, scratch: Scratch, fd: number, start: number) {
@@ -74,20 +81,64 @@ export class StagedTree {
     return Math.max(this.area.end, this.area.start + this.#scannedBytes + this.#copies.count * ENTRY_BYTES);
   }
 
-  /** Looks at the tree again. Afterwards `left` says what is to be copied. */
-  async scan(): Promise<ScanResult> {
+  /** Before the first scan: lets the kernel tell what changes from now on, if that scan takes this long. `ignored`: descriptors of files that are ours. */
+  watch(ignored: Int32Array, fromMs: number): void {
+    this.#watchFromMs = fromMs;
+    this.#isWatched = this.files.watch(ignored);
+  }
+
+  /** A scan would only look at what the kernel told of, and at what it is asked to. */
+  get isWatched(): boolean {
+    return this.#isWatched;
+  }
+
+  #unwatch(): void {
+    if (this.#isWatched) this.files.unwatch();
+    this.#isWatched = false;
+  }
+
+  /** Looks at the tree again, at these inodes in any case. Afterwards `left` says what is to be copied. */
+  async scan(inodes: ReadonlySet<bigint> = new Set()): Promise<ScanResult> {
     const isFirst = this.isEmpty;
-    const result = await this.files.scan({ hotSinceSec: Math.floor(Date.now() / 1000) - HOT_SEC });
+    const started = performance.now();
+    const result = await this.files.scan({ hotSinceSec: Math.floor(Date.now() / 1000) - HOT_SEC, inodes });
     const { fileSystems } = result;
+    if (isFirst && (performance.now() - started < this.#watchFromMs || !canBeWatched(result))) this.#unwatch();
     for (const fileSystem of fileSystems.slice(this.#notifies.length)) this.#notifies.push(notifiesWrites(fileSystem));
     this.crossings = result.crossings;
     this.isCurrent = false;
+    this.#told = result.told;
     this.#scannedBytes = Math.max(this.#scannedBytes, result.bytes);
     await this.#each('added', (id) => this.#copies.add(id));
     await this.#each('changed', (id) => this.#copies.doubt(id));
     await this.#each('removed', (id) => this.#copies.remove(id));
     if (isFirst) this.#copies.postpone(result.late);
     return result;
+  }
+
+  /** The copy is the tree as it has stood still since then, in milliseconds, as far as is known. */
+  settle(stillSinceMs: number): void {
+    this.#unwatch();
+    this.isCurrent = true;
+    this.#stillSinceMs = this.#told ? stillSinceMs : undefined;
+  }
+
+  /**
+   * Once the files need not stand still any more: looks at all of them where the kernel's word was taken for what changes. A
+   * change that it had not told of shows, unless another has come after it.
+   * @throws ArchiveError CHANGE_UNNOTICED
+   */
+  async confirm(): Promise<void> {
+    if (this.#stillSinceMs === undefined) return;
+    let unnoticed: number | undefined;
+    try {
+      ({ unnoticed } = await this.files.scan({ stillSinceMs: this.#stillSinceMs }));
+    } catch (error) {
+      // It may be taken apart by now.
+      if (error instanceof ArchiveError && (error.code === 'TREE_MISSING' || error.code === 'TREE_UNREADABLE')) return;
+      throw error;
+    }
+    if (unnoticed !== undefined) throw new ArchiveError('CHANGE_UNNOTICED', { path: this.files.fullPath(unnoticed) });
   }
 
   async #each(what: 'added' | 'changed' | 'removed', act: (id: number) => void): Promise<void> {
@@ -144,4 +195,9 @@ export class StagedTree {
     if (path.length === 0) return this.layout === 'nested' ? Buffer.from('.') : this.name;
     return this.prefix.length === 0 ? path : Buffer.concat([this.prefix, path]);
   }
+}
+
+/** Whether the kernel tells of all changes. What it tells is of one file system. */
+function canBeWatched({ fileSystems, crossings }: ScanResult): boolean {
+  return crossings.length === 0 && fileSystems.every(tellsChanges);
 }

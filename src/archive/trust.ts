@@ -11,8 +11,8 @@
  */
 import { readFileSync, statfsSync } from 'node:fs';
 
-/** Files that a task has mapped shared and writable: `dev:ino`, in stat(2)'s numbers. */
-export type MappedFiles = ReadonlySet<string>;
+/** Files that tasks have mapped or open: `dev:ino`, in stat(2)'s numbers. */
+export type FilesInUse = ReadonlySet<string>;
 
 /** The clock's tick is at most 10 ms (HZ=100); the kernel reads it once a tick, so a ctime may be one behind. */
 export const TICKS_MS = 25;
@@ -26,6 +26,7 @@ const NOTIFYING = new Set([
 ]);
 
 const OVERLAYFS = 0x794c7630;
+const TMPFS = 0x01021994;
 
 export class PassTrust {
   /** A ctime before this is of a tick that was over before the pass looked at anything. */
@@ -33,7 +34,7 @@ export class PassTrust {
   readonly #inodes: ReadonlySet<bigint>;
 
   /** `startedMs`: the wall clock before the mappings were read. */
-  constructor(startedMs: number, mapped: MappedFiles) {
+  constructor(startedMs: number, mapped: FilesInUse) {
     this.#ctimeBeforeMs = startedMs - TICKS_MS;
     this.#inodes = inodesOf(mapped);
   }
@@ -56,10 +57,18 @@ export class PassTrust {
  * The inode numbers alone: a file of an overlay has another device number when it is mapped than it has in the
  * upper directory. A number that some other file has too costs that file's copy, nothing else.
  */
-export function inodesOf(mapped: MappedFiles): Set<bigint> {
+export function inodesOf(mapped: FilesInUse): Set<bigint> {
   const inodes = new Set<bigint>();
   for (const key of mapped) inodes.add(BigInt(key.slice(key.indexOf(':') + 1)));
   return inodes;
+}
+
+/**
+ * Whether all that changes there changes on this machine and in sight of the kernel's fanotify. Not an overlay, which
+ * cannot be watched as a whole; its upper directory can.
+ */
+export function tellsChanges({ type }: { type: number }): boolean {
+  return NOTIFYING.has(type) || type === TMPFS;
 }
 
 /** Whether copies from this file system can be believed. */

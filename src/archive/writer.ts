@@ -103,6 +103,11 @@ export class ArchiveWriter implements AsyncDisposable {
     return tree;
   }
 
+  /** Descriptors of all its files. */
+  get fds(): Int32Array {
+    return Int32Array.from(this.#files, ({ fd }) => fd);
+  }
+
   /**
    * Adds a directory or file that nobody writes to, such as CRIU's images, behind the staged trees, which
    * cannot be refreshed any more then. It is not listed among the manifest's trees.
@@ -128,7 +133,7 @@ export class ArchiveWriter implements AsyncDisposable {
 
   /**
    * Completes the archive, makes it durable and gives it its name.
-   * @throws ArchiveError OUTPUT_EXISTS, OUTPUT_FULL, OUTPUT_FAILED
+   * @throws ArchiveError OUTPUT_EXISTS, OUTPUT_FULL, OUTPUT_FAILED, CHANGE_UNNOTICED
    */
   async seal(options: SealOptions): Promise<SealedArchive> {
     return this.#guard(async () => {
@@ -136,7 +141,7 @@ export class ArchiveWriter implements AsyncDisposable {
       const total = body.end;
       options.onProgress?.({ done: 0, total, unit: 'bytes' });
       // They wait for different parts of the machine. Whichever fails, none may go on in a thread when the file is closed.
-      const work = [this.#writeList(body), this.#startFlush(body)] as const;
+      const work = [this.#writeList(body), this.#startFlush(body), ...this.#staged.map(({ tree }) => tree.confirm())] as const;
       await Promise.allSettled(work);
       const [list] = await Promise.all(work);
       options.signal?.throwIfAborted();

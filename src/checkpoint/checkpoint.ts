@@ -1,6 +1,6 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ArchiveWriter, Stage, type SealedArchive } from '../archive/index.js';
+import { ArchiveError, ArchiveWriter, Stage, type SealedArchive } from '../archive/index.js';
 import { findCriu, readDumpStats, type DumpStats } from '../criu/index.js';
 import { withoutLostLog } from './criu-log.js';
 import { Deadline } from './deadline.js';
@@ -36,8 +36,10 @@ export async function checkpoint(options: CheckpointOptions): Promise<Checkpoint
   const settings = checkCheckpointOptions(options);
   const phases = new Phases('checkpoint', options.onProgress, options.onWindow);
   // A try leaves nothing behind, its staged copy neither: a copy that is proven current at one instant says nothing of another.
+  let { watchFromMs } = settings;
   return withRetries({ retries: settings.retries, phases, signal: options.signal }, async (attempt, isLast) => ({
-    ...(await checkpointOnce(options, settings, phases, isLast).catch((error: unknown) => {
+    ...(await checkpointOnce(options, { ...settings, watchFromMs }, phases, isLast).catch((error: unknown) => {
+      if (error instanceof ArchiveError && error.code === 'CHANGE_UNNOTICED') watchFromMs = Infinity;
       throw explainFailedPlace(error);
     })),
     attempts: attempt,
@@ -71,7 +73,7 @@ async function checkpointOnce(options: CheckpointOptions, settings: CheckpointSe
   const imagesDir = join(scratch.path, 'images');
   await mkdir(imagesDir, { mode: 0o700 });
 
-  const stage = new Stage(writer, target.files);
+  const stage = new Stage(writer, target.files, settings);
   if (settings.precopy) {
     await phases.run('precopy', () =>
       stage.precopy({ mapped: () => target.mapped(runningPids(target.pid)), signal, onProgress: (work) => phases.progress('precopy', work) }),

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ArchiveError } from '../archive/index.js';
 import { CriuError, type CriuProblem } from '../criu/index.js';
 import { CheckpointError } from './checkpoint-error.js';
 import type { Phases } from './phases.js';
@@ -22,6 +23,7 @@ export interface RetryPlan {
 /** Whether the failure is one of those, and not the sign of another: a target that ended, a full disk. */
 export function passesByItself(error: unknown): boolean {
   if (error instanceof CheckpointError) return error.code === 'TARGET_FORKING';
+  if (error instanceof ArchiveError) return error.code === 'CHANGE_UNNOTICED'; // the next try looks at everything
   return error instanceof CriuError && error.code === 'CRIU_REQUEST_FAILED' && error.facts.problem !== undefined && passing.has(error.facts.problem);
 }
 

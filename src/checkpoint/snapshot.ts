@@ -82,8 +82,9 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
       refused = error;
       throw error;
     }
-    const mapped = plan.target.mapped(members.map(({ pid }) => pid));
-    await phases.run('refresh', () => plan.stage.refresh({ mapped, signal: deadline.signal }));
+    const pids = members.map(({ pid }) => pid);
+    const mapped = plan.target.mapped(pids);
+    await phases.run('refresh', () => plan.stage.refresh({ mapped, writable: () => plan.target.writable(pids), signal: deadline.signal }));
   };
 
   const onPostDump = async (): Promise<void> => {

@@ -17,7 +17,7 @@ const child = `
   const writer = await ArchiveWriter.create({ outputPath: process.argv[3] });
   const stage = new Stage(writer, [{ path: process.argv[2], name: 'tree' }]);
   await stage.precopy({ mapped: () => new Set() });
-  await stage.refresh({ mapped: new Set() });
+  await stage.refresh({ mapped: new Set(), writable: () => new Set() });
   const { members } = await writer.seal({ subject: {} });
   const peakKib = Number(/^VmHWM:\\s+(\\d+) kB/m.exec(readFileSync('/proc/self/status', 'latin1'))[1]);
   console.log(JSON.stringify({ members, peakKib }));

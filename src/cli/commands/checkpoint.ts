@@ -17,6 +17,7 @@ interface Options extends ContainerOptions {
   compress?: 'gzip' | 'zstd';
   stop?: boolean;
   precopy: boolean;
+  watch: boolean;
   workDir?: string;
   criuLog?: string;
   freezeTimeout?: number;
@@ -53,6 +54,7 @@ export function checkpointCommand(signal: AbortSignal): Command {
     .addOption(new Option('--compress <how>', 'compress the archive, after the window').choices(['gzip', 'zstd']))
     .option('--overwrite', 'replace an existing archive')
     .option('--no-precopy', 'copy all files inside the frozen window')
+    .option('--no-watch', 'look at every file inside the window, not only at those that the kernel says have changed')
     .option('--tcp-established', 'checkpoint established TCP connections too')
     .option('--work-dir <dir>', "where CRIU's images are written first (default: /dev/shm when they fit with ease, else the archive's directory)")
     .option('--freeze-timeout <ms>', 'how long the freeze may take', positiveInteger)
@@ -89,6 +91,7 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
       output: options.output === '-' ? process.stdout : options.output,
       compress: options.compress,
       precopy: options.precopy,
+      ...(options.watch ? {} : { watchFromMs: Infinity }),
       signal,
       onProgress: (event: PhaseEvent) => {
         progress.update(event);

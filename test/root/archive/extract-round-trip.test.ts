@@ -17,7 +17,7 @@ describe('what goes into an archive comes out of it', () => {
       await using writer = await ArchiveWriter.create({ outputPath: at('out.tar') });
       const stage = new Stage(writer, [{ path: at('source'), name: 'rootfs', layout }, { path: at('single'), name: 'single' }]);
       await stage.precopy({ mapped: () => new Set() });
-      await stage.refresh({ mapped: new Set() });
+      await stage.refresh({ mapped: new Set(), writable: () => new Set() });
       await writer.addTree({ path: at('source'), name: 'checkpoint' });
       await writer.addDocument({ name: 'dump.log', data: 'the log' });
       await writer.seal({ subject: { kind: 'test' } });

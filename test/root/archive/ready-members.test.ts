@@ -119,7 +119,7 @@ async function archive(layout: TreeLayout, filtered: boolean): Promise<Buffer> {
   await using writer = await ArchiveWriter.create({ outputPath });
   const stage = new Stage(writer, [{ path: root, name: 'tree', layout, ...(filtered ? { filter: (entry) => entry } : {}) }]);
   await stage.precopy({ mapped: () => new Set() });
-  await stage.refresh({ mapped: new Set() });
+  await stage.refresh({ mapped: new Set(), writable: () => new Set() });
   await writer.seal({ subject: {} });
   const opened = await openArchive(outputPath);
   await verifyArchive(opened);

@@ -68,7 +68,7 @@ test('an archive holds what the tree holds, hard links too, and is the one that 
     await using writer = await ArchiveWriter.create({ outputPath, scratch });
     const stage = new Stage(writer, [{ path: root, name: 'tree' }]);
     await stage.precopy({ mapped: () => new Set() });
-    await stage.refresh({ mapped: new Set() });
+    await stage.refresh({ mapped: new Set(), writable: () => new Set() });
     await writer.seal({ subject: {} });
     const opened = await openArchive(outputPath);
     await verifyArchive(opened).finally(() => opened.close());

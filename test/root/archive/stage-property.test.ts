@@ -8,21 +8,23 @@ import { listTree, Scratch, untar } from './trees.js';
 const numRuns = Number(process.env['STILLFRAME_TEST_RUNS'] ?? 120);
 /** All in memory; or all of it in a file, but for one page each of what native/ and TypeScript know. */
 const limits = fc.constantFrom(undefined, { fixed: 0, cached: 1, tables: 1 });
+/** The kernel tells what changed; or all is looked at. */
+const watchFromMs = fc.constantFrom(0, 0, Infinity);
 const layout = fc.constantFrom('members' as const, 'nested' as const);
 
 test('any tree, changed in any way after the first copy, is archived as it stands at the refresh', { timeout: 600_000 }, async () => {
   await fc.assert(
-    fc.asyncProperty(making, fc.array(changing, { minLength: 1, maxLength: 2 }), layout, limits, async (make, changes, how, scratch) => {
+    fc.asyncProperty(making, fc.array(changing, { minLength: 1, maxLength: 2 }), layout, limits, watchFromMs, async (make, changes, how, scratch, fromMs) => {
       using directory = new Scratch();
       const tree = new RandomTree(directory.dir('tree'));
       tree.take(make);
       await using writer = await ArchiveWriter.create({ outputPath: directory.in('x.tar'), scratch });
-      const stage = new Stage(writer, [{ path: directory.in('tree'), name: 'tree', layout: how }]);
+      const stage = new Stage(writer, [{ path: directory.in('tree'), name: 'tree', layout: how }], { watchFromMs: fromMs });
       for (const steps of changes) {
         await stage.precopy({ mapped: () => new Set(), maxPasses: 1 });
         tree.take(steps);
       }
-      await stage.refresh({ mapped: new Set() });
+      await stage.refresh({ mapped: new Set(), writable: () => new Set() });
       const stood = listTree(directory.in('tree'));
       await writer.seal({ subject: {} });
 

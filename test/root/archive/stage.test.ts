@@ -3,15 +3,17 @@ import { closeSync, linkSync, mkdirSync, openSync, readFileSync, renameSync, rmS
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { ArchiveWriter, openArchive, Stage, verifyArchive, type MappedFiles, type TreeSource } from '../../../src/archive/index.js';
+import { ArchiveWriter, openArchive, Stage, verifyArchive, type FilesInUse, type TreeSource } from '../../../src/archive/index.js';
 import { listTree, program, Scratch, untar, Writer } from './trees.js';
 
-const none = (): MappedFiles => new Set();
+const none = (): FilesInUse => new Set();
 
 interface Story {
   sources: TreeSource[];
   outputPath: string;
-  mapped?: () => MappedFiles;
+  mapped?: () => FilesInUse;
+  writable?: () => FilesInUse;
+  watchFromMs?: number;
   /** Between the first copy and the refresh. */
   meanwhile?: () => Promise<void> | void;
   /** When the copy is up to date, and the files still stand still. */
@@ -19,12 +21,12 @@ interface Story {
   precopy?: boolean;
 }
 
-async function archive({ sources, outputPath, mapped = none, meanwhile, then, precopy = true }: Story): Promise<Stage> {
+async function archive({ sources, outputPath, mapped = none, writable = none, watchFromMs = 0, meanwhile, then, precopy = true }: Story): Promise<Stage> {
   await using writer = await ArchiveWriter.create({ outputPath, overwrite: true });
-  const stage = new Stage(writer, sources);
+  const stage = new Stage(writer, sources, { watchFromMs });
   if (precopy) await stage.precopy({ mapped });
   await meanwhile?.();
-  await stage.refresh({ mapped: mapped() });
+  await stage.refresh({ mapped: mapped(), writable });
   then?.();
   await writer.seal({ subject: {} });
   const opened = await openArchive(outputPath);
@@ -33,18 +35,20 @@ async function archive({ sources, outputPath, mapped = none, meanwhile, then, pr
 }
 
 describe('under a writer that never rests, the archive is the tree as it stood', () => {
-  for (const mode of ['mmap', 'pwrite', 'rename', 'truncate', 'metadata', 'links']) {
-    test(mode, async () => {
+  for (const [mode, watchFromMs] of ['mmap', 'pwrite', 'rename', 'truncate', 'metadata', 'links'].flatMap((mode) => [[mode, 0], [mode, Infinity]] as const)) {
+    test(`${mode}, ${watchFromMs === 0 ? 'the kernel tells' : 'all is looked at'}`, async () => {
       using scratch = new Scratch();
       const tree = scratch.dir('tree');
       writeFileSync(join(tree, 'quiet'), 'never touched');
       await using writer = await Writer.start(mode, tree);
-      for (let round = 0; round < 15; round++) {
+      for (let round = 0; round < 8; round++) {
         let stood: string[] = [];
         await archive({
           sources: [{ path: tree, name: 'tree' }],
           outputPath: scratch.in('x.tar'),
           mapped: () => writer.mapped(),
+          writable: () => writer.writable(),
+          watchFromMs,
           meanwhile: () => writer.stop(),
           then: () => {
             stood = listTree(tree);
@@ -119,7 +123,7 @@ describe('what no stat can tell', () => {
     await sleep(60);
     let passes = 0;
     // Its stat is the same before, during and after the copy; only the time tells that it may not be believed.
-    const mapped = (): MappedFiles => (passes++ === 0 && writeFileSync(join(tree, 'new'), 'new'), none());
+    const mapped = (): FilesInUse => (passes++ === 0 && writeFileSync(join(tree, 'new'), 'new'), none());
     const stage = await archive({ sources: [{ path: tree, name: 't' }], outputPath: scratch.in('x.tar'), mapped });
     expect(stage.copied).toEqual({ precopied: { files: 3, bytes: 9 }, refreshed: { files: 0, bytes: 0 } });
     expect(stage.times.passes).toBe(2);
@@ -128,7 +132,7 @@ describe('what no stat can tell', () => {
   test('a tree in which nothing has changed for long is looked at once before the refresh', async () => {
     using scratch = new Scratch();
     let looks = 0;
-    const mapped = (): MappedFiles => (looks++, none());
+    const mapped = (): FilesInUse => (looks++, none());
     // Nobody has written to that since it was installed.
     await archive({ sources: [{ path: '/bin/sh', name: 'old' }], outputPath: scratch.in('x.tar'), mapped });
     expect(looks).toBe(1 + 1);
@@ -222,7 +226,7 @@ describe('the refresh', () => {
     let at = 0;
     const interval = setInterval(() => writeSync(fd, 'x', at++), 1);
     try {
-      await expect(stage.refresh({ mapped: none() })).rejects.toMatchObject({ name: 'ArchiveError', code: 'FILE_CHANGED', facts: { path: join(tree, 'big') } });
+      await expect(stage.refresh({ mapped: none(), writable: () => new Set() })).rejects.toMatchObject({ name: 'ArchiveError', code: 'FILE_CHANGED', facts: { path: join(tree, 'big') } });
     } finally {
       clearInterval(interval);
       closeSync(fd);

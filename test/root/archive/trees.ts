@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { filesBehind, openForWriting } from '../../../src/checkpoint/files-in-use.js';
 import { compiled } from '../../fixtures/compiled.js';
 
 /** A directory of its own; leaving its scope removes it. */
@@ -84,9 +85,44 @@ export class Writer implements AsyncDisposable {
     return files;
   }
 
+  /** The files that it has open for writing, likewise. */
+  writable(): Set<string> {
+    return filesBehind(openForWriting([this.pid]));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     const ended = once(this.#child, 'exit');
     this.#child.kill('SIGKILL');
+    await ended;
+  }
+}
+
+/** A process that holds a file open, and changes it once, unheard of. */
+export class QuietWriter implements AsyncDisposable {
+  readonly #child: ChildProcess;
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+  }
+
+  static async start(file: string, how: 'map' | 'aio'): Promise<QuietWriter> {
+    const child = spawn(program('quiet-writer'), [file, how], { stdio: ['pipe', 'pipe', 'inherit'] });
+    await once(child.stdout, 'data');
+    return new QuietWriter(child);
+  }
+
+  get pid(): number {
+    return this.#child.pid as number;
+  }
+
+  async write(): Promise<void> {
+    this.#child.stdin?.write('.');
+    await once(this.#child.stdout as NodeJS.ReadableStream, 'data');
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const ended = once(this.#child, 'exit');
+    this.#child.stdin?.end();
     await ended;
   }
 }

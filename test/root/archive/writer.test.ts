@@ -25,7 +25,7 @@ async function archive(sources: TreeSource[], outputPath: string, overwrite = fa
   await using writer = await ArchiveWriter.create({ outputPath, overwrite });
   const stage = new Stage(writer, sources);
   await stage.precopy({ mapped: none });
-  await stage.refresh({ mapped: none() });
+  await stage.refresh({ mapped: none(), writable: () => new Set() });
   await writer.addDocument({ name: 'note', data: 'a document' });
   await writer.seal({ subject: { kind: 'test' } });
 }
@@ -76,7 +76,7 @@ describe('the output', () => {
       await using writer = await ArchiveWriter.create({ outputPath: join(dir, 'out/x.tar') });
       const stage = new Stage(writer, [tree()]);
       await stage.precopy({ mapped: none });
-      await stage.refresh({ mapped: none() });
+      await stage.refresh({ mapped: none(), writable: () => new Set() });
       expect(readdirSync(join(dir, 'out'))).toEqual([]);
     }
     expect(readdirSync(join(dir, 'out'))).toEqual([]);
@@ -131,7 +131,7 @@ describe('the output', () => {
     {
       await using writer = await ArchiveWriter.create({ output, stagingDir: join(dir, 'out'), compress: 'gzip' });
       const stage = new Stage(writer, [tree()]);
-      await stage.refresh({ mapped: none() });
+      await stage.refresh({ mapped: none(), writable: () => new Set() });
       const sealed = await writer.seal({ subject: {} });
       expect(sealed).toMatchObject({ path: undefined, bytes: Buffer.concat(chunks).length });
     }
@@ -143,7 +143,7 @@ describe('the output', () => {
   test.each(['gzip', 'zstd'] as const)('may be a file compressed with %s', async (compress) => {
     const outputPath = join(dir, 'out/x.tar');
     await using writer = await ArchiveWriter.create({ outputPath, compress });
-    await new Stage(writer, [tree()]).refresh({ mapped: none() });
+    await new Stage(writer, [tree()]).refresh({ mapped: none(), writable: () => new Set() });
     await writer.seal({ subject: {} });
     execFileSync(compress, ['-tq', outputPath]);
     const opened = await openArchive(outputPath);
@@ -173,7 +173,7 @@ describe('the input', () => {
     const stage = new Stage(writer, [{ path: join(dir, 'tree'), name: 'tree' }]);
     await stage.precopy({ mapped: none });
     rmSync(join(dir, 'tree'), { recursive: true });
-    await expect(stage.refresh({ mapped: none() })).rejects.toMatchObject({ code: 'TREE_MISSING', facts: { path: join(dir, 'tree') } });
+    await expect(stage.refresh({ mapped: none(), writable: () => new Set() })).rejects.toMatchObject({ code: 'TREE_MISSING', facts: { path: join(dir, 'tree') } });
   });
 
   test('may be a single file', async () => {

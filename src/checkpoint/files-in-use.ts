@@ -1,0 +1,55 @@
+import { lstatSync, readdirSync, readFileSync, statSync } from 'node:fs';
+
+/**
+ * Links in /proc to the files that tasks of the tree have mapped shared and writable. Such a mapping changes its file
+ * without touching mtime or ctime, so that no stat can tell whether a copy is still good.
+ * Source: /proc/PID/maps and map_files, Documentation/filesystems/proc.rst, section 1.1.
+ */
+export function* sharedWritableMappings(pids: Iterable<number>): Generator<string> {
+  for (const pid of pids) {
+    // A task that ended, or a thread group whose memory is gone, maps nothing.
+    for (const range of sharedWritableRanges(orGone(() => readFileSync(`/proc/${pid}/maps`, 'latin1')) ?? '')) yield `/proc/${pid}/map_files/${range}`;
+  }
+}
+
+/** The address ranges of a maps text that are shared, writable and backed by a file. */
+export function* sharedWritableRanges(maps: string): Generator<string> {
+  for (const [, range] of maps.matchAll(/^([0-9a-f]+-[0-9a-f]+) .w.s [0-9a-f]+ [0-9a-f]+:[0-9a-f]+ [1-9]\d*/gm)) {
+    // map_files names its entries without the leading zeros that maps pads with.
+    yield range!.split('-').map((address) => address.replace(/^0+(?=.)/, '')).join('-');
+  }
+}
+
+/**
+ * Links in /proc to the files that tasks of the tree have open for writing: the permissions of the link itself say so.
+ * Source: /proc/PID/fd, proc_pid_fd(5).
+ */
+export function* openForWriting(pids: Iterable<number>): Generator<string> {
+  for (const pid of pids) {
+    const directory = `/proc/${pid}/fd`;
+    for (const fd of orGone(() => readdirSync(directory)) ?? []) {
+      const link = `${directory}/${fd}`;
+      if (((orGone(() => lstatSync(link))?.mode ?? 0) & 0o200) !== 0) yield link;
+    }
+  }
+}
+
+/** What the links lead to, as `dev:ino` in stat(2)'s numbers: on btrfs and overlayfs a maps line has others. */
+export function filesBehind(links: Iterable<string>): Set<string> {
+  const files = new Set<string>();
+  for (const link of links) {
+    const stat = orGone(() => statSync(link, { bigint: true }));
+    if (stat?.isFile() === true) files.add(`${stat.dev}:${stat.ino}`);
+  }
+  return files;
+}
+
+function orGone<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ESRCH') return undefined;
+    throw error;
+  }
+}
