@@ -57,8 +57,8 @@ export interface CheckpointFacts {
   GUARDIAN_REFUSED: { record: string; errno: number };
   RECOVERY_FAILED: { pid: number; cgroup: string | undefined; did: string[]; journalPath: string };
   DEADLINE_EXCEEDED: { maxFrozenMs: number; phase: string };
-  /** `state`: CRIU's, a letter of /proc/PID/stat, when the time was up. */
-  CRIU_NOT_READY: { pid: number; timeoutMs: number; state: string };
+  /** `state`: CRIU's, a letter of /proc/PID/stat, when the time was up; `during`: it was ready, and then stopped. */
+  CRIU_NOT_READY: { pid: number; timeoutMs: number; state: string; during?: 'pre-dump' };
   SERVICE_MANAGER_UNREACHABLE: { socket: string };
 }
 
@@ -151,7 +151,10 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
     remedy: 'Raise maxFrozenMs, or see in the report of a successful checkpoint what each part of the window costs.',
   }),
   CRIU_NOT_READY: (f) => ({
-    what: `CRIU (process ${f.pid}) was not ready to dump after ${f.timeoutMs} ms${f.state === 'T' ? ', because somebody has stopped it (SIGSTOP)' : ''}; nothing had been frozen, and it was ended`,
+    what:
+      f.during !== undefined
+        ? `CRIU (process ${f.pid}) stood still for ${f.timeoutMs} ms in a ${f.during}, because somebody has stopped it (SIGSTOP); it was continued and ended, and the tree runs on`
+        : `CRIU (process ${f.pid}) was not ready to dump after ${f.timeoutMs} ms${f.state === 'T' ? ', because somebody has stopped it (SIGSTOP)' : ''}; nothing had been frozen, and it was ended`,
     remedy: f.state === 'T' ? 'Find who stops it, and try again.' : 'Before it is ready CRIU asks the kernel what it can do: see `stillframe doctor`, or raise criuStartTimeoutMs (--criu-start-timeout) on a slow machine.',
   }),
   SERVICE_MANAGER_UNREACHABLE: (f) => ({ what: `the service manager could not be told at ${f.socket}`, remedy: 'Install the optional package unix-dgram, and check NOTIFY_SOCKET.' }),

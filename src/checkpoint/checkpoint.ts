@@ -80,19 +80,19 @@ async function checkpointOnce(options: CheckpointOptions, settings: CheckpointSe
     );
   }
   signal?.throwIfAborted();
+  using deadline = new Deadline({ maxFrozenMs: settings.maxFrozenMs, criuStartTimeoutMs: settings.criuStartTimeoutMs, signal, phase: () => phases.current });
   let ahead: PreDumps | undefined;
   const plan = settings.preDump;
   // A frozen task writes nothing: there would be nothing to gain, and CRIU could not stop it.
   if (plan !== undefined && !target.freezer.state().frozen) {
     const onRound = ({ writtenBytes }: { writtenBytes: number }): void => phases.progress('pre-dump', { done: writtenBytes, unit: 'bytes' });
     ahead = await phases
-      .run('pre-dump', () => preDump({ criuPath: criu.path, pid: target.pid, imagesDir, workDir: scratch.path, plan, overrides: target.criu, signal, onRound }))
+      .run('pre-dump', () => preDump({ criuPath: criu.path, pid: target.pid, imagesDir, workDir: scratch.path, plan, overrides: target.criu, deadline, onRound }))
       .catch(async (error: unknown) => {
         throw await withoutLostLog(error, join(scratch.path, PRE_DUMP_LOG), settings.criuLog);
       });
   }
 
-  using deadline = new Deadline({ maxFrozenMs: settings.maxFrozenMs, criuStartTimeoutMs: settings.criuStartTimeoutMs, signal, phase: () => phases.current });
   const window = new FrozenWindow(target.freezer, { freezeTimeoutMs: settings.freezeTimeoutMs, thawTimeoutMs: settings.thawTimeoutMs, signal: deadline.signal });
   const dump = dumpOptions({ pid: target.pid, freezeCgroup: target.freezer.path, imagesDir, workDir: scratch.path, leaveRunning: !settings.stop, overrides: { ...target.criu, ...ahead?.dump } });
   const neededBytes = residentBytes(runningPids(target.pid));

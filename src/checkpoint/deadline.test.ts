@@ -1,4 +1,5 @@
-import { getEventListeners } from 'node:events';
+import { spawn } from 'node:child_process';
+import { getEventListeners, once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { Deadline } from './deadline.js';
@@ -27,6 +28,23 @@ describe('Deadline', () => {
     ready.start();
     await sleep(60);
     expect(ready.signal.aborted).toBe(false);
+  });
+
+  it('gives up a CRIU that somebody has stopped in a pre-dump, and leaves alone one that works', async () => {
+    const sleeper = spawn('sleep', ['1000']);
+    try {
+      using working = new Deadline({ criuStartTimeoutMs: 30, phase: () => 'pre-dump' });
+      using stopped = new Deadline({ criuStartTimeoutMs: 10_000, maxFrozenMs: 30, phase: () => 'pre-dump' });
+      working.awaitPreDump(process.pid);
+      stopped.awaitPreDump(sleeper.pid!);
+      sleeper.kill('SIGSTOP');
+      if (!stopped.signal.aborted) await once(stopped.signal, 'abort');
+      expect(stopped.exceeded).toMatchObject({ code: 'CRIU_NOT_READY', facts: { pid: sleeper.pid, timeoutMs: 30, state: 'T', during: 'pre-dump' } });
+      expect(stopped.exceeded?.message).toContain('somebody has stopped it');
+      expect(working.signal.aborted).toBe(false);
+    } finally {
+      sleeper.kill('SIGKILL');
+    }
   });
 
   it('aborts nothing after the window is closed', async () => {

@@ -12,6 +12,9 @@ export interface DeadlineOptions {
   phase: () => string;
 }
 
+/** How often a CRIU is looked at that must not be stopped. */
+const LOOK_MS = 250;
+
 /**
  * Bounds the time in which the target stands still, and before it the time that CRIU takes to get ready: a CRIU that hangs
  * there (or is stopped) holds nothing, but would keep its caller waiting for ever. `signal` is what everything listens to:
@@ -49,6 +52,22 @@ export class Deadline implements Disposable {
     this.#run(timeoutMs, () => new CheckpointError('CRIU_NOT_READY', { pid, timeoutMs, state: readProcess(pid)?.state ?? '?' }));
   }
 
+  /**
+   * CRIU writes memory ahead of the window, from its start to its answer, for as long as that takes. Only one that somebody has
+   * stopped is given up, for it may hold the tree still: after the shorter of the two times.
+   */
+  awaitPreDump(pid: number): void {
+    const { criuStartTimeoutMs = Infinity, maxFrozenMs = Infinity } = this.#options;
+    const timeoutMs = Math.min(criuStartTimeoutMs, maxFrozenMs);
+    if (timeoutMs === Infinity) return;
+    let stoppedSince: number | undefined;
+    this.#timer = setInterval(() => {
+      const state = readProcess(pid)?.state;
+      if (state !== 'T') stoppedSince = undefined;
+      else if (performance.now() - (stoppedSince ??= performance.now()) >= timeoutMs) this.#exceed(new CheckpointError('CRIU_NOT_READY', { pid, timeoutMs, state, during: 'pre-dump' }));
+    }, Math.min(timeoutMs, LOOK_MS));
+  }
+
   /** The window opens: call it right before the freeze. */
   start(): void {
     this.stop();
@@ -56,17 +75,19 @@ export class Deadline implements Disposable {
     if (maxFrozenMs !== undefined) this.#run(maxFrozenMs, () => new CheckpointError('DEADLINE_EXCEEDED', { maxFrozenMs, phase: phase() }));
   }
 
-  /** The window is closed, or its end is being made: nothing is cancelled for slowness any more. */
+  /** The window is closed, or its end is being made, or CRIU has answered: nothing is cancelled for slowness any more. */
   stop(): void {
     clearTimeout(this.#timer);
   }
 
   #run(ms: number, error: () => CheckpointError): void {
-    this.#timer = setTimeout(() => {
-      if (this.#controller.signal.aborted) return;
-      this.#exceeded = error();
-      this.#controller.abort(this.#exceeded);
-    }, ms);
+    this.#timer = setTimeout(() => this.#exceed(error()), ms);
+  }
+
+  #exceed(error: CheckpointError): void {
+    if (this.#controller.signal.aborted) return;
+    this.#exceeded = error;
+    this.#controller.abort(error);
   }
 
   /** Something failed: whatever else is under way inside the window is of no use any more. */

@@ -59,7 +59,8 @@ export interface CheckpointOptions extends Target {
   /**
    * How long CRIU may take from its start until it is ready to seize the tree, in milliseconds. The tree runs meanwhile. Past
    * it CRIU is ended, and the error CRIU_NOT_READY says whether somebody has stopped it. Default 30,000: it takes a tenth
-   * of a second, but over ten on an emulated machine.
+   * of a second, but over ten on an emulated machine. A CRIU that is stopped in a pre-dump is ended likewise, after the shorter of
+   * this and `maxFrozenMs`.
    */
   criuStartTimeoutMs?: number;
   /** Directory of a cgroup for the guardian process, where a service manager would kill it with this one. Default: this process's own. */

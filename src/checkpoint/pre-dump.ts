@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CriuClient, CriuError, readDumpStats, type CriuOptions } from '../criu/index.js';
+import type { Deadline } from './deadline.js';
 import { sessionIsOutside } from './dump.js';
 
 /** How often memory is written ahead of the frozen window, while the tree runs. */
@@ -32,7 +33,8 @@ export interface PreDumpOptions {
   workDir: string;
   plan: PreDumpPlan;
   overrides: CriuOptions;
-  signal?: AbortSignal | undefined;
+  /** Ends it when the caller cancels, or when somebody stops CRIU. */
+  deadline: Deadline;
   onRound?: (round: PreDumpRound) => void;
 }
 
@@ -59,29 +61,37 @@ export async function requireMemTrack(criuPath: string, { signal, timeoutMs }: {
  *
  * Without the freezer cgroup: CRIU stops the tasks one by one, and its death lets them go, where a frozen cgroup would
  * stay frozen with no guardian to thaw it.
+ * @throws CriuError; CheckpointError CRIU_NOT_READY
  */
-export async function preDump({ criuPath, pid, imagesDir, workDir, plan, overrides, signal, onRound }: PreDumpOptions): Promise<PreDumps> {
+export async function preDump({ criuPath, pid, imagesDir, workDir, plan, overrides, deadline, onRound }: PreDumpOptions): Promise<PreDumps> {
   const rounds: PreDumpRound[] = [];
   do {
-    signal?.throwIfAborted();
+    deadline.signal.throwIfAborted();
     const name = roundDir(rounds.length + 1);
     await mkdir(join(imagesDir, name), { mode: 0o700 });
     await using client = await CriuClient.start({ criuPath });
-    await client.singlePreDump(
-      {
-        logLevel: 2,
-        fileLocks: true,
-        shellJob: sessionIsOutside(pid),
-        ...overrides,
-        pid,
-        imagesDir: join(imagesDir, name),
-        workDir,
-        logFile: PRE_DUMP_LOG,
-        trackMem: true,
-        ...(rounds.length === 0 ? {} : { parentImg: `../${roundDir(rounds.length)}` }),
-      },
-      signal === undefined ? {} : { signal },
-    );
+    deadline.awaitPreDump(client.pid);
+    try {
+      await client.singlePreDump(
+        {
+          logLevel: 2,
+          fileLocks: true,
+          shellJob: sessionIsOutside(pid),
+          ...overrides,
+          pid,
+          imagesDir: join(imagesDir, name),
+          workDir,
+          logFile: PRE_DUMP_LOG,
+          trackMem: true,
+          ...(rounds.length === 0 ? {} : { parentImg: `../${roundDir(rounds.length)}` }),
+        },
+        { signal: deadline.signal },
+      );
+    } catch (error) {
+      throw deadline.exceeded ?? error;
+    } finally {
+      deadline.stop();
+    }
     const { pagesWritten, freezingTimeUs, frozenTimeUs } = await readDumpStats(workDir);
     const round = { writtenBytes: pagesWritten * pageBytes, frozenMs: (freezingTimeUs + frozenTimeUs) / 1000 };
     rounds.push(round);

@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { checkpoint, CriuClient, findCriu, restore, type CheckpointOptions } from '../../../src/index.js';
+import { readProcess } from '../../../src/cgroup/proc.js';
 import { BusyWriter } from '../../fixtures/busy-writer.js';
 import { freezerVersions } from '../../fixtures/cgroup.js';
 
@@ -16,6 +17,7 @@ beforeEach(async () => {
 });
 afterEach(() => writer[Symbol.asyncDispose]());
 
+const isOurCriu = (found: ReturnType<typeof readProcess>): boolean => found?.ppid === process.pid && found.name === 'criu';
 const options = (more: Partial<CheckpointOptions>): CheckpointOptions => ({ pid: writer.pid, files: [{ path: writer.data, name: 'data' }], output: writer.path('a.tar'), ...more });
 
 it('is refused on a kernel that does not track memory, before anything is touched', async ({ skip }) => {
@@ -62,4 +64,26 @@ it('goes on until a round wrote little, or no less than the one before', async (
   expect(sizes.length).toBeGreaterThan(1);
   expect(sizes.length === 3 || sizes.at(-1)! >= sizes.at(-2)!).toBe(true);
   expect(readdirSync(writer.scratch).filter((name) => name.endsWith('.tar')).sort()).toEqual(['a.tar', 'b.tar']);
+});
+
+it('gives up a CRIU that somebody has stopped, and the tree runs on', async ({ skip }) => {
+  if (!memTrack) skip('needs a kernel that tracks memory: npm run test:kernels');
+  const criu = (): number[] => readdirSync('/proc').map(Number).filter((pid) => pid > 0).filter((pid) => isOurCriu(readProcess(pid)));
+  let stopped: number | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  const stop = (): void => {
+    stopped = criu()[0];
+    if (stopped === undefined) timer = setTimeout(stop, 1);
+    else process.kill(stopped, 'SIGSTOP');
+  };
+  try {
+    const outcome = checkpoint(options({ preDump: { rounds: 2 }, maxFrozenMs: 500, onProgress: ({ phase, at }) => void (phase === 'pre-dump' && at === 'start' && stop()) }));
+    await expect(outcome).rejects.toMatchObject({ code: 'CRIU_NOT_READY', facts: { timeoutMs: 500, state: 'T', during: 'pre-dump' } });
+  } finally {
+    clearTimeout(timer);
+  }
+  expect(stopped).toBeDefined();
+  expect(criu()).toEqual([]);
+  expect(writer.leftovers()).toEqual([]);
+  expect(await writer.isWell()).toEqual({ goesOn: true, mismatches: 0, lost: '' });
 });
