@@ -44,6 +44,7 @@ struct batch {
 	size_t read_len;
 	EVP_MD_CTX *digest; /* NULL when nothing is to be hashed */
 	bool ahead; /* of the freeze */
+	/* The caller's, like all of the above: one of each for every operation. */
 	int32_t *status;
 	unsigned char *digests;
 };
@@ -215,6 +216,7 @@ static void run(struct sf_job *job)
 		const struct op *op = (const struct op *)at;
 
 		sf_out_seek(&out, (off_t)op->offset);
+		batch->status[i] = 0;
 		if (op->kind == WHOLE)
 			sf_out_append(&out, batch->read + (size_t)op->data_at, (size_t)op->data_len);
 		else
@@ -231,25 +233,11 @@ static void run(struct sf_job *job)
 		start_writing(batch, first, out.offset);
 }
 
-static napi_value result(napi_env env, struct sf_job *job)
-{
-	struct batch *batch = (struct batch *)job;
-	napi_value value;
-	char *out;
-
-	napi_create_buffer(env, batch->count * (4 + SF_MEMBER_DIGESTS), (void **)&out, &value);
-	memcpy(out, batch->status, batch->count * 4);
-	memcpy(out + batch->count * 4, batch->digests, batch->count * SF_MEMBER_DIGESTS);
-	return value;
-}
-
 static void release(struct sf_job *job)
 {
 	struct batch *batch = (struct batch *)job;
 
 	EVP_MD_CTX_free(batch->digest);
-	free(batch->status);
-	free(batch->digests);
 	free(batch);
 }
 
@@ -282,39 +270,39 @@ static size_t count_ops(struct batch *batch)
 	return at == batch->n_ops_words && headers == (double)batch->headers_len ? count : 0;
 }
 
-/* copyBatch(fd, tree, ops: Float64Array, headers: Buffer, read: Buffer, hash, ahead): a promise of one 32-bit status each, then two digests each. */
+/* copyBatch(fd, tree, ops: Float64Array, headers: Buffer, read: Buffer, status: Int32Array, digests: Buffer, hash, ahead): a promise of a status for each, and with `hash` of two digests. */
 static napi_value copy_batch(napi_env env, napi_callback_info info)
 {
-	size_t argc = 7;
-	napi_value argv[7];
+	size_t argc = 9, status_room, digests_room;
+	napi_value argv[9];
 	bool hash = false;
 	struct batch *batch = calloc(1, sizeof(*batch));
 
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
 	if (!batch)
 		return sf_throw_errno(env, ENOMEM, "copy");
-	batch->job = (struct sf_job){ .run = run, .result = result, .release = release };
+	batch->job = (struct sf_job){ .run = run, .release = release };
 	napi_get_value_int32(env, argv[0], &batch->fd);
 	batch->tree = sf_tree_of(env, argv[1]);
-	napi_get_value_bool(env, argv[5], &hash);
-	napi_get_value_bool(env, argv[6], &batch->ahead);
+	napi_get_value_bool(env, argv[7], &hash);
+	napi_get_value_bool(env, argv[8], &batch->ahead);
 	if (!batch->tree || napi_get_typedarray_info(env, argv[2], NULL, &batch->n_ops_words, (void **)&batch->ops, NULL, NULL) != napi_ok ||
 	    napi_get_buffer_info(env, argv[3], (void **)&batch->headers, &batch->headers_len) != napi_ok ||
-	    napi_get_buffer_info(env, argv[4], (void **)&batch->read, &batch->read_len) != napi_ok) {
+	    napi_get_buffer_info(env, argv[4], (void **)&batch->read, &batch->read_len) != napi_ok ||
+	    napi_get_typedarray_info(env, argv[5], NULL, &status_room, (void **)&batch->status, NULL, NULL) != napi_ok ||
+	    napi_get_buffer_info(env, argv[6], (void **)&batch->digests, &digests_room) != napi_ok) {
 		release(&batch->job);
 		return NULL;
 	}
 	batch->count = count_ops(batch);
-	batch->status = calloc(batch->count + 1, sizeof(*batch->status));
-	batch->digests = calloc(batch->count + 1, SF_MEMBER_DIGESTS);
+	bool fits = batch->count > 0 && batch->count <= status_room && batch->count * SF_MEMBER_DIGESTS <= digests_room;
 	if (hash)
 		batch->digest = sf_digest_new();
-	if (batch->count == 0 || !batch->status || !batch->digests || (hash && !batch->digest)) {
-		int err = batch->count == 0 ? EINVAL : ENOMEM;
+	if (!fits || (hash && !batch->digest)) {
 		release(&batch->job);
-		return sf_throw_errno(env, err, "copy");
+		return sf_throw_errno(env, fits ? ENOMEM : EINVAL, "copy");
 	}
-	return sf_job_start(env, &batch->job, "stillframe:copy", &argv[1], 4);
+	return sf_job_start(env, &batch->job, "stillframe:copy", &argv[1], 6);
 }
 
 void sf_init_copy(napi_env env, napi_value exports)

@@ -52,7 +52,7 @@ struct describe {
 	char *prefix; /* of member names; NULL when members are not to be made */
 	size_t prefix_len;
 	EVP_MD_CTX *digest;
-	struct sf_bytes out; /* how many are ready (two words), then the records */
+	struct sf_bytes out; /* how many are ready (two words), then the records; the caller's memory while they fit */
 	char *data; /* the caller's: what was read */
 	size_t data_len, data_room;
 	struct ready *ready; /* the caller's, like the digests: room for one of each id */
@@ -331,6 +331,10 @@ static napi_value result(napi_env env, struct sf_job *base)
 	struct describe *job = (struct describe *)base;
 	napi_value value;
 
+	if (job->out.borrowed) {
+		napi_create_uint32(env, (uint32_t)job->out.len, &value);
+		return value;
+	}
 	/* The bytes themselves, not a copy; where that is not allowed, a copy. */
 	if (napi_create_external_buffer(env, job->out.len, job->out.at, free_bytes, NULL, &value) == napi_ok)
 		job->out.at = NULL;
@@ -344,18 +348,22 @@ static void release(struct sf_job *base)
 	struct describe *job = (struct describe *)base;
 
 	EVP_MD_CTX_free(job->digest);
-	free(job->out.at);
+	if (!job->out.borrowed)
+		free(job->out.at);
 	free(job->list);
 	free(job->value);
 	free(job->prefix);
 	free(job);
 }
 
-/* treeDescribe(tree, ids: Uint32Array, hash, data: Buffer, ready: Buffer, digests: Buffer, prefix?: Buffer): a promise of the records. */
+/*
+ * treeDescribe(tree, ids: Uint32Array, hash, data: Buffer, ready: Buffer, digests: Buffer, records: Buffer, prefix?: Buffer): a promise of
+ * the length of the records, or of the records themselves where they do not fit.
+ */
 static napi_value tree_describe(napi_env env, napi_callback_info info)
 {
-	size_t argc = 7, ready_room, digests_room;
-	napi_value argv[7];
+	size_t argc = 8, ready_room, digests_room;
+	napi_value argv[8];
 	struct describe *job = calloc(1, sizeof(*job));
 	bool wants_members = false;
 	void *prefix;
@@ -364,18 +372,20 @@ static napi_value tree_describe(napi_env env, napi_callback_info info)
 	if (!job)
 		return sf_throw_errno(env, ENOMEM, "describe");
 	job->job = (struct sf_job){ .run = run, .result = result, .release = release };
+	job->out.borrowed = true;
 	job->tree = sf_tree_of(env, argv[0]);
 	if (!job->tree || napi_get_typedarray_info(env, argv[1], NULL, &job->count, (void **)&job->ids, NULL, NULL) != napi_ok ||
 	    napi_get_buffer_info(env, argv[3], (void **)&job->data, &job->data_room) != napi_ok ||
 	    napi_get_buffer_info(env, argv[4], (void **)&job->ready, &ready_room) != napi_ok ||
-	    napi_get_buffer_info(env, argv[5], (void **)&job->digests, &digests_room) != napi_ok) {
+	    napi_get_buffer_info(env, argv[5], (void **)&job->digests, &digests_room) != napi_ok ||
+	    napi_get_buffer_info(env, argv[6], (void **)&job->out.at, &job->out.room) != napi_ok) {
 		release(&job->job);
 		return NULL;
 	}
 	napi_get_value_bool(env, argv[2], &job->hash);
-	napi_is_buffer(env, argv[6], &wants_members);
+	napi_is_buffer(env, argv[7], &wants_members);
 	if (wants_members) {
-		napi_get_buffer_info(env, argv[6], &prefix, &job->prefix_len);
+		napi_get_buffer_info(env, argv[7], &prefix, &job->prefix_len);
 		job->prefix = malloc(job->prefix_len + 1);
 		if (job->prefix)
 			memcpy(job->prefix, prefix, job->prefix_len);
@@ -385,8 +395,8 @@ static napi_value tree_describe(napi_env env, napi_callback_info info)
 		release(&job->job);
 		return sf_throw_errno(env, err, "describe");
 	}
-	napi_value keeps[] = { argv[0], argv[1], argv[3], argv[4], argv[5] };
-	return sf_job_start(env, &job->job, "stillframe:describe", keeps, 5);
+	napi_value keeps[] = { argv[0], argv[1], argv[3], argv[4], argv[5], argv[6] };
+	return sf_job_start(env, &job->job, "stillframe:describe", keeps, 6);
 }
 
 /* treeFit(tree, ids: Uint32Array, from, most, room): how many of the ids, from this one on, one call should describe: their data fits. */

@@ -10,11 +10,14 @@ bool sf_bytes_reserve(struct sf_bytes *bytes, size_t more)
 {
 	if (bytes->len + more > bytes->room) {
 		size_t room = (bytes->len + more) * 2 + 4096;
-		char *at = realloc(bytes->at, room);
+		char *at = bytes->borrowed ? malloc(room) : realloc(bytes->at, room);
 		if (!at) {
 			bytes->failed = true;
 			return false;
 		}
+		if (bytes->borrowed)
+			memcpy(at, bytes->at, bytes->len);
+		bytes->borrowed = false;
 		bytes->at = at;
 		bytes->room = room;
 	}

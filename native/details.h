@@ -7,6 +7,7 @@
 struct sf_bytes {
 	char *at;
 	size_t len, room;
+	bool borrowed; /* `at` is somebody else's: what outgrows it moves to memory of its own */
 	bool failed; /* memory ran out */
 };
 

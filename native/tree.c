@@ -364,38 +364,26 @@ static napi_value tree_unwatch(napi_env env, napi_callback_info info)
 	return NULL;
 }
 
-/* treePaths(tree, ids): for each id a 32-bit length and the path below the root, one after the other. */
-static napi_value tree_paths(napi_env env, napi_callback_info info)
+/* treePath(tree, id, into: Buffer): how many bytes the path below the root has, put there. */
+static napi_value tree_path(napi_env env, napi_callback_info info)
 {
-	size_t argc = 2, count;
-	napi_value argv[2], result;
-	uint32_t *ids;
-	char path[65536];
-	size_t total = 0;
+	size_t argc = 3, room;
+	napi_value argv[3], value;
+	uint32_t id = 0;
 	char *out;
 
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
 	struct sf_tree *tree = sf_tree_of(env, argv[0]);
-	if (!tree || napi_get_typedarray_info(env, argv[1], NULL, &count, (void **)&ids, NULL, NULL) != napi_ok)
+	if (!tree || napi_get_value_uint32(env, argv[1], &id) != napi_ok || napi_get_buffer_info(env, argv[2], (void **)&out, &room) != napi_ok)
 		return NULL;
-	for (size_t i = 0; i < count; i++) {
-		int len = ids[i] < tree->n_entries ? sf_tree_path(tree, ids[i], path, sizeof(path)) : -1;
-		if (sf_store_error(tree->store))
-			return sf_throw_errno(env, sf_store_error(tree->store), SF_STORE_SYSCALL);
-		if (len < 0)
-			return sf_throw_errno(env, ENAMETOOLONG, "treePaths");
-		total += 4 + (size_t)len;
-	}
-	napi_create_buffer(env, total, (void **)&out, &result);
-	for (size_t i = 0; i < count; i++) {
-		int32_t len = sf_tree_path(tree, ids[i], path, sizeof(path));
-		if (sf_store_error(tree->store))
-			return sf_throw_errno(env, sf_store_error(tree->store), SF_STORE_SYSCALL);
-		memcpy(out, &len, 4);
-		memcpy(out + 4, path, (size_t)len);
-		out += 4 + len;
-	}
-	return result;
+	int len = id < tree->n_entries ? sf_tree_path(tree, id, out, room) : -1;
+	int err = sf_store_error(tree->store);
+	if (err)
+		return sf_throw_errno(env, err, SF_STORE_SYSCALL);
+	if (len < 0)
+		return sf_throw_errno(env, ENAMETOOLONG, "treePath");
+	napi_create_uint32(env, (uint32_t)len, &value);
+	return value;
 }
 
 static int compare_ino(const void *a, const void *b)
@@ -462,7 +450,7 @@ void sf_init_tree(napi_env env, napi_value exports)
 	sf_set_function(env, exports, "treeUnwatch", tree_unwatch);
 	sf_set_function(env, exports, "treeCreate", tree_create);
 	sf_set_function(env, exports, "treeClose", tree_close);
-	sf_set_function(env, exports, "treePaths", tree_paths);
+	sf_set_function(env, exports, "treePath", tree_path);
 	sf_set_function(env, exports, "treeFind", tree_find);
 	sf_set_function(env, exports, "treeNews", tree_news);
 }

@@ -67,24 +67,25 @@ export interface StageNative {
    * Two words, the first of which says how many members are ready, then a `struct record` (native/describe.c) for each
    * other id. Small files' contents go into `data` while they fit. With a `prefix` for names, files of the usual kind
    * come as whole members (native/member.c), each with a `struct ready` in `ready` and with `hash` its two SHA-256,
-   * of header with padding and of data, in `digests`.
+   * of header with padding and of data, in `digests`. Resolves with the length of what is in `records`; or with all of
+   * it, where it does not fit there.
    */
-  treeDescribe(tree: NativeTree, ids: Uint32Array, hash: boolean, data: Buffer, ready: Buffer, digests: Buffer, prefix: Buffer | undefined): Promise<Buffer>;
+  treeDescribe(tree: NativeTree, ids: Uint32Array, hash: boolean, data: Buffer, ready: Buffer, digests: Buffer, records: Buffer, prefix: Buffer | undefined): Promise<number | Buffer>;
   /** How many of `ids`, from this one on and at least one, small files' contents included, fit into `room` bytes. */
   treeFit(tree: NativeTree, ids: Uint32Array, from: number, most: number, room: number): number;
-  /** For each id a 32-bit length and the path below the root. */
-  treePaths(tree: NativeTree, ids: Uint32Array): Buffer;
+  /** Puts the path below the root into `into`, and tells its length. */
+  treePath(tree: NativeTree, id: number, into: Buffer): number;
   /** Ids of the entries with one of these inode numbers, on whichever device. Sorts its argument. */
   treeFind(tree: NativeTree, inodes: BigUint64Array): number[];
   /**
    * Writes header, data and padding of each entry into the file. `ops`: seven numbers each (id, bytes of header,
    * offset, bytes of data, number of data ranges, kind, where in `read` the data already is or -1), then offset and
    * length of each range. Kinds: 0 a header alone, 1 a header with data, 2 bytes of `read` that are whole members.
-   * Resolves with a 32-bit status each (0, 1 gone, 2 changed, or -errno of the source), then two SHA-256 each, of header
-   * with padding and of data, where `hash` asks for them and the kind is not 2. With `ahead` the kernel is asked to
-   * begin writing all of it to disk. Rejects when the file cannot be written.
+   * Each gets a `status` (0, 1 gone, 2 changed, or -errno of the source) and in `digests` two SHA-256, of header with
+   * padding and of data, where `hash` asks for them and the kind is not 2. With `ahead` the kernel is asked to begin
+   * writing all of it to disk. Rejects when the file cannot be written.
    */
-  copyBatch(fd: number, tree: NativeTree, ops: Float64Array, headers: Buffer, read: Buffer, hash: boolean, ahead: boolean): Promise<Buffer>;
+  copyBatch(fd: number, tree: NativeTree, ops: Float64Array, headers: Buffer, read: Buffer, status: Int32Array, digests: Buffer, hash: boolean, ahead: boolean): Promise<void>;
   /** Copies (from, to, length) triples from one file into another, or downwards within one. */
   moveRanges(from: number, to: number, triples: Float64Array): Promise<void>;
   /** Two SHA-256, of header with padding and of data, for each (offset, bytes of header, bytes of data) of a file. */

@@ -157,12 +157,8 @@ export class Copies {
   }
 
   /** Ids of all that lives. */
-  *live(): Generator<Uint32Array> {
-    for (let from = 0; from < this.count; from += CHUNK) {
-      const ids: number[] = [];
-      for (let id = from; id < Math.min(this.count, from + CHUNK); id++) if ((this.#flags.get(id) & LIVE) !== 0) ids.push(id);
-      yield Uint32Array.from(ids);
-    }
+  *live(): Generator<number> {
+    for (let id = 0; id < this.count; id++) if ((this.#flags.get(id) & LIVE) !== 0) yield id;
   }
 
   async *#idsWhere(isWanted: (id: number) => boolean): AsyncGenerator<Uint32Array> {

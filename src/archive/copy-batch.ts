@@ -1,13 +1,16 @@
 import { native } from '../native.js';
 import type { NativeTree } from '../native-files.js';
 import type { Area } from './area.js';
-import type { Room } from './description.js';
+import { IDS, MEMBER_DIGESTS, type Description, type Room } from './description.js';
 import type { ByteRange } from './entry.js';
 
+/** A member of which header and data are to be written; the header's bytes come from `takeHeader`. */
 export interface CopyOp {
   id: number;
+  /** Of the entry in the description. */
+  record: number;
   segment: number;
-  header: Buffer;
+  headerBytes: number;
   /** Of the header, in the staging file. */
   offset: number;
   dataBytes: number;
@@ -15,108 +18,152 @@ export interface CopyOp {
   isFile: boolean;
   /** Where the data is in the room's, or -1. */
   dataAt: number;
-  /** To be called when the copy is good. */
-  judge: () => void;
-}
-
-export interface CopyResult {
-  op: CopyOp;
-  /** 0; 1 gone; 2 changed; or a negative errno. */
-  status: number;
-}
-
-/** Ready members that lie one after the other, where they are and where they go: they are written in one piece. */
-export interface ReadyRun {
-  /** Of the first in the room, and its segment; those of the others follow. */
-  number: number;
-  segment: number;
-  count: number;
-  at: number;
-  offset: number;
-  bytes: number;
 }
 
 /** Past this many bytes the next batch begins, so that several can be on their way. */
 const BATCH_BYTES = 8 * 1024 * 1024;
+/** For headers, and for numbers. When three quarters are used the next batch begins; what one odd entry needs beyond that is let go again. */
+const HEADER_ROOM = 768 * 1024;
+const NUMBERS_ROOM = 8192;
+const FULL = 0.75;
 
+/** Of native/copy.c: `struct op`, */
 const OP_NUMBERS = 7;
-/** The kinds of native/copy.c. */
+const OFFSET = 2;
+const BYTES = 3;
+const AT = 6;
+/** and its kinds. */
 const HEADER = 0;
 const FILE = 1;
 const WHOLE = 2;
 
-/** Entries that one native call writes to the staging file. */
+/**
+ * Entries that one native call writes to the staging file. What is known of them is in tables, and these go round from batch
+ * to batch: objects that live as long as a batch takes would fill a heap before its collector thinks of them.
+ */
 export class CopyBatch {
   readonly #fd: number;
   readonly #tree: NativeTree;
-  readonly #room: Room;
-  readonly #ops: CopyOp[] = [];
-  /** The members that need nothing but to be written. */
-  readonly ready: ReadyRun[] = [];
+  #room: Room | undefined;
+  #description: Description | undefined;
+  #headers = Buffer.allocUnsafeSlow(HEADER_ROOM);
+  #numbers = new Float64Array(NUMBERS_ROOM);
+  #headersUsed = 0;
+  #numbersUsed = 0;
+  /** How many operations there are. By operation: */
+  #count = 0;
+  /** the entry's record; or, of ready members that lie one after the other and are written in one piece, the number of the first. */
+  readonly #first = new Uint32Array(IDS);
+  /** How many ready members; 0 for an entry that is not. */
+  readonly #ready = new Uint32Array(IDS);
+  /** The (first) segment. */
+  readonly #segments = new Uint32Array(IDS);
+  readonly #status = new Int32Array(IDS);
+  readonly #digests = Buffer.allocUnsafeSlow(IDS * MEMBER_DIGESTS);
   files = 0;
   bytes = 0;
-  #headerBytes = 0;
-  #numbers = 0;
 
-  constructor(fd: number, tree: NativeTree, room: Room) {
+  constructor(fd: number, tree: NativeTree) {
     this.#fd = fd;
     this.#tree = tree;
-    this.#room = room;
+  }
+
+  /** Empties the batch, for entries of this description, which is in the room. */
+  begin(description: Description, room: Room): this {
+    [this.#description, this.#room] = [description, room];
+    this.#count = this.#headersUsed = this.#numbersUsed = this.files = this.bytes = 0;
+    if (this.#headers.length > HEADER_ROOM) this.#headers = Buffer.allocUnsafeSlow(HEADER_ROOM);
+    if (this.#numbers.length > NUMBERS_ROOM) this.#numbers = new Float64Array(NUMBERS_ROOM);
+    return this;
+  }
+
+  get room(): Room {
+    return this.#room as Room;
+  }
+
+  get description(): Description {
+    return this.#description as Description;
   }
 
   get isEmpty(): boolean {
-    return this.#ops.length === 0 && this.ready.length === 0;
+    return this.#count === 0;
   }
 
   get isFull(): boolean {
-    return this.bytes >= BATCH_BYTES;
+    return this.bytes >= BATCH_BYTES || this.#headersUsed >= HEADER_ROOM * FULL || this.#numbersUsed >= NUMBERS_ROOM * FULL;
   }
 
-  add(op: CopyOp): void {
-    this.#ops.push(op);
-    this.bytes += op.dataBytes;
-    this.#headerBytes += op.header.length;
-    this.#numbers += OP_NUMBERS + 2 * (op.ranges?.length ?? 0);
-    if (op.isFile) this.files++;
+  /** Memory for the header of the entry that is added next. */
+  readonly takeHeader = (bytes: number): Buffer => {
+    const end = this.#headersUsed + bytes;
+    if (end > this.#headers.length) {
+      const larger = Buffer.allocUnsafeSlow(2 * end);
+      this.#headers.copy(larger, 0, 0, this.#headersUsed);
+      this.#headers = larger;
+    }
+    return this.#headers.subarray(this.#headersUsed, end);
+  };
+
+  add({ id, record, segment, headerBytes, offset, dataBytes, ranges, isFile, dataAt }: CopyOp): void {
+    let at = this.#append(record, 0, segment, OP_NUMBERS + 2 * (ranges?.length ?? 0));
+    for (const number of [id, headerBytes, offset, dataBytes, ranges?.length ?? 0, isFile ? FILE : HEADER, dataAt]) this.#numbers[at++] = number;
+    for (const range of ranges ?? []) {
+      this.#numbers[at++] = range.offset;
+      this.#numbers[at++] = range.length;
+    }
+    this.#headersUsed += headerBytes;
+    this.bytes += dataBytes;
+    if (isFile) this.files++;
   }
 
   /** A ready member of the room, by its number there. */
   addReady(number: number, segment: number, area: Area): void {
-    const at = this.#room.at(number);
+    const at = this.room.at(number);
     const offset = area.offsetOf(segment);
     const bytes = area.lengthOf(segment);
-    const last = this.ready.at(-1);
-    if (last !== undefined && last.number + last.count === number && last.segment + last.count === segment && last.at + last.bytes === at && last.offset + last.bytes === offset) {
-      last.count++;
-      last.bytes += bytes;
-    } else {
-      this.ready.push({ number, segment, count: 1, at, offset, bytes });
-    }
-    this.bytes += this.#room.dataBytes(number);
+    this.bytes += this.room.dataBytes(number);
     this.files++;
-  }
-
-  /** What became of the entries that were not ready, and with `hash` a row of digests for each. @throws errno errors of the staging file */
-  async run({ hash, ahead }: { hash: boolean; ahead: boolean }): Promise<{ results: CopyResult[]; digests: Buffer }> {
-    const numbers = new Float64Array(this.#numbers + OP_NUMBERS * this.ready.length);
-    let at = 0;
-    for (const { id, header, offset, dataBytes, ranges, isFile, dataAt } of this.#ops) {
-      numbers.set([id, header.length, offset, dataBytes, ranges?.length ?? 0, isFile ? FILE : HEADER, dataAt], at);
-      at += OP_NUMBERS;
-      for (const range of ranges ?? []) {
-        numbers[at++] = range.offset;
-        numbers[at++] = range.length;
+    const [last, numbers] = [this.#count - 1, this.#numbers];
+    const run = last < 0 ? 0 : (this.#ready[last] as number);
+    if (run > 0 && this.#first[last] === number - run && this.#segments[last] === segment - run) {
+      const op = this.#numbersUsed - OP_NUMBERS;
+      const length = numbers[op + BYTES] as number;
+      if (numbers[op + OFFSET] === offset - length && numbers[op + AT] === at - length) {
+        this.#ready[last] = run + 1;
+        numbers[op + BYTES] = length + bytes;
+        return;
       }
     }
-    for (const run of this.ready) {
-      numbers.set([0, 0, run.offset, run.bytes, 0, WHOLE, run.at], at);
-      at += OP_NUMBERS;
+    const op = this.#append(number, 1, segment, OP_NUMBERS);
+    [0, 0, offset, bytes, 0, WHOLE, at].forEach((value, i) => (this.#numbers[op + i] = value));
+  }
+
+  /** Writes all of it. @throws errno errors of the staging file */
+  async run({ hash, ahead }: { hash: boolean; ahead: boolean }): Promise<void> {
+    const numbers = this.#numbers.subarray(0, this.#numbersUsed);
+    const headers = this.#headers.subarray(0, this.#headersUsed);
+    await native().copyBatch(this.#fd, this.#tree, numbers, headers, this.room.data, this.#status, this.#digests, hash, ahead);
+  }
+
+  /** What became of each: its status (0; 1 gone; 2 changed; or a negative errno) and digests; or so many `ready` members, the first of which has this number. */
+  *results(): Generator<{ first: number; ready: number; segment: number; status: number; digests: Buffer; row: number }> {
+    for (let i = 0; i < this.#count; i++) {
+      yield { first: this.#first[i] as number, ready: this.#ready[i] as number, segment: this.#segments[i] as number, status: this.#status[i] as number, digests: this.#digests, row: i };
     }
-    const headers = Buffer.concat(this.#ops.map(({ header }) => header), this.#headerBytes);
-    const bytes = await native().copyBatch(this.#fd, this.#tree, numbers, headers, this.#room.data, hash, ahead);
-    return {
-      results: this.#ops.map((op, i) => ({ op, status: bytes.readInt32LE(i * 4) })),
-      digests: bytes.subarray((this.#ops.length + this.ready.length) * 4),
-    };
+  }
+
+  /** A new operation; returns where its numbers go. */
+  #append(first: number, ready: number, segment: number, count: number): number {
+    const at = this.#numbersUsed;
+    this.#numbersUsed += count;
+    if (this.#numbersUsed > this.#numbers.length) {
+      const larger = new Float64Array(2 * this.#numbersUsed);
+      larger.set(this.#numbers.subarray(0, at));
+      this.#numbers = larger;
+    }
+    this.#first[this.#count] = first;
+    this.#ready[this.#count] = ready;
+    this.#segments[this.#count++] = segment;
+    return at;
   }
 }

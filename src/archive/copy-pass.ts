@@ -1,8 +1,8 @@
 import type { Copies } from './copies.js';
-import { CopyBatch, type CopyResult } from './copy-batch.js';
+import { CopyBatch } from './copy-batch.js';
 import { CopyQueue } from './copy-queue.js';
 import { entryOf, linkOf, typeOf } from './describe-entry.js';
-import { Room, type Described, type Description } from './description.js';
+import { Room, type Described, type Description, type Stamps } from './description.js';
 import type { Entry, EntryType } from './entry.js';
 import type { StagedTree } from './staged-tree.js';
 import { encodeHeader, storedSize } from './tar.js';
@@ -26,7 +26,7 @@ export interface PassOptions {
 const DESCRIBE_AHEAD = 2;
 
 /** Entries that have been described, and the room that holds what was read of them. */
-interface Described512 {
+interface DescribedRoom {
   description: Description;
   room: Room;
 }
@@ -37,6 +37,8 @@ export class CopyPass {
   readonly #copies: Copies;
   readonly #notifies: readonly boolean[];
   readonly #options: PassOptions;
+  /** Batches that are done with. */
+  readonly #spare: CopyBatch[] = [];
   #latestChangeMs = -Infinity;
 
   constructor(tree: StagedTree, copies: Copies, notifies: readonly boolean[], options: PassOptions) {
@@ -57,7 +59,7 @@ export class CopyPass {
     const copying = new CopyQueue();
     const spare: Room[] = [];
     // While entries are placed and copied, the next ones are described.
-    const described: Promise<Described512>[] = [];
+    const described: Promise<DescribedRoom>[] = [];
     let ids: Uint32Array = new Uint32Array();
     let next = 0;
     const describe = async (): Promise<void> => {
@@ -79,7 +81,7 @@ export class CopyPass {
         await describe();
         const copies: Promise<void>[] = [];
         for (const batch of this.#batches(description, room, deferLinks)) {
-          const copy = this.#copy(batch, room);
+          const copy = this.#copy(batch);
           copies.push(copy);
           await copying.add(copy);
         }
@@ -93,7 +95,7 @@ export class CopyPass {
     await copying.done();
   }
 
-  async #describe(ids: Uint32Array, room: Room): Promise<Described512> {
+  async #describe(ids: Uint32Array, room: Room): Promise<DescribedRoom> {
     // A filter wants to see every entry: then no member is made without it.
     const prefix = this.#tree.source.filter === undefined ? this.#tree.prefix : undefined;
     return { description: await room.describe(this.#tree.files.handle, ids, { hash: this.#options.hash, prefix }), room };
@@ -101,24 +103,26 @@ export class CopyPass {
 
   /** All of the entries, in their order and each with its place. */
   *#batches(description: Description, room: Room, deferLinks: boolean): Generator<CopyBatch> {
-    let batch = this.#newBatch(room);
+    let batch = this.#newBatch(description, room);
     let placed = 0;
-    for (const { entry, readyBefore } of description.entries()) {
-      for (; placed < readyBefore; placed++) this.#placeReady(placed, room, batch);
-      this.#place(entry, batch, deferLinks);
+    for (const record of description.records()) {
+      for (const before = description.readyBefore(record); placed < before; placed++) this.#placeReady(placed, batch);
+      this.#place(record, batch, deferLinks);
       if (!batch.isFull) continue;
       yield batch;
-      batch = this.#newBatch(room);
+      batch = this.#newBatch(description, room);
     }
-    for (; placed < description.ready; placed++) this.#placeReady(placed, room, batch);
-    if (!batch.isEmpty) yield batch;
+    for (; placed < description.ready; placed++) this.#placeReady(placed, batch);
+    if (batch.isEmpty) this.#spare.push(batch);
+    else yield batch;
   }
 
-  #newBatch(room: Room): CopyBatch {
-    return new CopyBatch(this.#copies.area.fd, this.#tree.files.handle, room);
+  #newBatch(description: Description, room: Room): CopyBatch {
+    return (this.#spare.pop() ?? new CopyBatch(this.#copies.area.fd, this.#tree.files.handle)).begin(description, room);
   }
 
-  #placeReady(number: number, room: Room, batch: CopyBatch): void {
+  #placeReady(number: number, batch: CopyBatch): void {
+    const { room } = batch;
     const id = room.id(number);
     if (this.#copies.sockets.size > 0) this.#copies.sockets.delete(id);
     this.#copies.setApparent(id, 0);
@@ -127,7 +131,8 @@ export class CopyPass {
   }
 
   /** Gives the entry a place and puts it into the batch; or keeps it for later, when another entry has its data. */
-  #place(described: Described, batch: CopyBatch, deferLinks: boolean): void {
+  #place(record: number, batch: CopyBatch, deferLinks: boolean): void {
+    const described = batch.description.entry(record);
     const { id, status } = described;
     if (status < 0) throw this.#tree.files.unreadable(id, -status);
     if (status !== 0) return this.#copies.vacate(id);
@@ -135,7 +140,7 @@ export class CopyPass {
     if (type === undefined) {
       this.#copies.vacate(id);
       this.#copies.sockets.add(id);
-      this.#judge(id, described);
+      this.#judge(batch.description, record);
       return;
     }
     this.#copies.sockets.delete(id);
@@ -147,49 +152,56 @@ export class CopyPass {
     const entry = this.#entryOf(described, type, carrier);
     if (entry === undefined) {
       this.#copies.vacate(id);
-      this.#judge(id, described);
+      this.#judge(batch.description, record);
       return;
     }
-    const header = encodeHeader(entry);
+    const headerBytes = encodeHeader(entry, batch.takeHeader).length;
     const isFile = entry.type === 'file';
     const ranges = isFile ? entry.data : undefined;
     const dataBytes = storedSize(entry);
     this.#copies.setApparent(id, ranges === undefined ? 0 : entry.size);
-    const segment = this.#copies.place(id, header.length, dataBytes, isFile, carrier !== id);
+    const segment = this.#copies.place(id, headerBytes, dataBytes, isFile, carrier !== id);
     const offset = this.#copies.area.offsetOf(segment);
-    batch.add({ id, segment, header, offset, dataBytes, ranges, isFile, dataAt: isFile ? described.dataAt : -1, judge: () => this.#judge(id, described) });
+    batch.add({ id, record, segment, headerBytes, offset, dataBytes, ranges, isFile, dataAt: isFile ? described.dataAt : -1 });
   }
 
   /** The member that it becomes; undefined when it is filtered out. */
   #entryOf(described: Described, type: EntryType, carrier: number): Entry | undefined {
     const { source, files } = this.#tree;
     const name = this.#tree.memberName(described.path);
-    const entry = carrier === described.id ? entryOf(described, type, name) : linkOf(described, name, this.#tree.memberName(files.paths(Uint32Array.of(carrier))[0] as Buffer));
+    const entry = carrier === described.id ? entryOf(described, type, name) : linkOf(described, name, this.#tree.memberName(files.pathOf(carrier)));
     return source.filter === undefined ? entry : source.filter(entry);
   }
 
-  async #copy(batch: CopyBatch, room: Room): Promise<void> {
-    const { area } = this.#copies;
-    const { digests, results } = await batch.run(this.#options);
-    results.forEach((result, row) => this.#settle(result, digests, row));
-    for (const { number: first, segment, count } of batch.ready) {
-      if (this.#options.hash) area.setDigests(segment, room.digests, first, count);
-      for (let number = first; number < first + count; number++) this.#judge(room.id(number), { fs: room.fs(number), ctimeMs: room.ctimeMs(number) }, () => room.ino(number));
+  async #copy(batch: CopyBatch): Promise<void> {
+    await batch.run(this.#options);
+    for (const { first, ready, segment, status, digests, row } of batch.results()) {
+      if (ready > 0) this.#settleReady(batch.room, first, ready, segment);
+      else this.#settle(batch.description, first, segment, status, digests, row);
     }
-    this.#options.onCopied(batch.files, batch.bytes);
+    const { files, bytes } = batch;
+    this.#spare.push(batch);
+    this.#options.onCopied(files, bytes);
   }
 
-  #settle({ op, status }: CopyResult, digests: Buffer, row: number): void {
-    if (status < 0) throw this.#tree.files.unreadable(op.id, -status);
-    if (status !== 0) return this.#copies.vacate(op.id);
-    if (this.#options.hash) this.#copies.area.setDigests(op.segment, digests, row);
-    op.judge();
+  #settleReady(room: Room, first: number, count: number, segment: number): void {
+    if (this.#options.hash) this.#copies.area.setDigests(segment, room.digests, first, count);
+    for (let number = first; number < first + count; number++) this.#judge(room, number);
   }
 
-  #judge(id: number, stamp: { fs: number; ctimeMs: number; ino?: bigint }, ino: () => bigint = () => stamp.ino as bigint): void {
+  #settle(description: Description, record: number, segment: number, status: number, digests: Buffer, row: number): void {
+    const id = description.id(record);
+    if (status < 0) throw this.#tree.files.unreadable(id, -status);
+    if (status !== 0) return this.#copies.vacate(id);
+    if (this.#options.hash) this.#copies.area.setDigests(segment, digests, row);
+    this.#judge(description, record);
+  }
+
+  #judge(stamps: Stamps, i: number): void {
     const { trust } = this.#options;
-    this.#latestChangeMs = Math.max(this.#latestChangeMs, stamp.ctimeMs);
-    const isMapped = trust?.hasMapped === true && trust.isMapped(ino());
-    this.#copies.judge(id, trust, { ctimeMs: stamp.ctimeMs, isMapped, notifies: this.#notifies[stamp.fs] === true });
+    const ctimeMs = stamps.ctimeMs(i);
+    this.#latestChangeMs = Math.max(this.#latestChangeMs, ctimeMs);
+    const isMapped = trust?.hasMapped === true && trust.isMapped(stamps.ino(i));
+    this.#copies.judge(stamps.id(i), trust, { ctimeMs, isMapped, notifies: this.#notifies[stamps.fs(i)] === true });
   }
 }

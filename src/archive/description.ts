@@ -36,8 +36,16 @@ export interface Stamp {
   ctimeMs: number;
 }
 
+/** Stamps of entries, by a number that is theirs there. */
+export interface Stamps {
+  id(i: number): number;
+  fs(i: number): number;
+  ctimeMs(i: number): number;
+  ino(i: number): bigint;
+}
+
 /** So many entries are described by one call, */
-const IDS = 512;
+export const IDS = 512;
 /** with so much of small files' contents. */
 const DATA_BYTES = 2 * 1024 * 1024;
 
@@ -49,11 +57,14 @@ const READY_DOUBLES = READY_BYTES / 8;
 /** Of header with padding, and of data. */
 export const MEMBER_DIGESTS = 64;
 
+/** For the records of so many entries with nothing odd about them; those of others are in memory of their own. */
+const RECORDS_BYTES = 256 * 1024;
+
 /**
  * Room for what one call reads: rooms go round, since fresh ones would cost a page fault for every 4 kB. Small files
  * with nothing odd about them are ready members: header, data and padding are in `data` as they go into the archive.
  */
-export class Room {
+export class Room implements Stamps {
   readonly data: Buffer;
   /** A pair for each ready member, where they were asked for. */
   readonly digests = Buffer.allocUnsafeSlow(IDS * MEMBER_DIGESTS);
@@ -61,6 +72,7 @@ export class Room {
   readonly #words = new Uint32Array(this.#ready.buffer);
   readonly #doubles = new Float64Array(this.#ready.buffer);
   readonly #inos = new BigUint64Array(this.#ready.buffer);
+  readonly #records = Buffer.allocUnsafeSlow(RECORDS_BYTES);
 
   constructor(dataBytes = DATA_BYTES) {
     this.data = Buffer.allocUnsafeSlow(dataBytes);
@@ -73,7 +85,8 @@ export class Room {
 
   /** Describes them all, in their order. With a `prefix` for their names some are ready members. */
   async describe(tree: NativeTree, ids: Uint32Array, options: { hash: boolean; prefix: Buffer | undefined }): Promise<Description> {
-    return new Description(await native().treeDescribe(tree, ids, options.hash, this.data, this.#ready, this.digests, options.prefix));
+    const records = await native().treeDescribe(tree, ids, options.hash, this.data, this.#ready, this.digests, this.#records, options.prefix);
+    return new Description(typeof records === 'number' ? this.#records.subarray(0, records) : records);
   }
 
   // Of the ready member of this number:
@@ -114,8 +127,8 @@ const DOUBLES_AT = 72;
 const INO_AT = 104;
 const RECORD_BYTES = 112;
 
-/** The entries that take more thought than the ready members among which they lie. */
-export class Description {
+/** The entries that take more thought than the ready members among which they lie; each has a record, known by its place. */
+export class Description implements Stamps {
   /** How many members are ready, in all. */
   readonly ready: number;
   readonly #bytes: Buffer;
@@ -129,14 +142,34 @@ export class Description {
     this.ready = this.#words[0] as number;
   }
 
-  /** Each with the number of ready members before it. */
-  *entries(): Generator<{ entry: Described; readyBefore: number }> {
-    for (let record = FIRST_RECORD; record < this.#bytes.length; record += this.#word(record, 0)) {
-      yield { entry: this.#entry(record), readyBefore: this.#word(record, 16) };
-    }
+  /** The places of all records. */
+  *records(): Generator<number> {
+    for (let record = FIRST_RECORD; record < this.#bytes.length; record += this.#word(record, 0)) yield record;
   }
 
-  #entry(record: number): Described {
+  /** How many ready members come before it. */
+  readyBefore(record: number): number {
+    return this.#word(record, 16);
+  }
+
+  id(record: number): number {
+    return this.#word(record, 1);
+  }
+
+  fs(record: number): number {
+    return this.#word(record, 7);
+  }
+
+  ctimeMs(record: number): number {
+    return this.#double(record, 2);
+  }
+
+  ino(record: number): bigint {
+    return this.#bytes.readBigUInt64LE(record + INO_AT);
+  }
+
+  /** Made of the record's bytes: to be used before the room describes anything else. */
+  entry(record: number): Described {
     const bytes = this.#bytes;
     const w = (i: number): number => this.#word(record, i);
     const nRanges = w(14);
@@ -152,21 +185,21 @@ export class Description {
       next += nameBytes + valueBytes;
     }
     return {
-      id: w(1),
+      id: this.id(record),
       status: w(2) | 0,
       mode: w(3),
       uid: w(4),
       gid: w(5),
       nlink: w(6),
-      fs: w(7),
+      fs: this.fs(record),
       dev: w(8),
       rdevMajor: w(9) >>> 20,
       rdevMinor: w(9) & 0xfffff,
       size: this.#double(record, 0),
       mtimeNs: BigInt(this.#double(record, 1)) * 1_000_000_000n + BigInt(w(10)),
-      ctimeMs: this.#double(record, 2),
+      ctimeMs: this.ctimeMs(record),
       dataAt: this.#double(record, 3),
-      ino: bytes.readBigUInt64LE(record + INO_AT),
+      ino: this.ino(record),
       path,
       link,
       xattrs,

@@ -48,6 +48,9 @@ const tellsAll = isFrom(6, 12, release());
 const NEWS = { added: 0, changed: 1, removed: 2 } as const;
 const NEWS_AT_ONCE = 8192;
 
+/** For one path at a time. */
+const pathRoom = Buffer.allocUnsafeSlow(65_536);
+
 /**
  * A tree of files on this machine, scanned and read by native/: the entries live outside of JavaScript's heap
  * and are known here by their ids.
@@ -123,21 +126,15 @@ export class FileTree {
     }
   }
 
-  /** Paths below the root. */
-  paths(ids: Uint32Array): Buffer[] {
-    const bytes = native().treePaths(this.#native, ids);
-    const paths: Buffer[] = [];
-    for (let at = 0; at < bytes.length; ) {
-      const length = bytes.readUInt32LE(at);
-      paths.push(Buffer.from(bytes.subarray(at + 4, (at += 4 + length))));
-    }
-    return paths;
+  /** Its path below the root. */
+  pathOf(id: number): Buffer {
+    return Buffer.from(pathRoom.subarray(0, native().treePath(this.#native, id, pathRoom)));
   }
 
   /** Where the entry is on this machine, for a message. */
   fullPath(id: number): string {
-    const [path] = this.paths(Uint32Array.of(id));
-    return printable(path === undefined || path.length === 0 ? this.path : Buffer.concat([this.path, Buffer.from('/'), path]));
+    const path = this.pathOf(id);
+    return printable(path.length === 0 ? this.path : Buffer.concat([this.path, Buffer.from('/'), path]));
   }
 
   /** Entries with these inode numbers, on whichever device. */

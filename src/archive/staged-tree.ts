@@ -176,12 +176,12 @@ export class StagedTree {
 
   /** For the manifest: entries in the archive, apparent bytes of regular files, sockets left out. */
   async totals(): Promise<{ entries: number; bytes: number; skippedSockets: Buffer[] }> {
-    return { ...(await this.#copies.totals()), skippedSockets: this.files.paths(Uint32Array.from(this.#copies.sockets)) };
+    return { ...(await this.#copies.totals()), skippedSockets: [...this.#copies.sockets].map((id) => this.files.pathOf(id)) };
   }
 
   /** Below the root, all that the last scan found; what the filter left out included. */
   *livePaths(): Generator<Buffer> {
-    for (const ids of this.#copies.live()) yield* this.files.paths(ids);
+    for (const id of this.#copies.live()) yield this.files.pathOf(id);
   }
 
   /** The segment of the root, which must come first in an archive. */

@@ -71,9 +71,10 @@ export function alignRanges(ranges: readonly ByteRange[], size: number): ByteRan
 /**
  * All blocks that come before the member's data: pax header where something does not fit, ustar header,
  * sparse map. The data (`storedSize` bytes, ranges one after the other) and its `padding` follow.
+ * @param take Gives so many bytes of memory for them. Default: fresh ones.
  * @throws ArchiveError ENTRY_UNREPRESENTABLE; nothing is ever cut to fit
  */
-export function encodeHeader(entry: Entry): Buffer {
+export function encodeHeader(entry: Entry, take: (bytes: number) => Buffer = (bytes) => Buffer.allocUnsafe(bytes)): Buffer {
   const { type } = entry;
   check(entry);
   const name = type === 'directory' ? `${entry.name.toString('latin1')}/` : entry.name.toString('latin1');
@@ -103,7 +104,7 @@ export function encodeHeader(entry: Entry): Buffer {
 
   const paxBytes = pax === '' ? 0 : BLOCK_BYTES + pax.length + padding(pax.length);
   const total = paxBytes + BLOCK_BYTES + mapBytes;
-  const out = Buffer.allocUnsafe(total).fill(0);
+  const out = take(total).fill(0);
   if (paxBytes !== 0) {
     paxBlock(pax.length).copy(out);
     out.write(pax, BLOCK_BYTES, 'latin1');

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { entryOf, typeOf } from '../../../src/archive/describe-entry.js';
-import { MEMBER_DIGESTS, Room } from '../../../src/archive/description.js';
+import { MEMBER_DIGESTS, Room, type Described, type Description } from '../../../src/archive/description.js';
 import { FileTree } from '../../../src/archive/file-tree.js';
 import { ArchiveWriter, openArchive, Stage, verifyArchive, type TreeLayout } from '../../../src/archive/index.js';
 import { MEMBERS_SHA256 } from '../../../src/archive/manifest.js';
@@ -68,7 +68,7 @@ test('a member made in C is the one that TypeScript makes, to the byte, and so a
   const { ready } = await whole.describe(tree.handle, added, { hash: true, prefix: Buffer.from('tree/') });
   const description = await parts.describe(tree.handle, added, { hash: true, prefix: undefined });
   expect(description.ready).toBe(0);
-  const entries = new Map([...description.entries()].map(({ entry }) => [entry.id, entry]));
+  const entries = new Map(entriesOf(description).map((entry) => [entry.id, entry]));
   const made: string[] = [];
   for (let i = 0; i < ready; i++) {
     const described = entries.get(whole.id(i)) ?? expect.fail(`${whole.id(i)} was not described`);
@@ -96,12 +96,16 @@ test('so many entries are described at a time that what is read of them has room
     const count = room.fit(tree.handle, added, next);
     expect(count).toBeGreaterThan(0);
     const description = await room.describe(tree.handle, added.subarray(next, (next += count)), { hash: false, prefix: Buffer.from('tree/') });
-    described.push(...Array.from({ length: description.ready }, (_, i) => room.id(i)), ...[...description.entries()].map(({ entry }) => entry.id));
-    for (const { entry } of description.entries()) expect(entry.data !== undefined || entry.mode >> 12 !== 8 || entry.size > 32 * 1024 || entry.dataAt >= 0).toBe(true);
+    described.push(...Array.from({ length: description.ready }, (_, i) => room.id(i)), ...entriesOf(description).map((entry) => entry.id));
+    for (const entry of entriesOf(description)) expect(entry.data !== undefined || entry.mode >> 12 !== 8 || entry.size > 32 * 1024 || entry.dataAt >= 0).toBe(true);
   }
   tree.close();
   expect(described.sort((a, b) => a - b)).toEqual([...added].sort((a, b) => a - b));
 });
+
+function entriesOf(description: Description): Described[] {
+  return [...description.records()].map((record) => description.entry(record));
+}
 
 function sha256(...parts: Buffer[]): Buffer {
   return createHash('sha256').update(Buffer.concat(parts)).digest();

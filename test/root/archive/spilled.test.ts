@@ -17,7 +17,7 @@ function makeMany(dir: string): void {
 }
 
 function names(tree: FileTree, what: 'added' | 'changed' | 'removed'): string[] {
-  return [...tree.news(what)].flatMap((ids) => tree.paths(ids).map((path) => path.toString('latin1'))).sort();
+  return [...tree.news(what)].flatMap((ids) => [...ids].map((id) => tree.pathOf(id).toString('latin1'))).sort();
 }
 
 test('a scan tells what is new, changed and gone in a directory of many files', async () => {

@@ -19,7 +19,7 @@ function plant(root: string): void {
 
 /** What the last scan found, by name. */
 function newsOf(files: FileTree): Record<string, string[]> {
-  const names = (what: 'added' | 'changed' | 'removed'): string[] => [...files.news(what)].flatMap((ids) => files.paths(ids).map(String)).sort();
+  const names = (what: 'added' | 'changed' | 'removed'): string[] => [...files.news(what)].flatMap((ids) => [...ids].map((id) => String(files.pathOf(id)))).sort();
   return { added: names('added'), changed: names('changed'), removed: names('removed') };
 }
 
