@@ -1,7 +1,7 @@
 /* Lines as `sha256sum` prints them, for many members at once. Source: coreutils 9.1, src/digest.c, print_filename. */
-#include "details.h"
 #include "digest.h"
 #include "job.h"
+#include "tree.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -62,13 +62,14 @@ struct lines {
 	const unsigned char *digests;
 	size_t digests_len;
 	char *name; /* the prefix, and room for a path behind it */
-	struct sf_bytes out;
+	char *into; /* the caller's */
+	size_t room, used, done;
 };
 
-/* 0, or an errno. */
+/* As many as there is room for. 0, or an errno. */
 static int append_lines(struct lines *lines)
 {
-	for (size_t i = 0; i < lines->n_ids; i++) {
+	for (size_t i = 0; i < lines->n_ids; i++, lines->done++) {
 		if (lines->ids[i] >= lines->tree->n_entries || (lines->rows[i] + 1ull) * SF_MEMBER_DIGESTS > lines->digests_len)
 			return EINVAL;
 		int len = sf_tree_path(lines->tree, lines->ids[i], lines->name + lines->prefix_len, PATH_BYTES);
@@ -76,13 +77,13 @@ static int append_lines(struct lines *lines)
 			return EINVAL;
 		/* The prefix ends in a slash, which the root itself goes without. */
 		size_t name_len = len == 0 ? lines->prefix_len - 1 : lines->prefix_len + (size_t)len;
-		if (!sf_bytes_reserve(&lines->out, LINE_MORE + 2 * name_len))
-			return ENOMEM;
-		char *start = lines->out.at + lines->out.len;
+		if (lines->used + LINE_MORE + 2 * name_len > lines->room)
+			break;
+		char *start = lines->into + lines->used;
 		char *end = append_line(start, lines->digests + (size_t)lines->rows[i] * SF_MEMBER_DIGESTS + SF_DIGEST, lines->name, name_len);
-		lines->out.len += (size_t)(end - start);
+		lines->used += (size_t)(end - start);
 	}
-	return 0;
+	return lines->done == 0 && lines->n_ids > 0 ? ENOBUFS : 0;
 }
 
 static void run(struct sf_job *job)
@@ -96,9 +97,13 @@ static void run(struct sf_job *job)
 static napi_value result(napi_env env, struct sf_job *job)
 {
 	struct lines *lines = (struct lines *)job;
-	napi_value value;
+	napi_value value, number;
 
-	napi_create_buffer_copy(env, lines->out.len, lines->out.at, NULL, &value);
+	napi_create_array_with_length(env, 2, &value);
+	napi_create_double(env, (double)lines->done, &number);
+	napi_set_element(env, value, 0, number);
+	napi_create_double(env, (double)lines->used, &number);
+	napi_set_element(env, value, 1, number);
 	return value;
 }
 
@@ -107,18 +112,18 @@ static void release(struct sf_job *job)
 	struct lines *lines = (struct lines *)job;
 
 	free(lines->name);
-	free(lines->out.at);
 	free(lines);
 }
 
 /*
- * memberLines(tree, prefix, ids: Uint32Array, rows: Uint32Array, digests): a promise of a line for each id, its data's digest
- * at its row. The prefix ends in a slash, which the root itself goes without.
+ * memberLines(tree, prefix, ids: Uint32Array, rows: Uint32Array, digests, into: Buffer): puts a line for each id, its data's digest
+ * at its row, into the buffer; a promise of how many had room, and of their bytes. The prefix ends in a slash, which the root
+ * itself goes without.
  */
 static napi_value member_lines(napi_env env, napi_callback_info info)
 {
-	size_t argc = 5, n_rows;
-	napi_value argv[5];
+	size_t argc = 6, n_rows;
+	napi_value argv[6];
 	struct lines *lines = calloc(1, sizeof(*lines));
 
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
@@ -129,7 +134,8 @@ static napi_value member_lines(napi_env env, napi_callback_info info)
 	if (!lines->tree || napi_get_buffer_info(env, argv[1], (void **)&lines->prefix, &lines->prefix_len) != napi_ok ||
 	    napi_get_typedarray_info(env, argv[2], NULL, &lines->n_ids, (void **)&lines->ids, NULL, NULL) != napi_ok ||
 	    napi_get_typedarray_info(env, argv[3], NULL, &n_rows, (void **)&lines->rows, NULL, NULL) != napi_ok ||
-	    napi_get_buffer_info(env, argv[4], (void **)&lines->digests, &lines->digests_len) != napi_ok) {
+	    napi_get_buffer_info(env, argv[4], (void **)&lines->digests, &lines->digests_len) != napi_ok ||
+	    napi_get_buffer_info(env, argv[5], (void **)&lines->into, &lines->room) != napi_ok) {
 		release(&lines->job);
 		return NULL;
 	}
@@ -140,7 +146,7 @@ static napi_value member_lines(napi_env env, napi_callback_info info)
 		return sf_throw_errno(env, err, "memberLines");
 	}
 	memcpy(lines->name, lines->prefix, lines->prefix_len);
-	return sf_job_start(env, &lines->job, "stillframe:lines", argv, 5);
+	return sf_job_start(env, &lines->job, "stillframe:lines", argv, 6);
 }
 
 void sf_init_lines(napi_env env, napi_value exports)

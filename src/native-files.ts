@@ -90,8 +90,11 @@ export interface StageNative {
   moveRanges(from: number, to: number, triples: Float64Array): Promise<void>;
   /** Two SHA-256, of header with padding and of data, for each (offset, bytes of header, bytes of data) of a file. */
   hashMembers(fd: number, members: Float64Array): Promise<Buffer>;
-  /** `HASH  NAME` lines for these ids; `rows` says which pair of `digests` is whose. `prefix` ends in a slash. */
-  memberLines(tree: NativeTree, prefix: Buffer, ids: Uint32Array, rows: Uint32Array, digests: Buffer): Promise<Buffer>;
+  /**
+   * Puts `HASH  NAME` lines for these ids into `into`; `rows` says which pair of `digests` is whose. `prefix` ends in a slash.
+   * Resolves with how many had room, and with the bytes of their lines. Room for the longest: `MAX_LINE_BYTES` and twice the prefix.
+   */
+  memberLines(tree: NativeTree, prefix: Buffer, ids: Uint32Array, rows: Uint32Array, digests: Buffer, into: Buffer): Promise<[done: number, bytes: number]>;
 }
 
 export type FilesNative = ExtractNative & StageNative;

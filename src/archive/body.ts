@@ -3,6 +3,7 @@ import { native } from '../native.js';
 import type { Area } from './area.js';
 import { MEMBER_DIGESTS } from './description.js';
 import { checksumLine } from './manifest.js';
+import { MemberLines } from './member-lines.js';
 import type { StagedTree } from './staged-tree.js';
 import type { StagingFile } from './staging-file.js';
 import { takeTurns } from './take-turns.js';
@@ -101,52 +102,37 @@ export class Body {
     return hash.digest();
   }
 
-  /** The list of hashes, in pieces, and what it adds up to. Threads make the next ones while the caller has one. */
+  /**
+   * The list of hashes, in pieces, and what it adds up to. Threads make the next ones while the caller has one, which is to be used
+   * before the next is asked for.
+   */
   async *lines(totals: { members: number; bytes: number }): AsyncGenerator<Buffer> {
-    const ahead: Lines[] = [];
-    // The digests' buffers go round: fresh ones would wait for the garbage collector.
-    const spare: Buffer[] = [];
-    const next = async ({ lines, digests }: Lines): Promise<Buffer> => {
-      const piece = await lines;
-      if (digests !== undefined) spare.push(digests);
-      return piece;
-    };
+    const ahead: (MemberLines | Buffer)[] = [];
+    const spare: MemberLines[] = [];
     try {
       for (const made of this.#lines(totals, spare)) {
-        made.lines.catch(() => undefined); // it is awaited in its turn
         ahead.push(made);
-        if (ahead.length > LINES_AHEAD) yield next(ahead.shift() as Lines);
+        if (ahead.length > LINES_AHEAD) yield* piecesOf(ahead, spare);
       }
-      while (ahead.length > 0) yield next(ahead.shift() as Lines);
+      while (ahead.length > 0) yield* piecesOf(ahead, spare);
     } finally {
       // Nothing may go on in a thread when the caller closes what it works on.
-      await Promise.allSettled(ahead.map(({ lines }) => lines));
+      for (const made of ahead) if (made instanceof MemberLines) await made.settle();
     }
   }
 
-  *#lines(totals: { members: number; bytes: number }, spare: Buffer[]): Generator<Lines> {
+  *#lines(totals: { members: number; bytes: number }, spare: MemberLines[]): Generator<MemberLines | Buffer> {
     for (const part of this.#parts) {
       if (part.kind === 'member') {
         totals.members++;
         totals.bytes += part.dataBytes;
-        yield { lines: Promise.resolve(checksumLine((part.digests as Buffer).subarray(MEMBER_DIGESTS / 2), part.name)), digests: undefined };
+        yield checksumLine((part.digests as Buffer).subarray(MEMBER_DIGESTS / 2), part.name);
         continue;
       }
-      const { area, tree } = part;
-      for (let from = 0; from < area.count; from += LINES) {
-        const end = Math.min(area.count, from + LINES);
-        const [owners, rows] = [new Uint32Array(end - from), new Uint32Array(end - from)];
-        let count = 0;
-        for (let segment = from; segment < end; segment++) {
-          if (!area.isRegular(segment)) continue;
-          owners[count] = area.ownerOf(segment);
-          rows[count++] = segment - from;
-          totals.bytes += area.dataBytesOf(segment);
-        }
-        totals.members += count;
-        const digests = spare.pop() ?? roomForDigests();
-        area.readDigests(from, end, digests);
-        yield { lines: native().memberLines(tree.files.handle, tree.prefix, owners.subarray(0, count), rows.subarray(0, count), digests), digests };
+      for (let from = 0; from < part.area.count; ) {
+        const lines = spare.pop() ?? new MemberLines();
+        from = lines.start(part.tree, part.area, from, totals);
+        yield lines;
       }
     }
   }
@@ -177,26 +163,28 @@ export class Body {
   }
 }
 
-/** So many lines are made by one call, a few milliseconds' work in a thread, */
-const LINES = 4096;
-/** and so many calls are made ahead. */
+/** So many parts of the list are made ahead. */
 const LINES_AHEAD = 4;
 
-/** Lines that a thread makes, and the buffer of digests that it makes them of. */
-interface Lines {
-  lines: Promise<Buffer>;
-  digests: Buffer | undefined;
+/** Of the first one, which then can be used again. */
+async function* piecesOf(ahead: (MemberLines | Buffer)[], spare: MemberLines[]): AsyncGenerator<Buffer> {
+  const made = ahead.shift();
+  if (!(made instanceof MemberLines)) {
+    if (made !== undefined) yield made;
+    return;
+  }
+  yield* made.pieces();
+  spare.push(made);
 }
 
-function roomForDigests(): Buffer {
-  return Buffer.allocUnsafeSlow(LINES * MEMBER_DIGESTS);
-}
+/** Digests of so many segments are looked at together. */
+const SEGMENTS = 4096;
 
 async function hashHeaders(area: Area, hash: Hash): Promise<void> {
-  const digests = roomForDigests();
+  const digests = Buffer.allocUnsafeSlow(SEGMENTS * MEMBER_DIGESTS);
   let since = performance.now();
-  for (let from = 0; from < area.count; from += LINES) {
-    const end = Math.min(area.count, from + LINES);
+  for (let from = 0; from < area.count; from += SEGMENTS) {
+    const end = Math.min(area.count, from + SEGMENTS);
     area.readDigests(from, end, digests);
     let bytes = 0;
     for (let segment = from; segment < end; segment++) {
