@@ -15,7 +15,7 @@ struct hash {
 	int fd;
 	const double *numbers; /* offset, bytes of header, bytes of data, of each member */
 	size_t count;
-	unsigned char *digests;
+	unsigned char *digests; /* the caller's */
 };
 
 /* 0, or an errno. */
@@ -65,44 +65,34 @@ static void run(struct sf_job *job)
 	free(buffer);
 }
 
-static napi_value result(napi_env env, struct sf_job *job)
-{
-	struct hash *hash = (struct hash *)job;
-	napi_value value;
-
-	napi_create_buffer_copy(env, SF_MEMBER_DIGESTS * hash->count, hash->digests, NULL, &value);
-	return value;
-}
-
 static void release(struct sf_job *job)
 {
-	free(((struct hash *)job)->digests);
 	free(job);
 }
 
-/* hashMembers(fd, members: Float64Array): a promise of two digests each, of header with padding, and of data. */
+/* hashMembers(fd, members: Float64Array, digests: Buffer): a promise of two digests each, of header with padding, and of data. */
 static napi_value sf_hash_members(napi_env env, napi_callback_info info)
 {
-	size_t argc = 2, numbers;
-	napi_value argv[2];
+	size_t argc = 3, numbers, room;
+	napi_value argv[3];
 	struct hash *hash = calloc(1, sizeof(*hash));
 
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
 	if (!hash)
 		return sf_throw_errno(env, ENOMEM, "hash");
-	hash->job = (struct sf_job){ .run = run, .result = result, .release = release };
+	hash->job = (struct sf_job){ .run = run, .release = release };
 	napi_get_value_int32(env, argv[0], &hash->fd);
-	if (napi_get_typedarray_info(env, argv[1], NULL, &numbers, (void **)&hash->numbers, NULL, NULL) != napi_ok) {
+	if (napi_get_typedarray_info(env, argv[1], NULL, &numbers, (void **)&hash->numbers, NULL, NULL) != napi_ok ||
+	    napi_get_buffer_info(env, argv[2], (void **)&hash->digests, &room) != napi_ok) {
 		release(&hash->job);
 		return NULL;
 	}
 	hash->count = numbers / 3;
-	hash->digests = malloc(SF_MEMBER_DIGESTS * hash->count + 1);
-	if (!hash->digests) {
+	if (room < SF_MEMBER_DIGESTS * hash->count) {
 		release(&hash->job);
-		return sf_throw_errno(env, ENOMEM, "hash");
+		return sf_throw_errno(env, EINVAL, "hash");
 	}
-	return sf_job_start(env, &hash->job, "stillframe:hash", &argv[1], 1);
+	return sf_job_start(env, &hash->job, "stillframe:hash", &argv[1], 2);
 }
 
 void sf_init_hash(napi_env env, napi_value exports)

@@ -88,8 +88,8 @@ export interface StageNative {
   copyBatch(fd: number, tree: NativeTree, ops: Float64Array, headers: Buffer, read: Buffer, status: Int32Array, digests: Buffer, hash: boolean, ahead: boolean): Promise<void>;
   /** Copies (from, to, length) triples from one file into another, or downwards within one. */
   moveRanges(from: number, to: number, triples: Float64Array): Promise<void>;
-  /** Two SHA-256, of header with padding and of data, for each (offset, bytes of header, bytes of data) of a file. */
-  hashMembers(fd: number, members: Float64Array): Promise<Buffer>;
+  /** Puts two SHA-256, of header with padding and of data, into `digests` for each (offset, bytes of header, bytes of data) of a file. */
+  hashMembers(fd: number, members: Float64Array, digests: Buffer): Promise<void>;
   /**
    * Puts `HASH  NAME` lines for these ids into `into`; `rows` says which pair of `digests` is whose. `prefix` ends in a slash.
    * Resolves with how many had room, and with the bytes of their lines. Room for the longest: `MAX_LINE_BYTES` and twice the prefix.

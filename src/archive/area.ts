@@ -1,7 +1,8 @@
-import { native } from '../native.js';
 import { Column, DigestColumn } from './column.js';
+import { JobQueue } from './job-queue.js';
 import { MEMBER_DIGESTS } from './description.js';
-import { RangeList, RANGES_PER_CALL } from './range-list.js';
+import { HashJob } from './hash-job.js';
+import { Moves } from './moves.js';
 import type { Scratch } from './scratch.js';
 import { takeTurns } from './take-turns.js';
 import { padding } from './tar.js';
@@ -111,7 +112,7 @@ export class Area {
 
   /** Slides the live segments down over the holes. Costs as much as what lies behind the first hole. */
   async compact(): Promise<void> {
-    const moves = new RangeList(3);
+    const moves = new Moves(this.fd, this.fd);
     let to = this.start;
     let since = performance.now();
     for (let segment = 0; segment < this.count; segment++) {
@@ -119,18 +120,21 @@ export class Area {
       if (!this.isLive(segment)) continue;
       const from = this.offsetOf(segment);
       const length = this.lengthOf(segment);
-      if (from !== to) moves.add(from, length, to);
-      if (from !== to) this.#offsets.set(segment, to);
+      if (from !== to) {
+        if (moves.isFull) await moves.run();
+        moves.add(from, to, length);
+        this.#offsets.set(segment, to);
+      }
       to += length;
     }
-    for (const triples of moves.chunks()) await native().moveRanges(this.fd, this.fd, triples);
+    await moves.run();
     this.end = to;
   }
 
   /** Copies the live segments into another file, `first` at the front, and returns the area that they are there. */
   async copyTo(fd: number, start: number, first: number): Promise<Area> {
     const copy = new Area(this.#scratch, fd, start);
-    const moves = new RangeList(3);
+    const moves = new Moves(this.fd, fd);
     const digests = Buffer.alloc(MEMBER_DIGESTS);
     const take = (segment: number): void => {
       const to = copy.append(this.ownerOf(segment), this.headerBytesOf(segment), this.dataBytesOf(segment), this.isRegular(segment));
@@ -138,45 +142,43 @@ export class Area {
         this.readDigests(segment, segment + 1, digests);
         copy.setDigests(to, digests, 0);
       }
-      moves.add(this.offsetOf(segment), this.lengthOf(segment), copy.offsetOf(to));
+      moves.add(this.offsetOf(segment), copy.offsetOf(to), this.lengthOf(segment));
     };
     take(first);
     let since = performance.now();
     for (let segment = 0; segment < this.count; segment++) {
       if (segment % TURN === 0) since = await takeTurns(since);
+      if (moves.isFull) await moves.run();
       if (this.isLive(segment) && segment !== first) take(segment);
     }
-    for (const triples of moves.chunks()) await native().moveRanges(this.fd, fd, triples);
+    await moves.run();
     return copy;
   }
 
   /** Makes the digests of every member that has none yet. */
   async hashMembers(): Promise<void> {
-    let segments: number[] = [];
-    let bytes = 0;
-    const jobs: Promise<void>[] = [];
-    const start = (): void => {
-      jobs.push(this.#hash(segments));
-      segments = [];
-      bytes = 0;
+    const hashing = new JobQueue(HASH_JOBS);
+    const spare: HashJob[] = [];
+    let job = new HashJob();
+    const start = async (): Promise<void> => {
+      const started = job;
+      await hashing.add(started.run(this).then(() => void spare.push(started)));
+      job = spare.pop() ?? new HashJob();
     };
     let since = performance.now();
-    for (let segment = 0; segment < this.count; segment++) {
-      if (segment % TURN === 0) since = await takeTurns(since);
-      if (!this.isLive(segment) || this.isHashed(segment)) continue;
-      segments.push(segment);
-      bytes += this.lengthOf(segment);
-      if (bytes >= HASH_JOB_BYTES || segments.length === RANGES_PER_CALL) start();
-      if (jobs.length === HASH_JOBS) await Promise.all(jobs.splice(0));
+    try {
+      for (let segment = 0; segment < this.count; segment++) {
+        if (segment % TURN === 0) since = await takeTurns(since);
+        if (!this.isLive(segment) || this.isHashed(segment)) continue;
+        job.add(this, segment);
+        if (job.isFull) await start();
+      }
+      if (!job.isEmpty) await start();
+    } finally {
+      // Nothing may go on in a thread when the caller closes what it works on.
+      await hashing.settle();
     }
-    if (segments.length > 0) start();
-    await Promise.all(jobs);
-  }
-
-  async #hash(segments: readonly number[]): Promise<void> {
-    const members = Float64Array.from(segments.flatMap((s) => [this.offsetOf(s), this.headerBytesOf(s), this.dataBytesOf(s)]));
-    const digests = await native().hashMembers(this.fd, members);
-    segments.forEach((segment, i) => this.setDigests(segment, digests, i));
+    await hashing.done();
   }
 }
 
@@ -187,6 +189,5 @@ const LIVE = 1;
 const REGULAR = 2;
 const HASHED = 4;
 
-const HASH_JOB_BYTES = 32 * 1024 * 1024;
 /** Jobs at a time: more than libuv has threads brings nothing. */
 const HASH_JOBS = 8;

@@ -88,8 +88,14 @@ export class Body {
   async hashMembers(): Promise<void> {
     for (const part of this.#parts) {
       if (part.kind === 'tree') await part.area.hashMembers();
-      else part.digests ??= await native().hashMembers(this.fd, Float64Array.of(part.offset, part.headerBytes, part.dataBytes));
+      else part.digests ??= await this.#hash(part.offset, part.headerBytes, part.dataBytes);
     }
+  }
+
+  async #hash(...member: [offset: number, headerBytes: number, dataBytes: number]): Promise<Buffer> {
+    const digests = Buffer.alloc(MEMBER_DIGESTS);
+    await native().hashMembers(this.fd, Float64Array.from(member), digests);
+    return digests;
   }
 
   /** The digest over the digests of all that is not data, a member after the other. */

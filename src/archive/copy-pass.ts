@@ -1,6 +1,6 @@
 import type { Copies } from './copies.js';
 import { CopyBatch } from './copy-batch.js';
-import { CopyQueue } from './copy-queue.js';
+import { JobQueue } from './job-queue.js';
 import { entryOf, linkOf, typeOf } from './describe-entry.js';
 import { Room, type Described, type Description, type Stamps } from './description.js';
 import type { Entry, EntryType } from './entry.js';
@@ -24,6 +24,8 @@ export interface PassOptions {
 
 /** So many calls describe at the same time, and are ahead of what is being copied. */
 const DESCRIBE_AHEAD = 2;
+/** So many batches are copied at the same time. */
+const COPIES = 3;
 
 /** Entries that have been described, and the room that holds what was read of them. */
 interface DescribedRoom {
@@ -56,7 +58,7 @@ export class CopyPass {
   }
 
   async #copyAll(pieces: AsyncGenerator<Uint32Array>, deferLinks: boolean): Promise<void> {
-    const copying = new CopyQueue();
+    const copying = new JobQueue(COPIES);
     const spare: Room[] = [];
     // While entries are placed and copied, the next ones are described.
     const described: Promise<DescribedRoom>[] = [];

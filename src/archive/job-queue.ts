@@ -1,18 +1,22 @@
-const MAX_COPIES = 3;
-
-/** A few copies at a time: enough to keep the cores busy, few enough to bound the memory. */
-export class CopyQueue {
+/** A few jobs at a time: enough to keep the cores busy, few enough to bound the memory. */
+export class JobQueue {
+  readonly #most: number;
   readonly #running = new Set<Promise<void>>();
   #failure: { error: unknown } | undefined;
 
-  async add(copy: Promise<void>): Promise<void> {
-    const tracked: Promise<void> = copy
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  /** Resolves when the next one may be started. @throws What one of them rejected with */
+  async add(job: Promise<void>): Promise<void> {
+    const tracked: Promise<void> = job
       .catch((error: unknown) => {
         this.#failure ??= { error };
       })
       .finally(() => this.#running.delete(tracked));
     this.#running.add(tracked);
-    if (this.#running.size >= MAX_COPIES) await Promise.race(this.#running);
+    if (this.#running.size >= this.#most) await Promise.race(this.#running);
     if (this.#failure !== undefined) throw this.#failure.error;
   }
 
