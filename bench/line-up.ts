@@ -16,6 +16,10 @@ export interface LineUp<H extends Home = Home> {
 
 export const STILLFRAME = 'stillframe';
 export const STILLFRAME_NO_PRECOPY = 'stillframe, precopy: false';
+export const STILLFRAME_NO_WATCH = 'stillframe, every file looked at';
+
+/** So many are watched (`CheckpointOptions.watchFromMs`). */
+const MANY_FILES = 50_000;
 
 const lineUp = <H extends Home>(start: (setup: CaseSetup) => Promise<H>, contenders: readonly Contender<H>[]): LineUp => ({
   start,
@@ -25,8 +29,9 @@ const lineUp = <H extends Home>(start: (setup: CaseSetup) => Promise<H>, contend
 
 export const lineUps: readonly LineUp[] = [
   lineUp((setup) => ProcessHome.start(setup), [
-    stillframe({ name: STILLFRAME, precopy: true }),
-    stillframe({ name: STILLFRAME_NO_PRECOPY, precopy: false }),
+    stillframe({ name: STILLFRAME, meets: () => true }),
+    stillframe({ name: STILLFRAME_NO_PRECOPY, options: { precopy: false }, meets: ({ files, whole }) => files.count > 0 && !whole }),
+    stillframe({ name: STILLFRAME_NO_WATCH, options: { watchFromMs: Infinity }, meets: ({ files, whole }) => files.count >= MANY_FILES && !whole }),
     byHand,
     tarAlone,
     tarAndSync,

@@ -1,12 +1,20 @@
 import { join } from 'node:path';
-import { checkpoint } from '../../src/index.js';
+import { checkpoint, type CheckpointOptions } from '../../src/index.js';
 import type { ProcessHome } from '../homes/process-home.js';
+import type { CaseSetup } from '../homes/home.js';
 import type { Contender } from './contender.js';
 
-export function stillframe({ name, precopy }: { name: string; precopy: boolean }): Contender<ProcessHome> {
+export interface Variant {
+  name: string;
+  options?: Pick<CheckpointOptions, 'precopy' | 'watchFromMs'>;
+  /** In which scenarios it has anything to show. */
+  meets: (scenario: CaseSetup['scenario']) => boolean;
+}
+
+export function stillframe({ name, options, meets }: Variant): Contender<ProcessHome> {
   return {
     name,
-    missing: (scenario) => (precopy || (scenario.files.count > 0 && !scenario.whole) ? undefined : null),
+    missing: (scenario) => (meets(scenario) ? undefined : null),
     async checkpoint(home, outDir) {
       const phases: NonNullable<Awaited<ReturnType<Contender['checkpoint']>>['phases']> = [];
       const report = await checkpoint({
@@ -14,7 +22,7 @@ export function stillframe({ name, precopy }: { name: string; precopy: boolean }
         cgroup: home.cgroup,
         ...(home.setup.scenario.files.count > 0 ? { files: [{ path: home.filesDir, name: 'files' }] } : {}),
         output: join(outDir, 'archive.tar'),
-        precopy,
+        ...options,
         criuPath: home.setup.criu.path,
         onProgress: ({ phase, at, sinceMs }) => {
           if (at !== 'progress') phases.push({ phase, at, sinceMs });
