@@ -1,4 +1,5 @@
 import type { Area } from './area.js';
+import { Bits } from './bits.js';
 import { Column } from './column.js';
 import { HardLinks } from './hard-links.js';
 import type { Scratch } from './scratch.js';
@@ -30,6 +31,8 @@ export class Copies {
   /** By id: the segment's number from 1 on, or 0; and flags. */
   readonly #segments: Column;
   readonly #flags: Column;
+  /** Ids of what lives and has no good copy. */
+  readonly #pending = new Bits();
   /** By id: the apparent size where it is not the stored one; else 0. */
   readonly #apparent: Column;
   /** In their order; those among them that have the flag LATE. */
@@ -44,25 +47,30 @@ export class Copies {
     this.#apparent = new Column(scratch, Float64Array);
   }
 
+  #mark(id: number, flags: number): void {
+    this.#flags.set(id, flags);
+    this.#pending.set(id, (flags & (LIVE | TRUSTED)) === LIVE);
+  }
+
   add(id: number): void {
     this.count = Math.max(this.count, id + 1);
-    this.#flags.set(id, LIVE);
+    this.#mark(id, LIVE);
   }
 
   /** Its copy, if there is one, is of no use. */
   doubt(id: number): void {
-    this.#flags.set(id, LIVE);
+    this.#mark(id, LIVE);
   }
 
   /** These are to be copied last, in this order. */
   postpone(ids: Uint32Array): void {
-    for (const id of ids) this.#flags.set(id, this.#flags.get(id) | LATE);
+    for (const id of ids) this.#mark(id, this.#flags.get(id) | LATE);
     this.#late = ids;
   }
 
   /** It is to be copied when the pass has copied all else. */
   defer(id: number): void {
-    this.#flags.set(id, this.#flags.get(id) | DEFERRED);
+    this.#mark(id, this.#flags.get(id) | DEFERRED);
     this.#deferred++;
   }
 
@@ -70,7 +78,7 @@ export class Copies {
   remove(id: number): void {
     for (const link of this.links.leave(id)) this.doubt(link);
     this.vacate(id);
-    this.#flags.set(id, 0);
+    this.#mark(id, 0);
   }
 
   /** The entry has no copy (any more). */
@@ -105,23 +113,28 @@ export class Copies {
   judge(id: number, trust: PassTrust | undefined, stamp: { ctimeMs: number; isMapped: boolean; notifies: boolean }): void {
     const hopeless = trust !== undefined && (!stamp.notifies || stamp.isMapped);
     const trusted = trust === undefined || (!hopeless && trust.isOld(stamp.ctimeMs));
-    this.#flags.set(id, LIVE | (trusted ? TRUSTED : 0) | (hopeless ? HOPELESS : 0));
+    this.#mark(id, LIVE | (trusted ? TRUSTED : 0) | (hopeless ? HOPELESS : 0));
   }
 
-  /** Whether it has no good copy; `hopeful` leaves out what cannot have one now. */
-  #isPending(id: number, hopeful: boolean): boolean {
-    const flags = this.#flags.get(id);
-    return (flags & (LIVE | TRUSTED)) === LIVE && !(hopeful && (flags & HOPELESS) !== 0);
+  /** Ids of what has no good copy. */
+  *#pendingIds(): Generator<number> {
+    for (let id = this.#pending.next(0); id !== undefined; id = this.#pending.next(id + 1)) yield id;
+  }
+
+  /** One of those that `hopeful` leaves out: it cannot have a good copy now. */
+  #isHopeless(id: number, hopeful: boolean): boolean {
+    return hopeful && (this.#flags.get(id) & HOPELESS) !== 0;
   }
 
   /** How many have no good copy, and the bytes of the copies that they have. */
   async left({ hopeful }: { hopeful: boolean }): Promise<{ entries: number; bytes: number }> {
     let entries = 0;
     let bytes = 0;
+    let seen = 0;
     let since = performance.now();
-    for (let id = 0; id < this.count; id++) {
-      if (id % CHUNK === 0) since = await takeTurns(since);
-      if (!this.#isPending(id, hopeful)) continue;
+    for (const id of this.#pendingIds()) {
+      if (seen++ % CHUNK === 0) since = await takeTurns(since);
+      if (this.#isHopeless(id, hopeful)) continue;
       entries++;
       const segment = this.#segments.get(id) - 1;
       if (segment >= 0) bytes += this.area.dataBytesOf(segment);
@@ -131,16 +144,15 @@ export class Copies {
 
   /** The first that has no good copy. */
   firstLeft(): number | undefined {
-    for (let id = 0; id < this.count; id++) if (this.#isPending(id, false)) return id;
-    return undefined;
+    return this.#pending.next(0);
   }
 
   /** Ids of what has no good copy, in an order that suits the archive; found as they are asked for. */
   async *pending({ hopeful }: { hopeful: boolean }): AsyncGenerator<Uint32Array> {
-    yield* this.#idsWhere((id) => this.#isPending(id, hopeful) && (this.#flags.get(id) & LATE) === 0);
-    const late = this.#late.filter((id) => (this.#flags.get(id) & LATE) !== 0 && this.#isPending(id, hopeful));
+    yield* this.#inPieces(this.#pendingIds(), (id) => (this.#flags.get(id) & LATE) === 0 && !this.#isHopeless(id, hopeful));
+    const late = this.#late.filter((id) => (this.#flags.get(id) & (LATE | LIVE | TRUSTED)) === (LATE | LIVE) && !this.#isHopeless(id, hopeful));
     this.#late = new Uint32Array();
-    for (const id of late) this.#flags.set(id, this.#flags.get(id) & ~LATE);
+    for (const id of late) this.#mark(id, this.#flags.get(id) & ~LATE);
     for (let at = 0; at < late.length; at += CHUNK) yield late.subarray(at, at + CHUNK);
   }
 
@@ -148,10 +160,10 @@ export class Copies {
   async *takeDeferred(): AsyncGenerator<Uint32Array> {
     if (this.#deferred === 0) return;
     this.#deferred = 0;
-    yield* this.#idsWhere((id) => {
+    yield* this.#inPieces(this.#allIds(), (id) => {
       const flags = this.#flags.get(id);
       if ((flags & DEFERRED) === 0) return false;
-      this.#flags.set(id, flags & ~DEFERRED);
+      this.#mark(id, flags & ~DEFERRED);
       return true;
     });
   }
@@ -161,12 +173,17 @@ export class Copies {
     for (let id = 0; id < this.count; id++) if ((this.#flags.get(id) & LIVE) !== 0) yield id;
   }
 
-  async *#idsWhere(isWanted: (id: number) => boolean): AsyncGenerator<Uint32Array> {
+  *#allIds(): Generator<number> {
+    for (let id = 0; id < this.count; id++) yield id;
+  }
+
+  async *#inPieces(all: Iterable<number>, isWanted: (id: number) => boolean): AsyncGenerator<Uint32Array> {
     let ids = new Uint32Array(CHUNK);
     let used = 0;
+    let seen = 0;
     let since = performance.now();
-    for (let id = 0; id < this.count; id++) {
-      if (id % CHUNK === 0) since = await takeTurns(since);
+    for (const id of all) {
+      if (seen++ % CHUNK === 0) since = await takeTurns(since);
       if (!isWanted(id)) continue;
       ids[used++] = id;
       if (used < CHUNK) continue;
@@ -180,7 +197,7 @@ export class Copies {
   /** What is to be copied anew concerns all that were links to it. */
   async doubtLinks(options: { hopeful: boolean }): Promise<void> {
     if (this.links.isEmpty) return;
-    for await (const ids of this.#idsWhere((id) => this.#isPending(id, options.hopeful))) {
+    for await (const ids of this.#inPieces(this.#pendingIds(), (id) => !this.#isHopeless(id, options.hopeful))) {
       for (const id of ids) for (const link of this.links.leave(id)) this.doubt(link);
     }
   }
