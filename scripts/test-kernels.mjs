@@ -1,6 +1,6 @@
 // test-kernels.mjs [SUITE...]: what this machine's kernel cannot show, on Debian's kernels under QEMU (run-in-kernel.sh):
-// pre-dumps, which need memory tracking, memory served on demand, which needs CAP_SYS_RESOURCE, and cgroup v2 alone; and with them
-// the suite of CRIU's client. Default: 6.1, 6.12, the newest.
+// pre-dumps, which need memory tracking, memory served on demand, which needs CAP_SYS_RESOURCE, and cgroup v2 alone; with them
+// what each kernel tells of changes, and the suite of CRIU's client. Default: 6.1, 6.12, the newest.
 // $STILLFRAME_KERNEL_TESTS names other test files. Emulation is slow: 10 to 20 minutes for each kernel. Each test is told as it ends.
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
@@ -12,13 +12,15 @@ const suites = process.argv.length > 2 ? process.argv.slice(2) : ['bookworm', 't
 // Not what the client costs, which an emulated machine does not show, and not the remedies: what CRIU refuses depends on the machine's mounts.
 const notThere = ['figures.test.ts', 'remedies.test.ts'];
 const ofClient = readdirSync(`${root}/test/root/criu`).filter((name) => name.endsWith('.test.ts') && !notThere.includes(name)).map((name) => `test/root/criu/${name}`);
-const files = process.env.STILLFRAME_KERNEL_TESTS ?? ['test/root/checkpoint/pre-dump.test.ts', ...ofClient].join(' ');
+const files = process.env.STILLFRAME_KERNEL_TESTS ?? ['test/root/checkpoint/pre-dump.test.ts', 'test/root/archive/watch.test.ts', ...ofClient].join(' ');
 // The guest's /run is a tmpfs; its root is an overlay, whose files CRIU would have to find again by path. A mount namespace that has
-// a bpf file system CRIU cannot dump.
+// a bpf file system CRIU cannot dump. What the archive tests is tested on a disk.
 // One file at a time: what has failed is seen before the last has run. The modules were transformed on this side, see below.
 const cached = '--experimental.fsModuleCache';
 const test = `NO_COLOR=1 node scripts/test.mjs $file ${cached} --reporter=verbose --testTimeout=600000 --hookTimeout=300000 --no-file-parallelism || failed=1`;
-const command = `umount -q /sys/fs/bpf; mkdir -p /run/t; export TMPDIR=/run/t; failed=0; for file in ${files}; do ${test}; done; exit $failed`;
+const disk = 'mkdir -p /run/t /run/d; truncate -s 256M /run/disk; mkfs.ext4 -q /run/disk; mount -o loop /run/disk /run/d';
+const place = 'case $file in *archive*) export TMPDIR=/run/d;; *) export TMPDIR=/run/t;; esac';
+const command = `umount -q /sys/fs/bpf; ${disk}; failed=0; for file in ${files}; do ${place}; ${test}; done; exit $failed`;
 
 // An emulated processor takes minutes for it.
 const { status: transformed } = spawnSync(process.execPath, ['node_modules/vitest/vitest.mjs', 'list', cached, ...files.split(' ')], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
