@@ -24,7 +24,10 @@ test.each([
 
 test('of the lines of a cascade the one that is known decides', () => {
   expect(knownFailure(['Error (criu/cr-dump.c:1681): Dump files (pid: 7) failed with -1', 'Error (criu/file-lock.c:110): Some file locks are hold by dumping tasks!'])?.problem).toBe('file-locks');
-  expect(knownFailure(['Error (criu/cr-dump.c:2111): Dumping FAILED.'])).toBeUndefined();
+  const last = 'Error (criu/cr-dump.c:2111): Dumping FAILED.';
+  expect(knownFailure(['Error (criu/cr-dump.c:1681): Dump files (pid: 7) failed with -1', last])).toBeUndefined();
+  expect(knownFailure([last])).toMatchObject({ problem: 'kernel-too-new', remedy: expect.stringContaining('no reason') });
+  expect(knownFailure([])).toBeUndefined();
 });
 
 test('the error has the problem, its remedy, and still the log', () => {

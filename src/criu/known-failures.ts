@@ -46,6 +46,8 @@ export type CriuProblem =
 interface KnownFailure {
   problem: CriuProblem;
   pattern: RegExp;
+  /** Only when every line is one of these: CRIU gave no reason. */
+  alone?: true;
   remedy: string;
 }
 
@@ -57,6 +59,8 @@ const failures: readonly KnownFailure[] = [
   { problem: 'kernel-too-new', pattern: /Unexpected rt vDSO area bounds|Can't find (?:rt )?vDSO|vdso: .*(?:[Ff]ailed|mismatch|second|Corrupted Elf)/, remedy: "This CRIU does not know this kernel's vDSO: install a newer CRIU (4.1 for Linux 6.13) and set STILLFRAME_CRIU to its path." },
   // criu/sockets.c; seen with 4.1.1 on Linux 6.18: SO_PASSCRED and SO_PASSSEC are refused for sockets that are not unix's. CRIU issue 2804
   { problem: 'kernel-too-new', pattern: /sockets: Can't get 1:(?:16|34) opt: Operation not supported/, remedy: 'Linux 6.16 and newer refuse socket options that this CRIU asks for: use CRIU 4.2 or newer (STILLFRAME_CRIU), or close the sockets.' },
+  // criu/sockets.c; seen with 4.1.1 on Linux 7.2, where only a log of level 4 says "Sockects collect procedure ... IPPROTO_UDPLITE: -2"
+  { problem: 'kernel-too-new', pattern: /Dumping FAILED|RLIMIT_NOFILE/, alone: true, remedy: 'CRIU gave no reason. One that does so is older than 4.2 and lists the sockets of a network namespace on Linux 7.2, which no longer has UDP-Lite: use CRIU 4.2 or newer (STILLFRAME_CRIU). Otherwise a log at `logLevel` 4 may tell more.' },
   // criu/proc_parse.c and files-ext.c; Linux 6.7 and newer refuse to pass an io_uring as a descriptor: seen as send_fds -22. CRIU issues 2131, 3070
   { problem: 'io-uring', pattern: /io_uring|send_fds failed \(-22\)/, remedy: 'A task uses io_uring, which no CRIU can dump: turn it off in the program (UV_USE_IO_URING=0 for libuv), or kernel-wide with the sysctl kernel.io_uring_disabled=2 before it starts.' },
   // criu/files-ext.c
@@ -119,7 +123,7 @@ const failures: readonly KnownFailure[] = [
 
 /** The first failure that one of the lines is known to mean. CRIU's errors cascade: the oldest lines come first. */
 export function knownFailure(lines: readonly string[]): { problem: CriuProblem; remedy: string } | undefined {
-  return failures.find(({ pattern }) => lines.some((line) => pattern.test(line)));
+  return failures.find(({ pattern, alone }) => (alone === true ? lines.length > 0 && lines.every((line) => pattern.test(line)) : lines.some((line) => pattern.test(line))));
 }
 
 export function remedyOf(problem: CriuProblem): string {
