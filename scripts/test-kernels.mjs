@@ -1,7 +1,7 @@
 // test-kernels.mjs [SUITE...]: what this machine's kernel cannot show, on Debian's kernels under QEMU (run-in-kernel.sh):
 // pre-dumps, which need memory tracking, memory served on demand, which needs CAP_SYS_RESOURCE, and cgroup v2 alone; with them
 // what each kernel tells of changes, and the suite of CRIU's client. Default: 6.1, 6.12, the newest.
-// $STILLFRAME_KERNEL_TESTS names other test files. Emulation is slow: 10 to 20 minutes for each kernel. Each test is told as it ends.
+// $STILLFRAME_KERNEL_TESTS names other test files, $STILLFRAME_CRIU another CRIU. Emulation is slow: 10 to 20 minutes for each kernel. Each test is told as it ends.
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -20,7 +20,8 @@ const cached = '--experimental.fsModuleCache';
 const test = `NO_COLOR=1 node scripts/test.mjs $file ${cached} --reporter=verbose --testTimeout=600000 --hookTimeout=300000 --no-file-parallelism || failed=1`;
 const disk = 'mkdir -p /run/t /run/d; truncate -s 256M /run/disk; mkfs.ext4 -q /run/disk; mount -o loop /run/disk /run/d';
 const place = 'case $file in *archive*) export TMPDIR=/run/d;; *) export TMPDIR=/run/t;; esac';
-const command = `umount -q /sys/fs/bpf; ${disk}; failed=0; for file in ${files}; do ${place}; ${test}; done; exit $failed`;
+const criu = process.env.STILLFRAME_CRIU === undefined ? '' : `export STILLFRAME_CRIU='${process.env.STILLFRAME_CRIU}'; `;
+const command = `umount -q /sys/fs/bpf; ${criu}${disk}; failed=0; for file in ${files}; do ${place}; ${test}; done; exit $failed`;
 
 // An emulated processor takes minutes for it.
 const { status: transformed } = spawnSync(process.execPath, ['node_modules/vitest/vitest.mjs', 'list', cached, ...files.split(' ')], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });

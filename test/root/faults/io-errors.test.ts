@@ -1,40 +1,12 @@
 /** A disk that takes writes into memory and loses them on the way to the medium: only a sync tells. */
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { openFreezer } from '../../../src/cgroup/index.js';
 import { checkpoint } from '../../../src/checkpoint/checkpoint.js';
 import { BusyWriter } from '../../fixtures/busy-writer.js';
 import { freezerVersions } from '../../fixtures/cgroup.js';
-
-/** ext4 on a loop device whose backing file has room for 8 MiB of the 64 that it promises. */
-function mountLosingDisk(under: string): { path: string } & Disposable {
-  const [backing, path] = [join(under, 'backing'), join(under, 'losing')];
-  const disk = join(backing, 'disk');
-  const run = (command: string, ...args: string[]): void => {
-    const { status, stderr } = spawnSync(command, args, { encoding: 'utf8' });
-    if (status !== 0) throw new Error(`needs loop devices and mkfs.ext4: ${command} ${args.join(' ')}: ${stderr}`);
-  };
-  mkdirSync(backing);
-  mkdirSync(path);
-  run('mount', '-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', backing);
-  try {
-    writeFileSync(disk, '');
-    truncateSync(disk, 64 << 20);
-    run('mkfs.ext4', '-q', '-O', '^has_journal', '-E', 'lazy_itable_init=1', disk);
-    run('mount', '-o', 'loop', disk, path);
-  } catch (error) {
-    spawnSync('umount', [backing]);
-    throw error;
-  }
-  return {
-    path,
-    [Symbol.dispose]: () => {
-      for (const mounted of [path, backing]) spawnSync('umount', [mounted]);
-    },
-  };
-}
+import { mountLosingDisk } from '../../fixtures/losing-disk.js';
 
 describe.each(freezerVersions())('a disk that loses writes, cgroup %s', (version) => {
   it('gets no archive, and the tree runs on', async () => {
