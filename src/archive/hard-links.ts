@@ -1,20 +1,14 @@
 import { Column } from './column.js';
+import { HashTable } from './hash-table.js';
 import type { Scratch } from './scratch.js';
-
-/** Of the table: no id, and the place of one that has left. */
-const FREE = 0;
-const LEFT = 0xffff_ffff;
-const FIRST_SLOTS = 1024;
 
 /**
  * Which entry of a tree carries the data of an inode with several names; the others are links to it. What
  * happens to the carrier concerns them all: they are to be staged again, and may have to carry themselves.
  */
 export class HardLinks {
-  /** Pairs of a carrier's id + 1 and the hash of its inode, which is looked for from there on. */
-  #table = new Uint32Array(2 * FIRST_SLOTS);
-  /** Slots that are not free. */
-  #used = 0;
+  /** All carriers, by the hashes of their inodes. */
+  readonly #carriers = new HashTable();
   /** By a carrier's id: its inode. */
   readonly #dev: Column;
   readonly #inoLow: Column;
@@ -31,7 +25,7 @@ export class HardLinks {
 
   /** No entry has ever had several names. */
   get isEmpty(): boolean {
-    return this.#used === 0;
+    return this.#carriers.isEmpty;
   }
 
   /** The id of the entry that carries the data, `id` itself when it is the first. */
@@ -39,8 +33,7 @@ export class HardLinks {
     const low = Number(ino & 0xffff_ffffn);
     const high = Number(ino >> 32n);
     const hash = hashOf(dev, low, high);
-    const slot = this.#find(hash, (carrier) => this.#inoLow.get(carrier) === low && this.#inoHigh.get(carrier) === high && this.#dev.get(carrier) === dev);
-    const carrier = (this.#table[2 * slot] as number) - 1;
+    const carrier = this.#carriers.find(hash, (other) => this.#inoLow.get(other) === low && this.#inoHigh.get(other) === high && this.#dev.get(other) === dev) ?? -1;
     if (carrier >= 0 && this.#carrier.get(id) === carrier + 1) return carrier;
     // It was somebody else's a moment ago: its directory is being written to.
     if (this.#carrier.get(id) !== 0) for (const _ of this.leave(id));
@@ -54,7 +47,7 @@ export class HardLinks {
     this.#carrier.set(id, id + 1);
     this.#next.set(id, id + 1);
     this.#previous.set(id, id + 1);
-    this.#add(id + 1, hash);
+    this.#carriers.add(hash, id);
     return id;
   }
 
@@ -66,8 +59,7 @@ export class HardLinks {
       this.#remove(id);
       return;
     }
-    const slot = this.#find(hashOf(this.#dev.get(id), this.#inoLow.get(id), this.#inoHigh.get(id)), (other) => other === id);
-    this.#table[2 * slot] = LEFT;
+    this.#carriers.remove(hashOf(this.#dev.get(id), this.#inoLow.get(id), this.#inoHigh.get(id)), id);
     for (let link = this.#next.get(id) - 1; link !== id; link = this.#next.get(id) - 1) {
       this.#remove(link);
       yield link;
@@ -89,41 +81,6 @@ export class HardLinks {
     this.#next.set(previous - 1, next);
     this.#previous.set(next - 1, previous);
     this.#carrier.set(id, 0);
-  }
-
-  /** The slot of the carrier that has this hash and is the one; or a free one. */
-  #find(hash: number, isIt: (carrier: number) => boolean): number {
-    const table = this.#table;
-    const mask = table.length / 2 - 1;
-    for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
-      const carrier = table[2 * slot] as number;
-      if (carrier === FREE || (carrier !== LEFT && table[2 * slot + 1] === hash && isIt(carrier - 1))) return slot;
-    }
-  }
-
-  #add(entry: number, hash: number): void {
-    const slots = this.#table.length / 2;
-    if (this.#used >= slots * 0.7) this.#rebuild();
-    const slot = this.#find(hash, () => false);
-    this.#table.set([entry, hash], 2 * slot);
-    this.#used++;
-  }
-
-  /** Without those that have left, and at most half full. */
-  #rebuild(): void {
-    const old = this.#table;
-    let live = 0;
-    for (let at = 0; at < old.length; at += 2) if (old[at] !== FREE && old[at] !== LEFT) live++;
-    let slots = FIRST_SLOTS;
-    while (slots < 2 * live + 2) slots *= 2;
-    this.#table = new Uint32Array(2 * slots);
-    this.#used = live;
-    for (let at = 0; at < old.length; at += 2) {
-      if (old[at] === FREE || old[at] === LEFT) continue;
-      const slot = this.#find(old[at + 1] as number, () => false);
-      this.#table[2 * slot] = old[at] as number;
-      this.#table[2 * slot + 1] = old[at + 1] as number;
-    }
   }
 }
 
