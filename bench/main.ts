@@ -54,7 +54,7 @@ async function measureSmall({ quick }: BenchArguments, wanted: (name: string) =>
   const small: SmallResult[] = [];
   if (wanted('VERSION')) {
     status.show('VERSION');
-    small.push(...(await measureVersion(quick ? { warmTimes: 200, coldTimes: 10, crowdTimes: 3 } : { warmTimes: 1000, coldTimes: 30, crowdTimes: 20 })));
+    small.push(...(await measureVersion(quick ? { warmTimes: 200, coldTimes: 10, crowdTimes: 3 } : { warmTimes: 1000, coldTimes: 200, crowdTimes: 20 })));
   }
   if (wanted('freeze and thaw')) small.push(...(await measureFreezer({ times: quick ? 10 : 50, onCase: (name) => status.show(name) })));
   return small;

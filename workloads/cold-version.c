@@ -1,7 +1,10 @@
 /*
  * What a cold VERSION request costs a client in C: start `criu swrk`, ask, read the answer, reap it.
  *
- *   cold-version CRIU TIMES
+ *   cold-version CRIU TIMES [session]
+ *
+ * With `session` CRIU gets a session of its own, and with it a share of its own of the processor where the kernel groups tasks by
+ * session (sched_autogroup_enabled).
  *
  * Prints one line for each time: the nanoseconds it took, and those of them until the answer was there.
  */
@@ -34,10 +37,12 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static void start_criu(const char *criu, int socket)
+static void start_criu(const char *criu, int socket, int session)
 {
 	int null = open("/dev/null", O_RDWR);
 
+	if (session)
+		setsid();
 	dup2(null, 0);
 	dup2(null, 1);
 	dup2(null, 2);
@@ -52,9 +57,10 @@ static void start_criu(const char *criu, int socket)
 int main(int argc, char **argv)
 {
 	unsigned char answer[4096];
+	int session = argc == 4 && strcmp(argv[3], "session") == 0;
 
-	if (argc != 3) {
-		fprintf(stderr, "usage: cold-version CRIU TIMES\n");
+	if (argc != 3 && !session) {
+		fprintf(stderr, "usage: cold-version CRIU TIMES [session]\n");
 		return 2;
 	}
 	for (long i = atol(argv[2]); i > 0; i--) {
@@ -69,7 +75,7 @@ int main(int argc, char **argv)
 		if (pid < 0)
 			die("vfork");
 		if (pid == 0)
-			start_criu(argv[1], pair[1]);
+			start_criu(argv[1], pair[1], session);
 		close(pair[1]);
 		if (send(pair[0], request, sizeof(request), MSG_NOSIGNAL) != sizeof(request))
 			die("send");
