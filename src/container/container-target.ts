@@ -58,7 +58,8 @@ export async function containerTarget(container: Container, options: ContainerTa
       complete: async ({ imagesDir, livePaths }) => {
         await thawImages(imagesDir);
         await writeFile(join(imagesDir, DESCRIPTORS_JSON), descriptorsDocument(container), { mode: 0o600 });
-        const deleted = filter === undefined || upper === undefined ? [] : await deletedPaths(filter.diff(livePaths(members.rootfsDiff)), upper);
+        const live = (): Iterable<Buffer> => livePaths(members.rootfsDiff);
+        const deleted = filter === undefined || upper === undefined ? [] : await deletedPaths(await filter.diff(live()), live, upper);
         return [...(await containerDocuments(container, checkpointedAt)), ...deletedFilesDocument(deleted), ...(await logDocument(container))];
       },
     },

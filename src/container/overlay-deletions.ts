@@ -3,7 +3,7 @@ import { readdir } from 'node:fs/promises';
 import { errnoOf } from '../errors.js';
 import { ContainerError } from './container-error.js';
 import type { OverlayRoot } from './mounts.js';
-import type { OverlayDiff } from './overlay.js';
+import { inTurns, type OverlayDiff } from './overlay.js';
 
 /**
  * The paths, absolute in the container, that must be removed after the difference was put on top of the image:
@@ -13,22 +13,25 @@ import type { OverlayDiff } from './overlay.js';
  * listed too: removing what is not there does no harm, since it is not in the container's tree either.
  * @throws ContainerError OVERLAY_UNSUPPORTED for a path that is not UTF-8: JSON cannot carry it
  */
-export async function deletedPaths(diff: OverlayDiff, { upperDir, lowerDirs }: OverlayRoot): Promise<string[]> {
-  const deleted = new Set(diff.deleted);
+export async function deletedPaths(diff: OverlayDiff, livePaths: () => Iterable<Buffer>, { upperDir, lowerDirs }: OverlayRoot): Promise<string[]> {
+  const deleted = new Set<string>();
   for (const directory of diff.opaque) {
     for (const lower of lowerDirs) await collectHidden(lower, directory, diff, deleted);
   }
+  // What lies in the upper directory is there, but for its marks of what does not.
+  if (deleted.size > 0) for await (const name of inTurns(livePaths())) deleted.delete(name);
+  for (const name of diff.deleted) deleted.add(name);
   return [...deleted].sort().map((name) => `/${utf8(name, upperDir)}`);
 }
 
-/** All that a layer has in a hidden directory and the upper directory does not have. */
-async function collectHidden(lower: string, directory: string, diff: OverlayDiff, deleted: Set<string>): Promise<void> {
+/** All that a layer has in a hidden directory, except for directories that the upper directory has, too. */
+async function collectHidden(lower: string, directory: string, diff: OverlayDiff, hidden: Set<string>): Promise<void> {
   for (const child of await entriesOf(lower, directory)) {
     const name = directory === '' ? latin1(child) : `${directory}/${latin1(child)}`;
     const mark = diff.at(name);
-    if (mark === undefined || mark === 'deleted') deleted.add(name);
+    if (mark === undefined || mark === 'deleted') hidden.add(name);
     // An opaque one is collected on its own.
-    else if (mark === 'directory' && child.isDirectory()) await collectHidden(lower, name, diff, deleted);
+    else if (mark === 'directory' && child.isDirectory()) await collectHidden(lower, name, diff, hidden);
   }
 }
 

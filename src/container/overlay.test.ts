@@ -18,13 +18,13 @@ const whiteout = (name: string): Entry => entry(name, 'character-device', { devm
 const paths = (...names: string[]): Buffer[] => names.map((name) => Buffer.from(name, 'latin1'));
 
 describe('the filter of an upper directory', () => {
-  it('drops whiteouts of both kinds and of hard links, and names them', () => {
+  it('drops whiteouts of both kinds and of hard links, and names them', async () => {
     const overlay = new OverlayFilter(UPPER);
     expect(overlay.entry(whiteout('etc/gone'))).toBeUndefined();
     expect(overlay.entry(entry('etc/gone-too', 'hardlink', { linkname: Buffer.from('etc/gone') }))).toBeUndefined();
     expect(overlay.entry(entry('etc/by-attribute', 'file', { attributes: { 'trusted.overlay.whiteout': '' } }))).toBeUndefined();
     expect(overlay.entry(entry('dev/null', 'character-device', { devmajor: 1, devminor: 3 }))).toBeDefined();
-    expect(overlay.diff(paths('etc/gone', 'etc/gone-too', 'etc/by-attribute', 'dev/null')).deleted).toEqual(['etc/gone', 'etc/gone-too', 'etc/by-attribute']);
+    expect((await overlay.diff(paths('etc/gone', 'etc/gone-too', 'etc/by-attribute', 'dev/null'))).deleted).toEqual(['etc/gone', 'etc/gone-too', 'etc/by-attribute']);
   });
 
   it("takes the overlay's own attributes away and leaves every other", () => {
@@ -44,24 +44,25 @@ describe('the filter of an upper directory', () => {
     expect(() => new OverlayFilter(UPPER).entry(entry('a', 'file', { attributes: { [`trusted.overlay.${feature}`]: '' } }))).toThrow(expect.objectContaining({ code: 'OVERLAY_UNSUPPORTED', facts: expect.objectContaining({ name: 'a', feature }) as object }) as Error);
   });
 
-  it('tells an opaque directory from one that only has whiteouts as attributes', () => {
+  it('tells an opaque directory from one that only has whiteouts as attributes', async () => {
     const overlay = new OverlayFilter(UPPER);
     overlay.entry(entry('replaced', 'directory', { attributes: { 'trusted.overlay.opaque': 'y' } }));
     overlay.entry(entry('marked', 'directory', { attributes: { 'trusted.overlay.opaque': 'x' } }));
-    expect(overlay.diff(paths('replaced', 'marked')).opaque).toEqual(['replaced']);
+    expect((await overlay.diff(paths('replaced', 'marked'))).opaque).toEqual(['replaced']);
   });
 
-  it('believes the last that it has seen of a path, and nothing of one that is gone', () => {
+  it('believes the last that it has seen of a path, and nothing of one that is gone', async () => {
     const overlay = new OverlayFilter(UPPER);
     overlay.entry(entry('a', 'file'));
     overlay.entry(whiteout('a'));
     overlay.entry(whiteout('b'));
     overlay.entry(entry('b', 'file'));
     overlay.entry(whiteout('c'));
-    const diff = overlay.diff(paths('a', 'b'));
+    overlay.entry(entry('d', 'file'));
+    overlay.entry(entry('d', 'directory'));
+    const diff = await overlay.diff(paths('a', 'b', 'd'));
     expect(diff.deleted).toEqual(['a']);
-    expect(diff.at('b')).toBe('file');
-    expect(diff.at('c')).toBeUndefined();
+    expect(['a', 'b', 'c', 'd'].map((name) => diff.at(name))).toEqual(['deleted', undefined, undefined, 'directory']);
   });
 });
 
@@ -91,13 +92,13 @@ describe('the deleted paths', () => {
       entry('fresh', 'directory', { attributes: { 'trusted.overlay.opaque': 'y' } }),
     ];
     for (const one of all) overlay.entry(one);
-    const diff = overlay.diff(all.map(({ name }) => name));
-    expect(await deletedPaths(diff, { ...UPPER, lowerDirs, device: '0:1' })).toEqual(['/gone', '/replaced/deep', '/replaced/hidden', '/replaced/kept/under']);
+    const live = (): Buffer[] => all.map(({ name }) => name);
+    expect(await deletedPaths(await overlay.diff(live()), live, { ...UPPER, lowerDirs, device: '0:1' })).toEqual(['/gone', '/replaced/deep', '/replaced/hidden', '/replaced/kept/under']);
   });
 
   it('are refused when one of them is not UTF-8', async () => {
     const overlay = new OverlayFilter(UPPER);
     overlay.entry(whiteout('caf\xe9'));
-    await expect(deletedPaths(overlay.diff(paths('caf\xe9')), { ...UPPER, lowerDirs, device: '0:1' })).rejects.toMatchObject({ code: 'OVERLAY_UNSUPPORTED' });
+    await expect(deletedPaths(await overlay.diff(paths('caf\xe9')), () => paths('caf\xe9'), { ...UPPER, lowerDirs, device: '0:1' })).rejects.toMatchObject({ code: 'OVERLAY_UNSUPPORTED' });
   });
 });

@@ -3,6 +3,7 @@
  * image (`rootfs-diff.tar`), and the paths to remove after that (`deleted.files`).
  * Source: Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories", Linux v6.12.
  */
+import { setImmediate } from 'node:timers/promises';
 import type { Entry } from '../archive/entry.js';
 import { ContainerError } from './container-error.js';
 import type { OverlayRoot } from './mounts.js';
@@ -13,15 +14,16 @@ export interface OverlayDiff {
   deleted: string[];
   /** Directories that hide all that is below them in the layers underneath. */
   opaque: string[];
-  /** What the upper directory has at a path. */
+  /** What the upper directory has at a path; undefined for nothing, and for what is neither a directory nor a mark. */
   at(path: string): Mark | undefined;
 }
 
-export type Mark = 'deleted' | 'directory' | 'opaque' | 'file';
+export type Mark = 'deleted' | 'directory' | 'opaque';
 
 /**
  * Sees every entry of an upper directory, lets the files through without the overlay's marks, and remembers the
- * marks. An entry may come again when it changed. Names are relative to the directory, its own being '' or '.'.
+ * marks and the directories, but no files, of which there may be a million. An entry may come again when it changed. Names
+ * are relative to the directory, its own being '' or '.'.
  */
 export class OverlayFilter {
   readonly #upperDir: string;
@@ -38,10 +40,10 @@ export class OverlayFilter {
    * @throws ContainerError OVERLAY_UNSUPPORTED
    */
   readonly entry = (entry: Entry): Entry | undefined => {
-    const name = relative(entry.name);
+    const name = relativeName(entry.name);
     const attributes = this.#overlayAttributes(entry);
     // Since Linux 5.8 all whiteouts of an overlay are hard links of one.
-    const linked = entry.type === 'hardlink' && entry.linkname !== undefined && this.#marks.get(relative(entry.linkname)) === 'deleted';
+    const linked = entry.type === 'hardlink' && entry.linkname !== undefined && this.#marks.get(relativeName(entry.linkname)) === 'deleted';
     if (linked || isWhiteout(entry, attributes)) {
       this.#marks.set(name, 'deleted');
       return undefined;
@@ -51,15 +53,15 @@ export class OverlayFilter {
     }
     // 'x' is another mark of the same name: the whiteouts in this directory are attributes.
     const opaque = attributes.get('opaque') === 'y';
-    this.#marks.set(name, entry.type !== 'directory' ? 'file' : opaque ? 'opaque' : 'directory');
+    if (entry.type === 'directory') this.#marks.set(name, opaque ? 'opaque' : 'directory');
+    else this.#marks.delete(name);
     return attributes.size === 0 ? entry : this.#withoutAttributes(entry);
   };
 
   /** What the marks mean, of those entries that are still there. */
-  diff(livePaths: Iterable<Buffer>): OverlayDiff {
+  async diff(livePaths: Iterable<Buffer>): Promise<OverlayDiff> {
     const marks = new Map<string, Mark>();
-    for (const path of livePaths) {
-      const name = relative(path);
+    for await (const name of inTurns(livePaths)) {
       const mark = this.#marks.get(name);
       if (mark !== undefined) marks.set(name, mark);
     }
@@ -87,7 +89,19 @@ function isWhiteout(entry: Entry, attributes: ReadonlyMap<string, string>): bool
   return (entry.type === 'character-device' && entry.devmajor === 0 && entry.devminor === 0) || (entry.type === 'file' && entry.size === 0 && attributes.has('whiteout'));
 }
 
-function relative(name: Buffer): string {
+/** So many names are looked at before others get their turn. */
+const TURN = 1000;
+
+/** The names, as `OverlayDiff` has them. */
+export async function* inTurns(paths: Iterable<Buffer>): AsyncGenerator<string> {
+  let seen = 0;
+  for (const path of paths) {
+    if (++seen % TURN === 0) await setImmediate();
+    yield relativeName(path);
+  }
+}
+
+function relativeName(name: Buffer): string {
   const text = name.toString('latin1');
   return text === '.' ? '' : text.replace(/^\.\//, '');
 }
