@@ -1,4 +1,4 @@
-import { constants, copyFileSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { constants, copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { arch, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openNameless } from '../archive/index.js';
@@ -91,6 +91,10 @@ function criuFindings(verdicts: CriuVerdict[]): Finding[] {
     if (!verdict.usable) {
       const version = verdict.version === undefined ? '' : `${verdict.version}, `;
       return { subject, verdict: anyUsable ? 'note' : 'problem', what: `${version}${verdict.path}: ${verdict.error.message.split('\n')[0] ?? ''}`, remedy: verdict.error.remedy };
+    }
+    if (verdict.versionNumber < 40200 && !existsSync('/proc/net/udplite')) {
+      const what = `${verdict.version}, ${verdict.path}: this kernel has no UDP-Lite, and CRIU before 4.2 then refuses trees with a network namespace of their own, without a reason`;
+      return { subject, verdict: 'note', what, remedy: 'For containers take CRIU 4.2 or newer: set STILLFRAME_CRIU to one.' };
     }
     const { memTrack, lazyPages } = verdict.features;
     return ok(subject, `${verdict.version}, ${verdict.path}; dirty tracking (iterative pre-dump): ${yes(memTrack)}; lazy pages: ${yes(lazyPages)}`);

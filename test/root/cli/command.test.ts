@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Diagnosis } from '../../../src/index.js';
 import { BusyWriter } from '../../fixtures/busy-writer.js';
 import { freezerVersions } from '../../fixtures/cgroup.js';
 
@@ -106,6 +107,14 @@ describe('the command', () => {
     const { stdout, status } = await stillframe('doctor', '--json');
     expect(status).toBe(0);
     expect(JSON.parse(stdout)).toMatchObject({ usable: true });
+  });
+
+  it('says of a CRIU that is too old for a kernel without UDP-Lite that containers need another', async () => {
+    const withoutUdpLite = 'mount -t tmpfs none /proc/$$/net && exec "$@"';
+    const { stdout } = await run('unshare', ['--mount', 'sh', '-c', withoutUdpLite, 'sh', process.execPath, program, 'doctor', '--json']);
+    const { criu, findings } = JSON.parse(stdout.toString()) as Diagnosis;
+    const tooOld = criu.filter(({ usable, versionNumber = 0 }) => usable && versionNumber < 40200);
+    expect(findings.filter(({ verdict, what }) => verdict === 'note' && what.includes('UDP-Lite'))).toHaveLength(tooOld.length);
   });
 
   it.each([
