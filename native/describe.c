@@ -31,12 +31,13 @@ struct ready {
 	uint64_t ino;
 };
 
-/* Any other entry, 8-byte aligned: this, then data ranges (two doubles each), path, link target, attributes. */
+/* Any other entry, 8-byte aligned: this, then data ranges (two doubles each), path, path of the asked-for other name, link target, attributes. */
 struct record {
 	uint32_t length, id;
 	int32_t status; /* 0, STATUS_..., or -errno */
 	uint32_t mode, uid, gid, nlink, fs, dev, rdev, mtime_nsec, path_len, link_len, n_xattrs, n_ranges, sparse;
 	uint32_t n_ready; /* how many ready members come before it */
+	uint32_t other, other_len; /* the entry whose path is told, too, or its own id */
 	uint32_t unused;
 	double size, mtime_sec, ctime_ms;
 	double data_at; /* where its contents are in `data`, or -1 */
@@ -47,17 +48,19 @@ struct describe {
 	struct sf_job job;
 	struct sf_tree *tree;
 	uint32_t *ids;
+	uint32_t *others; /* for each an entry whose path is to be told, too, or itself; NULL where it is always itself */
+	uint32_t other; /* of the current one */
 	size_t count;
 	bool hash;
 	char *prefix; /* of member names; NULL when members are not to be made */
 	size_t prefix_len;
 	EVP_MD_CTX *digest;
-	struct sf_bytes out; /* how many are ready (two words), then the records; the caller's memory while they fit */
+	struct sf_bytes out; /* how many are ready, and how many were left without data (a word each), then the records; the caller's memory while they fit */
 	char *data; /* the caller's: what was read */
 	size_t data_len, data_room;
 	struct ready *ready; /* the caller's, like the digests: room for one of each id */
 	unsigned char *digests;
-	uint32_t n_ready;
+	uint32_t n_ready, n_left; /* the latter: small files for whose data there was no room */
 	char *list, *value; /* room for attribute names, and for one value or path */
 };
 
@@ -66,16 +69,24 @@ static bool vanished(int err)
 	return err == ENOENT || err == ENOTDIR || err == ELOOP || err == ESTALE;
 }
 
-/* The path below the root, into the records. 0, or an errno. */
-static int append_path(struct describe *job, uint32_t id, struct record *record)
+/* A path below the root, into the records. 0, or an errno. */
+static int append_path(struct describe *job, uint32_t id, uint32_t *path_len)
 {
 	int len = sf_tree_path(job->tree, id, job->value, SF_XATTR_BYTES);
 
 	if (len < 0)
 		return ENAMETOOLONG;
-	record->path_len = (uint32_t)len;
-	sf_bytes_append(&job->out, job->value, record->path_len);
+	*path_len = (uint32_t)len;
+	sf_bytes_append(&job->out, job->value, (size_t)len);
 	return 0;
+}
+
+/* The entry's path, and that of the other one that was asked for with it. 0, or an errno. */
+static int append_paths(struct describe *job, uint32_t id, struct record *record)
+{
+	int err = append_path(job, id, &record->path_len);
+
+	return err || job->other == id ? err : append_path(job, job->other, &record->other_len);
 }
 
 static int append_xattrs(struct describe *job, const struct sf_place *place, struct record *record)
@@ -98,7 +109,7 @@ static int append_details(struct describe *job, struct sf_walk *walk, uint32_t i
 			return err;
 		record->sparse = 1;
 	}
-	int err = append_path(job, id, record);
+	int err = append_paths(job, id, record);
 	if (err)
 		return err;
 	if (id == SF_ROOT) {
@@ -164,7 +175,7 @@ static size_t make_header(struct describe *job, const struct sf_entry *entry, co
 	if (!job->prefix || entry->nlink != 1 || record->id == SF_ROOT || name_len > sizeof(name) || job->out.failed)
 		return 0;
 	memcpy(name, job->prefix, job->prefix_len);
-	memcpy(name + job->prefix_len, job->out.at + job->out.len - record->path_len, record->path_len);
+	memcpy(name + job->prefix_len, job->out.at + job->out.len - record->other_len - record->path_len, record->path_len);
 	return sf_member_header(entry, name, name_len, job->data + job->data_len);
 }
 
@@ -211,7 +222,7 @@ static int describe_small(struct describe *job, struct sf_walk *walk, uint32_t i
 	*header_len = 0;
 	if (fd < 0)
 		return vanished(-fd) || fd == -ENXIO ? STATUS_GONE : fd;
-	int status = -append_path(job, id, record);
+	int status = -append_paths(job, id, record);
 	/* Made of the path, and so before attributes follow it in the records: with attributes it is of no use. */
 	if (status == 0)
 		*header_len = make_header(job, entry, record);
@@ -227,9 +238,15 @@ static int describe_small(struct describe *job, struct sf_walk *walk, uint32_t i
 	return settled != 0 ? settled : status;
 }
 
-static bool is_small(const struct describe *job, const struct sf_entry *entry)
+/* Of what becomes a link to another name nobody wants the data. */
+static bool is_small(const struct describe *job, uint32_t id, const struct sf_entry *entry)
 {
-	return S_ISREG(entry->mode) && !entry->sparse && entry->size <= INLINE_BYTES && job->data_len + entry->size + INLINE_MORE <= job->data_room;
+	return S_ISREG(entry->mode) && !entry->sparse && entry->size <= INLINE_BYTES && job->other == id;
+}
+
+static bool has_room(const struct describe *job, const struct sf_entry *entry)
+{
+	return job->data_len + entry->size + INLINE_MORE <= job->data_room;
 }
 
 /* Completes the record whose details are in place from `start` on. */
@@ -263,12 +280,14 @@ static void describe_one(struct describe *job, struct sf_walk *walk, uint32_t id
 	struct sf_entry entry = before;
 	size_t start = job->out.len;
 	struct record record;
+	bool left = false;
 
 	for (int tries = 0; tries < TRIES; tries++) {
-		record = (struct record){ .id = id, .data_at = -1 };
+		record = (struct record){ .id = id, .other = job->other, .data_at = -1 };
 		job->out.len = start;
 		sf_bytes_append(&job->out, &record, sizeof(record));
-		if (is_small(job, &entry)) {
+		left = is_small(job, id, &entry) && !has_room(job, &entry);
+		if (is_small(job, id, &entry) && !left) {
 			size_t size = entry.size, header_len;
 			record.status = describe_small(job, walk, id, &entry, &record, &header_len);
 			if (record.status == STATUS_UNSETTLED)
@@ -289,6 +308,7 @@ static void describe_one(struct describe *job, struct sf_walk *walk, uint32_t id
 		if (record.status != STATUS_UNSETTLED)
 			break;
 	}
+	job->n_left += left;
 	if (memcmp(&entry, &before, sizeof(entry)) != 0)
 		sf_entry_put(job->tree, id, &entry);
 	if (job->out.len > start)
@@ -310,14 +330,16 @@ static void run(struct sf_job *base)
 		return;
 	}
 	sf_walk_begin(&walk, job->tree);
-	for (size_t i = 0; i < job->count && !job->out.failed; i++)
-		if (job->ids[i] < job->tree->n_entries)
+	for (size_t i = 0; i < job->count && !job->out.failed; i++) {
+		job->other = job->others ? job->others[i] : job->ids[i];
+		if (job->ids[i] < job->tree->n_entries && job->other < job->tree->n_entries)
 			describe_one(job, &walk, job->ids[i]);
+	}
 	sf_walk_end(&walk);
 	if (job->out.failed)
 		base->err = ENOMEM;
 	else
-		memcpy(job->out.at, &job->n_ready, sizeof(job->n_ready));
+		memcpy(job->out.at, (uint32_t[]){ job->n_ready, job->n_left }, sizeof(head));
 	sf_store_tell(job->tree->store, base);
 }
 
@@ -357,15 +379,15 @@ static void release(struct sf_job *base)
 }
 
 /*
- * treeDescribe(tree, ids: Uint32Array, hash, data: Buffer, ready: Buffer, digests: Buffer, records: Buffer, prefix?: Buffer): a promise of
- * the length of the records, or of the records themselves where they do not fit.
+ * treeDescribe(tree, ids: Uint32Array, hash, data: Buffer, ready: Buffer, digests: Buffer, records: Buffer, prefix?: Buffer, others?: Uint32Array):
+ * a promise of the length of the records, or of the records themselves where they do not fit.
  */
 static napi_value tree_describe(napi_env env, napi_callback_info info)
 {
-	size_t argc = 8, ready_room, digests_room;
-	napi_value argv[8];
+	size_t argc = 9, ready_room, digests_room, n_others;
+	napi_value argv[9];
 	struct describe *job = calloc(1, sizeof(*job));
-	bool wants_members = false;
+	bool wants_members = false, wants_others = false;
 	void *prefix;
 
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
@@ -383,6 +405,11 @@ static napi_value tree_describe(napi_env env, napi_callback_info info)
 		return NULL;
 	}
 	napi_get_value_bool(env, argv[2], &job->hash);
+	napi_is_typedarray(env, argv[8], &wants_others);
+	if (wants_others && (napi_get_typedarray_info(env, argv[8], NULL, &n_others, (void **)&job->others, NULL, NULL) != napi_ok || n_others < job->count)) {
+		release(&job->job);
+		return sf_throw_errno(env, EINVAL, "describe");
+	}
 	napi_is_buffer(env, argv[7], &wants_members);
 	if (wants_members) {
 		napi_get_buffer_info(env, argv[7], &prefix, &job->prefix_len);
@@ -395,41 +422,11 @@ static napi_value tree_describe(napi_env env, napi_callback_info info)
 		release(&job->job);
 		return sf_throw_errno(env, err, "describe");
 	}
-	napi_value keeps[] = { argv[0], argv[1], argv[3], argv[4], argv[5], argv[6] };
-	return sf_job_start(env, &job->job, "stillframe:describe", keeps, 6);
-}
-
-/* treeFit(tree, ids: Uint32Array, from, most, room): how many of the ids, from this one on, one call should describe: their data fits. */
-static napi_value tree_fit(napi_env env, napi_callback_info info)
-{
-	size_t argc = 5, n_ids;
-	napi_value argv[5], value;
-	uint32_t *ids, from = 0, most = 0, count = 0;
-	double room = 0, used = 0;
-
-	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
-	struct sf_tree *tree = sf_tree_of(env, argv[0]);
-	if (!tree || napi_get_typedarray_info(env, argv[1], NULL, &n_ids, (void **)&ids, NULL, NULL) != napi_ok)
-		return NULL;
-	napi_get_value_uint32(env, argv[2], &from);
-	napi_get_value_uint32(env, argv[3], &most);
-	napi_get_value_double(env, argv[4], &room);
-	for (; count < most && from + count < n_ids; count++) {
-		uint32_t id = ids[from + count];
-		struct sf_entry entry = { 0 };
-		if (id < tree->n_entries)
-			entry = sf_entry_of(tree, id);
-		if (S_ISREG(entry.mode) && entry.size <= INLINE_BYTES)
-			used += (double)(entry.size + INLINE_MORE);
-		if (used > room && count > 0)
-			break;
-	}
-	napi_create_uint32(env, count, &value);
-	return value;
+	napi_value keeps[] = { argv[0], argv[1], argv[3], argv[4], argv[5], argv[6], argv[8] };
+	return sf_job_start(env, &job->job, "stillframe:describe", keeps, wants_others ? 7 : 6);
 }
 
 void sf_init_describe(napi_env env, napi_value exports)
 {
 	sf_set_function(env, exports, "treeDescribe", tree_describe);
-	sf_set_function(env, exports, "treeFit", tree_fit);
 }

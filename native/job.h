@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-#define SF_JOB_KEEPS 6
+#define SF_JOB_KEEPS 7
 
 struct sf_job {
 	/* On the thread. A failure is left in `err` and `syscall`. */

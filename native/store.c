@@ -17,24 +17,27 @@ void *sf_reserve(size_t bytes)
 	return at == MAP_FAILED ? NULL : at;
 }
 
+/* The number of a page that nobody else has; without the lock, which may be held while the file is read. False when there is none left. */
+static bool take_number(struct sf_store *store, uint32_t *page)
+{
+	if (atomic_load(&store->n_pages) >= SF_MAX_PAGES)
+		return false;
+	*page = atomic_fetch_add(&store->n_pages, 1);
+	return *page < SF_MAX_PAGES;
+}
+
 bool sf_store_add(struct sf_store *store, uint32_t *page)
 {
-	bool ok = false;
+	bool ok = true;
 
+	if (!take_number(store, page))
+		return false;
 	pthread_mutex_lock(&store->lock);
-	uint32_t number = store->n_pages;
-	if (number < SF_MAX_PAGES) {
-		struct sf_page *p = &store->pages[number];
-		bool fixed = store->fd < 0 || store->n_fixed < store->max_fixed;
-		if (fixed)
-			p->at = calloc(1, SF_PAGE_BYTES);
-		if (!fixed || p->at) {
-			p->fixed = fixed;
-			store->n_fixed += fixed;
-			store->n_pages++;
-			*page = number;
-			ok = true;
-		}
+	struct sf_page *p = &store->pages[*page];
+	if (store->fd < 0 || store->n_fixed < store->max_fixed) {
+		p->at = calloc(1, SF_PAGE_BYTES);
+		p->fixed = ok = p->at != NULL;
+		store->n_fixed += ok;
 	}
 	pthread_mutex_unlock(&store->lock);
 	return ok;
@@ -178,7 +181,7 @@ void sf_store_release(struct sf_store *store)
 {
 	if (!store || --store->users > 0)
 		return;
-	for (uint32_t i = 0; store->pages && i < store->n_pages; i++)
+	for (uint32_t i = 0; store->pages && i < store->n_pages && i < SF_MAX_PAGES; i++)
 		free(store->pages[i].at);
 	if (store->pages)
 		munmap(store->pages, SF_MAX_PAGES * sizeof(*store->pages));
@@ -245,12 +248,7 @@ static napi_value store_place(napi_env env, napi_callback_info info)
 	struct sf_store *store = sf_store_of(env, argv[0]);
 	if (!store)
 		return NULL;
-	pthread_mutex_lock(&store->lock);
-	bool ok = store->n_pages < SF_MAX_PAGES;
-	if (ok)
-		page = store->n_pages++;
-	pthread_mutex_unlock(&store->lock);
-	if (!ok)
+	if (!take_number(store, &page))
 		return sf_throw_errno(env, EFBIG, SF_STORE_SYSCALL);
 	napi_create_uint32(env, page, &value);
 	return value;

@@ -11,6 +11,7 @@
 #include "addon.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -30,7 +31,7 @@ struct sf_page {
 struct sf_store {
 	pthread_mutex_t lock;
 	struct sf_page *pages; /* never moves */
-	uint32_t n_pages;
+	_Atomic uint32_t n_pages; /* may go past the end, where there are none */
 	uint32_t n_fixed, max_fixed;
 	uint32_t *cached; /* numbers of the other pages in memory */
 	uint32_t n_cached, max_cached;

@@ -1,4 +1,5 @@
-#include "tree.h"
+#include "details.h"
+#include "job.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -392,32 +393,63 @@ static int compare_ino(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* treeFind(tree, inodes: BigUint64Array, sorted in place): ids of the living entries with such an inode number. */
+struct find {
+	struct sf_job job;
+	struct sf_tree *tree;
+	uint64_t *inodes; /* the caller's */
+	size_t count;
+	struct sf_bytes ids;
+};
+
+static void find_run(struct sf_job *job)
+{
+	struct find *find = (struct find *)job;
+
+	qsort(find->inodes, find->count, sizeof(*find->inodes), compare_ino);
+	for (uint32_t id = 0; id < find->tree->n_entries; id++) {
+		if (!sf_bit(find->tree->alive, id))
+			continue;
+		struct sf_entry entry = sf_entry_of(find->tree, id);
+		if (bsearch(&entry.ino, find->inodes, find->count, sizeof(*find->inodes), compare_ino))
+			sf_bytes_append(&find->ids, &id, sizeof(id));
+	}
+	if (find->ids.failed)
+		job->err = ENOMEM;
+	sf_store_tell(find->tree->store, job);
+}
+
+static napi_value find_result(napi_env env, struct sf_job *job)
+{
+	struct find *find = (struct find *)job;
+	napi_value value;
+
+	napi_create_buffer_copy(env, find->ids.len, find->ids.at, NULL, &value);
+	return value;
+}
+
+static void find_release(struct sf_job *job)
+{
+	free(((struct find *)job)->ids.at);
+	free(job);
+}
+
+/* treeFind(tree, inodes: BigUint64Array, sorted in place): a promise of the ids, 32 bits each, of the living entries with such an inode number. */
 static napi_value tree_find(napi_env env, napi_callback_info info)
 {
-	size_t argc = 2, count;
-	napi_value argv[2], result, value;
-	uint64_t *inodes;
-	uint32_t found = 0;
+	size_t argc = 2;
+	napi_value argv[2];
+	struct find *find = calloc(1, sizeof(*find));
 
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
-	struct sf_tree *tree = sf_tree_of(env, argv[0]);
-	if (!tree || napi_get_typedarray_info(env, argv[1], NULL, &count, (void **)&inodes, NULL, NULL) != napi_ok)
+	if (!find)
+		return sf_throw_errno(env, ENOMEM, "treeFind");
+	find->job = (struct sf_job){ .run = find_run, .result = find_result, .release = find_release };
+	find->tree = sf_tree_of(env, argv[0]);
+	if (!find->tree || napi_get_typedarray_info(env, argv[1], NULL, &find->count, (void **)&find->inodes, NULL, NULL) != napi_ok) {
+		find_release(&find->job);
 		return NULL;
-	qsort(inodes, count, sizeof(*inodes), compare_ino);
-	napi_create_array(env, &result);
-	for (uint32_t id = 0; id < tree->n_entries; id++) {
-		if (!sf_bit(tree->alive, id))
-			continue;
-		struct sf_entry entry = sf_entry_of(tree, id);
-		if (!bsearch(&entry.ino, inodes, count, sizeof(*inodes), compare_ino))
-			continue;
-		napi_create_uint32(env, id, &value);
-		napi_set_element(env, result, found++, value);
 	}
-	if (sf_store_error(tree->store))
-		return sf_throw_errno(env, sf_store_error(tree->store), SF_STORE_SYSCALL);
-	return result;
+	return sf_job_start(env, &find->job, "stillframe:find", argv, 2);
 }
 
 /* treeNews(tree, what, from, ids: Uint32Array): how many ids from this one on were found (as many as there is room for). */

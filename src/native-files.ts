@@ -64,19 +64,17 @@ export interface StageNative {
   /** Puts ids that the last scan added (0), saw changed (1) or removed (2) into `ids`, from this one on; returns how many. */
   treeNews(tree: NativeTree, what: number, from: number, ids: Uint32Array): number;
   /**
-   * Two words, the first of which says how many members are ready, then a `struct record` (native/describe.c) for each
-   * other id. Small files' contents go into `data` while they fit. With a `prefix` for names, files of the usual kind
+   * Two words, which say how many members are ready and for how many small files' contents there was no room, then a
+   * `struct record` (native/describe.c) for each other id; where `others` names another entry for it, with that one's path. Small files' contents go into `data` while they fit. With a `prefix` for names, files of the usual kind
    * come as whole members (native/member.c), each with a `struct ready` in `ready` and with `hash` its two SHA-256,
    * of header with padding and of data, in `digests`. Resolves with the length of what is in `records`; or with all of
    * it, where it does not fit there.
    */
-  treeDescribe(tree: NativeTree, ids: Uint32Array, hash: boolean, data: Buffer, ready: Buffer, digests: Buffer, records: Buffer, prefix: Buffer | undefined): Promise<number | Buffer>;
-  /** How many of `ids`, from this one on and at least one, small files' contents included, fit into `room` bytes. */
-  treeFit(tree: NativeTree, ids: Uint32Array, from: number, most: number, room: number): number;
+  treeDescribe(tree: NativeTree, ids: Uint32Array, hash: boolean, data: Buffer, ready: Buffer, digests: Buffer, records: Buffer, prefix: Buffer | undefined, others: Uint32Array | undefined): Promise<number | Buffer>;
   /** Puts the path below the root into `into`, and tells its length. */
   treePath(tree: NativeTree, id: number, into: Buffer): number;
-  /** Ids of the entries with one of these inode numbers, on whichever device. Sorts its argument. */
-  treeFind(tree: NativeTree, inodes: BigUint64Array): number[];
+  /** Ids, 32 bits each, of the entries with one of these inode numbers, on whichever device. Sorts its argument. */
+  treeFind(tree: NativeTree, inodes: BigUint64Array): Promise<Buffer>;
   /**
    * Writes header, data and padding of each entry into the file. `ops`: seven numbers each (id, bytes of header,
    * offset, bytes of data, number of data ranges, kind, where in `read` the data already is or -1), then offset and

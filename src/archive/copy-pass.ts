@@ -2,7 +2,7 @@ import type { Copies } from './copies.js';
 import { CopyBatch } from './copy-batch.js';
 import { JobQueue } from './job-queue.js';
 import { entryOf, linkOf, typeOf } from './describe-entry.js';
-import { Room, type Described, type Description, type Stamps } from './description.js';
+import { IDS, Room, type Described, type Description, type Stamps } from './description.js';
 import type { Entry, EntryType } from './entry.js';
 import type { StagedTree } from './staged-tree.js';
 import { encodeHeader, storedSize } from './tar.js';
@@ -64,6 +64,7 @@ export class CopyPass {
     const described: Promise<DescribedRoom>[] = [];
     let ids: Uint32Array = new Uint32Array();
     let next = 0;
+    let atOnce = IDS;
     const describe = async (): Promise<void> => {
       if (next >= ids.length) {
         ids = ((await pieces.next()).value as Uint32Array | undefined) ?? ids.subarray(0, 0);
@@ -71,8 +72,7 @@ export class CopyPass {
       }
       if (ids.length === 0) return;
       const room = spare.pop() ?? new Room();
-      const count = room.fit(this.#tree.files.handle, ids, next);
-      const description = this.#describe(ids.subarray(next, (next += count)), room);
+      const description = this.#describe(ids.subarray(next, (next += atOnce)), room, deferLinks);
       description.catch(() => undefined); // it is awaited in its turn
       described.push(description);
     };
@@ -80,6 +80,8 @@ export class CopyPass {
       for (let i = 0; i < DESCRIBE_AHEAD; i++) await describe();
       for (let current = described.shift(); current !== undefined; current = described.shift()) {
         const { description, room } = await current;
+        // As many as had room lately: those without are read once more when they are copied.
+        atOnce = description.unread > 0 ? Math.max(1, description.count - description.unread) : Math.min(IDS, atOnce + 1 + (atOnce >> 4));
         await describe();
         const copies: Promise<void>[] = [];
         for (const batch of this.#batches(description, room, deferLinks)) {
@@ -97,10 +99,12 @@ export class CopyPass {
     await copying.done();
   }
 
-  async #describe(ids: Uint32Array, room: Room): Promise<DescribedRoom> {
+  async #describe(ids: Uint32Array, room: Room, deferLinks: boolean): Promise<DescribedRoom> {
     // A filter wants to see every entry: then no member is made without it.
     const prefix = this.#tree.source.filter === undefined ? this.#tree.prefix : undefined;
-    return { description: await room.describe(this.#tree.files.handle, ids, { hash: this.#options.hash, prefix }), room };
+    // What is a link names what it is a link to.
+    const others = deferLinks ? undefined : ids.map((id) => this.#copies.links.carrierOf(id));
+    return { description: await room.describe(this.#tree.files.handle, ids, { hash: this.#options.hash, prefix, others }), room };
   }
 
   /** All of the entries, in their order and each with its place. */
@@ -171,7 +175,8 @@ export class CopyPass {
   #entryOf(described: Described, type: EntryType, carrier: number): Entry | undefined {
     const { source, files } = this.#tree;
     const name = this.#tree.memberName(described.path);
-    const entry = carrier === described.id ? entryOf(described, type, name) : linkOf(described, name, this.#tree.memberName(files.pathOf(carrier)));
+    const target = (): Buffer => (carrier === described.other ? described.otherPath : files.pathOf(carrier));
+    const entry = carrier === described.id ? entryOf(described, type, name) : linkOf(described, name, this.#tree.memberName(target()));
     return source.filter === undefined ? entry : source.filter(entry);
   }
 

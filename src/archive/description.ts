@@ -20,6 +20,9 @@ export interface Described extends Stamp {
   /** Below the root; empty for the root itself. */
   path: Buffer;
   link: Buffer;
+  /** The other entry that was asked for with it, and its path; itself and empty where none was. */
+  other: number;
+  otherPath: Buffer;
   xattrs: Xattr[];
   /** Where the data lies; undefined for a file without holes. */
   data: ByteRange[] | undefined;
@@ -78,15 +81,13 @@ export class Room implements Stamps {
     this.data = Buffer.allocUnsafeSlow(dataBytes);
   }
 
-  /** How many of the ids, from this one on, fit. */
-  fit(tree: NativeTree, ids: Uint32Array, from: number): number {
-    return native().treeFit(tree, ids, from, IDS, this.data.length);
-  }
-
-  /** Describes them all, in their order. With a `prefix` for their names some are ready members. */
-  async describe(tree: NativeTree, ids: Uint32Array, options: { hash: boolean; prefix: Buffer | undefined }): Promise<Description> {
-    const records = await native().treeDescribe(tree, ids, options.hash, this.data, this.#ready, this.digests, this.#records, options.prefix);
-    return new Description(typeof records === 'number' ? this.#records.subarray(0, records) : records);
+  /**
+   * Describes them all, in their order. With a `prefix` for their names some are ready members. `others`: for each an entry whose
+   * path is wanted, too, or the entry itself.
+   */
+  async describe(tree: NativeTree, ids: Uint32Array, options: { hash: boolean; prefix: Buffer | undefined; others?: Uint32Array | undefined }): Promise<Description> {
+    const records = await native().treeDescribe(tree, ids, options.hash, this.data, this.#ready, this.digests, this.#records, options.prefix, options.others);
+    return new Description(typeof records === 'number' ? this.#records.subarray(0, records) : records, ids.length);
   }
 
   // Of the ready member of this number:
@@ -123,23 +124,29 @@ export class Room implements Stamps {
 
 /** `struct record` of native/describe.c: in words, then doubles, then an inode number. */
 const FIRST_RECORD = 8;
-const DOUBLES_AT = 72;
-const INO_AT = 104;
-const RECORD_BYTES = 112;
+const DOUBLES_AT = 80;
+const INO_AT = 112;
+const RECORD_BYTES = 120;
 
 /** The entries that take more thought than the ready members among which they lie; each has a record, known by its place. */
 export class Description implements Stamps {
+  /** How many entries were described, ready ones included. */
+  readonly count: number;
   /** How many members are ready, in all. */
   readonly ready: number;
+  /** For how many small files' contents there was no room. */
+  readonly unread: number;
   readonly #bytes: Buffer;
   readonly #words: Uint32Array;
   readonly #doubles: Float64Array;
 
-  constructor(bytes: Buffer) {
+  constructor(bytes: Buffer, count: number) {
+    this.count = count;
     this.#bytes = bytes;
     this.#words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2);
     this.#doubles = new Float64Array(bytes.buffer, bytes.byteOffset, bytes.length >> 3);
     this.ready = this.#words[0] as number;
+    this.unread = this.#words[1] as number;
   }
 
   /** The places of all records. */
@@ -175,6 +182,7 @@ export class Description implements Stamps {
     const nRanges = w(14);
     let next = record + RECORD_BYTES + nRanges * 16;
     const path = bytes.subarray(next, (next += w(11)));
+    const otherPath = bytes.subarray(next, (next += w(18)));
     const link = bytes.subarray(next, (next += w(12)));
     const xattrs: Xattr[] = [];
     for (let i = w(13); i > 0; i--) {
@@ -202,6 +210,8 @@ export class Description implements Stamps {
       ino: this.ino(record),
       path,
       link,
+      other: w(17),
+      otherPath,
       xattrs,
       data: w(15) === 1 ? Array.from({ length: nRanges }, (_, i) => this.#range(record, i)) : undefined,
     };

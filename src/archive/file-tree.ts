@@ -138,8 +138,9 @@ export class FileTree {
   }
 
   /** Entries with these inode numbers, on whichever device. */
-  find(inodes: Iterable<bigint>): number[] {
-    return native().treeFind(this.#native, BigUint64Array.from(inodes));
+  async find(inodes: Iterable<bigint>): Promise<Uint32Array> {
+    const ids = await native().treeFind(this.#native, BigUint64Array.from(inodes));
+    return new Uint32Array(ids.buffer, ids.byteOffset, ids.length / 4);
   }
 
   unreadable(id: number, errno: number): ArchiveError {

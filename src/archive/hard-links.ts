@@ -28,6 +28,11 @@ export class HardLinks {
     return this.#carriers.isEmpty;
   }
 
+  /** Whose data is that of this entry, as far as is known: its own if of none else. */
+  carrierOf(id: number): number {
+    return (this.#carrier.get(id) || id + 1) - 1;
+  }
+
   /** The id of the entry that carries the data, `id` itself when it is the first. */
   join(id: number, dev: number, ino: bigint): number {
     const low = Number(ino & 0xffff_ffffn);

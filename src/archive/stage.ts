@@ -190,7 +190,7 @@ export class Stage {
     for (const tree of await this.#open()) {
       work.throwIfAborted();
       const scan = await tree.scan(writable);
-      if (doubted !== undefined) tree.doubtInodes(doubted);
+      if (doubted !== undefined) await tree.doubtInodes(doubted);
       const { entries, bytes } = await tree.left({ hopeful: doubted === undefined });
       found.push({ tree, entries, bytes: entries === 0 ? 0 : Math.max(bytes, scan.bytes) });
     }

@@ -150,8 +150,8 @@ export class StagedTree {
   }
 
   /** Withdraws trust from the entries with these inode numbers. */
-  doubtInodes(inodes: ReadonlySet<bigint>): void {
-    if (inodes.size > 0) for (const id of this.files.find(inodes)) this.#copies.doubt(id);
+  async doubtInodes(inodes: ReadonlySet<bigint>): Promise<void> {
+    if (inodes.size > 0) for (const id of await this.files.find(inodes)) this.#copies.doubt(id);
   }
 
   /** How many entries have no good copy, and the bytes of the copies that they have; `hopeful` leaves out what cannot have a good one now. */
