@@ -5,6 +5,7 @@ import { entryOf, linkOf, typeOf } from './describe-entry.js';
 import { IDS, Room, type Described, type Description, type Stamps } from './description.js';
 import type { Entry, EntryType } from './entry.js';
 import type { StagedTree } from './staged-tree.js';
+import { takeTurns } from './take-turns.js';
 import { encodeHeader, storedSize } from './tar.js';
 import type { PassTrust } from './trust.js';
 
@@ -24,6 +25,8 @@ export interface PassOptions {
 
 /** So many calls describe at the same time, and are ahead of what is being copied. */
 const DESCRIBE_AHEAD = 2;
+/** So many entries are described by the first calls: what places them is not compiled yet, and would hold the event loop with more. */
+const FIRST_IDS = 64;
 /** So many batches are copied at the same time. */
 const COPIES = 3;
 
@@ -64,7 +67,8 @@ export class CopyPass {
     const described: Promise<DescribedRoom>[] = [];
     let ids: Uint32Array = new Uint32Array();
     let next = 0;
-    let atOnce = IDS;
+    let atOnce = FIRST_IDS;
+    let since = performance.now();
     const describe = async (): Promise<void> => {
       if (next >= ids.length) {
         ids = ((await pieces.next()).value as Uint32Array | undefined) ?? ids.subarray(0, 0);
@@ -81,7 +85,8 @@ export class CopyPass {
       for (let current = described.shift(); current !== undefined; current = described.shift()) {
         const { description, room } = await current;
         // As many as had room lately: those without are read once more when they are copied.
-        atOnce = description.unread > 0 ? Math.max(1, description.count - description.unread) : Math.min(IDS, atOnce + 1 + (atOnce >> 4));
+        atOnce = description.unread > 0 ? Math.max(1, description.count - description.unread) : Math.min(IDS, atOnce + 1 + (atOnce >> 3));
+        since = await takeTurns(since);
         await describe();
         const copies: Promise<void>[] = [];
         for (const batch of this.#batches(description, room, deferLinks)) {
