@@ -46,6 +46,7 @@ beforeAll(() => {
   file('before-1970', 5, (path) => execFileSync('touch', ['-d', '@-1.5', path.toString()]));
   file('attribute', 5, (path) => execFileSync('setfattr', ['-n', 'user.x', '-v', 'y', path.toString()]));
   file('linked', 5, (path) => linkSync(path, join(root, 'linked-again')));
+  file('linked to a long name', 5, (path) => linkSync(path, join(root, 'l'.repeat(255))));
   file('hole', 0, (path) => execFileSync('truncate', ['-s', '9000', path.toString()]));
   symlinkSync('epoch', join(root, 'link'));
   let deep = '';

@@ -186,6 +186,36 @@ describe('between the first copy and the refresh', () => {
       (t) => (writeFileSync(join(t, 'a'), 'shared'), linkSync(join(t, 'a'), join(t, 'b')), writeFileSync(join(t, 'c'), 'alone')),
       (t) => (writeFileSync(join(t, 'b'), 'longer than it was'), linkSync(join(t, 'c'), join(t, 'd')), unlinkSync(join(t, 'a')), linkSync(join(t, 'c'), join(t, 'a'))),
     ));
+  for (const layout of ['members', 'nested'] as const) {
+    test(`names of one file may be long, many, and change hands, layout ${layout}`, () => {
+      const deep = Array.from({ length: 5 }, (_, i) => String(i).repeat(200)).join('/');
+      const names = ['short', 'n'.repeat(99), 'n'.repeat(255), `${deep}/name`, `${deep}/${'m'.repeat(255)}`];
+      return changed(
+        (t) => {
+          mkdirSync(join(t, deep), { recursive: true });
+          for (const [i, carrier] of names.entries()) {
+            const at = (name: string): string => join(t, `${i}`, name);
+            mkdirSync(at(deep), { recursive: true });
+            writeFileSync(at(carrier), `data ${i}`);
+            for (const name of names) if (name !== carrier) linkSync(at(carrier), at(name));
+            for (let more = 0; more < 300; more++) linkSync(at(carrier), at(`name ${more}`));
+          }
+        },
+        (t) => {
+          const at = (i: number, name: string): string => join(t, `${i}`, name);
+          for (const [i, name] of names.entries()) {
+            unlinkSync(at(i, name));
+            if (i % 2 === 0) linkSync(at((i + 1) % names.length, 'name 7'), at(i, name));
+          }
+          rmSync(join(t, '0'), { recursive: true });
+          writeFileSync(at(1, 'name 8'), 'longer than all of them were, at the first pass');
+          renameSync(at(2, 'name 9'), at(3, 'name 9'));
+          for (let more = 0; more < 300; more++) unlinkSync(at(4, `name ${more}`));
+        },
+        layout,
+      );
+    });
+  }
   test("the root's own header may grow", () =>
     changed(
       (t) => (writeFileSync(join(t, 'a'), 'a'), utimesSync(t, 1000, 1000)),
