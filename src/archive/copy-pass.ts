@@ -25,10 +25,10 @@ export interface PassOptions {
 
 /** So many calls describe at the same time, and are ahead of what is being copied. */
 const DESCRIBE_AHEAD = 2;
-/** So many entries are described by the first calls: what places them is not compiled yet, and would hold the event loop with more. */
-const FIRST_IDS = 64;
 /** So many batches are copied at the same time. */
 const COPIES = 3;
+/** So many entries are described by the first calls: what places them is not compiled yet, and would hold the event loop with more. */
+const FIRST_IDS = 64;
 
 /** Entries that have been described, and the room that holds what was read of them. */
 interface DescribedRoom {
