@@ -108,13 +108,19 @@ static void start_writing(struct batch *batch, off_t from, off_t to)
 		sync_file_range(batch->fd, from, to - from, SYNC_FILE_RANGE_WRITE);
 }
 
-/* Hashing while copying by read and write was tried: one reading less, but on ext4 twice the kernel's own copy in all. */
+/*
+ * Where blocks can be shared, and are asked for from the start of a page on, they are. Not ahead of the freeze: what is shared
+ * is not in memory, and would be read from the disk to be hashed. So the first piece is a short one then.
+ *
+ * Hashing while copying by read and write was tried: one reading less, but on ext4 twice the kernel's own copy in all.
+ */
 static int copy_large(struct batch *batch, int fd, const double *ranges, size_t n_ranges, struct sf_out *out)
 {
 	for (size_t i = 0; i < n_ranges && !out->err; i++) {
 		off_t from = (off_t)ranges[2 * i];
 		for (uint64_t left = (uint64_t)ranges[2 * i + 1]; left > 0 && !out->err;) {
-			uint64_t len = left < PIECE ? left : PIECE, copied;
+			uint64_t piece = !batch->ahead && !batch->digest ? left : batch->ahead && out->offset % PAGE == 0 ? BLOCK : PIECE;
+			uint64_t len = left < piece ? left : piece, copied;
 			int status = sf_out_copy(out, fd, from, out->offset, len, &copied);
 			if (status != 0)
 				return status;

@@ -5,7 +5,7 @@ import { HashJob } from './hash-job.js';
 import { Moves } from './moves.js';
 import type { Scratch } from './scratch.js';
 import { takeTurns } from './take-turns.js';
-import { padding } from './tar.js';
+import { PAGE_BYTES, padding } from './tar.js';
 
 /**
  * A part of a staging file that grows by segments: a segment is one member's header, data and padding. A
@@ -26,6 +26,8 @@ export class Area {
   readonly #owners: Column;
   readonly #states: Column;
   readonly #digests: DigestColumn;
+  /** Of segments that are at the end for now: where they belong. */
+  readonly #homes = new Map<number, number>();
 
   constructor(scratch: Scratch, fd: number, start = 0) {
     this.#scratch = scratch;
@@ -61,7 +63,22 @@ export class Area {
     this.#states.set(segment, LIVE | (regular ? REGULAR : 0));
   }
 
+  /**
+   * Puts a member that fits into the segment's place at the end for now, as far from the start of a page as it was: so what
+   * is to be shared with another file goes where nothing is. To put it where something else has been costs the more the more of
+   * that is in the kernel's cache.
+   */
+  putAtEnd(segment: number): void {
+    if (this.#homes.has(segment)) return;
+    const home = this.offsetOf(segment);
+    this.#homes.set(segment, home);
+    const offset = this.end + ((home - this.end) % PAGE_BYTES + PAGE_BYTES) % PAGE_BYTES;
+    this.#offsets.set(segment, offset);
+    this.end = offset + this.lengthOf(segment);
+  }
+
   drop(segment: number): void {
+    this.#homes.delete(segment);
     this.#states.set(segment, 0);
   }
 
@@ -110,9 +127,21 @@ export class Area {
     return this.headerBytesOf(segment) + data + padding(data);
   }
 
-  /** Slides the live segments down over the holes. Costs as much as what lies behind the first hole. */
+  /** Brings home what is at the end for now, then slides the live segments down over the holes. Costs as much as what lies behind the first hole. */
   async compact(): Promise<void> {
     const moves = new Moves(this.fd, this.fd);
+    // Data that begins on a page there and here can be shared, if it goes without its header.
+    for (const part of ['header', 'data'] as const) {
+      for (const [segment, home] of this.#homes) {
+        if (moves.isFull) await moves.run();
+        const headerBytes = this.headerBytesOf(segment);
+        const [at, bytes] = part === 'header' ? [0, headerBytes] : [headerBytes, this.lengthOf(segment) - headerBytes];
+        moves.add(this.offsetOf(segment) + at, home + at, bytes);
+      }
+      await moves.run();
+    }
+    for (const [segment, home] of this.#homes) this.#offsets.set(segment, home);
+    this.#homes.clear();
     let to = this.start;
     let since = performance.now();
     for (let segment = 0; segment < this.count; segment++) {

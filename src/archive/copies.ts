@@ -96,11 +96,24 @@ export class Copies {
     if (this.#apparent.get(id) !== bytes) this.#apparent.set(id, bytes);
   }
 
-  /** A segment for a new copy: the old place where it fits; links always go to the end, behind what they link to. */
-  place(id: number, headerBytes: number, dataBytes: number, regular: boolean, isLink: boolean): number {
+  /** Where a copy with this much data would begin, whose header `headerBytes` makes as long as that place wants it. */
+  offsetFor(id: number, dataBytes: number, headerBytes: (offset: number) => number): number {
     const old = this.#segments.get(id) - 1;
-    if (old >= 0 && !isLink && this.area.fits(old, headerBytes, dataBytes)) {
+    if (old < 0) return this.area.end;
+    const offset = this.area.offsetOf(old);
+    return this.area.fits(old, headerBytes(offset), dataBytes) ? offset : this.area.end;
+  }
+
+  /**
+   * A segment for a new copy: the old place where it fits; links always go to the end, behind what they link to. With
+   * `shared`, at the offset that `offsetFor` chose, the old place only in the end.
+   */
+  place(id: number, headerBytes: number, dataBytes: number, regular: boolean, isLink: boolean, shared?: { offset: number; byReference: boolean }): number {
+    const old = this.#segments.get(id) - 1;
+    const isWanted = shared === undefined || (old >= 0 && shared.offset === this.area.offsetOf(old));
+    if (old >= 0 && !isLink && isWanted && this.area.fits(old, headerBytes, dataBytes)) {
       this.area.reuse(old, headerBytes, dataBytes, regular);
+      if (shared?.byReference === true) this.area.putAtEnd(old);
       return old;
     }
     if (old >= 0) this.area.drop(old);

@@ -23,6 +23,16 @@ export interface PassOptions {
   onCopied: (files: number, bytes: number) => void;
 }
 
+/** What is known of a file system on which files of a tree are. */
+export interface KnownFileSystem {
+  /** Whether a copy of a file that is in use can be believed. */
+  notifies: boolean;
+  /** Whether a copy that begins on a page can be made by reference. */
+  shares: boolean;
+}
+
+/** Less is copied as fast as the kernel would write back what is shared. */
+const SHARED_BYTES = 8 * 1024 * 1024;
 /** So many calls describe at the same time, and are ahead of what is being copied. */
 const DESCRIBE_AHEAD = 2;
 /** So many batches are copied at the same time. */
@@ -40,16 +50,16 @@ interface DescribedRoom {
 export class CopyPass {
   readonly #tree: StagedTree;
   readonly #copies: Copies;
-  readonly #notifies: readonly boolean[];
+  readonly #fileSystems: readonly KnownFileSystem[];
   readonly #options: PassOptions;
   /** Batches that are done with. */
   readonly #spare: CopyBatch[] = [];
   #latestChangeMs = -Infinity;
 
-  constructor(tree: StagedTree, copies: Copies, notifies: readonly boolean[], options: PassOptions) {
+  constructor(tree: StagedTree, copies: Copies, fileSystems: readonly KnownFileSystem[], options: PassOptions) {
     this.#tree = tree;
     this.#copies = copies;
-    this.#notifies = notifies;
+    this.#fileSystems = fileSystems;
     this.#options = options;
   }
 
@@ -166,12 +176,15 @@ export class CopyPass {
       this.#judge(batch.description, record);
       return;
     }
-    const headerBytes = encodeHeader(entry, batch.takeHeader).length;
     const isFile = entry.type === 'file';
     const ranges = isFile ? entry.data : undefined;
     const dataBytes = storedSize(entry);
+    const isShared = dataBytes >= SHARED_BYTES && ranges === undefined && this.#fileSystems[described.fs]?.shares === true;
+    const headerBytesAt = (offset: number): number => encodeHeader(entry, undefined, offset).length;
+    const shared = isShared ? { offset: this.#copies.offsetFor(id, dataBytes, headerBytesAt), byReference: !this.#options.ahead } : undefined;
+    const headerBytes = encodeHeader(entry, batch.takeHeader, shared?.offset).length;
     this.#copies.setApparent(id, ranges === undefined ? 0 : entry.size);
-    const segment = this.#copies.place(id, headerBytes, dataBytes, isFile, carrier !== id);
+    const segment = this.#copies.place(id, headerBytes, dataBytes, isFile, carrier !== id, shared);
     const offset = this.#copies.area.offsetOf(segment);
     batch.add({ id, record, segment, headerBytes, offset, dataBytes, ranges, isFile, dataAt: isFile ? described.dataAt : -1 });
   }
@@ -214,6 +227,6 @@ export class CopyPass {
     const ctimeMs = stamps.ctimeMs(i);
     this.#latestChangeMs = Math.max(this.#latestChangeMs, ctimeMs);
     const isMapped = trust?.hasMapped === true && trust.isMapped(stamps.ino(i));
-    this.#copies.judge(stamps.id(i), trust, { ctimeMs, isMapped, notifies: this.#notifies[stamps.fs(i)] === true });
+    this.#copies.judge(stamps.id(i), trust, { ctimeMs, isMapped, notifies: this.#fileSystems[stamps.fs(i)]?.notifies === true });
   }
 }

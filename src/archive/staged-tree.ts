@@ -1,11 +1,12 @@
 import { ArchiveError } from './archive-error.js';
 import { Area } from './area.js';
 import { Copies } from './copies.js';
-import { CopyPass, type PassOptions } from './copy-pass.js';
+import { CopyPass, type KnownFileSystem, type PassOptions } from './copy-pass.js';
 import type { Entry } from './entry.js';
 import { FileTree, type FileTreeOptions, type ScanResult } from './file-tree.js';
 import type { TreeLayout } from './manifest.js';
 import type { Scratch } from './scratch.js';
+import { sharesBlocks } from './share-blocks.js';
 import { takeTurns } from './take-turns.js';
 import { notifiesWrites, tellsChanges } from './trust.js';
 
@@ -40,8 +41,8 @@ export class StagedTree {
   /** Ids on another mount than their parent, as the last scan had them. */
   crossings: Uint32Array = new Uint32Array();
   readonly #copies: Copies;
-  /** By file system: whether a copy of a file that is in use can be believed. */
-  readonly #notifies: boolean[] = [];
+  /** As `Described.fs` counts them. */
+  readonly #fileSystems: KnownFileSystem[] = [];
   #scannedBytes = 0;
   /** The copy has been brought up to date with files that stood still. */
   isCurrent = false;
@@ -104,7 +105,9 @@ export class StagedTree {
     const result = await this.files.scan({ hotSinceSec: Math.floor(Date.now() / 1000) - HOT_SEC, inodes });
     const { fileSystems } = result;
     if (isFirst && (performance.now() - started < this.#watchFromMs || !canBeWatched(result))) this.#unwatch();
-    for (const fileSystem of fileSystems.slice(this.#notifies.length)) this.#notifies.push(notifiesWrites(fileSystem));
+    for (const fileSystem of fileSystems.slice(this.#fileSystems.length)) {
+      this.#fileSystems.push({ notifies: notifiesWrites(fileSystem), shares: sharesBlocks(fileSystem, this.area.fd) });
+    }
     this.crossings = result.crossings;
     this.isCurrent = false;
     this.#told = result.told;
@@ -163,7 +166,7 @@ export class StagedTree {
   async copy(options: PassOptions): Promise<number> {
     // A nested tree is hashed as the one member that it is.
     const hash = options.hash && this.layout === 'members';
-    const pass = new CopyPass(this, this.#copies, this.#notifies, { ...options, hash });
+    const pass = new CopyPass(this, this.#copies, this.#fileSystems, { ...options, hash });
     await this.#copies.doubtLinks(options);
     return pass.run();
   }

@@ -56,6 +56,19 @@ describe('tar headers', () => {
     );
   });
 
+  it('bring the data to the start of a page where they are asked to, whatever they hold', () => {
+    fc.assert(
+      fc.property(anyEntry, fc.nat(100_000), (e, blocks) => {
+        const offset = blocks * 512;
+        const header = encodeHeader(e, undefined, offset);
+        expect((offset + header.length) % 4096).toBe(0);
+        expect(header.length).toBeLessThanOrEqual(encodeHeader(e).length + 4096 + 512);
+        expect(parse(header).entry).toEqual(e);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
   it('carry a sparse file with its ranges', () => {
     const ranges = fc.array(fc.record({ offset: fc.integer({ min: 0, max: 1e9 }), length: fc.integer({ min: 0, max: 1e6 }) }), { maxLength: 200 });
     fc.assert(

@@ -15,6 +15,9 @@ import { escapeKeyword, MAX_PAX_BYTES, paxRecord, paxTime } from './pax.js';
 
 export const BLOCK_BYTES = 512;
 
+/** File systems that share blocks between files share whole ones, of this many bytes or less. */
+export const PAGE_BYTES = 4096;
+
 /** A sparse map of more bytes (some 600,000 ranges) is neither written nor read. */
 export const MAX_MAP_BYTES = 16 * 1024 * 1024;
 
@@ -72,9 +75,10 @@ export function alignRanges(ranges: readonly ByteRange[], size: number): ByteRan
  * All blocks that come before the member's data: pax header where something does not fit, ustar header,
  * sparse map. The data (`storedSize` bytes, ranges one after the other) and its `padding` follow.
  * @param take Gives so many bytes of memory for them. Default: fresh ones.
+ * @param offset Where they will be, if the data is to begin on a page: a comment makes the pax header longer.
  * @throws ArchiveError ENTRY_UNREPRESENTABLE; nothing is ever cut to fit
  */
-export function encodeHeader(entry: Entry, take: (bytes: number) => Buffer = (bytes) => Buffer.allocUnsafe(bytes)): Buffer {
+export function encodeHeader(entry: Entry, take: (bytes: number) => Buffer = (bytes) => Buffer.allocUnsafe(bytes), offset?: number): Buffer {
   const { type } = entry;
   check(entry);
   const name = type === 'directory' ? `${entry.name.toString('latin1')}/` : entry.name.toString('latin1');
@@ -101,8 +105,9 @@ export function encodeHeader(entry: Entry, take: (bytes: number) => Buffer = (by
     for (const xattr of entry.xattrs) pax += paxRecord(`SCHILY.xattr.${escapeKeyword(xattr.name.toString('latin1'))}`, xattr.value.toString('latin1'));
   }
   if (pax.length > MAX_PAX_BYTES) throw unrepresentable(entry.name, `its attributes take ${pax.length} bytes of header`);
+  if (offset !== undefined) pax += filler(pax.length, offset + BLOCK_BYTES + mapBytes);
 
-  const paxBytes = pax === '' ? 0 : BLOCK_BYTES + pax.length + padding(pax.length);
+  const paxBytes = paxBytesOf(pax.length);
   const total = paxBytes + BLOCK_BYTES + mapBytes;
   const out = take(total).fill(0);
   if (paxBytes !== 0) {
@@ -115,6 +120,22 @@ export function encodeHeader(entry: Entry, take: (bytes: number) => Buffer = (by
   writeBlock(out, paxBytes, shown, entry.mode, uid, gid, size > MAX_OCTAL_11 ? 0 : size, seconds, TYPE_FLAGS[type], linkname, entry.devmajor, entry.devminor);
   if (map !== '') out.write(map, paxBytes + BLOCK_BYTES, 'latin1');
   return out;
+}
+
+/** Of a pax header whose records have this many bytes. */
+function paxBytesOf(records: number): number {
+  return records === 0 ? 0 : BLOCK_BYTES + records + padding(records);
+}
+
+/** A record beside so many bytes of others that brings what follows the pax header, at `end` without it, to the start of a page. */
+function filler(records: number, end: number): string {
+  const isOnPage = (bytes: number): boolean => (end + paxBytesOf(bytes)) % PAGE_BYTES === 0;
+  if (isOnPage(records)) return '';
+  let blocks = 1;
+  while (!isOnPage(records + blocks * BLOCK_BYTES)) blocks++;
+  // Short of the last block's end, so that the length of the record's own length does not matter.
+  const last = records + blocks * BLOCK_BYTES + padding(records);
+  return paxRecord('comment', ' '.repeat(last - records - BLOCK_BYTES / 2));
 }
 
 /** The block before a pax header's body differs only by the body's length, and most bodies are an mtime. */
