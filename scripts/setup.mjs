@@ -154,7 +154,7 @@ function build() {
 /** What the container tests run, by apt; without apt those tests say what they need. */
 function containerTools() {
   if (!onPath('apt-get') || process.getuid() !== 0) return;
-  const { status } = spawnSync('scripts/install-container-tools.sh', [], { stdio: ['ignore', 2, 2] });
+  const { status } = spawnSync('scripts/install-test-tools.sh', [], { stdio: ['ignore', 2, 2] });
   const newer = spawnSync('scripts/install-newer-tools.sh', [], { stdio: ['ignore', 2, 2] });
   if (status !== 0 || newer.status !== 0) say('the container tools could not be installed: tests that need them will fail and say so');
 }

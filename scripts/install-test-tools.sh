@@ -1,9 +1,9 @@
 #!/bin/sh
-# Installs what the container tests run: runtimes, image tools and a server, from Debian's or Ubuntu's packages.
+# Installs what the tests run: container runtimes, image tools, a server, and the tools of two file systems, from Debian's or Ubuntu's packages.
 # A second run finds everything there and does nothing.
 set -eu
 
-packages="runc crun podman skopeo buildah busybox-static redis-server redis-tools sqlite3 tar xz-utils"
+packages="runc crun podman skopeo buildah busybox-static redis-server redis-tools sqlite3 tar xz-utils xfsprogs btrfs-progs"
 
 missing=""
 for package in $packages; do
