@@ -200,7 +200,10 @@ static void *run(void *arg)
 	struct sf_watch *watch = arg;
 	struct pollfd fds[] = { { .fd = watch->stop, .events = POLLIN }, { .fd = watch->fan, .events = POLLIN } };
 
-	while (poll(fds, 2, -1) >= 0 || errno == EINTR) {
+	for (;;) {
+		/* A failure of the system call is one of the moment: nobody else may free what the tree still uses. */
+		if (poll(fds, 2, -1) < 0)
+			fds[0].revents = 0;
 		/* Until it is told to stop, in the moment that is left to gather. */
 		if ((fds[0].revents & POLLIN) || poll(fds, 1, GATHER_MS) > 0)
 			break;
