@@ -115,10 +115,11 @@ struct scan {
 
 	bool told; /* what has changed is known */
 	struct sf_inodes changes;
-	struct list crossings, errors, unnoticed;
+	struct list crossings, errors;
 	struct hottest hottest;
 	uint64_t bytes;
 	uint32_t looks;
+	_Atomic uint32_t unnoticed; /* one more than such an entry, whichever; 0 for none */
 	int err;
 	const char *syscall;
 };
@@ -126,7 +127,7 @@ struct scan {
 struct worker {
 	struct scan *scan;
 	struct sf_walk walk;
-	struct list crossings, errors, unnoticed;
+	struct list crossings, errors;
 	struct hottest hottest;
 	uint64_t bytes;
 	uint32_t looks;
@@ -389,7 +390,7 @@ static void look(struct worker *worker, struct dirref *dir, uint32_t id)
 		sf_set_bit(tree->changed, id);
 	/* Of another inode of that name nobody can say when it came there. */
 	if (is_same && different && sf_entry_ctime_ms(&entry) < scan->still_since_ms)
-		note(worker, &worker->unnoticed, id);
+		atomic_store(&scan->unnoticed, id + 1);
 	if (crossing && dir)
 		note(worker, &worker->crossings, id);
 	if (!is_dir || (scan->one_file_system && dir && dev != dir->dev))
@@ -695,7 +696,6 @@ static bool run_threads(struct scan *scan)
 			pthread_join(workers[i].thread, NULL);
 		ok = join_list(&scan->crossings, &workers[i].crossings) && ok;
 		ok = join_list(&scan->errors, &workers[i].errors) && ok;
-		ok = join_list(&scan->unnoticed, &workers[i].unnoticed) && ok;
 		ok = join_hottest(&scan->hottest, &workers[i].hottest) && ok;
 		scan->bytes += workers[i].bytes;
 		scan->looks += workers[i].looks;
@@ -756,12 +756,11 @@ static napi_value result_of(napi_env env, struct scan *scan)
 {
 	uint32_t n_crossings = scan->crossings.count, n_errors = scan->errors.count, n_hot = scan->hottest.count, n_fs = scan->tree->n_fs;
 	uint32_t words = 9 + n_crossings + n_errors + n_hot + n_fs * 3, at = 9;
-	uint32_t unnoticed = scan->unnoticed.count > 0 ? scan->unnoticed.items[0] + 1 : 0;
 	uint32_t *out;
 	napi_value result;
 
 	napi_create_buffer(env, (size_t)words * 4, (void **)&out, &result);
-	uint32_t head[] = { n_crossings, n_errors, n_hot, n_fs, (uint32_t)scan->bytes, (uint32_t)(scan->bytes >> 32), scan->told, scan->looks, unnoticed };
+	uint32_t head[] = { n_crossings, n_errors, n_hot, n_fs, (uint32_t)scan->bytes, (uint32_t)(scan->bytes >> 32), scan->told, scan->looks, scan->unnoticed };
 	memcpy(out, head, sizeof(head));
 	if (n_crossings > 0)
 		memcpy(out + at, scan->crossings.items, n_crossings * 4);
@@ -793,7 +792,6 @@ static void complete(napi_env env, napi_status status, void *data)
 	sf_inodes_free(&scan->changes);
 	free(scan->crossings.items);
 	free(scan->errors.items);
-	free(scan->unnoticed.items);
 	free(scan->hottest.items);
 	free(scan->stack);
 	free(scan->path);

@@ -308,14 +308,21 @@ static napi_value tree_create(napi_env env, napi_callback_info info)
 	return object;
 }
 
-/* Lets go of the directory; the entries stay readable. */
-static napi_value tree_close(napi_env env, napi_callback_info info)
+/* The first argument. */
+static struct sf_tree *tree_argument(napi_env env, napi_callback_info info)
 {
 	size_t argc = 1;
 	napi_value argv[1];
 
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
-	struct sf_tree *tree = sf_tree_of(env, argv[0]);
+	return sf_tree_of(env, argv[0]);
+}
+
+/* Lets go of the directory; the entries stay readable. */
+static napi_value tree_close(napi_env env, napi_callback_info info)
+{
+	struct sf_tree *tree = tree_argument(env, info);
+
 	if (tree)
 		unwatch(tree);
 	if (tree && tree->root_fd >= 0) {
@@ -355,11 +362,8 @@ static napi_value tree_watch(napi_env env, napi_callback_info info)
 /* treeUnwatch(tree) */
 static napi_value tree_unwatch(napi_env env, napi_callback_info info)
 {
-	size_t argc = 1;
-	napi_value argv[1];
+	struct sf_tree *tree = tree_argument(env, info);
 
-	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
-	struct sf_tree *tree = sf_tree_of(env, argv[0]);
 	if (tree)
 		unwatch(tree);
 	return NULL;

@@ -55,6 +55,16 @@ static uint64_t mix(uint64_t value)
 	return value ^ value >> 32;
 }
 
+#define NO_BYTES 14695981039346656037ull
+
+/* FNV-1a. */
+static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		hash = (hash ^ ((const uint8_t *)bytes)[i]) * 1099511628211ull;
+	return hash;
+}
+
 static void put(struct sf_inodes *set, uint64_t ino)
 {
 	uint32_t at = (uint32_t)mix(ino) & set->mask;
@@ -105,7 +115,6 @@ void sf_inodes_free(struct sf_inodes *set)
 static uint64_t inode_of(struct sf_watch *watch, struct file_handle *handle, int *err)
 {
 	uint32_t bytes = handle->handle_bytes + sizeof(handle->handle_type);
-	uint64_t hash = 14695981039346656037ull;
 	struct known *known = NULL;
 	struct stat st;
 
@@ -113,9 +122,7 @@ static uint64_t inode_of(struct sf_watch *watch, struct file_handle *handle, int
 	/* The type lies before the handle. */
 	const uint8_t *key = (const uint8_t *)&handle->handle_type;
 	if (bytes <= KNOWN_BYTES) {
-		for (uint32_t i = 0; i < bytes; i++)
-			hash = (hash ^ key[i]) * 1099511628211ull;
-		known = &watch->known[mix(hash) & (KNOWN_HANDLES - 1)];
+		known = &watch->known[mix(hash_bytes(NO_BYTES, key, bytes)) & (KNOWN_HANDLES - 1)];
 		if (known->bytes == bytes && memcmp(known->handle, key, bytes) == 0)
 			return known->ino;
 	}
@@ -261,7 +268,7 @@ static int hash_mounts(int mounts, int dir, uint64_t *hash)
 		return err;
 	}
 	rewind(file);
-	*hash = 14695981039346656037ull;
+	*hash = NO_BYTES;
 	while (getline(&line, &room, file) > 0) {
 		char point[4096];
 		unsigned long id;
@@ -272,9 +279,7 @@ static int hash_mounts(int mounts, int dir, uint64_t *hash)
 		unescape(point);
 		if (strncmp(point, root, (size_t)len) != 0 || (point[len] != '\0' && point[len] != '/'))
 			continue;
-		*hash = mix(*hash ^ id);
-		for (const char *at = point; *at; at++)
-			*hash = (*hash ^ (uint8_t)*at) * 1099511628211ull;
+		*hash = hash_bytes(mix(*hash ^ id), point, strlen(point));
 	}
 	bool bad = ferror(file);
 	free(line);

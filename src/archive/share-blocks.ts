@@ -1,10 +1,8 @@
 import { statfsSync } from 'node:fs';
+import { BTRFS, XFS } from './trust.js';
 
 /** Statfs types on which two files can have the same blocks. (XFS can be made without; then they are copied.) */
-const SHARING = new Set([
-  0x58465342, // xfs
-  0x9123683e, // btrfs
-]);
+const SHARING = new Set([XFS, BTRFS]);
 
 /** Whether what is copied from this file system into that file can be shared, not copied: of a whole page, and from the start of one. */
 export function sharesBlocks({ type }: { type: number }, fd: number): boolean {

@@ -17,16 +17,19 @@ export type FilesInUse = ReadonlySet<string>;
 /** The clock's tick is at most 10 ms (HZ=100); the kernel reads it once a tick, so a ctime may be one behind. */
 export const TICKS_MS = 25;
 
+/** Statfs types (statfs(2)). */
+export const XFS = 0x58465342;
+export const BTRFS = 0x9123683e;
+const OVERLAYFS = 0x794c7630;
+const TMPFS = 0x01021994;
+
 /** Statfs types whose files' first write through a mapping moves the ctime (page_mkwrite), all on this machine. */
 const NOTIFYING = new Set([
   0xef53, // ext2, ext3, ext4
-  0x58465342, // xfs
-  0x9123683e, // btrfs
+  XFS,
+  BTRFS,
   0xf2f52010, // f2fs
 ]);
-
-const OVERLAYFS = 0x794c7630;
-const TMPFS = 0x01021994;
 
 export class PassTrust {
   /** A ctime before this is of a tick that was over before the pass looked at anything. */

@@ -13,7 +13,7 @@ export function* sharedWritableMappings(pids: Iterable<number>): Generator<strin
 }
 
 /** The address ranges of a maps text that are shared, writable and backed by a file. */
-export function* sharedWritableRanges(maps: string): Generator<string> {
+function* sharedWritableRanges(maps: string): Generator<string> {
   for (const [, range] of maps.matchAll(/^([0-9a-f]+-[0-9a-f]+) .w.s [0-9a-f]+ [0-9a-f]+:[0-9a-f]+ [1-9]\d*/gm)) {
     // map_files names its entries without the leading zeros that maps pads with.
     yield range!.split('-').map((address) => address.replace(/^0+(?=.)/, '')).join('-');
@@ -34,12 +34,19 @@ export function* openForWriting(pids: Iterable<number>): Generator<string> {
   }
 }
 
-/** What the links lead to, as `dev:ino` in stat(2)'s numbers: on btrfs and overlayfs a maps line has others. */
-export function filesBehind(links: Iterable<string>): Set<string> {
-  const files = new Set<string>();
+/** A file in use, by the link in /proc that leads to it, in stat(2)'s numbers: on btrfs and overlayfs a maps line has others. */
+export interface FileInUse {
+  link: string;
+  dev: bigint;
+  ino: bigint;
+}
+
+/** The regular files that the links lead to. */
+export function filesBehind(links: Iterable<string>): FileInUse[] {
+  const files: FileInUse[] = [];
   for (const link of links) {
     const stat = orGone(() => statSync(link, { bigint: true }));
-    if (stat?.isFile() === true) files.add(`${stat.dev}:${stat.ino}`);
+    if (stat?.isFile() === true) files.push({ link, dev: stat.dev, ino: stat.ino });
   }
   return files;
 }

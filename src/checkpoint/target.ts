@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import { adopt, checkProcess, checkTarget, openFreezer, type Adoption, type AdoptOptions, type CgroupMember, type Freezer, type ProcessInfo } from '../cgroup/index.js';
 import type { FilesInUse, TreeSource } from '../archive/index.js';
 import type { CriuDumpOptions } from '../criu/index.js';
-import { filesBehind, openForWriting, sharedWritableMappings } from './files-in-use.js';
+import { filesBehind, openForWriting, sharedWritableMappings, type FileInUse } from './files-in-use.js';
 
 /** What is checkpointed. A plain object: a runtime can build one by hand. */
 export interface Target {
@@ -33,8 +33,8 @@ export interface FileTree extends Pick<TreeSource, 'layout' | 'exclude' | 'oneFi
 export interface TargetParts {
   /** What the manifest says was dumped, over what is said of a process tree; `kind` among it. */
   subject: Record<string, unknown>;
-  /** The files behind links in /proc (PID/fd, PID/map_files) where the kernel shows other numbers for them than a scan meets. */
-  filesBehind?: (links: readonly string[]) => FilesInUse;
+  /** The files among these that a scan meets under other numbers, by those. */
+  scannedAs?: (files: readonly FileInUse[]) => FilesInUse;
   /**
    * Images and files are complete, and the archive is about to be sealed: returns further members. What it puts into
    * the images' directory is archived with them. It runs after the thaw; with `stop` before CRIU ends the tree.
@@ -126,17 +126,17 @@ export class ReadyTarget implements AsyncDisposable {
 
   /** What tasks have mapped shared and writable now. */
   mapped(pids: readonly number[]): FilesInUse {
-    return this.#behind([...sharedWritableMappings(pids)]);
+    return this.#behind(sharedWritableMappings(pids));
   }
 
   /** What tasks have open for writing now. */
   writable(pids: readonly number[]): FilesInUse {
-    return this.#behind([...openForWriting(pids)]);
+    return this.#behind(openForWriting(pids));
   }
 
-  #behind(links: readonly string[]): FilesInUse {
+  #behind(links: Iterable<string>): FilesInUse {
     const files = filesBehind(links);
-    return this.parts.filesBehind === undefined ? files : new Set([...files, ...this.parts.filesBehind(links)]);
+    return new Set([...files.map(({ dev, ino }) => `${dev}:${ino}`), ...(this.parts.scannedAs?.(files) ?? [])]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -9,7 +9,7 @@ import { ContainerError } from './container-error.js';
 import { containerDumpOptions } from './criu-options.js';
 import { checkDescriptors, descriptorsDocument, DESCRIPTORS_JSON } from './descriptors.js';
 import { containerDocuments, deletedFilesDocument, logDocument, members } from './documents.js';
-import { upperFilesBehind } from './upper-files.js';
+import { upperFiles } from './upper-files.js';
 import { mountAt, overlayOf, readMounts, type OverlayRoot } from './mounts.js';
 import { deletedPaths } from './overlay-deletions.js';
 import { OverlayFilter } from './overlay.js';
@@ -54,7 +54,7 @@ export async function containerTarget(container: Container, options: ContainerTa
     criu: containerDumpOptions(container, { mounts, hasConnections: hasTcpConnections(runningPids(pid)) }),
     parts: {
       subject: subjectOf(container),
-      ...(overlay === undefined ? {} : { filesBehind: (links) => upperFilesBehind(links, overlay) }),
+      ...(overlay === undefined ? {} : { scannedAs: (files) => upperFiles(files, overlay) }),
       complete: async ({ imagesDir, livePaths }) => {
         await thawImages(imagesDir);
         await writeFile(join(imagesDir, DESCRIPTORS_JSON), descriptorsDocument(container), { mode: 0o600 });

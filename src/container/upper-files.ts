@@ -1,21 +1,21 @@
-import { lstatSync, readlinkSync, statSync } from 'node:fs';
+import { lstatSync, readlinkSync } from 'node:fs';
+import type { FileInUse } from '../checkpoint/files-in-use.js';
 import type { OverlayRoot } from './mounts.js';
 
 const DELETED = ' (deleted)';
 
 /**
- * The files of an overlay's upper directory behind links in /proc, as `dev:ino` of the upper file. Through a mapping or a
+ * Those of the files that are in an overlay's upper directory, as `dev:ino` of the upper file. Through a mapping or a
  * descriptor the kernel shows the overlay's numbers, which no scan of the upper directory ever meets.
  */
-export function upperFilesBehind(links: Iterable<string>, { upperDir, device }: Pick<OverlayRoot, 'upperDir' | 'device'>): Set<string> {
+export function upperFiles(inUse: readonly FileInUse[], { upperDir, device }: Pick<OverlayRoot, 'upperDir' | 'device'>): Set<string> {
   const files = new Set<string>();
   const upper = orGone(() => lstatSync(upperDir, { bigint: true }));
   if (upper === undefined) return files;
-  for (const link of links) {
-    const stat = orGone(() => statSync(link, { bigint: true }));
-    if (stat?.isFile() !== true || deviceText(stat.dev) !== device) continue;
+  for (const { link, dev, ino } of inUse) {
+    if (deviceText(dev) !== device) continue;
     // A file that never was in a lower layer has its upper inode's number, also when its name is gone.
-    files.add(`${upper.dev}:${stat.ino}`);
+    files.add(`${upper.dev}:${ino}`);
     // One that was copied up shows the lower inode's number: then only the path leads to it.
     const path = orGone(() => readlinkSync(link, { encoding: 'buffer' }));
     if (path === undefined || path.toString('latin1').endsWith(DELETED)) continue;

@@ -87,7 +87,7 @@ export class Writer implements AsyncDisposable {
 
   /** The files that it has open for writing, likewise. */
   writable(): Set<string> {
-    return filesBehind(openForWriting([this.pid]));
+    return new Set(filesBehind(openForWriting([this.pid])).map(({ dev, ino }) => `${dev}:${ino}`));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

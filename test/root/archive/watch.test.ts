@@ -220,33 +220,28 @@ describe('of some writes the kernel tells when the file is closed', () => {
     expect(existsSync(scratch.in('x.tar'))).toBe(false);
   });
 
-  test('what happens after the files stood still is no such change', async () => {
-    using scratch = new Scratch();
-    const root = scratch.dir('tree');
-    plant(root);
-    await using writer = await ArchiveWriter.create({ outputPath: scratch.in('x.tar') });
-    const stage = new Stage(writer, [{ path: root, name: 'tree' }], { watchFromMs: 0 });
-    await stage.precopy({ mapped: () => new Set() });
-    await stage.refresh({ mapped: new Set(), writable: () => new Set() });
-    await new Promise((resolve) => setTimeout(resolve, 20)); // a frozen window is longer than the clock's tick
-    appendFileSync(join(root, 'd3/f4'), 'more');
-    renameSync(join(root, 'd5'), join(root, 'd6/d5'));
-    rmSync(join(root, 'd7'), { recursive: true });
-    renameSync(join(root, 'd8'), join(root, 'd7'));
-    await writer.seal({ subject: {} });
-    expect(existsSync(scratch.in('x.tar'))).toBe(true);
-  });
-
-  test('a tree that is gone by then is none either', async () => {
-    using scratch = new Scratch();
-    const root = scratch.dir('tree');
-    plant(root);
-    await using writer = await ArchiveWriter.create({ outputPath: scratch.in('x.tar') });
-    const stage = new Stage(writer, [{ path: root, name: 'tree' }], { watchFromMs: 0 });
-    await stage.precopy({ mapped: () => new Set() });
-    await stage.refresh({ mapped: new Set(), writable: () => new Set() });
-    rmSync(root, { recursive: true });
-    await writer.seal({ subject: {} });
-    expect(existsSync(scratch.in('x.tar'))).toBe(true);
-  });
+  const afterwards: Record<string, (root: string) => void> = {
+    'what happens after the files stood still is no such change': (root) => {
+      appendFileSync(join(root, 'd3/f4'), 'more');
+      renameSync(join(root, 'd5'), join(root, 'd6/d5'));
+      rmSync(join(root, 'd7'), { recursive: true });
+      renameSync(join(root, 'd8'), join(root, 'd7'));
+    },
+    'a tree that is gone by then is none either': (root) => rmSync(root, { recursive: true }),
+  };
+  for (const [what, happen] of Object.entries(afterwards)) {
+    test(what, async () => {
+      using scratch = new Scratch();
+      const root = scratch.dir('tree');
+      plant(root);
+      await using writer = await ArchiveWriter.create({ outputPath: scratch.in('x.tar') });
+      const stage = new Stage(writer, [{ path: root, name: 'tree' }], { watchFromMs: 0 });
+      await stage.precopy({ mapped: () => new Set() });
+      await stage.refresh({ mapped: new Set(), writable: () => new Set() });
+      await new Promise((resolve) => setTimeout(resolve, 20)); // a frozen window is longer than the clock's tick
+      happen(root);
+      await writer.seal({ subject: {} });
+      expect(existsSync(scratch.in('x.tar'))).toBe(true);
+    });
+  }
 });

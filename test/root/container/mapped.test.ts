@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { openForWriting, sharedWritableMappings } from '../../../src/checkpoint/files-in-use.js';
-import { upperFilesBehind } from '../../../src/container/upper-files.js';
+import { filesBehind, openForWriting, sharedWritableMappings } from '../../../src/checkpoint/files-in-use.js';
+import { upperFiles } from '../../../src/container/upper-files.js';
 import { overlayOf, readMounts, type OverlayRoot } from '../../../src/container/mounts.js';
 import { checkpointContainer } from '../../../src/container/index.js';
 import { addProgram, Bundle, makeImage, must, RuncContainer } from '../../fixtures/container.js';
@@ -31,7 +31,7 @@ it('files of the upper directory are known by their own numbers, whichever numbe
   const { pid } = await container.state();
   const overlay = overlayOf(await readMounts(pid), bundle.rootfs);
   expect(overlay).toMatchObject({ upperDir: join(bundle.dir, 'upper'), lowerDirs: [image] });
-  const [mapped, writable] = [sharedWritableMappings([pid]), openForWriting([pid])].map((links) => upperFilesBehind(links, overlay as OverlayRoot));
+  const [mapped, writable] = [sharedWritableMappings([pid]), openForWriting([pid])].map((links) => upperFiles(filesBehind(links), overlay as OverlayRoot));
   for (const name of FILES) {
     const { dev, ino } = statSync(join(bundle.dir, 'upper', name), { bigint: true });
     expect(mapped).toContain(`${dev}:${ino}`);
