@@ -2,6 +2,7 @@ import { STILLFRAME } from './line-up.js';
 import type { BenchResult, CaseResult, Sample } from './results.js';
 import { medianOf } from './samples.js';
 import { fileBytes, type Scenario } from './scenarios.js';
+import { COLD_VERSION } from './version-layer.js';
 
 /** A figure to reach, and what this run says about it. */
 export interface Figure {
@@ -24,7 +25,8 @@ export function figuresOf(result: BenchResult): Figure[] {
   const smallFiles = find(result, (s) => s.files.count === 1000 && s.files.bytesEach === 1000);
   const manyFiles = find(result, (s) => s.files.count === 100_000 && !s.whole);
   const warm = result.small.find(({ name }) => name.startsWith('VERSION over'))?.columns;
-  const cold = result.small.find(({ name }) => name.startsWith('VERSION with'))?.columns;
+  const cold = result.small.find(({ name }) => name === COLD_VERSION)?.columns;
+  const coldOf = (client: string): number | undefined => medianOf(cold?.find(({ name }) => name === client)?.values ?? []);
 
   const figures: Figure[] = [
     atMost('gap / CRIU’s own frozen time, 4 MB of memory and small files', 1.3, perSample(smallFiles, (s) => s.gapMs / s.criuMs!)),
@@ -47,7 +49,9 @@ export function figuresOf(result: BenchResult): Figure[] {
     }
   }
   figures.push(atMost('VERSION over a live swrk session', 1, medianOf(warm?.[0]?.values ?? []), ' ms'));
-  figures.push(atMost('VERSION with the start of CRIU / a client in C', 1.1, ratio(medianOf(cold?.[0]?.values ?? []), medianOf(cold?.[1]?.values ?? []))));
+  for (const client of ['libcriu', 'pycriu']) {
+    figures.push(atMost(`VERSION with the start and the end of CRIU / ${client}`, 1.1, ratio(coldOf(STILLFRAME), coldOf(client))));
+  }
   return figures;
 }
 

@@ -3,9 +3,14 @@ import { accessSync, constants } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+/** A file of this package, by its path from the top. */
+export function packageFile(path: string): string {
+  return join(dirname(fileURLToPath(import.meta.url)), '../..', path);
+}
+
 /** A program that scripts/setup.mjs has built from workloads/. */
 export function workload(name: string): string {
-  return join(dirname(fileURLToPath(import.meta.url)), '../../build/workloads', name);
+  return packageFile(join('build/workloads', name));
 }
 
 /** Where a program is on PATH (and where root's are), or undefined. */

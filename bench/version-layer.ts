@@ -1,9 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CriuClient, findCriu } from '../src/index.js';
+import { criuClients } from './contenders/criu-clients.js';
 import type { SmallResult } from './results.js';
-import { run, workload } from './run.js';
 
-/** VERSION: over a session that lives, and with the start of CRIU, beside a client in C; and what 50 clients at once do to the event loop. */
+export const COLD_VERSION = 'VERSION with the start and the end of CRIU';
+
+/** VERSION: over a session that lives, and with the start of CRIU, beside other clients; and what 50 clients at once do to the event loop. */
 export async function measureVersion({ warmTimes, coldTimes, crowdTimes }: { warmTimes: number; coldTimes: number; crowdTimes: number }): Promise<SmallResult[]> {
   const { path: criuPath } = await findCriu();
   return [
@@ -25,27 +27,27 @@ async function warm(criuPath: string, times: number): Promise<number[]> {
 }
 
 /**
- * Start of CRIU, question, answer, end of CRIU: in turns, in one run. The client in C comes twice: as it is usual, and with a session
- * of its own for CRIU, as ours gives it, so that a terminal's Ctrl-C does not reach it.
+ * Start of CRIU, question, answer, end of CRIU, by each client in one run. In another order each time: whoever comes behind Python
+ * finds the caches full of it.
  */
 async function cold(criuPath: string, times: number): Promise<SmallResult> {
-  const ours: number[] = [];
-  const inC: number[] = [];
-  const inOwnSession: number[] = [];
-  const clientInC = async (...more: string[]): Promise<number> => Number((await run(workload('cold-version'), [criuPath, '1', ...more])).split(' ')[0]) / 1e6;
-  for (let i = 0; i <= times; i++) {
-    const start = performance.now();
-    const client = await CriuClient.start({ criuPath });
-    await client.version();
-    await client.close();
-    const oursMs = performance.now() - start;
-    const [inCMs, inOwnSessionMs] = [await clientInC(), await clientInC('session')];
-    if (i === 0) continue; // the first loads all
-    ours.push(oursMs);
-    inC.push(inCMs);
-    inOwnSession.push(inOwnSessionMs);
+  const clients = criuClients(criuPath);
+  const columns = clients.map((client) => ({ name: client.name, client, values: [] as number[] }));
+  try {
+    for (let i = 0; i <= times; i++) {
+      for (const { client, values } of shuffled(columns)) {
+        const ms = await client.ask();
+        if (i > 0) values.push(ms); // the first loads all
+      }
+    }
+  } finally {
+    for (const client of clients) client.end();
   }
-  return { name: 'VERSION with the start and the end of CRIU', unit: 'ms', columns: [{ name: 'stillframe', values: ours }, { name: 'a client in C', values: inC }, { name: 'with a session for CRIU', values: inOwnSession }] };
+  return { name: COLD_VERSION, unit: 'ms', columns: columns.map(({ name, values }) => ({ name, values })) };
+}
+
+function shuffled<T>(all: readonly T[]): T[] {
+  return all.map((one) => ({ one, at: Math.random() })).sort((a, b) => a.at - b.at).map(({ one }) => one);
 }
 
 const CROWD = 50;

@@ -3,11 +3,11 @@ import { native, NativeError } from '../native.js';
 import { Child, type ProcessEnd } from '../process.js';
 import type { Connection } from './connection.js';
 import { CriuError } from './criu-error.js';
-import { endInTurn } from './end-in-turn.js';
 import { ownTurn } from './own-turn.js';
 import { PacketSocket, type Packet, type WaitOptions } from './packet-socket.js';
 import { PipeTail } from './pipe-tail.js';
 import { startInTurn } from './start-in-turn.js';
+import { turnToEnd } from './turn-to-end.js';
 
 export interface SwrkOptions {
   /** The program to run as `criuPath swrk FD`. */
@@ -66,21 +66,21 @@ export class Swrk implements Connection {
     await ownTurn();
     const [ours, theirs] = native().socketpairSeqpacket();
     const socket = new PacketSocket(ours, maxMessageBytes);
-    let stderr: PipeTail | undefined;
+    let pipe: [ours: number, theirs: number] | undefined;
     try {
-      const [errors, theirErrors] = native().pipe();
+      pipe = native().pipe();
       const args = ['swrk', '3', ...(defaultConfig ? [] : ['--no-default-config'])];
-      const started = Child.start({ path: criuPath, args, env, fds: [undefined, undefined, theirErrors, theirs, ...fds] });
-      stderr = new PipeTail(errors, stderrBytes);
-      closeSync(theirErrors);
-      return new Swrk(await started, socket, stderr);
+      const child = await Child.start({ path: criuPath, args, env, fds: [undefined, undefined, pipe[1], theirs, ...fds] });
+      // Only now, beside CRIU's own start: its first words wait in the pipe.
+      return new Swrk(child, socket, new PipeTail(pipe[0], stderrBytes));
     } catch (cause) {
       socket.close();
-      stderr?.finish();
+      if (pipe !== undefined) closeSync(pipe[0]);
       if (cause instanceof NativeError) throw cause;
       throw new CriuError('CRIU_NOT_FOUND', { criuPath, cause });
     } finally {
       closeSync(theirs);
+      if (pipe !== undefined) closeSync(pipe[1]);
     }
   }
 
@@ -106,8 +106,8 @@ export class Swrk implements Connection {
 
   /** Closes our end without waiting for CRIU: it undoes what is under way. One that somebody stopped goes on, or it would not notice. */
   disconnect(): void {
-    this.#socket.close();
     this.#child.kill('SIGCONT');
+    this.#socket.close();
   }
 
   /**
@@ -119,12 +119,14 @@ export class Swrk implements Connection {
   async close({ graceMs = 10_000 }: { graceMs?: number } = {}): Promise<SwrkEnd> {
     if (!this.disconnected) {
       await ownTurn();
-      await endInTurn(() => this.disconnect(), this.ended);
+      await turnToEnd(this.ended);
     }
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), graceMs);
     // It may be stopped while it undoes its work, too; to one that runs the signal means nothing.
     const wakening = setInterval(() => this.#child.kill('SIGCONT'), CONTINUE_MS);
     try {
+      // Last: it wakes CRIU, which then often has to wait until this thread sleeps.
+      this.disconnect();
       return await this.ended;
     } finally {
       clearTimeout(timer);

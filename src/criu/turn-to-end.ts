@@ -7,10 +7,11 @@ let ending = 0;
 const waiting: (() => void)[] = [];
 
 /**
- * For CRIUs that hold nothing. Calls `end` once fewer CRIUs than that are ending, in the order of the calls; at once when no other is. What a process frees
- * when it ends is some milliseconds' work for a core, and fifty together kept the event loop waiting for one: see start-in-turn.ts.
+ * For CRIUs that hold nothing. Resolves once fewer of them than that are ending, in the order of the calls; at once when no other
+ * is. The caller then ends its own. What a process frees when it ends is some milliseconds' work for a core, and fifty together
+ * kept the event loop waiting for one: see start-in-turn.ts.
  */
-export async function endInTurn(end: () => void, ended: Promise<unknown>): Promise<void> {
+export async function turnToEnd(ended: Promise<unknown>): Promise<void> {
   if (ending < atOnce) ending++;
   else await new Promise<void>((resolve) => waiting.push(resolve));
   let isOver = false;
@@ -22,7 +23,6 @@ export async function endInTurn(end: () => void, ended: Promise<unknown>): Promi
     if (next === undefined) ending--;
     else next();
   };
-  end();
   const timer = setTimeout(handOn, longestMs);
   void ended.then(handOn);
 }
