@@ -2,8 +2,9 @@
  * Processes started without copying this one's address space.
  *
  * Node's own way forks: with a runtime's hundreds of megabytes mapped that takes 2 ms, all of them on the event loop
- * (measured: Node 20, libuv 1.46). posix_spawn(3) shares the memory until the exec (clone with CLONE_VM | CLONE_VFORK);
- * the thread that calls it sleeps that long, so it is one of libuv's pool.
+ * (measured: Node 20, libuv 1.46). posix_spawn(3) shares the memory until the exec (clone with CLONE_VM | CLONE_VFORK), and
+ * its caller sleeps that long, 0.3 ms when a core is free. On the event loop that is the shortest way to a child; where many
+ * start together and cores are short, a thread of libuv's pool waits in its place: two wake-ups more.
  *
  * The end shows on a pidfd, and is fetched by it: libuv, which waits for its own children by pid, never sees ours.
  */
@@ -25,7 +26,7 @@
 #endif
 
 struct spawn {
-	napi_async_work work;
+	napi_async_work work; /* these two: only in a thread */
 	napi_deferred deferred;
 	char *path;
 	char *cwd; /* NULL: ours */
@@ -36,7 +37,7 @@ struct spawn {
 	pid_t pid;
 	int pidfd;
 	int err;
-	const char *syscall;
+	const char *syscall; /* that failed */
 };
 
 static void free_strings(char **strings)
@@ -194,39 +195,19 @@ static void execute(napi_env env, void *data)
 	}
 }
 
-static void complete(napi_env env, napi_status status, void *data)
+/* The arguments of both functions. NULL, with the exception thrown: they are wrong, or there is no memory or descriptor left. */
+static struct spawn *read_arguments(napi_env env, napi_callback_info info)
 {
-	struct spawn *spawn = data;
-	napi_value result, number;
-
-	napi_delete_async_work(env, spawn->work);
-	if (status == napi_cancelled) {
-		spawn->err = ECANCELED;
-		spawn->syscall = "spawn";
-	}
-	if (spawn->err) {
-		napi_reject_deferred(env, spawn->deferred, sf_errno_error(env, spawn->err, spawn->syscall));
-	} else {
-		napi_create_array_with_length(env, 2, &result);
-		napi_create_int32(env, spawn->pid, &number);
-		napi_set_element(env, result, 0, number);
-		napi_create_int32(env, spawn->pidfd, &number);
-		napi_set_element(env, result, 1, number);
-		napi_resolve_deferred(env, spawn->deferred, result);
-	}
-	free_spawn(spawn);
-}
-
-static napi_value spawn_process(napi_env env, napi_callback_info info)
-{
-	napi_value args[5], promise, name;
+	napi_value args[5];
 	napi_valuetype cwd_type, env_type;
 	size_t argc = 5;
 	struct spawn *spawn = calloc(1, sizeof(*spawn));
 	int err;
 
-	if (!spawn)
-		return sf_throw_errno(env, ENOMEM, "malloc");
+	if (!spawn) {
+		sf_throw_errno(env, ENOMEM, "malloc");
+		return NULL;
+	}
 	napi_get_cb_info(env, info, &argc, args, NULL, NULL);
 	if (argc == 5) {
 		napi_typeof(env, args[2], &env_type);
@@ -237,14 +218,66 @@ static napi_value spawn_process(napi_env env, napi_callback_info info)
 	}
 	if (!spawn->path || !spawn->argv || !spawn->envp || (cwd_type == napi_string && !(spawn->cwd = read_string(env, args[4])))) {
 		free_spawn(spawn);
-		napi_throw_type_error(env, NULL, "spawn(path, arguments, environment, descriptors, cwd)");
+		napi_throw_type_error(env, NULL, "path, arguments, environment, descriptors, cwd");
 		return NULL;
 	}
 	err = take_fds(env, args[3], spawn);
 	if (err) {
 		free_spawn(spawn);
-		return sf_throw_errno(env, err, "fcntl");
+		sf_throw_errno(env, err, "fcntl");
+		return NULL;
 	}
+	return spawn;
+}
+
+static napi_value started(napi_env env, const struct spawn *spawn)
+{
+	napi_value result, number;
+
+	napi_create_array_with_length(env, 2, &result);
+	napi_create_int32(env, spawn->pid, &number);
+	napi_set_element(env, result, 0, number);
+	napi_create_int32(env, spawn->pidfd, &number);
+	napi_set_element(env, result, 1, number);
+	return result;
+}
+
+static napi_value spawn_now(napi_env env, napi_callback_info info)
+{
+	napi_value result;
+	struct spawn *spawn = read_arguments(env, info);
+
+	if (!spawn)
+		return NULL;
+	execute(env, spawn);
+	result = spawn->err ? sf_throw_errno(env, spawn->err, spawn->syscall) : started(env, spawn);
+	free_spawn(spawn);
+	return result;
+}
+
+static void complete(napi_env env, napi_status status, void *data)
+{
+	struct spawn *spawn = data;
+
+	napi_delete_async_work(env, spawn->work);
+	if (status == napi_cancelled) {
+		spawn->err = ECANCELED;
+		spawn->syscall = "spawn";
+	}
+	if (spawn->err)
+		napi_reject_deferred(env, spawn->deferred, sf_errno_error(env, spawn->err, spawn->syscall));
+	else
+		napi_resolve_deferred(env, spawn->deferred, started(env, spawn));
+	free_spawn(spawn);
+}
+
+static napi_value spawn_in_thread(napi_env env, napi_callback_info info)
+{
+	napi_value promise, name;
+	struct spawn *spawn = read_arguments(env, info);
+
+	if (!spawn)
+		return NULL;
 	napi_create_promise(env, &spawn->deferred, &promise);
 	napi_create_string_utf8(env, "stillframe:spawn", NAPI_AUTO_LENGTH, &name);
 	napi_create_async_work(env, NULL, name, execute, complete, spawn, &spawn->work);
@@ -297,7 +330,8 @@ static napi_value pipe_pair(napi_env env, napi_callback_info info)
 
 void sf_init_spawn(napi_env env, napi_value exports)
 {
-	sf_set_function(env, exports, "spawn", spawn_process);
+	sf_set_function(env, exports, "spawn", spawn_now);
+	sf_set_function(env, exports, "spawnInThread", spawn_in_thread);
 	sf_set_function(env, exports, "reap", reap);
 	sf_set_function(env, exports, "pipe", pipe_pair);
 }

@@ -28,16 +28,20 @@ export interface PollHandle {
   unref(): void;
 }
 
+export type SpawnArguments = [path: string, args: readonly string[], env: readonly string[] | undefined, fds: readonly number[], cwd: string | undefined];
+
 /** Types of native/spawn.c. */
 export interface SpawnNative {
   /**
-   * Starts a program in a session of its own, with default signal dispositions and an empty mask, in a thread of the pool.
-   * Descriptor i of the child is a duplicate of `fds[i]`, made before this returns; -1 is /dev/null. `path` is not searched
+   * Starts a program in a session of its own, with default signal dispositions and an empty mask; the caller waits for the exec.
+   * Descriptor i of the child is a duplicate of `fds[i]`; -1 is /dev/null. `path` is not searched
    * for on PATH. The environment's entries are "NAME=value"; undefined is this process's own (not a worker thread's). Without a cwd, ours.
-   * Rejects with what exec said (syscall "spawn"), or pidfd_open (ENOSYS before Linux 5.3): then nothing runs.
+   * Throws what exec said (syscall "spawn"), or pidfd_open (ENOSYS before Linux 5.3): then nothing runs.
    * @returns the pid, and a pidfd that belongs to the caller: readable once the process has ended
    */
-  spawn(path: string, args: readonly string[], env: readonly string[] | undefined, fds: readonly number[], cwd: string | undefined): Promise<[pid: number, pidfd: number]>;
+  spawn(...program: SpawnArguments): [pid: number, pidfd: number];
+  /** The same in a thread of the pool. The descriptors may be closed as soon as it has returned its promise. */
+  spawnInThread(...program: SpawnArguments): Promise<[pid: number, pidfd: number]>;
   /**
    * `waitid(P_PIDFD, WEXITED | WNOHANG)`: the exit code, or minus the signal that ended it; undefined while it runs.
    * ECHILD when somebody else has reaped it.

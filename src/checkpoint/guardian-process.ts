@@ -43,12 +43,12 @@ export class GuardianProcess {
   }
 
   /** @throws CheckpointError GUARDIAN_MISSING; NativeError */
-  static async start(): Promise<GuardianProcess> {
+  static start(): GuardianProcess {
     const path = guardianPath();
     const [ours, theirs] = native().socketpairStream();
     const socket = new Socket({ fd: ours });
     try {
-      return new GuardianProcess(await Child.start({ path, cwd: '/', env: {}, fds: [undefined, undefined, undefined, theirs] }), socket);
+      return new GuardianProcess(Child.start({ path, cwd: '/', env: {}, fds: [undefined, undefined, undefined, theirs] }), socket);
     } catch (cause) {
       socket.destroy();
       if (cause instanceof NativeError) throw cause;

@@ -44,10 +44,15 @@ export class LazyPages implements AsyncDisposable {
     // It writes a byte to the descriptor of --status-fd when its socket is there: seen in criu/uffd.c, status_ready.
     const [status, theirStatus] = native().pipe();
     const arguments_ = ['lazy-pages', '-D', imagesDir, '-W', workDir, '-o', logFile, '--status-fd', '3', ...from, ...args];
+    const startDaemon = (): Child => {
+      try {
+        return Child.start({ path: criuPath, args: arguments_, fds: [undefined, undefined, undefined, theirStatus] });
+      } finally {
+        closeSync(theirStatus); // or the end of the daemon's would not be seen
+      }
+    };
     try {
-      const started = Child.start({ path: criuPath, args: arguments_, fds: [undefined, undefined, undefined, theirStatus] });
-      closeSync(theirStatus);
-      const daemon = new LazyPages(await started, join(workDir, logFile));
+      const daemon = new LazyPages(startDaemon(), join(workDir, logFile));
       const timer = setTimeout(() => daemon.#child.kill('SIGKILL'), timeoutMs);
       try {
         if (!(await hears(status))) throw await daemon.#failure();

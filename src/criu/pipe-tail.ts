@@ -15,9 +15,14 @@ export class PipeTail {
   constructor(fd: number, maxBytes: number) {
     this.#fd = fd;
     this.#maxBytes = maxBytes;
-    this.#poll = new (native().Poll)(fd, 'readable', () => {
-      if (!this.#read()) this.#poll.close();
-    });
+    try {
+      this.#poll = new (native().Poll)(fd, 'readable', () => {
+        if (!this.#read()) this.#poll.close();
+      });
+    } catch (error) {
+      closeSync(fd); // no descriptor was left to watch it through (EMFILE)
+      throw error;
+    }
     // Nobody waits for its text alone.
     this.#poll.unref();
   }

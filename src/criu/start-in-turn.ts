@@ -15,11 +15,15 @@ let starting = 0;
 const begun = new Map<number, number>();
 const waiting: (() => void)[] = [];
 
-/** Starts it once there is a place, in the order of the calls; at once when nobody else starts a CRIU. */
-export async function startInTurn<T extends { pid: number; ended: Promise<unknown> }>(start: () => Promise<T>): Promise<T> {
+/**
+ * Starts it once there is a place, in the order of the calls; at once when nobody else starts a CRIU.
+ * @param start is told whether it is the only one for now
+ */
+export async function startInTurn<T extends { pid: number; ended: Promise<unknown> }>(start: (alone: boolean) => Promise<T>): Promise<T> {
+  const alone = starting === 0 && begun.size === 0;
   if (waiting.length > 0 || !takePlace()) await new Promise<void>((resolve) => waiting.push(resolve) === 1 && setTimeout(handOn, 1));
   try {
-    const process = await start();
+    const process = await start(alone);
     begun.set(process.pid, performance.now() + longestMs);
     void process.ended.then(() => begun.delete(process.pid));
     return process;

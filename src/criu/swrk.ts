@@ -59,28 +59,31 @@ export class Swrk implements Connection {
 
   /** @throws CriuError CRIU_NOT_FOUND when the program cannot be started, with the system's error as cause; NativeError */
   static start(options: SwrkOptions): Promise<Swrk> {
-    return startInTurn(() => Swrk.#start(options));
+    return startInTurn((alone) => Swrk.#start(options, alone));
   }
 
-  static async #start({ criuPath, fds = [], env, defaultConfig = true, maxMessageBytes = 16 << 20 }: SwrkOptions): Promise<Swrk> {
+  /** One that is alone starts on the event loop, which is the shortest way. Of many each would hold the loop for an exec. */
+  static async #start({ criuPath, fds = [], env, defaultConfig = true, maxMessageBytes = 16 << 20 }: SwrkOptions, alone: boolean): Promise<Swrk> {
     await ownTurn();
     const [ours, theirs] = native().socketpairSeqpacket();
     const socket = new PacketSocket(ours, maxMessageBytes);
-    let pipe: [ours: number, theirs: number] | undefined;
+    let stderr: PipeTail | undefined;
+    let theirErrors: number | undefined;
     try {
-      pipe = native().pipe();
+      const pipe = native().pipe();
+      theirErrors = pipe[1];
+      stderr = new PipeTail(pipe[0], stderrBytes);
       const args = ['swrk', '3', ...(defaultConfig ? [] : ['--no-default-config'])];
-      const child = await Child.start({ path: criuPath, args, env, fds: [undefined, undefined, pipe[1], theirs, ...fds] });
-      // Only now, beside CRIU's own start: its first words wait in the pipe.
-      return new Swrk(child, socket, new PipeTail(pipe[0], stderrBytes));
+      const program = { path: criuPath, args, env, fds: [undefined, undefined, theirErrors, theirs, ...fds] };
+      return new Swrk(alone ? Child.start(program) : await Child.startInThread(program), socket, stderr);
     } catch (cause) {
       socket.close();
-      if (pipe !== undefined) closeSync(pipe[0]);
+      stderr?.finish();
       if (cause instanceof NativeError) throw cause;
       throw new CriuError('CRIU_NOT_FOUND', { criuPath, cause });
     } finally {
       closeSync(theirs);
-      if (pipe !== undefined) closeSync(pipe[1]);
+      if (theirErrors !== undefined) closeSync(theirErrors);
     }
   }
 
