@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, expect, test } from 'vitest';
-import { CriuClient, CriuError, criuErrorOf, findCriu, readDumpedFiles, readDumpStats, readInventory, readPstree, readRestoreStats, type CriuNotification } from '../../../src/criu/index.js';
-import { Counter, scratch, until } from '../../fixtures/criu.js';
+import { CriuClient, criuErrorOf, findCriu, readDumpedFiles, readDumpStats, readInventory, readPstree, readRestoreStats, type CriuNotification } from '../../../src/criu/index.js';
+import { Counter, failure, scratch, until } from '../../fixtures/criu.js';
 
 let criuPath: string;
 beforeAll(async () => {
@@ -13,15 +13,6 @@ beforeAll(async () => {
 // The same on CRIU 4.1.1, 4.2.1 and 4.3; without a network namespace of the tree's own there is no network-lock.
 const beforeDump = ['pre-dump', 'network-lock', 'query-ext-files'];
 const quiet = { networkLock: 'skip' } as const;
-
-async function failure(promise: Promise<unknown>): Promise<CriuError> {
-  const error: unknown = await promise.then(
-    () => new Error('it did not fail'),
-    (reason: unknown) => reason,
-  );
-  expect(error).toBeInstanceOf(CriuError);
-  return error as CriuError;
-}
 
 test('a dumped tree, killed and restored, goes on counting from where it stood', async () => {
   await using dir = await scratch();

@@ -5,8 +5,8 @@ import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer, connect } from 'node:net';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { CriuClient, CriuError, findCriu, followLog, parseLogLine, type CriuServiceClient, type LogLine } from '../../../src/criu/index.js';
-import { Counter, scratch, until } from '../../fixtures/criu.js';
+import { CriuClient, findCriu, followLog, parseLogLine, type CriuError, type CriuServiceClient, type LogLine } from '../../../src/criu/index.js';
+import { Counter, failure, scratch, until } from '../../fixtures/criu.js';
 
 let criuPath: string;
 let memTrack: boolean;
@@ -17,15 +17,6 @@ beforeAll(async () => {
 });
 
 const quiet = { networkLock: 'skip', leaveRunning: true } as const;
-
-async function failure(promise: Promise<unknown>): Promise<CriuError> {
-  const error: unknown = await promise.then(
-    () => new Error('it did not fail'),
-    (reason: unknown) => reason,
-  );
-  expect(error).toBeInstanceOf(CriuError);
-  return error as CriuError;
-}
 
 async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');

@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { native } from '../../../src/native.js';
-import { CriuClient, CriuError, criuErrorOf, findCriu, type CriuNotification } from '../../../src/criu/index.js';
+import { CriuClient, criuErrorOf, findCriu, type CriuNotification } from '../../../src/criu/index.js';
 import { notificationScripts } from '../../../src/criu/notification.js';
 import { PacketSocket } from '../../../src/criu/packet-socket.js';
-import { scratch, until } from '../../fixtures/criu.js';
+import { failure, scratch, until } from '../../fixtures/criu.js';
 
 let criuPath: string;
 beforeAll(async () => {
@@ -20,15 +20,6 @@ const openFds = (): number => readdirSync('/proc/self/fd').length;
 function pair(maxBytes = 1 << 20): [PacketSocket, PacketSocket] {
   const [ours, theirs] = native().socketpairSeqpacket();
   return [new PacketSocket(ours, maxBytes), new PacketSocket(theirs, maxBytes)];
-}
-
-async function failure(promise: Promise<unknown>): Promise<CriuError> {
-  const error: unknown = await promise.then(
-    () => new Error('it did not fail'),
-    (reason: unknown) => reason,
-  );
-  expect(error).toBeInstanceOf(CriuError);
-  return error as CriuError;
 }
 
 describe('a packet socket', () => {
