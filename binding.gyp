@@ -2,7 +2,7 @@
   "targets": [
     {
       "target_name": "stillframe",
-      "sources": ["native/addon.c", "native/job.c", "native/socket.c", "native/poll.c", "native/spawn.c", "native/store.c", "native/tree.c", "native/watch.c", "native/scan.c", "native/member.c", "native/details.c", "native/describe.c", "native/out.c", "native/copy.c", "native/move.c", "native/hash.c", "native/lines.c", "native/files.c"],
+      "sources": ["native/addon.c", "native/job.c", "native/held.c", "native/socket.c", "native/poll.c", "native/spawn.c", "native/store.c", "native/tree.c", "native/watch.c", "native/scan.c", "native/member.c", "native/details.c", "native/describe.c", "native/out.c", "native/copy.c", "native/move.c", "native/hash.c", "native/lines.c", "native/files.c"],
       "defines": ["NAPI_VERSION=8", "_GNU_SOURCE"],
       "cflags": ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror=implicit-function-declaration", "-fvisibility=hidden"],
       # It stays loaded: a thread of its own (watch.c) may outlive the worker that loaded it.

@@ -36,6 +36,7 @@ void sf_set_function(napi_env env, napi_value object, const char *name, napi_cal
 
 static napi_value init(napi_env env, napi_value exports)
 {
+	sf_init_held(env, exports);
 	sf_init_socket(env, exports);
 	sf_init_poll(env, exports);
 	sf_init_spawn(env, exports);

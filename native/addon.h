@@ -4,6 +4,7 @@
 
 #include <node_api.h>
 
+void sf_init_held(napi_env env, napi_value exports);
 void sf_init_socket(napi_env env, napi_value exports);
 void sf_init_poll(napi_env env, napi_value exports);
 void sf_init_spawn(napi_env env, napi_value exports);
@@ -22,6 +23,12 @@ napi_value sf_throw_errno(napi_env env, int err, const char *syscall);
 
 /* The same error as a value, for rejecting a promise. */
 napi_value sf_errno_error(napi_env env, int err, const char *syscall);
+
+/* Closes the descriptor with the environment, unless sf_close_fd() does so before. Returns 0, or ENOMEM: then nothing is held. */
+int sf_hold_fd(napi_env env, int fd);
+/* Both or, with both closed, none. */
+int sf_hold_pair(napi_env env, const int *fds);
+void sf_close_fd(napi_env env, int fd);
 
 void sf_set_function(napi_env env, napi_value object, const char *name, napi_callback fn);
 

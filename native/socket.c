@@ -43,17 +43,19 @@ static napi_value number_array(napi_env env, const int *values, size_t count)
 
 static napi_value make_pair(napi_env env, int type)
 {
-	int fds[2];
+	int fds[2], err;
 
 	if (socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds))
 		return sf_throw_errno(env, errno, "socketpair");
 	/* A property of this end's open file: the other end keeps blocking, as CRIU needs it. */
 	if (fcntl(fds[0], F_SETFL, fcntl(fds[0], F_GETFL) | O_NONBLOCK)) {
-		int err = errno;
-
+		err = errno;
 		close_all(fds, 2);
 		return sf_throw_errno(env, err, "fcntl");
 	}
+	/* Streams become net.Sockets, which libuv closes. */
+	if (type == SOCK_SEQPACKET && (err = sf_hold_pair(env, fds)))
+		return sf_throw_errno(env, err, "malloc");
 	return number_array(env, fds, 2);
 }
 
@@ -89,6 +91,11 @@ static napi_value connect_seqpacket(napi_env env, napi_callback_info info)
 		err = errno;
 		close(fd);
 		return sf_throw_errno(env, err, "connect");
+	}
+	err = sf_hold_fd(env, fd);
+	if (err) {
+		close(fd);
+		return sf_throw_errno(env, err, "malloc");
 	}
 	return number(env, fd);
 }

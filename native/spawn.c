@@ -165,6 +165,14 @@ static int set_actions(posix_spawn_file_actions_t *actions, const struct spawn *
 	return err;
 }
 
+/* A child whose end nobody would see. */
+static void end_child(struct spawn *spawn)
+{
+	kill(spawn->pid, SIGKILL);
+	while (waitpid(spawn->pid, NULL, 0) < 0 && errno == EINTR) {
+	}
+}
+
 static void execute(napi_env env, void *data)
 {
 	struct spawn *spawn = data;
@@ -189,10 +197,7 @@ static void execute(napi_env env, void *data)
 		return;
 	spawn->err = errno;
 	spawn->syscall = "pidfd_open";
-	/* A child whose end nobody would see. */
-	kill(spawn->pid, SIGKILL);
-	while (waitpid(spawn->pid, NULL, 0) < 0 && errno == EINTR) {
-	}
+	end_child(spawn);
 }
 
 /* The arguments of both functions. NULL, with the exception thrown: they are wrong, or there is no memory or descriptor left. */
@@ -230,27 +235,38 @@ static struct spawn *read_arguments(napi_env env, napi_callback_info info)
 	return spawn;
 }
 
-static napi_value started(napi_env env, const struct spawn *spawn)
+/* [pid, pidfd]; NULL, with no child, when there is no JavaScript any more that could have them (a worker was terminated). */
+static napi_value started(napi_env env, struct spawn *spawn)
 {
 	napi_value result, number;
 
-	napi_create_array_with_length(env, 2, &result);
-	napi_create_int32(env, spawn->pid, &number);
-	napi_set_element(env, result, 0, number);
-	napi_create_int32(env, spawn->pidfd, &number);
-	napi_set_element(env, result, 1, number);
-	return result;
+	if (!(spawn->err = sf_hold_fd(env, spawn->pidfd))) {
+		if (napi_create_array_with_length(env, 2, &result) == napi_ok && napi_create_int32(env, spawn->pid, &number) == napi_ok &&
+		    napi_set_element(env, result, 0, number) == napi_ok && napi_create_int32(env, spawn->pidfd, &number) == napi_ok &&
+		    napi_set_element(env, result, 1, number) == napi_ok)
+			return result;
+		sf_close_fd(env, spawn->pidfd);
+		spawn->err = ECANCELED;
+	} else {
+		close(spawn->pidfd);
+	}
+	spawn->syscall = "spawn";
+	end_child(spawn);
+	return NULL;
 }
 
 static napi_value spawn_now(napi_env env, napi_callback_info info)
 {
-	napi_value result;
+	napi_value result = NULL;
 	struct spawn *spawn = read_arguments(env, info);
 
 	if (!spawn)
 		return NULL;
 	execute(env, spawn);
-	result = spawn->err ? sf_throw_errno(env, spawn->err, spawn->syscall) : started(env, spawn);
+	if (!spawn->err)
+		result = started(env, spawn);
+	if (spawn->err)
+		sf_throw_errno(env, spawn->err, spawn->syscall);
 	free_spawn(spawn);
 	return result;
 }
@@ -258,16 +274,19 @@ static napi_value spawn_now(napi_env env, napi_callback_info info)
 static void complete(napi_env env, napi_status status, void *data)
 {
 	struct spawn *spawn = data;
+	napi_value result = NULL;
 
 	napi_delete_async_work(env, spawn->work);
 	if (status == napi_cancelled) {
 		spawn->err = ECANCELED;
 		spawn->syscall = "spawn";
 	}
+	if (!spawn->err)
+		result = started(env, spawn);
 	if (spawn->err)
 		napi_reject_deferred(env, spawn->deferred, sf_errno_error(env, spawn->err, spawn->syscall));
 	else
-		napi_resolve_deferred(env, spawn->deferred, started(env, spawn));
+		napi_resolve_deferred(env, spawn->deferred, result);
 	free_spawn(spawn);
 }
 
@@ -283,6 +302,29 @@ static napi_value spawn_in_thread(napi_env env, napi_callback_info info)
 	napi_create_async_work(env, NULL, name, execute, complete, spawn, &spawn->work);
 	napi_queue_async_work(env, spawn->work);
 	return promise;
+}
+
+static napi_value pidfd_open(napi_env env, napi_callback_info info)
+{
+	napi_value arg, result;
+	size_t argc = 1;
+	int pid, pidfd, err;
+
+	napi_get_cb_info(env, info, &argc, &arg, NULL, NULL);
+	if (argc < 1 || napi_get_value_int32(env, arg, &pid) != napi_ok) {
+		napi_throw_type_error(env, NULL, "pidfdOpen(pid)");
+		return NULL;
+	}
+	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (pidfd < 0)
+		return sf_throw_errno(env, errno, "pidfd_open");
+	err = sf_hold_fd(env, pidfd);
+	if (err) {
+		close(pidfd);
+		return sf_throw_errno(env, err, "malloc");
+	}
+	napi_create_int32(env, pidfd, &result);
+	return result;
 }
 
 static napi_value reap(napi_env env, napi_callback_info info)
@@ -308,18 +350,20 @@ static napi_value reap(napi_env env, napi_callback_info info)
 static napi_value pipe_pair(napi_env env, napi_callback_info info)
 {
 	napi_value array, number;
-	int fds[2];
+	int fds[2], err;
 
 	if (pipe2(fds, O_CLOEXEC))
 		return sf_throw_errno(env, errno, "pipe2");
 	/* Of this end's open file alone: the one that writes blocks, as programs expect of their stderr. */
 	if (fcntl(fds[0], F_SETFL, O_NONBLOCK)) {
-		int err = errno;
-
+		err = errno;
 		close(fds[0]);
 		close(fds[1]);
 		return sf_throw_errno(env, err, "fcntl");
 	}
+	err = sf_hold_pair(env, fds);
+	if (err)
+		return sf_throw_errno(env, err, "malloc");
 	napi_create_array_with_length(env, 2, &array);
 	for (uint32_t i = 0; i < 2; i++) {
 		napi_create_int32(env, fds[i], &number);
@@ -332,6 +376,7 @@ void sf_init_spawn(napi_env env, napi_value exports)
 {
 	sf_set_function(env, exports, "spawn", spawn_now);
 	sf_set_function(env, exports, "spawnInThread", spawn_in_thread);
+	sf_set_function(env, exports, "pidfdOpen", pidfd_open);
 	sf_set_function(env, exports, "reap", reap);
 	sf_set_function(env, exports, "pipe", pipe_pair);
 }

@@ -1,5 +1,10 @@
-/** Types of native/socket.c and native/poll.c. */
+/** Types of native/held.c, native/socket.c and native/poll.c. */
 export interface SocketNative {
+  /**
+   * Closes a descriptor. Those that these functions make, but for streams and what a packet brings, are closed with the thread at
+   * the latest, and must be closed by this: a worker that is terminated runs no JavaScript any more.
+   */
+  close(fd: number): void;
   /** `socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)`: [ours, theirs]; ours is also non-blocking, theirs blocks. */
   socketpairSeqpacket(): [ours: number, theirs: number];
   /** The same with SOCK_STREAM. */
@@ -42,6 +47,8 @@ export interface SpawnNative {
   spawn(...program: SpawnArguments): [pid: number, pidfd: number];
   /** The same in a thread of the pool. The descriptors may be closed as soon as it has returned its promise. */
   spawnInThread(...program: SpawnArguments): Promise<[pid: number, pidfd: number]>;
+  /** `pidfd_open(pid, 0)`; the descriptor is the caller's. */
+  pidfdOpen(pid: number): number;
   /**
    * `waitid(P_PIDFD, WEXITED | WNOHANG)`: the exit code, or minus the signal that ended it; undefined while it runs.
    * ECHILD when somebody else has reaped it.

@@ -1,4 +1,4 @@
-import { accessSync, closeSync, constants } from 'node:fs';
+import { accessSync, constants } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { isMainThread } from 'node:worker_threads';
@@ -24,6 +24,8 @@ export interface ProcessEnd {
   exitSignal?: NodeJS.Signals;
 }
 
+/** How often a child is looked for that cannot be reaped yet. */
+const REAP_MS = 10;
 const signalNames = new Map(Object.entries(osConstants.signals).map(([name, number]) => [number, name as NodeJS.Signals]));
 
 /**
@@ -42,11 +44,17 @@ export class Child {
     this.pid = pid;
     let resolve: (end: ProcessEnd) => void;
     this.ended = new Promise((settle) => (resolve = settle));
+    const finish = (): void => {
+      const end = endOf(() => reap(pidfd));
+      // Killed while somebody traces it, as CRIU does in a dump: nobody can have it before the tracer has let go.
+      if (end === undefined) return void setTimeout(finish, REAP_MS);
+      this.#end = end;
+      native().close(pidfd);
+      resolve(end);
+    };
     this.#poll = new Poll(pidfd, 'readable', () => {
       this.#poll.close();
-      this.#end = endOf(() => reap(pidfd));
-      closeSync(pidfd);
-      resolve(this.#end);
+      finish();
     });
   }
 
@@ -57,7 +65,7 @@ export class Child {
   static start(options: ProcessOptions): Child {
     const program = argumentsOf(options);
     try {
-      return Child.#adopt(...native().spawn(...program));
+      return Child.#watch(...native().spawn(...program));
     } catch (error) {
       throw explain(error, program[0]);
     }
@@ -67,13 +75,21 @@ export class Child {
   static async startInThread(options: ProcessOptions): Promise<Child> {
     const program = argumentsOf(options);
     try {
-      return Child.#adopt(...(await native().spawnInThread(...program)));
+      return Child.#watch(...(await native().spawnInThread(...program)));
     } catch (error) {
       throw explain(error, program[0]);
     }
   }
 
-  static #adopt(pid: number, pidfd: number): Child {
+  /**
+   * A child of this process that somebody else has made: CRIU, with `rstSibling`.
+   * @throws the errno error of pidfd_open: ESRCH when there is no such process
+   */
+  static adopt(pid: number): Child {
+    return new Child(pid, native().pidfdOpen(pid));
+  }
+
+  static #watch(pid: number, pidfd: number): Child {
     try {
       return new Child(pid, pidfd);
     } catch (error) {
@@ -82,8 +98,8 @@ export class Child {
       const timer = setInterval(() => {
         if (native().reap(pidfd) === undefined) return;
         clearInterval(timer);
-        closeSync(pidfd);
-      }, 10);
+        native().close(pidfd);
+      }, REAP_MS);
       throw error;
     }
   }
@@ -121,9 +137,11 @@ function variables(env: NodeJS.ProcessEnv | undefined): string[] | undefined {
   return Object.entries(env ?? process.env).flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${value}`]));
 }
 
-function endOf(reap: () => number | undefined): ProcessEnd {
+/** Undefined when there is no end to fetch yet. */
+function endOf(reap: () => number | undefined): ProcessEnd | undefined {
   try {
-    const status = reap() ?? 0;
+    const status = reap();
+    if (status === undefined) return undefined;
     return status >= 0 ? { exitCode: status } : { exitSignal: signalNames.get(-status) as NodeJS.Signals };
   } catch (error) {
     // By its number: libuv has no name for it.

@@ -1,4 +1,4 @@
-import { closeSync, existsSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -54,7 +54,7 @@ export class GuardianProcess {
       if (cause instanceof NativeError) throw cause;
       throw new CheckpointError('GUARDIAN_MISSING', { tried: [path], cause });
     } finally {
-      closeSync(theirs);
+      native().close(theirs);
     }
   }
 

@@ -38,7 +38,7 @@ export class Guardian implements AsyncDisposable {
    */
   static async arm(options: GuardianOptions): Promise<Guardian> {
     const { journal, placeGuardianIn, criuTimeoutMs = 10_000, thawTimeoutMs = 30_000 } = options;
-    const guardian = await GuardianProcess.start();
+    const guardian = GuardianProcess.start();
     const { cgroup, removals } = journal.entry;
     try {
       await guardian.ask(

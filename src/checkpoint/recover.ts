@@ -61,7 +61,7 @@ export async function recoverJournal(found: FoundJournal, options: RecoverOption
   const journal = Journal.claim(stateDir, found);
   if (journal === undefined) return undefined;
   const { entry } = journal;
-  const guardian = await GuardianProcess.start();
+  const guardian = GuardianProcess.start();
   guardian.say(`owner ${found.owner.pid}`, `bounds ${Math.ceil(criuTimeoutMs)} ${Math.ceil(thawTimeoutMs)}`, `log ${logPath(journal)}`, `journal ${journal.path}`, ...recordsOf(entry));
   const { heard, end } = await guardian.abandon();
   const did = heard.slice(heard.findIndex((line) => line.startsWith('owner ')) + 1); // before it: answers

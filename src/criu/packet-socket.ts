@@ -1,4 +1,3 @@
-import { closeSync } from 'node:fs';
 import { errnoOf } from '../errors.js';
 import { native } from '../native.js';
 
@@ -73,7 +72,7 @@ export class PacketSocket {
   /** Safe to call twice. A wait that is under way rejects with EBADF. */
   close(): void {
     if (this.#fd < 0) return;
-    closeSync(this.#fd);
+    native().close(this.#fd);
     this.#fd = -1;
     // Each wait watches a duplicate: while one is open the peer does not see the connection's end.
     for (const wake of this.#waits) wake();

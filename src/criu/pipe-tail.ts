@@ -1,4 +1,4 @@
-import { closeSync, readSync } from 'node:fs';
+import { readSync } from 'node:fs';
 import { native, type PollHandle } from '../native.js';
 
 /** As much as a pipe holds. One for all: what was read is copied out of it at once. */
@@ -20,7 +20,7 @@ export class PipeTail {
         if (!this.#read()) this.#poll.close();
       });
     } catch (error) {
-      closeSync(fd); // no descriptor was left to watch it through (EMFILE)
+      native().close(fd); // no descriptor was left to watch it through (EMFILE)
       throw error;
     }
     // Nobody waits for its text alone.
@@ -31,7 +31,7 @@ export class PipeTail {
   finish(): string {
     this.#read();
     this.#poll.close();
-    closeSync(this.#fd);
+    native().close(this.#fd);
     return this.#tail.toString();
   }
 
