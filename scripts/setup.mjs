@@ -7,7 +7,7 @@
 //
 // Only Node's own modules here: this runs before anything is installed.
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, existsSync, mkdirSync, readdirSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -135,7 +135,12 @@ function build() {
     inputs: ['src', 'bench', 'examples', 'tsconfig.json', 'tsconfig.build.json'],
     outputs: ['dist/src/index.js', 'dist/src/cli/main.js'],
     say: 'compiling TypeScript',
-    run: () => run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json']),
+    run: () => {
+      // What an earlier source left behind would be published.
+      rmSync('dist', { recursive: true, force: true });
+      run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json']);
+      run(process.execPath, ['scripts/generate-proto.mjs']); // the compiler does not copy JavaScript
+    },
   });
   step('workloads', {
     inputs: ['workloads'],

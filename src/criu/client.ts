@@ -1,10 +1,12 @@
-import { closeSync } from 'node:fs';
 import { constants } from 'node:os';
+import { native } from '../native.js';
+import { Child, type ProcessEnd } from '../process.js';
 import { CheckDir } from './check-dir.js';
 import { ServiceConnection, type ServiceOptions } from './connection.js';
-import { Conversation, type CallOptions, type DumpCallOptions, type WorkOptions } from './conversation.js';
+import { Conversation, timed, type CallOptions, type DumpCallOptions, type TimedCall, type WorkOptions } from './conversation.js';
 import { CriuError } from './criu-error.js';
-import { identify, killTree, type OwnedRoot } from './owned-tree.js';
+import { requireMs } from './milliseconds.js';
+import { hasUs, identify, killTree, type OwnedRoot } from './owned-tree.js';
 import { present, type RequestType, type WireFeatures } from './messages.js';
 import type { CriuNotification, OnNotify } from './notification.js';
 import type { CriuDumpRequest, CriuRequestOptions } from './options.js';
@@ -22,6 +24,8 @@ export interface CriuClientOptions extends SwrkOptions {
 export interface RestoreResult {
   /** The restored root task's pid. It is CRIU's child, and init's (or a subreaper's) once CRIU has ended. */
   pid: number;
+  /** With `rstSibling` it is our child: how it ended. It is reaped here; until then it keeps the event loop alive, as any child of Node's. */
+  ended?: Promise<ProcessEnd>;
 }
 
 export interface PageServerResult {
@@ -67,10 +71,11 @@ export class CriuClient implements AsyncDisposable {
 
   /**
    * Starts a `criu swrk` of our own.
-   * @throws CriuError CRIU_NOT_FOUND
+   * @throws CriuError CRIU_NOT_FOUND; CRIU_IO when this process can start none (no descriptors, no memory)
    */
   static async start(options: CriuClientOptions): Promise<CriuClient> {
     const { criuPath, graceMs = 10_000, fds } = options;
+    requireMs('graceMs', graceMs);
     return new CriuClient(new Conversation(await Swrk.start(options), { criuPath, graceMs }, fds));
   }
 
@@ -140,7 +145,7 @@ export class CriuClient implements AsyncDisposable {
 
   /**
    * The same as one request of its own: what follows comes from another session. CRIU notices a pid that was reused
-   * meanwhile only with `pidfdStoreSk`. Since 3.16.
+   * meanwhile only with `pidfdStoreSk`. Since 3.17.
    * @throws as `preDump()`
    */
   async singlePreDump(options: CriuDumpRequest, call: DumpCallOptions = {}): Promise<void> {
@@ -153,15 +158,17 @@ export class CriuClient implements AsyncDisposable {
    */
   async restore(options: CriuRequestOptions, call: WorkOptions = {}): Promise<RestoreResult> {
     let root: OwnedRoot | undefined;
-    // Asked for in any case: only the notifications tell the pid of what a failed restore may leave behind.
+    // Asked for in any case: only the notifications tell the pid of what a failed restore may leave behind. A service's number
+    // could mean another process here: it may live in another pid namespace.
+    const isOurs = this.#conversation.pid !== undefined;
     const onNotify: OnNotify = (notification, signal) => {
-      if (notification.pid !== undefined) root = identify(notification.pid);
+      if (isOurs && notification.pid !== undefined) root = identify(notification.pid);
       return call.onNotify?.(notification, signal) ?? discard(notification, call);
     };
     try {
       const { restoredPid } = await this.#conversation.work({ type: 'RESTORE', options, call: { ...call, onNotify } });
       if (restoredPid === undefined) throw await this.#conversation.protocolError('RESTORE', 'no pid in the answer');
-      return { pid: restoredPid };
+      return options.rstSibling === true ? { pid: restoredPid, ended: Child.adopt(restoredPid).ended } : { pid: restoredPid };
     } catch (error) {
       if (root !== undefined) killTree(root);
       throw error;
@@ -179,7 +186,7 @@ export class CriuClient implements AsyncDisposable {
 
   /**
    * The same as a child of CRIU's process: `waitPid()` on this session tells how it ended, and `close()` ends one that still
-   * runs (not that of a `criu service`, which is not ours). Since 2.9.
+   * runs (not that of a `criu service`, which is not ours). Since 3.7.
    */
   async pageServerChild(options: CriuRequestOptions, call: CallOptions = {}): Promise<PageServerResult> {
     const server = await this.#pageServer('PAGE_SERVER_CHLD', options, call);
@@ -214,7 +221,10 @@ export class CriuClient implements AsyncDisposable {
     await this.#conversation.work({ type: 'CPUINFO_CHECK', options, call });
   }
 
-  /** Ends the session and its page servers; resolves when CRIU's process has been reaped. Safe to call twice. Never rejects. */
+  /**
+   * Ends the session and its page servers; resolves when CRIU's process has been reaped. After a restore with `execCmd` that
+   * process is the caller's program: it goes on, and `ended` tells how it ends. Safe to call twice. Never rejects.
+   */
   async close(): Promise<void> {
     // First: a CRIU that waits for it (`waitPid()`) hears nothing else.
     for (const server of this.#pageServers.splice(0)) killTree(server);
@@ -228,14 +238,15 @@ export class CriuClient implements AsyncDisposable {
   async #dump(type: RequestType, { pid, ...options }: CriuDumpRequest, call: DumpCallOptions): Promise<void> {
     // Without a pid CRIU dumps whoever asks: this process.
     requirePid(pid);
-    if (pid === process.pid) throw new CriuError('CRIU_BAD_OPTION', { option: 'pid', reason: 'a process cannot dump itself here: CRIU would stop the one that has to answer it' });
-    if (type !== 'DUMP') await this.#requireMemTrack(type, call);
-    await this.#conversation.work({ type, options, call, pid });
+    if (hasUs(pid)) throw new CriuError('CRIU_BAD_OPTION', { option: 'pid', reason: 'a process cannot dump itself, or a tree that it is in: CRIU would stop the one that has to answer it' });
+    const limited = timed(call);
+    if (type !== 'DUMP') await this.#requireMemTrack(type, limited);
+    await this.#conversation.work({ type, options, call: limited, pid });
   }
 
   /** Without it CRIU (4.3 too) ends in a BUG of its own when it already holds the tasks: criu/mem.c, do_task_reset_dirty_track. */
-  async #requireMemTrack(request: RequestType, { signal, timeoutMs }: CallOptions): Promise<void> {
-    this.#memTrack ??= (await this.featureCheck({ memTrack: true }, present({ signal, timeoutMs }))).memTrack === true;
+  async #requireMemTrack(request: RequestType, { signal, limit }: TimedCall): Promise<void> {
+    this.#memTrack ??= (await this.featureCheck({ memTrack: true }, present({ signal, limit }))).memTrack === true;
     if (!this.#memTrack) throw new CriuError('CRIU_FEATURE_MISSING', { request, feature: 'memTrack', problem: 'dirty-tracking' });
   }
 
@@ -261,5 +272,5 @@ export function exitStatus(status: number): ExitStatus {
 
 /** A descriptor that came with a notification belongs to the callback; without one, to nobody. */
 function discard({ fd }: CriuNotification, { onNotify }: WorkOptions): void {
-  if (onNotify === undefined && fd !== undefined) closeSync(fd);
+  if (onNotify === undefined && fd !== undefined) native().close(fd);
 }

@@ -8,7 +8,8 @@ import { present, type Request, type RequestType, type Response } from './messag
 import type { OnNotify } from './notification.js';
 import { encodeOptions, requireOptions } from './option-fields.js';
 import type { CriuRequestOptions } from './options.js';
-import { exchange, type Exchange, type SessionOptions } from './session.js';
+import { requireMs } from './milliseconds.js';
+import { exchange, type Exchange, type SessionOptions, type TimeLimit } from './session.js';
 import { Swrk, type SwrkEnd } from './swrk.js';
 import type { CriuVersion } from './version.js';
 
@@ -36,10 +37,15 @@ export interface DumpCallOptions extends WorkOptions {
   onProgress?: (progress: DumpProgress) => void;
 }
 
+/** A call whose time runs already. */
+export interface TimedCall extends CallOptions {
+  limit?: TimeLimit;
+}
+
 export interface Work {
   type: RequestType;
   options: CriuRequestOptions;
-  call: DumpCallOptions;
+  call: DumpCallOptions & TimedCall;
   pid?: number;
 }
 
@@ -62,6 +68,7 @@ export class Conversation {
   readonly #fds: readonly number[];
   #state: 'idle' | 'busy' | 'pre-dumping' | 'ended' = 'idle';
   #version: CriuVersion | undefined;
+  #becameProgram = false;
 
   constructor(connection: Connection, session: SessionOptions, fds: readonly number[] = []) {
     this.#connection = connection;
@@ -78,14 +85,15 @@ export class Conversation {
   }
 
   /** A request without options. */
-  async ask(request: Request, { signal, timeoutMs }: CallOptions): Promise<Response> {
+  async ask(request: Request, call: TimedCall): Promise<Response> {
+    const { signal, limit } = timed(call);
     this.#begin(request.type);
-    const response = await this.#exchange({ request, signal, timeoutMs });
+    const response = await this.#exchange({ request, signal, limit });
     this.#goOn(request.keepOpen === true ? 'idle' : 'ended');
     return response;
   }
 
-  async version(call: CallOptions): Promise<CriuVersion> {
+  async version(call: TimedCall): Promise<CriuVersion> {
     const { version } = await this.ask({ type: 'VERSION', keepOpen: true }, call);
     if (version == null) throw await this.protocolError('VERSION', 'no version in the answer');
     const { majorNumber: major, minorNumber: minor, gitid, name } = version;
@@ -103,14 +111,15 @@ export class Conversation {
 
   /** A request on images, once the options have been held against CRIU's version: a round trip the first time. */
   async work({ type, options, call, pid }: Work): Promise<Response> {
-    const { signal, timeoutMs } = call;
-    const version = this.#version ?? (await this.version({ ...present({ signal, timeoutMs }) }));
+    const { signal, limit } = timed(call);
+    const version = this.#version ?? (await this.version({ ...present({ signal, limit }) }));
     requireOptions(options, version);
-    return await this.workUnchecked({ type, options, call, ...present({ pid }) });
+    return await this.workUnchecked({ type, options, call: { ...call, ...present({ limit }) }, ...present({ pid }) });
   }
 
   /** The same for options that every CRIU has. */
-  async workUnchecked({ type, options, call: { onNotify, onLog, onProgress, signal, timeoutMs }, pid }: Work): Promise<Response> {
+  async workUnchecked({ type, options, call, pid }: Work): Promise<Response> {
+    const { onNotify, onLog, onProgress, signal, limit } = timed(call);
     this.#begin(type);
     try {
       await using imagesDir = await SharedDirectory.open('imagesDir', options.imagesDir);
@@ -119,9 +128,11 @@ export class Conversation {
       const opts = { ...encodeOptions(options, context), ...(pid === undefined ? {} : { pid }), ...(onNotify === undefined ? {} : { notifyScripts: true }) };
       const logPath = options.logToStderr === true && options.logFile === undefined ? undefined : join((workDir ?? imagesDir).path, options.logFile ?? 'criu.log');
       const keepOpen = after[type] === 'idle' ? { keepOpen: true } : {};
-      const work = (): Promise<Response> => withLog(logPath, onLog, () => this.#exchange({ request: { type, opts, ...keepOpen }, onNotify, signal, timeoutMs, logPath }));
+      const work = (): Promise<Response> => withLog(logPath, onLog, () => this.#exchange({ request: { type, opts, ...keepOpen }, onNotify, signal, limit, logPath }));
       const isWatched = pid !== undefined && onProgress !== undefined && options.pageServer === undefined;
       const response = isWatched ? await withDumpProgress({ pid, imagesDir: imagesDir.path, onProgress }, work) : await work();
+      // CRIU's process is the caller's program now.
+      if (type === 'RESTORE' && options.execCmd !== undefined) this.#becameProgram = true;
       this.#goOn(after[type] ?? 'ended');
       return response;
     } catch (error) {
@@ -139,7 +150,7 @@ export class Conversation {
     // An idle CRIU holds nothing, and can wait for its turn.
     if (this.#state !== 'idle') this.#connection.disconnect();
     this.#state = 'ended';
-    await this.#connection.close(this.#session);
+    if (!this.#becameProgram) await this.#connection.close(this.#session);
   }
 
   #begin(request: RequestType): void {
@@ -163,12 +174,23 @@ export class Conversation {
 
   async #exchange(what: Exchange): Promise<Response> {
     try {
-      return await exchange(this.#connection, this.#session, what);
+      return await exchange(this.#connection, this.#session, { ...what, version: this.#version?.text });
     } catch (error) {
       this.#end();
       throw error;
     }
   }
+}
+
+/**
+ * With the time limit of the call as a whole: VERSION and FEATURE_CHECK, which come before some requests, count.
+ * @throws CriuError CRIU_BAD_OPTION for a time that is none
+ */
+export function timed<T extends TimedCall>(call: T): T {
+  const { timeoutMs, limit } = call;
+  if (timeoutMs === undefined || limit !== undefined) return call;
+  requireMs('timeoutMs', timeoutMs);
+  return { ...call, limit: { timeoutMs, until: performance.now() + timeoutMs } };
 }
 
 /** Does the work, tells each line that the log gains meanwhile, and at the end what is left. */

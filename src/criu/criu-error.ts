@@ -15,6 +15,7 @@ export type CriuErrorCode =
   | 'CRIU_REQUEST_FAILED'
   | 'CRIU_WENT_ON'
   | 'CRIU_DIED'
+  | 'CRIU_IO'
   | 'CRIU_PROTOCOL'
   | 'CRIU_TIMEOUT'
   | 'CRIU_ABORTED'
@@ -49,6 +50,7 @@ export interface CriuErrorFacts {
   /** CRIU_OPTION_UNSUPPORTED, CRIU_BAD_OPTION: the option, and what was wrong or which version has it. */
   option?: string;
   reason?: string;
+  /** CRIU's own, once it has been asked for. */
   version?: string;
   since?: string;
   /** CRIU_FEATURE_MISSING: by its name in `CriuFeatures`. */
@@ -96,7 +98,7 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
   CRIU_BUSY: (f) => ({ what: `${f.request ?? 'request'} while this CRIU client is at work on another`, remedy: 'Wait for it, or start a client of its own for each.' }),
   CRIU_SESSION_ENDED: (f) => ({ what: `${f.request ?? 'request'} to a CRIU client whose session has ended`, remedy: 'Start another client: after CHECK, DUMP or RESTORE, or after a failure, CRIU ends the session.' }),
   CRIU_PRE_DUMPING: (f) => ({ what: `${f.request ?? 'request'} to a CRIU client in the middle of pre-dumps`, remedy: 'After preDump() comes another or the dump(); for one pre-dump alone there is singlePreDump().' }),
-  CRIU_REQUEST_FAILED: (f) => ({ what: `CRIU refused ${f.request ?? 'the request'}${detail(f)}`, remedy: failureRemedy(f) }),
+  CRIU_REQUEST_FAILED: (f) => ({ what: `CRIU${f.version === undefined ? '' : ` ${f.version}`} refused ${f.request ?? 'the request'}${detail(f)}`, remedy: failureRemedy(f) }),
   CRIU_WENT_ON: (f) => ({
     what: `CRIU completed ${f.request ?? 'the request'} although ${f.script ?? 'a notification'} was refused`,
     remedy: f.restoredPid === undefined ? '' : 'The restored tree has been killed.',
@@ -104,6 +106,10 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
   CRIU_DIED: (f) => ({
     what: `CRIU ended ${ending(f)}during ${f.request ?? 'the session'}${detail(f)}`,
     remedy: f.logPath === undefined ? 'Look in the system log for who ended it: out of memory, a service manager?' : `Its log: ${f.logPath}`,
+  }),
+  CRIU_IO: (f) => ({
+    what: f.request === undefined ? `${f.criuPath ?? 'CRIU'} could not be started` : `${f.request} was broken off: this process could not go on talking to CRIU`,
+    remedy: 'EMFILE and ENFILE: raise the limit of open files (ulimit -n, fs.file-max). EAGAIN: that of processes (ulimit -u, pids.max). ENOMEM: memory.',
   }),
   CRIU_PROTOCOL: (f) => ({
     what: `what came from ${f.criuPath ?? 'CRIU'} is not CRIU's protocol${f.request === undefined ? '' : ` (during ${f.request})`}${f.reason === undefined ? '' : `: ${f.reason}`}`,

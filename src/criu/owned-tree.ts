@@ -12,6 +12,12 @@ export function identify(pid: number, parent?: number): OwnedRoot | undefined {
   return stat === undefined || (parent !== undefined && stat.parent !== parent) ? undefined : { pid, startTime: stat.startTime };
 }
 
+/** Whether this process is in the tree of that one. */
+export function hasUs(root: number): boolean {
+  for (let pid: number | undefined = process.pid; pid !== undefined && pid !== 0; pid = statOf(pid)?.parent) if (pid === root) return true;
+  return false;
+}
+
 /**
  * Kills what is left of a tree whose restore did not end well. CRIU does that itself when it says no; when it was killed,
  * the tasks wait for it for ever and hold their pids, and when its client left late, they run.

@@ -1,20 +1,33 @@
-import { closeSync } from 'node:fs';
+import { statSync } from 'node:fs';
+import { errnoOf } from '../errors.js';
+import { native } from '../native.js';
 import type { Connection } from './connection.js';
 import { CriuError, errnoName, type CriuErrorFacts } from './criu-error.js';
 import { readLastErrors } from './log.js';
 import { decodeMessage, encodeNotifyReply, encodeRequest, present, type Message, type Notify, type Request, type Response } from './messages.js';
 import type { NotificationReply, OnNotify } from './notification.js';
 import type { Packet } from './packet-socket.js';
+import type { SwrkEnd } from './swrk.js';
 
 export interface Exchange {
   request: Request;
   onNotify?: OnNotify | undefined;
   /** Cancels, as does closing the session: CRIU undoes its work, and the exchange rejects with CRIU_ABORTED. */
   signal?: AbortSignal | undefined;
-  /** The same after so many milliseconds, with CRIU_TIMEOUT. Callbacks count. Default: no limit. */
-  timeoutMs?: number | undefined;
+  /** The same after a time, with CRIU_TIMEOUT. Callbacks count. Default: no limit. */
+  limit?: TimeLimit | undefined;
+  /** For the error. */
+  version?: string | undefined;
   /** Where CRIU logs this request, for the error. */
   logPath?: string | undefined;
+}
+
+/** Of a whole call, which may take several requests. */
+export interface TimeLimit {
+  /** What the caller gave. */
+  timeoutMs: number;
+  /** When it ends, by `performance.now()`. */
+  until: number;
 }
 
 export interface SessionOptions {
@@ -35,14 +48,15 @@ export function criuErrorOf(error: unknown): CriuError | undefined {
 
 /**
  * One request and all that it entails: the notifications with their answers, and CRIU's response. A failed one (other
- * than CRIU's own "no") closes the connection and resolves only when CRIU has been reaped.
+ * than CRIU's own "no" with a reason) closes the connection and resolves only when CRIU has been reaped.
  * A callback's error wins over what CRIU makes of the refusal; CRIU ignores one of `network-unlock`, `pre-resume` and
  * `post-resume` (criu/net.c, criu/cr-restore.c, v4.2) and completes the request.
- * @throws CriuError CRIU_REQUEST_FAILED, CRIU_DIED, CRIU_PROTOCOL, CRIU_TIMEOUT, CRIU_ABORTED; a callback's own error
+ * @throws CriuError CRIU_REQUEST_FAILED, CRIU_DIED, CRIU_IO, CRIU_PROTOCOL, CRIU_TIMEOUT, CRIU_ABORTED; a callback's own error
  */
-export async function exchange(connection: Connection, options: SessionOptions, { request, onNotify, signal, timeoutMs, logPath }: Exchange): Promise<Response> {
-  const facts: CriuErrorFacts = { criuPath: options.criuPath, request: request.type, ...present({ logPath }) };
-  const stop = stopper({ signal, timeoutMs, onNotify });
+export async function exchange(connection: Connection, options: SessionOptions, { request, onNotify, signal, limit, logPath, version }: Exchange): Promise<Response> {
+  const facts: CriuErrorFacts = { criuPath: options.criuPath, request: request.type, ...present({ logPath, version }) };
+  const before = logStamp(logPath);
+  const stop = stopper({ signal, limit, onNotify }, connection);
   const refused: Refusal[] = [];
   try {
     stop.signal?.throwIfAborted();
@@ -53,15 +67,17 @@ export async function exchange(connection: Connection, options: SessionOptions, 
       const message = decode(packet, facts);
       if (message.type !== 'NOTIFY') {
         closeAll(packet.fds);
-        const response = await accept(message, request, facts);
+        const response = accept(message, request, facts);
         if (refused.length > 0) throw new CriuError('CRIU_WENT_ON', { ...facts, ...present({ restoredPid: response.restoredPid, script: refused[0]?.script }) });
         return response;
       }
-      const reply = await answer(message, packet.fds, onNotify, stop.signal, refused);
+      const reply = await answer(message, packet.fds, onNotify, stop.callbackSignal, refused);
       await connection.send(reply, [], stop);
     }
   } catch (error) {
-    const failure = await explain(error, connection, options, facts, { timeoutMs, stopped: stop.signal?.aborted === true || connection.disconnected });
+    // The same object: a reason can be any, also an error like those that CRIU's answers make.
+    const aborted = stop.signal?.aborted === true && error === stop.signal.reason;
+    const failure = await explain(error, connection, options, facts, { before, aborted, limit });
     const [refusal] = refused;
     if (refusal === undefined || failure.code === 'CRIU_ABORTED' || failure.code === 'CRIU_TIMEOUT') throw failure;
     if (typeof refusal.error === 'object' && refusal.error !== null) criuErrors.set(refusal.error, failure);
@@ -83,25 +99,32 @@ const died = new Error('the connection ended');
 const timedOut = new Error('timed out');
 
 interface Stopper {
-  /** Undefined when nothing can stop the exchange, and no callback wants to know. */
+  /** The caller's signal and the time limit as one. Undefined when nothing can stop the exchange, and no callback wants to know. */
   signal: AbortSignal | undefined;
+  /** What a callback gets: also aborted when CRIU ends, for nobody waits for its answer then. What CRIU has sent is read first all the same. */
+  callbackSignal: AbortSignal | undefined;
   dispose(): void;
 }
 
-/** The caller's signal and the time limit as one. */
-function stopper({ signal, timeoutMs, onNotify }: Pick<Exchange, 'signal' | 'timeoutMs' | 'onNotify'>): Stopper {
+function stopper({ signal, limit, onNotify }: Pick<Exchange, 'signal' | 'limit' | 'onNotify'>, connection: Connection): Stopper {
   // Most requests have none of them; a signal and its listeners take a tenth of the time of a question and its answer.
-  if (signal === undefined && timeoutMs === undefined && onNotify === undefined) return { signal, dispose: () => undefined };
+  if (signal === undefined && limit === undefined && onNotify === undefined) return { signal, callbackSignal: undefined, dispose: () => undefined };
   const controller = new AbortController();
-  const onAbort = (): void => controller.abort(signal?.reason);
-  const timer = timeoutMs === undefined ? undefined : setTimeout(() => controller.abort(timedOut), timeoutMs);
+  const forCallbacks = new AbortController();
+  const abort = (reason: unknown): void => {
+    controller.abort(reason);
+    forCallbacks.abort(reason);
+  };
+  const onAbort = (): void => abort(signal?.reason);
+  const timer = limit === undefined ? undefined : setTimeout(() => abort(timedOut), limit.until - performance.now());
   signal?.addEventListener('abort', onAbort, { once: true });
   if (signal?.aborted === true) onAbort();
+  if (onNotify !== undefined) void connection.ended.then(() => forCallbacks.abort(died));
   const dispose = (): void => {
     clearTimeout(timer);
     signal?.removeEventListener('abort', onAbort);
   };
-  return { signal: controller.signal, dispose };
+  return { signal: controller.signal, callbackSignal: forCallbacks.signal, dispose };
 }
 
 function decode({ data, fds }: Packet, facts: CriuErrorFacts): Message {
@@ -142,13 +165,20 @@ function unlessStopped(call: () => Promise<NotificationReply | undefined>, signa
   });
 }
 
-async function accept(response: Response, request: Request, facts: CriuErrorFacts): Promise<Response> {
+function accept(response: Response, request: Request, facts: CriuErrorFacts): Response {
   if (response.type !== request.type && !sameAnswer(response.type, request.type)) {
-    throw response.success || response.type !== 'EMPTY' ? new CriuError('CRIU_PROTOCOL', { ...facts, reason: `an answer to ${response.type}` }) : await refusal(response, facts);
+    throw response.success || response.type !== 'EMPTY' ? new CriuError('CRIU_PROTOCOL', { ...facts, reason: `an answer to ${response.type}` }) : new Refused(response);
   }
   // CRIU reports a message with success too (a limit it could not raise): the flag alone decides.
-  if (!response.success) throw await refusal(response, facts);
+  if (!response.success) throw new Refused(response);
   return response;
+}
+
+/** CRIU's own "no", before its reasons have been collected. */
+class Refused extends Error {
+  constructor(readonly response: Response) {
+    super('CRIU refused');
+  }
 }
 
 /** CRIU answers PAGE_SERVER_CHLD as PAGE_SERVER. */
@@ -156,33 +186,57 @@ function sameAnswer(answered: string, asked: string): boolean {
   return asked === 'PAGE_SERVER_CHLD' && answered === 'PAGE_SERVER';
 }
 
-async function refusal({ crErrno, crErrmsg }: Response, facts: CriuErrorFacts): Promise<CriuError> {
-  const crErrnoName = crErrno === undefined ? undefined : errnoName(crErrno);
-  return new CriuError('CRIU_REQUEST_FAILED', { ...facts, ...present({ crErrno, crErrnoName, crErrmsg: crErrmsg?.trimEnd() }), ...(await logOf(facts)) });
-}
-
-async function logOf({ logPath }: CriuErrorFacts): Promise<{ logErrors?: string[] }> {
-  return logPath === undefined ? {} : { logErrors: await readLastErrors(logPath) };
+interface Circumstances {
+  /** The log as it was before the request. */
+  before: string | undefined;
+  /** The caller's signal or the time limit ended it. */
+  aborted: boolean;
+  limit: TimeLimit | undefined;
 }
 
 /** The failure as a CriuError, with the connection closed and CRIU reaped unless it answered in due form. */
-async function explain(
-  error: unknown,
-  connection: Connection,
-  { graceMs }: SessionOptions,
-  facts: CriuErrorFacts,
-  { timeoutMs, stopped }: { timeoutMs: number | undefined; stopped: boolean },
-): Promise<CriuError> {
-  if (error instanceof CriuError && (error.code === 'CRIU_REQUEST_FAILED' || error.code === 'CRIU_WENT_ON')) return error;
-  connection.disconnect(); // at once: it may hold tasks
-  const { stderr, ...ending } = await connection.close({ graceMs });
-  const all: CriuErrorFacts = { ...facts, ...ending, ...(stderr === '' ? {} : { stderr }), ...(await logOf(facts)) };
+async function explain(error: unknown, connection: Connection, options: SessionOptions, facts: CriuErrorFacts, { before, aborted, limit }: Circumstances): Promise<CriuError> {
+  if (!aborted && error instanceof Refused) return await refusal(error.response, connection, options, { ...facts, ...(await logOf(facts, before)) });
+  if (!aborted && error instanceof CriuError && error.code === 'CRIU_WENT_ON') return error;
+  const byClose = connection.disconnected;
+  const end = await endOf(connection, options);
+  const all: CriuErrorFacts = { ...facts, ...end, ...(await logOf(facts, before)) };
+  if (aborted && error === timedOut) return new CriuError('CRIU_TIMEOUT', { ...all, ...present({ timeoutMs: limit?.timeoutMs }) });
+  if (aborted || byClose) return new CriuError('CRIU_ABORTED', { ...all, cause: error });
   if (error instanceof CriuError) return error;
-  if (stopped && error === timedOut) return new CriuError('CRIU_TIMEOUT', { ...all, ...present({ timeoutMs }) });
-  if (stopped) return new CriuError('CRIU_ABORTED', { ...all, cause: error });
-  return new CriuError('CRIU_DIED', { ...all, ...(error === died ? {} : { cause: error }) });
+  if (error === died || peerIsGone(error)) return new CriuError('CRIU_DIED', { ...all, ...(error === died ? {} : { cause: error }) });
+  return new CriuError('CRIU_IO', { ...all, cause: error });
+}
+
+/** In its answer and its log it says why, mostly. Where not, its stderr is worth a wait for its end: nothing holds the tasks any more. */
+async function refusal({ crErrno, crErrmsg }: Response, connection: Connection, options: SessionOptions, facts: CriuErrorFacts): Promise<CriuError> {
+  const crErrnoName = crErrno === undefined ? undefined : errnoName(crErrno);
+  const end = crErrmsg === undefined && (facts.logErrors ?? []).length === 0 ? await endOf(connection, options) : {};
+  return new CriuError('CRIU_REQUEST_FAILED', { ...facts, ...present({ crErrno, crErrnoName, crErrmsg: crErrmsg?.trimEnd(), stderr: end.stderr }) });
+}
+
+/** Ends it at once, since it may hold tasks, and waits until it has been reaped. */
+async function endOf(connection: Connection, { graceMs }: SessionOptions): Promise<Partial<SwrkEnd>> {
+  connection.disconnect();
+  const { stderr, ...ending } = await connection.close({ graceMs });
+  return stderr === '' ? ending : { ...ending, stderr };
+}
+
+function peerIsGone(error: unknown): boolean {
+  return ['EPIPE', 'ECONNRESET'].includes(errnoOf(error) ?? '');
+}
+
+/** Of a log that CRIU has not touched in this request every line is another's. */
+async function logOf({ logPath }: CriuErrorFacts, before: string | undefined): Promise<{ logErrors?: string[] }> {
+  return logPath === undefined || logStamp(logPath) === before ? {} : { logErrors: await readLastErrors(logPath) };
+}
+
+/** Changes when the file is made anew or written to. */
+function logStamp(path: string | undefined): string | undefined {
+  const stat = path === undefined ? undefined : statSync(path, { bigint: true, throwIfNoEntry: false });
+  return stat === undefined ? undefined : `${stat.ino} ${stat.size} ${stat.mtimeNs}`;
 }
 
 function closeAll(fds: readonly number[]): void {
-  for (const fd of fds) closeSync(fd);
+  for (const fd of fds) native().close(fd);
 }

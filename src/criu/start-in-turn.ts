@@ -20,7 +20,8 @@ const waiting: (() => void)[] = [];
  * @param start is told whether it is the only one for now
  */
 export async function startInTurn<T extends { pid: number; ended: Promise<unknown> }>(start: (alone: boolean) => Promise<T>): Promise<T> {
-  const alone = starting === 0 && begun.size === 0;
+  forgetThoseThatWait();
+  const alone = starting + begun.size === 0;
   if (waiting.length > 0 || !takePlace()) await new Promise<void>((resolve) => waiting.push(resolve) === 1 && setTimeout(handOn, 1));
   try {
     const process = await start(alone);
@@ -33,18 +34,20 @@ export async function startInTurn<T extends { pid: number; ended: Promise<unknow
 }
 
 function takePlace(): boolean {
-  if (starting + begun.size >= atOnce) {
-    for (const [pid, until] of begun) if (performance.now() > until || !computes(pid)) begun.delete(pid);
-  }
   if (starting + begun.size >= atOnce) return false;
   starting++;
   return true;
 }
 
-/** Nothing tells when a process begins to wait: somebody has to look, but only while others wait for that. */
+/** Nothing tells when a process begins to wait: somebody has to look, but only while others want its place. */
 function handOn(): void {
+  forgetThoseThatWait();
   if (takePlace()) waiting.shift()?.();
   if (waiting.length > 0) setTimeout(handOn, 1);
+}
+
+function forgetThoseThatWait(): void {
+  for (const [pid, until] of begun) if (performance.now() > until || !computes(pid)) begun.delete(pid);
 }
 
 /** Runs or reads from a disk, by its state in /proc/PID/stat, behind the name. */

@@ -1,9 +1,8 @@
-import { closeSync } from 'node:fs';
+import { errnoOf } from '../errors.js';
 import { native, NativeError } from '../native.js';
 import { Child, type ProcessEnd } from '../process.js';
 import type { Connection } from './connection.js';
 import { CriuError } from './criu-error.js';
-import { ownTurn } from './own-turn.js';
 import { PacketSocket, type Packet, type WaitOptions } from './packet-socket.js';
 import { PipeTail } from './pipe-tail.js';
 import { startInTurn } from './start-in-turn.js';
@@ -30,6 +29,8 @@ export interface SwrkEnd extends ProcessEnd {
 const firstInheritedFd = 4;
 const stderrBytes = 16 * 1024;
 const CONTINUE_MS = 100;
+/** What this process or system has no more of, wherever CRIU is. */
+const shortages = ['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN'];
 
 /**
  * One `criu swrk` process and our end of its socket. The process has a session of its own, so that what a terminal
@@ -57,33 +58,33 @@ export class Swrk implements Connection {
     });
   }
 
-  /** @throws CriuError CRIU_NOT_FOUND when the program cannot be started, with the system's error as cause; NativeError */
+  /** @throws CriuError CRIU_NOT_FOUND when the program cannot be started, CRIU_IO when no program can, with the system's error as cause; NativeError */
   static start(options: SwrkOptions): Promise<Swrk> {
     return startInTurn((alone) => Swrk.#start(options, alone));
   }
 
   /** One that is alone starts on the event loop, which is the shortest way. Of many each would hold the loop for an exec. */
   static async #start({ criuPath, fds = [], env, defaultConfig = true, maxMessageBytes = 16 << 20 }: SwrkOptions, alone: boolean): Promise<Swrk> {
-    await ownTurn();
-    const [ours, theirs] = native().socketpairSeqpacket();
-    const socket = new PacketSocket(ours, maxMessageBytes);
+    let socket: PacketSocket | undefined;
     let stderr: PipeTail | undefined;
-    let theirErrors: number | undefined;
+    const theirEnds: number[] = [];
     try {
-      const pipe = native().pipe();
-      theirErrors = pipe[1];
-      stderr = new PipeTail(pipe[0], stderrBytes);
+      const [ours, theirs] = native().socketpairSeqpacket();
+      socket = new PacketSocket(ours, maxMessageBytes);
+      theirEnds.push(theirs);
+      const [errors, theirErrors] = native().pipe();
+      theirEnds.push(theirErrors);
+      stderr = new PipeTail(errors, stderrBytes);
       const args = ['swrk', '3', ...(defaultConfig ? [] : ['--no-default-config'])];
       const program = { path: criuPath, args, env, fds: [undefined, undefined, theirErrors, theirs, ...fds] };
       return new Swrk(alone ? Child.start(program) : await Child.startInThread(program), socket, stderr);
     } catch (cause) {
-      socket.close();
+      socket?.close();
       stderr?.finish();
       if (cause instanceof NativeError) throw cause;
-      throw new CriuError('CRIU_NOT_FOUND', { criuPath, cause });
+      throw new CriuError(shortages.includes(errnoOf(cause) ?? '') ? 'CRIU_IO' : 'CRIU_NOT_FOUND', { criuPath, cause });
     } finally {
-      closeSync(theirs);
-      if (theirErrors !== undefined) closeSync(theirErrors);
+      for (const fd of theirEnds) native().close(fd);
     }
   }
 
@@ -120,10 +121,7 @@ export class Swrk implements Connection {
    *   tasks it holds: their memory may still contain CRIU's own code.
    */
   async close({ graceMs = 10_000 }: { graceMs?: number } = {}): Promise<SwrkEnd> {
-    if (!this.disconnected) {
-      await ownTurn();
-      await turnToEnd(this.ended);
-    }
+    if (!this.disconnected) await turnToEnd(this.ended);
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), graceMs);
     // It may be stopped while it undoes its work, too; to one that runs the signal means nothing.
     const wakening = setInterval(() => this.#child.kill('SIGCONT'), CONTINUE_MS);

@@ -271,7 +271,7 @@ describe('a peer that is not CRIU', () => {
         seen.push(notification);
         if (refuses) throw refusal;
       };
-      const error: unknown = await client.dump({ pid: 1, imagesDir: dir.path }, { onNotify }).catch((reason: unknown) => reason);
+      const error: unknown = await client.dump({ pid: 1 << 21, imagesDir: dir.path }, { onNotify }).catch((reason: unknown) => reason);
       expect(seen).toEqual([{ script, pid: 77 }]);
       expect(refuses ? criuErrorOf(error) : error).toMatchObject({ code: 'CRIU_DIED', facts: { request: 'DUMP', exitCode: refuses ? 8 : 7 } });
       if (refuses) expect(error).toBe(refusal);

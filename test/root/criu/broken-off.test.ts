@@ -1,0 +1,169 @@
+/** Requests that end otherwise than by CRIU's answer: whoever ends them, nothing hangs, and the right thing is said. */
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { CriuClient, CriuError, findCriu } from '../../../src/criu/index.js';
+import { Child } from '../../../src/process.js';
+import { Counter, failure, scratch, until } from '../../fixtures/criu.js';
+import { fakeCriu, fakeService, packets } from '../../fixtures/fake-criu.js';
+
+let criuPath: string;
+beforeAll(async () => {
+  criuPath = (await findCriu()).path;
+});
+
+const quiet = { networkLock: 'skip', leaveRunning: true } as const;
+const fixture = (name: string): string => fileURLToPath(new URL(`../../fixtures/${name}`, import.meta.url));
+const openFds = (): number => readdirSync('/proc/self/fd').length;
+
+describe('a callback that never returns', () => {
+  async function dumpThatHangs(dir: string, pid: number): Promise<{ client: CriuClient; dump: Promise<void>; signal: () => AbortSignal }> {
+    const client = await CriuClient.start({ criuPath });
+    let seen: AbortSignal | undefined;
+    const onNotify = (_: unknown, signal: AbortSignal): Promise<void> => {
+      seen = signal;
+      return new Promise(() => undefined);
+    };
+    const dump = client.dump({ pid, imagesDir: dir, ...quiet }, { onNotify });
+    dump.catch(() => undefined);
+    await until(() => seen !== undefined, 'the callback is called');
+    return { client, dump, signal: () => seen as AbortSignal };
+  }
+
+  test('is given up when the client is closed', async () => {
+    await using dir = await scratch();
+    await using counter = await Counter.start(dir.path);
+    const { client, dump, signal } = await dumpThatHangs(dir.path, counter.pid);
+    await client.close();
+    expect((await failure(dump)).code).toBe('CRIU_ABORTED');
+    expect(signal().aborted).toBe(true);
+    expect(await counter.advances()).toBe(true);
+  });
+
+  test('is given up when CRIU is killed', async () => {
+    await using dir = await scratch();
+    await using counter = await Counter.start(dir.path);
+    const { client, dump, signal } = await dumpThatHangs(dir.path, counter.pid);
+    process.kill(client.pid, 'SIGKILL');
+    const error = await failure(dump);
+    expect([error.code, error.facts.exitSignal]).toEqual(['CRIU_DIED', 'SIGKILL']);
+    expect(signal().aborted).toBe(true);
+    await client.close();
+  });
+
+  test('in a worker thread that is terminated lets the tree go on', async () => {
+    await using dir = await scratch();
+    await using counter = await Counter.start(dir.path);
+    const before = openFds();
+    const worker = new Worker(fixture('hanging-dump.mjs'), { workerData: { criuPath, pid: counter.pid, imagesDir: dir.path } });
+    const criu = await new Promise<number>((resolve, reject) => worker.once('message', resolve).once('error', reject));
+    const at = counter.count();
+    await sleep(50);
+    expect(counter.count()).toBe(at); // CRIU holds it
+    await worker.terminate();
+    expect(await counter.advances()).toBe(true);
+    await until(() => /^\d+ \(.*\) Z/.test(readFileSync(`/proc/${criu}/stat`, 'latin1')), 'CRIU has ended; nobody is left to reap it');
+    expect(openFds()).toBe(before);
+  });
+});
+
+test('a child that is killed while CRIU holds it is reaped when CRIU lets go', async () => {
+  await using dir = await scratch();
+  const child = Child.start({ path: '/bin/sleep', args: ['1000'] });
+  await using client = await CriuClient.start({ criuPath });
+  let endWhileHeld: unknown;
+  const onNotify = async ({ script }: { script: string }): Promise<void> => {
+    if (script !== 'post-dump') return;
+    child.kill('SIGKILL');
+    await sleep(100);
+    endWhileHeld = child.end;
+  };
+  await client.dump({ pid: child.pid, imagesDir: dir.path, ...quiet, shellJob: true }, { onNotify }).catch(() => undefined);
+  expect(await child.ended).toEqual({ exitSignal: 'SIGKILL' });
+  expect(endWhileHeld).toBeUndefined();
+  expect(existsSync(`/proc/${child.pid}`)).toBe(false);
+});
+
+test('an abort says so, whatever its reason is', async () => {
+  await using dir = await scratch();
+  const client = await CriuClient.start({ criuPath: await fakeCriu(dir.path, 'time.sleep(60)'), graceMs: 0 });
+  const stop = new AbortController();
+  const version = failure(client.version({ signal: stop.signal }));
+  stop.abort(new CriuError('CRIU_REQUEST_FAILED', { request: 'another' }));
+  expect((await version).code).toBe('CRIU_ABORTED');
+  expect(existsSync(`/proc/${client.pid}`)).toBe(false);
+});
+
+test('the time limit is that of the whole call, with the question for the version', async () => {
+  await using dir = await scratch();
+  const body = `s.recv(9999); time.sleep(0.5); s.send(${packets.version}); s.recv(9999); time.sleep(0.5); s.send(b"\\x08\\x01\\x10\\x01")\ntime.sleep(60)`;
+  await using client = await CriuClient.start({ criuPath: await fakeCriu(dir.path, body), graceMs: 0 });
+  const error = await failure(client.dump({ pid: 1 << 21, imagesDir: dir.path }, { timeoutMs: 800 }));
+  expect([error.code, error.facts.timeoutMs]).toEqual(['CRIU_TIMEOUT', 800]);
+});
+
+test.each([Infinity, NaN, -1, 3e9])('a time of %s is refused', async (ms) => {
+  expect((await failure(CriuClient.start({ criuPath, graceMs: ms }))).facts.option).toBe('graceMs');
+  await using client = await CriuClient.start({ criuPath });
+  const error = await failure(client.version({ timeoutMs: ms }));
+  expect([error.code, error.facts.option]).toEqual(['CRIU_BAD_OPTION', 'timeoutMs']);
+  expect((await client.version()).major).toBeGreaterThan(3); // nothing has happened to the session
+});
+
+describe('a refusal', () => {
+  test('without a word carries what CRIU wrote to stderr, and its version', async () => {
+    await using dir = await scratch();
+    const body = `s.recv(9999); s.send(${packets.version}); s.recv(9999); sys.stderr.write("no such namespace\\n"); s.send(${packets.refusal(1)})`;
+    await using client = await CriuClient.start({ criuPath: await fakeCriu(dir.path, body) });
+    const error = await failure(client.dump({ pid: 1 << 21, imagesDir: dir.path }));
+    expect(error.message).toMatch('CRIU 4.1 refused DUMP: no such namespace');
+    expect(error.facts).toMatchObject({ version: '4.1', stderr: 'no such namespace\n' });
+  });
+
+  test('does not carry the lines of another request that has logged there', async () => {
+    await using dir = await scratch();
+    await writeFile(join(dir.path, 'criu.log'), '(00.1) Error (criu/x.c:1): of yesterday\n');
+    const body = `s.recv(9999); s.send(${packets.version}); s.recv(9999); s.send(${packets.refusal(1)})`;
+    await using client = await CriuClient.start({ criuPath: await fakeCriu(dir.path, body) });
+    const error = await failure(client.dump({ pid: 1 << 21, imagesDir: dir.path }));
+    expect([error.code, error.facts.logErrors]).toEqual(['CRIU_REQUEST_FAILED', undefined]);
+  });
+});
+
+test("a service's pids are not taken for processes here", async () => {
+  await using dir = await scratch();
+  const stranger = spawn('sleep', ['1000']);
+  try {
+    const body = `s.recv(9999); s.send(${packets.version}); s.recv(9999); s.send(${packets.notify('setup-namespaces', stranger.pid ?? 0)}); s.recv(9999); s.send(${packets.refusal(2)}); time.sleep(60)`;
+    await using service = await fakeService(dir.path, body);
+    await using client = await CriuClient.connect({ socketPath: service.socketPath });
+    const scripts: string[] = [];
+    const error = await failure(client.restore({ imagesDir: dir.path }, { onNotify: ({ script }) => void scripts.push(script) }));
+    expect([error.code, scripts]).toEqual(['CRIU_REQUEST_FAILED', ['setup-namespaces']]);
+    expect(stranger.exitCode ?? stranger.signalCode).toBeNull();
+    expect(readFileSync(`/proc/${stranger.pid}/stat`, 'latin1')).toMatch(/\) S /);
+  } finally {
+    stranger.kill('SIGKILL');
+  }
+});
+
+test('a tree that this process is in is refused', async () => {
+  await using dir = await scratch();
+  await using client = await CriuClient.start({ criuPath });
+  for (const pid of [process.pid, process.ppid]) {
+    const error = await failure(client.dump({ pid, imagesDir: dir.path }));
+    expect([error.code, error.facts.option]).toEqual(['CRIU_BAD_OPTION', 'pid']);
+  }
+});
+
+test('without a descriptor left the error says so, and nothing is left behind', async () => {
+  await using dir = await scratch();
+  const silent = await fakeCriu(dir.path, 'time.sleep(60)');
+  const { stdout, stderr } = spawnSync('bash', ['-c', `ulimit -n 1024; exec ${process.execPath} ${fixture('no-descriptors.mjs')} ${criuPath} ${silent}`], { encoding: 'utf8' });
+  expect([stdout, stderr]).toEqual(['CRIU_IO CRIU_IO ok\n', '']);
+});
