@@ -119,8 +119,10 @@ function stopper({ signal, limit, onNotify }: Pick<Exchange, 'signal' | 'limit' 
   const timer = limit === undefined ? undefined : setTimeout(() => abort(timedOut), limit.until - performance.now());
   signal?.addEventListener('abort', onAbort, { once: true });
   if (signal?.aborted === true) onAbort();
-  if (onNotify !== undefined) void connection.ended.then(() => forCallbacks.abort(died));
+  let isOver = false;
+  if (onNotify !== undefined) void connection.ended.then(() => !isOver && forCallbacks.abort(died));
   const dispose = (): void => {
+    isOver = true;
     clearTimeout(timer);
     signal?.removeEventListener('abort', onAbort);
   };
@@ -144,6 +146,7 @@ async function answer(message: Notify, fds: number[], onNotify: OnNotify | undef
     if (fd !== undefined) closeAll([fd]);
     return encodeNotifyReply(true);
   }
+  if (signal.aborted && fd !== undefined) closeAll([fd]); // there will be no callback to take it
   const { script, pid } = message;
   try {
     const reply = await unlessStopped(async () => (await onNotify({ script, ...present({ pid, fd }) }, signal)) ?? undefined, signal);
