@@ -22,6 +22,23 @@ test('a no is written out: CRIU takes only a true for a yes', () => {
   expect(criu_req.decode(encodeRequest({ type: 'VERSION', keepOpen: true }))).toMatchObject({ type: criu_req_type.VERSION, keepOpen: true });
 });
 
+test.each(['unix[5]', 5, [5], ['a\0b'], null])('%j is no answer of external resources', (external) => {
+  expect(() => encodeNotifyReply(true, external as never)).toThrow(expect.objectContaining({ code: 'CRIU_BAD_OPTION', facts: expect.objectContaining({ option: 'external' }) }));
+});
+
+test('CRIU is not sent to a page server whose address it does not know', () => {
+  const encode = (type: 'DUMP' | 'PRE_DUMP' | 'SINGLE_PRE_DUMP' | 'PAGE_SERVER', opts: object) => () => encodeRequest({ type, opts: { imagesDirFd: 5, ps: { port: 5 }, ...opts } });
+  const refused = expect.objectContaining({ code: 'CRIU_BAD_OPTION', facts: expect.objectContaining({ option: 'pageServer' }) });
+  for (const type of ['DUMP', 'PRE_DUMP', 'SINGLE_PRE_DUMP'] as const) {
+    expect(encode(type, {})).toThrow(refused);
+    expect(encode(type, { ps: { port: 5, address: '::1' } })).not.toThrow();
+    expect(encode(type, { ps: { fd: 0 } })).not.toThrow();
+  }
+  // There it listens.
+  expect(encode('PAGE_SERVER', {})).not.toThrow();
+  expect(encode('DUMP', { lazyPages: true })).not.toThrow();
+});
+
 test('any bytes are a message or an Error, never anything else', () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {

@@ -1,4 +1,5 @@
 import * as wire from './generated/criu.js';
+import { bad, strings } from './option-values.js';
 
 /** The RPC requests, by CRIU's own names. */
 export type RequestType = Exclude<keyof typeof wire.criu_req_type, 'EMPTY' | 'NOTIFY'>;
@@ -36,13 +37,23 @@ export interface Response {
   status?: number;
 }
 
+/** These send memory to the page server; elsewhere, and with `lazyPages`, CRIU is the server or has none. */
+const toPageServer: ReadonlySet<RequestType> = new Set(['DUMP', 'PRE_DUMP', 'SINGLE_PRE_DUMP']);
+
+/** @throws CriuError CRIU_BAD_OPTION for a page server that CRIU (4.3 too) would crash over: it looks up the missing address */
 export function encodeRequest({ type, ...fields }: Request): Uint8Array {
+  const { ps, lazyPages } = fields.opts ?? {};
+  if (toPageServer.has(type) && ps != null && lazyPages !== true && ps.address == null && ps.fd == null) bad('pageServer', `${type} has to know its address, or a socket that is connected to it`);
   return wire.criu_req.encode({ type: wire.criu_req_type[type], ...fields }).finish();
 }
 
-/** The answer to a notification; `external` counts for query-ext-files only. */
+/**
+ * The answer to a notification; `external` counts for query-ext-files only.
+ * @throws CriuError CRIU_BAD_OPTION when it is not what the option `external` would take
+ */
 export function encodeNotifyReply(success: boolean, external: readonly string[] = []): Uint8Array {
-  const opts = external.length === 0 ? {} : { opts: { imagesDirFd: -1, external: [...external] } };
+  const checked = strings('external', external);
+  const opts = checked.length === 0 ? {} : { opts: { imagesDirFd: -1, external: checked } };
   return wire.criu_req.encode({ type: wire.criu_req_type.NOTIFY, notifySuccess: success, ...opts }).finish();
 }
 

@@ -12,7 +12,7 @@ const encode = (options: Partial<CriuRequestOptions>): ReturnType<typeof encodeO
 const every: Required<CriuRequestOptions> = {
   imagesDir: '/x', workDir: '/y', parentImg: '../1', logFile: 'x.log', logLevel: 4, logToStderr: true, displayStats: true, configFile: '/c', root: '/r',
   leaveRunning: true, leaveStopped: true, timeoutSeconds: 5, freezeCgroup: '/f', shellJob: true, rstSibling: true, execCmd: ['a', 'b'], unprivileged: true, cpuCap: ['fpu', 'ins'],
-  trackMem: true, autoDedup: true, preDumpMode: 'read', lazyPages: true, pageServer: { address: '::1', port: 5, fd: 20 }, pidfdStoreSk: 9,
+  trackMem: true, autoDedup: true, preDumpMode: 'read', lazyPages: false, pageServer: { address: '::1', port: 5, fd: 20 }, pidfdStoreSk: 9,
   tls: true, tlsCacert: 'a', tlsCacrl: 'b', tlsCert: 'c', tlsKey: 'd', tlsNoCnVerify: true,
   fileLocks: true, linkRemap: true, ghostLimit: 5n, forceIrmap: true, irmapScanPaths: ['/p'], evasiveDevices: true, skipFileRwxCheck: true,
   inheritFd: [{ key: 'pipe:[1]', fd: 20 }], external: ['mnt[/a]:a'], orphanPtsMaster: true,
@@ -55,6 +55,26 @@ test.each([
   [{ timeoutSeconds: 1.5 }, 'timeoutSeconds'],
   [{ inheritFd: [{ key: 'a', fd: 21 }] }, 'inheritFd'],
   [{ pageServer: { fd: 21 } }, 'pageServer'],
+  [{ pageServer: { fd: 20 }, lazyPages: true }, 'pageServer'],
+  [{ pageServer: { address: '::1', port: 70000 } }, 'pageServer'],
+  [{ pageServer: { address: '::1', port: -1 } }, 'pageServer'],
+  [{ pageServer: { address: '', port: 1 } }, 'pageServer'],
+  [{ pageServer: { adress: '::1' } } as object, 'pageServer'],
+  [{ pageServer: 5 } as object, 'pageServer'],
+  [{ joinNs: [{ ns: 'net' }] } as object, 'joinNs'],
+  [{ joinNs: [{ ns: 'net', nsFile: 5 }] } as object, 'joinNs'],
+  [{ joinNs: [null] } as object, 'joinNs'],
+  [{ cgRoot: [{ controller: 'cpu' }] } as object, 'cgRoot'],
+  [{ cgRoot: [{ path: '/a\0b' }] }, 'cgRoot'],
+  [{ inheritFd: [{ fd: 20 }] } as object, 'inheritFd'],
+  [{ veths: [{ ifIn: 'a' }] } as object, 'veths'],
+  [{ extMnt: [{ key: 'a' }] } as object, 'extMnt'],
+  [{ unixSkIno: ['x'] } as object, 'unixSkIno'],
+  [{ unixSkIno: [2 ** 32] }, 'unixSkIno'],
+  [{ logLevel: 99 } as object, 'logLevel'],
+  [{ logLevel: 0 } as object, 'logLevel'],
+  [{ timeoutSeconds: '5' } as object, 'timeoutSeconds'],
+  [{ rawOptions: 5 } as object, 'rawOptions'],
   [{ networkLock: 'none' } as object, 'networkLock'],
   [{ manageCgroups: 'toString' } as object, 'manageCgroups'],
   [{ leaveRuning: true } as object, 'leaveRuning'],
@@ -73,6 +93,28 @@ test('an option that this CRIU would ignore is refused', () => {
   const version = { major: 3, minor: 17, sublevel: 1, text: '3.17.1', versionNumber: 31701 };
   expect(() => requireOptions({ leaveRunning: true, mntnsCompatMode: true, leaveStopped: undefined } as object, version)).not.toThrow();
   expect(() => requireOptions({ leaveStopped: true }, version)).toThrow('CRIU 3.17.1 does not know the option leaveStopped');
+});
+
+test('a value that this CRIU would ignore or not understand is refused, where another of the same option is not', () => {
+  const since = (text: string, versionNumber: number) => (options: Partial<CriuRequestOptions>): string | undefined => {
+    try {
+      requireOptions(options, { major: 0, minor: 0, sublevel: 0, text, versionNumber });
+      return undefined;
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'CRIU_OPTION_UNSUPPORTED', facts: { version: text } });
+      const { option, since } = (error as CriuError).facts;
+      return `${option} ${since}`;
+    }
+  };
+  const old = since('3.18', 31800);
+  expect(old({ networkLock: 'skip' })).toBe("networkLock: 'skip' 3.19");
+  expect(old({ networkLock: 'nftables' })).toBeUndefined();
+  expect(since('3.19', 31900)({ networkLock: 'skip' })).toBeUndefined();
+  const address = { address: '127.0.0.1' };
+  expect(since('4.2.1', 40201)({ lazyPages: true, pageServer: address })).toBe('pageServer.address 4.3');
+  expect(since('4.2.1', 40201)({ lazyPages: true, pageServer: { port: 5 } })).toBeUndefined();
+  expect(since('4.2.1', 40201)({ lazyPages: false, pageServer: address })).toBeUndefined();
+  expect(since('4.3', 40300)({ lazyPages: true, pageServer: address })).toBeUndefined();
 });
 
 test('the comment of each option names the version from which on it is accepted', () => {

@@ -2,6 +2,7 @@ import { Writer } from 'protobufjs/minimal.js';
 import { CriuError } from './criu-error.js';
 import { present, type WireOptions } from './messages.js';
 import { criu_cg_mode, criu_image_io_mode, criu_network_lock_method, criu_pre_dump_mode } from './generated/criu.js';
+import { array, bad, boolean, choice, filled, integer, maybe, object, objects, port, record, string, strings, uint32 } from './option-values.js';
 import type { CpuCap, CriuRequestOptions, RawOption } from './options.js';
 import { versionNumber, type CriuVersion } from './version.js';
 
@@ -16,26 +17,33 @@ export interface OptionContext {
 type Values = Required<CriuRequestOptions>;
 interface Field<K extends keyof Values> {
   since: string;
-  encode(value: Values[K], context: OptionContext): WireOptions | Partial<WireOptions>;
+  /** What of this value only a later version knows, if anything. */
+  later?(value: Values[K], options: Partial<CriuRequestOptions>): Later | undefined;
+  encode(value: Values[K], context: OptionContext, options: CriuRequestOptions): WireOptions | Partial<WireOptions>;
+}
+
+interface Later {
+  option: string;
+  since: string;
 }
 
 /** Options whose value goes into the field of the same name; these are their kinds. */
 type SameName<T> = { [K in keyof Values & keyof WireOptions]: Values[K] extends T ? K : never }[keyof Values & keyof WireOptions];
 
 function flag<K extends SameName<boolean>>(name: K, since: string): Field<K> {
-  return { since, encode: (value) => ({ [name]: typeof value === 'boolean' ? value : bad(name, `${String(value)} is neither true nor false`) }) };
+  return { since, encode: (value) => ({ [name]: boolean(name, value) }) };
 }
 
 function text<K extends SameName<string>>(name: K, since: string): Field<K> {
   return { since, encode: (value) => ({ [name]: string(name, value) }) };
 }
 
-function integer<K extends SameName<number>>(name: K, since: string): Field<K> {
+function number<K extends SameName<number>>(name: K, since: string): Field<K> {
   return { since, encode: (value) => ({ [name]: uint32(name, value) }) };
 }
 
 function list<K extends SameName<readonly string[]>>(name: K, since: string): Field<K> {
-  return { since, encode: (value) => ({ [name]: array(name, value).map((element) => string(name, element)) }) };
+  return { since, encode: (value) => ({ [name]: strings(name, value) }) };
 }
 
 /** The one table of options: which version has each, and which fields it fills. */
@@ -44,7 +52,7 @@ const fields: { [K in keyof Values]: Field<K> } = {
   workDir: { since: '1.2', encode: (_, { workDirFd }) => ({ workDirFd: workDirFd ?? null }) },
   parentImg: text('parentImg', '1.2'),
   logFile: { since: '0.8', encode: (value) => ({ logFile: fileName(value) }) },
-  logLevel: integer('logLevel', '0.8'),
+  logLevel: { since: '0.8', encode: (value) => ({ logLevel: integer('logLevel', value, 1, 4) }) },
   logToStderr: flag('logToStderr', '3.19'),
   displayStats: flag('displayStats', '3.19'),
   configFile: text('configFile', '3.11'),
@@ -64,14 +72,21 @@ const fields: { [K in keyof Values]: Field<K> } = {
   lazyPages: flag('lazyPages', '3.5'),
   pageServer: {
     since: '1.2',
-    encode: ({ fd, ...rest }, context) => ({ ps: { ...rest, ...(fd === undefined ? {} : { fd: inherited('pageServer', fd, context) }) } }),
+    // Without it CRIU listens on every address: seen, with 4.1.1 and 4.2.1.
+    later: ({ address }, { lazyPages }) => (lazyPages === true && address !== undefined ? { option: 'pageServer.address', since: '4.3' } : undefined),
+    encode: (value, context, { lazyPages }) => {
+      const { fd, ...rest } = object('pageServer', value, { address: maybe(filled), port: maybe(port), fd: maybe(uint32) });
+      if (fd === undefined) return { ps: rest };
+      if (lazyPages === true) bad('pageServer', 'no CRIU takes it with lazyPages: it would listen', 'fd');
+      return { ps: { ...rest, fd: inherited('pageServer', fd, context) } };
+    },
   },
-  pidfdStoreSk: integer('pidfdStoreSk', '3.16'),
+  pidfdStoreSk: number('pidfdStoreSk', '3.16'),
   imageIoMode: { since: '4.3', encode: (value) => ({ imageIoMode: choice('imageIoMode', value, { writeback: criu_image_io_mode.IMAGE_IO_WRITEBACK, direct: criu_image_io_mode.IMAGE_IO_DIRECT }) }) },
   compress: { since: '4.3', encode: (value) => ({ compress: choice('compress', value, { off: 0, lz4: 1 }) }) },
-  compressAcceleration: integer('compressAcceleration', '4.3'),
-  compressBlockSize: integer('compressBlockSize', '4.3'),
-  decompressThreads: integer('decompressThreads', '4.3'),
+  compressAcceleration: number('compressAcceleration', '4.3'),
+  compressBlockSize: number('compressBlockSize', '4.3'),
+  decompressThreads: number('decompressThreads', '4.3'),
   stream: flag('stream', '4.3'),
   pluginOptions: list('pluginOptions', '4.3'),
   tls: flag('tls', '3.13'),
@@ -87,7 +102,7 @@ const fields: { [K in keyof Values]: Field<K> } = {
   irmapScanPaths: list('irmapScanPaths', '1.8'),
   evasiveDevices: flag('evasiveDevices', '0.8'),
   skipFileRwxCheck: flag('skipFileRwxCheck', '3.18'),
-  inheritFd: { since: '1.6', encode: (value, context) => ({ inheritFd: array('inheritFd', value).map(({ key, fd }) => ({ key, fd: inherited('inheritFd', fd, context) })) }) },
+  inheritFd: { since: '1.6', encode: (value, context) => ({ inheritFd: objects('inheritFd', value, { key: string, fd: uint32 }).map(({ key, fd }) => ({ key, fd: inherited('inheritFd', fd, context) })) }) },
   external: list('external', '2.0'),
   orphanPtsMaster: flag('orphanPtsMaster', '2.12'),
   autoExtMnt: flag('autoExtMnt', '1.6'),
@@ -97,13 +112,14 @@ const fields: { [K in keyof Values]: Field<K> } = {
   enableFs: list('enableFs', '1.6'),
   mntnsCompatMode: flag('mntnsCompatMode', '3.17'),
   emptyNs: { since: '2.0', encode: (value) => ({ emptyNs: array('emptyNs', value).reduce((mask, name) => mask | choice('emptyNs', name, { net: CLONE_NEWNET }), 0) }) },
-  joinNs: { since: '2.3', encode: (value) => ({ joinNs: [...array('joinNs', value)] }) },
+  joinNs: { since: '2.3', encode: (value) => ({ joinNs: objects('joinNs', value, { ns: string, nsFile: string, extraOpt: maybe(string) }) }) },
   weakSysctls: flag('weakSysctls', '2.9'),
   tcpEstablished: flag('tcpEstablished', '0.8'),
   tcpSkipInFlight: flag('tcpSkipInFlight', '2.4'),
   tcpClose: flag('tcpClose', '3.12'),
   networkLock: {
     since: '3.16',
+    later: (value) => (value === 'skip' ? { option: "networkLock: 'skip'", since: '3.19' } : undefined),
     encode: (value) => ({
       networkLock: choice('networkLock', value, { iptables: criu_network_lock_method.IPTABLES, nftables: criu_network_lock_method.NFTABLES, skip: criu_network_lock_method.SKIP }),
     }),
@@ -123,18 +139,18 @@ const fields: { [K in keyof Values]: Field<K> } = {
       }),
     }),
   },
-  cgRoot: { since: '1.3', encode: (value) => ({ cgRoot: array('cgRoot', value).map(({ controller, path }) => ({ path, ...(controller === undefined ? {} : { ctrl: controller }) })) }) },
+  cgRoot: { since: '1.3', encode: (value) => ({ cgRoot: objects('cgRoot', value, { controller: maybe(string), path: string }).map(({ controller, path }) => ({ path, ...(controller === undefined ? {} : { ctrl: controller }) })) }) },
   cgroupProps: text('cgroupProps', '2.4'),
   cgroupPropsFile: text('cgroupPropsFile', '2.4'),
   cgroupDumpController: list('cgroupDumpController', '2.4'),
   cgroupYard: text('cgroupYard', '3.14'),
   lsmProfile: text('lsmProfile', '3.12'),
   lsmMountContext: text('lsmMountContext', '3.16'),
-  veths: { since: '1.2', encode: (value) => ({ veths: [...array('veths', value)] }) },
-  extMnt: { since: '1.3', encode: (value) => ({ extMnt: [...array('extMnt', value)] }) },
-  unixSkIno: { since: '1.7', encode: (value) => ({ unixSkIno: array('unixSkIno', value).map((inode) => ({ inode })) }) },
-  statusFd: integer('statusFd', '2.11'),
-  rawOptions: { since: '0.8', encode: (value) => ({ $unknowns: Object.entries(value).map(([number, field]) => rawField(Number(number), field)) }) },
+  veths: { since: '1.2', encode: (value) => ({ veths: objects('veths', value, { ifIn: string, ifOut: string }) }) },
+  extMnt: { since: '1.3', encode: (value) => ({ extMnt: objects('extMnt', value, { key: string, val: string }) }) },
+  unixSkIno: { since: '1.7', encode: (value) => ({ unixSkIno: array('unixSkIno', value).map((inode) => ({ inode: uint32('unixSkIno', inode) })) }) },
+  statusFd: number('statusFd', '2.11'),
+  rawOptions: { since: '0.8', encode: (value) => ({ $unknowns: Object.entries(record('rawOptions', value)).map(([number, field]) => rawField(Number(number), field)) }) },
 };
 
 const CLONE_NEWNET = 0x40000000;
@@ -150,16 +166,18 @@ export function encodeOptions(options: CriuRequestOptions, context: OptionContex
   for (const [name, value] of given({ manageCgroups: 'ignore', ...present(options) })) {
     // The pair comes from one object, so the value is of the type that the name's field wants.
     const field = fields[name] as Field<never>;
-    Object.assign(encoded, field.encode(value as never, context));
+    Object.assign(encoded, field.encode(value as never, context, options));
   }
   return encoded;
 }
 
-/** @throws CriuError CRIU_OPTION_UNSUPPORTED for the first option that this version would ignore */
+/** @throws CriuError CRIU_OPTION_UNSUPPORTED for the first option, or part of one, that this version does not know */
 export function requireOptions(options: Partial<CriuRequestOptions>, { text, versionNumber: version }: CriuVersion): void {
-  for (const [name] of given(options)) {
-    const { since } = fields[name];
-    if (versionNumber(since) > version) throw new CriuError('CRIU_OPTION_UNSUPPORTED', { option: name, version: text, since });
+  for (const [name, value] of given(options)) {
+    const field = fields[name] as Field<never>;
+    const parts = [{ option: name, since: field.since }, field.later?.(value as never, options)];
+    const part = parts.find((part) => part !== undefined && versionNumber(part.since) > version);
+    if (part !== undefined) throw new CriuError('CRIU_OPTION_UNSUPPORTED', { ...part, version: text });
   }
 }
 
@@ -171,10 +189,6 @@ function given(options: Partial<CriuRequestOptions>): [keyof CriuRequestOptions,
 
 function inherited(option: string, fd: number, context: OptionContext): number {
   return context.inherited(fd) ?? bad(option, `descriptor ${fd} was not handed to CRIU: list it in the client's fds`);
-}
-
-function choice<K extends string, V>(option: string, value: K, values: { readonly [Key in K]: V }): V {
-  return Object.hasOwn(values, value) ? values[value] : bad(option, `"${value}" is none of ${Object.keys(values).join(', ')}`);
 }
 
 /** The last field of criu_opts that has an option here. */
@@ -200,22 +214,4 @@ function varint(writer: Writer, value: bigint): Writer {
 
 function fileName(name: string): string {
   return string('logFile', name) === '' || name.includes('/') ? bad('logFile', `"${name}" is not a plain file name; its directory is workDir`) : name;
-}
-
-/** C strings end at the first NUL: what follows would be lost in silence. */
-function string(option: string, value: string): string {
-  return typeof value === 'string' && !value.includes('\0') ? value : bad(option, `${String(value)} is not a string without NUL`);
-}
-
-function array<T>(option: string, value: readonly T[]): readonly T[] {
-  return Array.isArray(value) ? value : bad(option, 'not an array');
-}
-
-function uint32(option: string, value: number | bigint): number {
-  const number = Number(value);
-  return Number.isInteger(number) && number >= 0 && number <= 0xffffffff ? number : bad(option, `${String(value)} is not a whole number from 0 to 4294967295`);
-}
-
-function bad(option: string, reason: string): never {
-  throw new CriuError('CRIU_BAD_OPTION', { option, reason });
 }

@@ -55,7 +55,7 @@ export interface CriuOptions {
   preDumpMode?: 'splice' | 'read';
   /** Leave memory behind and bring it on demand (userfaultfd). Since 3.5. */
   lazyPages?: boolean;
-  /** Send memory to a page server instead of the images' directory. Since 1.2. */
+  /** Send memory to a page server instead of the images' directory; with `lazyPages`, be the one that serves it. Since 1.2. */
   pageServer?: PageServer;
   /** A datagram socket of ours where pre-dumps keep pidfds, to notice reused pids. Since 3.16. */
   pidfdStoreSk?: number;
@@ -121,7 +121,7 @@ export interface CriuOptions {
   skipMnt?: readonly string[];
   /** File systems to try although CRIU does not know them, or "all". Since 1.6. */
   enableFs?: readonly string[];
-  /** Use the mount engine of CRIU before 3.17. Since 3.17. */
+  /** Restore: use the mount engine of CRIU before 3.17. Since 3.17. */
   mntnsCompatMode?: boolean;
   /** Create these namespaces without their contents; a notification callback fills them. Since 2.0. */
   emptyNs?: readonly 'net'[];
@@ -138,7 +138,7 @@ export interface CriuOptions {
   tcpSkipInFlight?: boolean;
   /** Dump TCP connections as closed. Since 3.12. */
   tcpClose?: boolean;
-  /** How the network is silenced while TCP connections are dumped. Default "iptables". Since 3.16. */
+  /** How the network is silenced while TCP connections are dumped. Default "iptables"; "skip" needs CRIU 3.19. Since 3.16. */
   networkLock?: 'iptables' | 'nftables' | 'skip';
   /** Dump unix sockets whose peer is outside the tree. Since 0.8. */
   extUnixSk?: boolean;
@@ -206,10 +206,17 @@ export type RawOption = boolean | number | bigint | string | Uint8Array;
 
 export type CpuCap = 'none' | 'fpu' | 'cpu' | 'ins' | 'all';
 
+/** A dump or pre-dump connects to it, and needs `address` or `fd`; a page server, or a dump with `lazyPages`, listens there. */
 export interface PageServer {
+  /**
+   * To connect to: an IP address, or a name that can be resolved: CRIU (4.3 too) crashes over another. To listen at: an IP
+   * address, by default every one of this machine. With `lazyPages` it needs CRIU 4.3: an older one listens at every
+   * address whatever is said here, so that it is refused with CRIU_OPTION_UNSUPPORTED.
+   */
   address?: string;
+  /** 0 to 65535. To listen at 0, the default: one that the kernel chooses. */
   port?: number;
-  /** A connected socket of ours; it must be in the client's `fds`. */
+  /** A connected socket of ours, in place of `address` and `port`; it must be in the client's `fds`. Not with `lazyPages`: no CRIU takes it. */
   fd?: number;
 }
 
