@@ -18,6 +18,11 @@ test.each([
   ['Error (criu/pagemap.c:185): No parent for snapshot pagemap', 'parent-images'],
   ["Error (criu/pie/parasite-vdso.c:297): vdso: Can't find vDSO area in image", 'kernel-too-new'],
   ['Error (criu/cr-restore.c:1450): Pid 55 do not match expected 54', 'pid-taken'],
+  ["Error (criu/cr-restore.c:1230): Can't fork for 55: File exists", 'pid-taken'],
+  ["Error (criu/cr-restore.c:1230): Can't fork for 55: Operation not permitted", 'needs-root'],
+  ['Error (criu/mount.c:3141): mnt: No mapping for 554:./data mountpoint', 'mount-external'],
+  ['Warn  (compel/src/lib/infect.c:133): Unable to interrupt task: 55 (Operation not permitted)', 'traced'],
+  ['Error (compel/src/lib/infect.c:261): Unseizable non-zombie 55 found, state t, err -1/10', 'traced'],
 ])('%s is known', (line, problem) => {
   expect(knownFailure([line])?.problem).toBe(problem);
 });
@@ -28,6 +33,14 @@ test('of the lines of a cascade the one that is known decides', () => {
   expect(knownFailure(['Error (criu/cr-dump.c:1681): Dump files (pid: 7) failed with -1', last])).toBeUndefined();
   expect(knownFailure([last])).toMatchObject({ problem: 'kernel-too-new', remedy: expect.stringContaining('no reason') });
   expect(knownFailure([])).toBeUndefined();
+});
+
+test('that CRIU lets go of a task it never held is a consequence, and a reason only when there is no other', () => {
+  const consequence = ['Error (compel/src/lib/infect.c:418): Unable to detach from 55: No such process', 'Error (criu/cr-dump.c:2111): Dumping FAILED.'];
+  expect(knownFailure(consequence)).toMatchObject({ problem: 'page-server', remedy: expect.stringContaining('pageServer') });
+  expect(knownFailure(['Error (criu/lsm.c:404): apparmor LSM specified but apparmor not supported by kernel', ...consequence])).toBeUndefined();
+  expect(knownFailure(['Warn  (compel/src/lib/infect.c:133): Unable to interrupt task: 55 (No such process)', ...consequence])).toBeUndefined();
+  expect(knownFailure(['Warn  (compel/src/lib/infect.c:133): Unable to interrupt task: 55 (Operation not permitted)', ...consequence])?.problem).toBe('traced');
 });
 
 test('the error has the problem, its remedy, and still the log', () => {

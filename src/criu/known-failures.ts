@@ -37,6 +37,7 @@ export type CriuProblem =
   | 'traced'
   | 'seccomp'
   | 'dirty-tracking'
+  | 'page-server'
   | 'lazy-pages'
   | 'cpu-differs'
   | 'sysv-shm'
@@ -53,8 +54,8 @@ interface KnownFailure {
 
 // The first match wins, over all lines: what is more particular stands above.
 const failures: readonly KnownFailure[] = [
-  // criu/util.c, criu/cr-service.c
-  { problem: 'needs-root', pattern: /You need to be root|Operation not permitted.*(?:kerndat|mapfile)|mapfile link .*Operation not permitted/, remedy: 'CRIU has to run as root, with CAP_SYS_ADMIN and CAP_CHECKPOINT_RESTORE.' },
+  // criu/util.c, criu/cr-service.c, criu/cr-restore.c
+  { problem: 'needs-root', pattern: /You need to be root|Can't fork for \d+: Operation not permitted|Operation not permitted.*(?:kerndat|mapfile)|mapfile link .*Operation not permitted/, remedy: 'CRIU has to run as root, with CAP_SYS_ADMIN and CAP_CHECKPOINT_RESTORE.' },
   // criu/vdso.c, criu/pie/parasite-vdso.c; seen with 3.17.1 on Linux 6.13 and newer
   { problem: 'kernel-too-new', pattern: /Unexpected rt vDSO area bounds|Can't find (?:rt )?vDSO|vdso: .*(?:[Ff]ailed|mismatch|second|Corrupted Elf)/, remedy: "This CRIU does not know this kernel's vDSO: install a newer CRIU (4.1 for Linux 6.13) and set STILLFRAME_CRIU to its path." },
   // criu/sockets.c; seen with 4.1.1 on Linux 6.18: SO_PASSCRED and SO_PASSSEC are refused for sockets that are not unix's. CRIU issue 2804
@@ -68,7 +69,7 @@ const failures: readonly KnownFailure[] = [
   // criu/mount.c, the check of file system types
   { problem: 'mount-unsupported', pattern: /FS mnt .* unsupported id|is a fuse mount but not external/, remedy: "A file system that CRIU cannot dump is mounted in the tree's mount namespace: unmount it, name it in `external` (\"mnt[MOUNTPOINT]:KEY\"), leave it out with `skipMnt`, or list its type in `enableFs`." },
   // criu/mount.c
-  { problem: 'mount-external', pattern: /doesn't have a proper root mount|autodetected external mount/, remedy: 'A mount comes from outside the tree\'s mount namespace: name it in `external`, as "mnt[MOUNTPOINT]:KEY" on dump and "mnt[KEY]:SOURCE" on restore; or set `autoExtMnt`.' },
+  { problem: 'mount-external', pattern: /doesn't have a proper root mount|autodetected external mount|No mapping for \d+:.* mountpoint/, remedy: 'A mount comes from outside the tree\'s mount namespace: name it in `external`, as "mnt[MOUNTPOINT]:KEY" on dump and "mnt[KEY]:SOURCE" on restore; or set `autoExtMnt`.' },
   { problem: 'mount-unreachable', pattern: /has unreachable sharing/, remedy: 'A mount propagates to or from one outside the tree: set `extMasters`, or make it private (mount --make-rprivate) when the tree is started.' },
   // criu/files-reg.c; criu/external.c
   { problem: 'mount-of-another-namespace', pattern: /Can't lookup mount=|Unable to find an external/, remedy: 'A task holds a file, mapping or namespace from outside the tree, which CRIU has to be told of: start the program from a mount inside, give it /dev/null or a pipe for its output, or name the resource in `external`.' },
@@ -96,18 +97,22 @@ const failures: readonly KnownFailure[] = [
   { problem: 'file-changed', pattern: /has bad size|has bad build-ID|has bad mode/, remedy: 'A file that the tree has open is not as it was at the dump: put it back as it was then (an archive of Stillframe holds the trees that were named in `files`).' },
   { problem: 'file-missing', pattern: /Can't open file .*No such file/, remedy: 'A file that the tree had open or mapped is not there: put it back before the restore.' },
   // criu/cr-restore.c
-  { problem: 'pid-taken', pattern: /Can't fork for \d+|do not match expected|Thread pid mismatch/, remedy: 'A pid of the tree is taken: wait until its holder has ended and been reaped, or restore into a pid namespace of its own.' },
+  { problem: 'pid-taken', pattern: /Can't fork for \d+: File exists|do not match expected|Thread pid mismatch/, remedy: 'A pid of the tree is taken: wait until its holder has ended and been reaped, or restore into a pid namespace of its own.' },
   // criu/cgroup.c
   { problem: 'cgroup-controller', pattern: /controller \S+ not found|No cg_controller_entry found|Can't (?:make|mount) controller dir|Cgroup dir .* doesn't exist|Can't move .* into /, remedy: "A cgroup controller or group of the dump is not on this system: mount it, map it with `cgRoot`, or leave cgroups alone with `manageCgroups: 'ignore'` and place the tasks yourself." },
   // criu/seize.c; compel/src/lib/infect.c
   { problem: 'freeze-failed', pattern: /Unable to freeze cgroup|Neither a cgroupv1/, remedy: 'The cgroup did not freeze in time: a task waits in the kernel (state D, such as on a network file system), or more keep appearing. Raise `timeoutSeconds`, or leave `freezeCgroup` out.' },
   // compel/src/lib/infect.c; seen with vfork: CRIU tries for `timeoutSeconds`
   { problem: 'task-unstoppable', pattern: /Unseizable non-zombie \d+ found, state D/, remedy: 'A task waits in the kernel where nothing can stop it: for its vfork child to start a program (try again a moment later), or for a disk or a network file system.' },
-  { problem: 'traced', pattern: /Unable to detach from \d+: No such process|Unseizable non-zombie/, remedy: 'A task is traced by another program (a debugger, strace; TracerPid in /proc/PID/status): end that one first. Or the task ended while CRIU stopped it: try again.' },
+  // compel/src/lib/infect.c: a warning, and for the root of the tree the only word of it (log.ts keeps it)
+  { problem: 'traced', pattern: /Unable to interrupt task: \d+ \(Operation not permitted\)|Unseizable non-zombie/, remedy: 'A task is traced by another program (a debugger, strace; TracerPid in /proc/PID/status): end that one first. Or the task ended while CRIU stopped it: try again.' },
   // criu/cr-check.c, criu/seccomp.c
   { problem: 'seccomp', pattern: /seccomp/i, remedy: "A task has seccomp filters, and CRIU could not read or put them back: the kernel needs CONFIG_SECCOMP_FILTER and CONFIG_CHECKPOINT_RESTORE, CRIU full capabilities, and it must not run under a filter itself." },
   // criu/config.c
   { problem: 'dirty-tracking', pattern: /Tracking memory is not available|dirty memory tracker/, remedy: 'This kernel does not track dirty memory (CONFIG_MEM_SOFT_DIRTY): leave out `trackMem` and pre-dumps.' },
+  // criu/util.c, setup_tcp_client: that nobody listens is no error there, and below log level 3 CRIU gives no reason; criu/cr-dump.c then lets go
+  // of a tree that it does not hold yet. Seen with 4.1.1 and 4.3
+  { problem: 'page-server', pattern: /Unable to detach from \d+: No such process|Dumping FAILED/, alone: true, remedy: 'CRIU gave no reason, and had not stopped the tree yet. With a `pageServer` it could not connect to it: does it listen at that address and port, and has it not served another dump already? Otherwise dump with log level 4, and look where the log ends.' },
   // criu/page-pipe.c, pipe_read_dest_init; seen where the server runs without the capability
   { problem: 'lazy-pages', pattern: /page-pipe: splice: -1: Bad file descriptor|Lazy pages transfer FAILED/, remedy: 'Serving memory on demand needs CAP_SYS_RESOURCE, or a larger fs.pipe-max-size: CRIU could not enlarge its pipe.' },
   // criu/uffd.c, criu/pie/restorer.c

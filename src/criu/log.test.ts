@@ -20,6 +20,11 @@ test('the last errors come oldest first', () => {
   expect(lastErrors('Error (a:1): 1\n(00.000001) fine\nError (a:2): 2\nError (a:3): 3\n', 2)).toEqual(['Error (a:2): 2', 'Error (a:3): 3']);
 });
 
+test('of the warnings only the one that says why a task could not be stopped is among them', () => {
+  const interrupt = 'Warn  (compel/src/lib/infect.c:133): Unable to interrupt task: 5 (Operation not permitted)';
+  expect(lastErrors(`Warn  (criu/kerndat.c:1): no cache\n(00.000001) ${interrupt}\nError (a:1): 1\n`)).toEqual([interrupt, 'Error (a:1): 1']);
+});
+
 test('of a huge log only the end is read, and none of a missing one', async () => {
   const dir = await mkdtemp(join(tmpdir(), 'stillframe-test-log-'));
   const path = join(dir, 'x.log');

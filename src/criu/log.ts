@@ -23,12 +23,15 @@ export function parseLogLine(raw: string): LogLine {
   return { ...(time === undefined ? {} : { timeS: Number(time) }), ...(pid === undefined ? {} : { pid: Number(pid) }), level, text };
 }
 
-/** The texts of the last error lines of a log, oldest first. */
+// compel/src/lib/infect.c: the one word of why a task could not be stopped.
+const reason = /: Unable to interrupt task: /;
+
+/** The texts of the last error lines of a log, oldest first; and the one warning that is the reason of what follows it. */
 export function lastErrors(log: string, maxLines = 10): string[] {
   return log
     .split('\n')
     .map(parseLogLine)
-    .filter(({ level }) => level === 'error')
+    .filter(({ level, text }) => level === 'error' || (level === 'warning' && reason.test(text)))
     .slice(-maxLines)
     .map(({ text }) => text);
 }

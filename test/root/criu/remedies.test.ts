@@ -1,4 +1,7 @@
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { rm, truncate } from 'node:fs/promises';
+import { createServer, type AddressInfo } from 'node:net';
 import { release } from 'node:os';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { CriuClient, CriuError, findCriu, type CriuBinary, type CriuDumpRequest, type CriuProblem, type CriuRestoreOptions } from '../../../src/criu/index.js';
@@ -74,6 +77,39 @@ test('an established TCP connection is told so, or that this CRIU is too old for
   expect(error.facts.problem).toBe(criu.versionNumber < 40200 && newSocketOptions() ? 'kernel-too-new' : 'tcp-established');
 });
 
+test('a page server that nobody listens at is told so, and the tree runs on', async () => {
+  await using counter = await Counter.start(await imagesDir());
+  const error = await failure(dump(counter.pid, { pageServer: { address: '127.0.0.1', port: await closedPort() } }));
+  expect(error.facts.problem, error.message).toBe('page-server');
+  expect(error.remedy).toContain('pageServer');
+  expect(await counter.advances()).toBe(true);
+});
+
+/** A port that was free a moment ago. */
+async function closedPort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+test.skipIf(existsSync('/sys/kernel/security/apparmor'))('an AppArmor profile without AppArmor is told in the words of CRIU, not as a debugger', async () => {
+  await using counter = await Counter.start(await imagesDir());
+  const error = await failure(dump(counter.pid, { lsmProfile: 'apparmor:x' }));
+  expect(error.facts.problem, error.message).toBeUndefined();
+  expect(error.message).toContain('apparmor not supported');
+  expect(await counter.advances()).toBe(true);
+});
+
+test('a process that does not exist is told so, not as a debugger', async () => {
+  const error = await failure(dump(2 ** 22 - 1));
+  expect(error.facts).toMatchObject({ crErrnoName: 'ESRCH' });
+  expect(error.facts.problem, error.message).toBeUndefined();
+  expect(error.remedy).toContain('no such process');
+});
+
 function newSocketOptions(): boolean {
   const [major = 0, minor = 0] = release().split('.').map(Number);
   return major > 6 || (major === 6 && minor >= 16);
@@ -87,6 +123,18 @@ test('memory tracking on a kernel without it is told so, and the tree runs on', 
   const error = await failure(dump(counter.pid, { trackMem: true }));
   expect(error.facts.problem, error.message).toBe('dirty-tracking');
   expect(await counter.advances()).toBe(true);
+});
+
+test('a restore that is not told of an external mount says so', async () => {
+  const [images, inside, outside] = [await imagesDir(), await imagesDir(), await imagesDir()];
+  // The standard streams of the prefix are files of the mount namespace outside.
+  const withMount = [...ownMounts, 'sh', '-ec', `mount --bind ${outside} ${outside}; exec "$@" </dev/null >/dev/null 2>&1`, 'sh'];
+  await using task = await OddTask.start(inside, 'plain', { prefix: withMount });
+  await dump(task.pid, { imagesDir: images, leaveRunning: false, external: [`mnt[${outside}]:data`] });
+  await using client = await CriuClient.start({ criuPath: criu.path });
+  const error = await failure(client.restore({ imagesDir: images, logFile: 'restore.log' }));
+  expect(error.facts.problem, error.message).toBe('mount-external');
+  expect(error.remedy).toContain('mnt[KEY]:SOURCE');
 });
 
 describe('a restore', () => {
