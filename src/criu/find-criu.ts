@@ -34,8 +34,8 @@ interface Candidate {
   from: CriuSource;
 }
 
-/** The oldest CRIU whose dump and restore have all that Stillframe asks for: `network_lock: SKIP`. */
-const oldest = { text: '3.16', versionNumber: 31600 };
+/** The oldest CRIU whose dump and restore have all that Stillframe asks for: `networkLock: 'skip'`. */
+const oldest = { text: '3.19', versionNumber: 31900 };
 
 /**
  * The first CRIU that works here. One that has worked is not asked again in this process, unless its file has changed.
