@@ -2,10 +2,14 @@ import { closeSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { native, NativeError } from '../native.js';
 import { Child } from '../process.js';
-import { CriuError } from './criu-error.js';
+import { CriuError, type CriuErrorCode, type CriuErrorFacts } from './criu-error.js';
 import { readLastErrors } from './log.js';
+import { requireMs } from './milliseconds.js';
+import { boolean, filled, object, port, string } from './option-values.js';
+import type { CriuOptions } from './options.js';
 
-export interface LazyPagesOptions {
+/** `tls` and its like encrypt the connection to `pageServer`, and have to suit what is said there. */
+export interface LazyPagesOptions extends Pick<CriuOptions, 'tls' | 'tlsCacert' | 'tlsCacrl' | 'tlsCert' | 'tlsKey' | 'tlsNoCnVerify'> {
   criuPath: string;
   /** The images, with their memory unless a page server has it. */
   imagesDir: string;
@@ -15,7 +19,7 @@ export interface LazyPagesOptions {
   logFile?: string;
   /** Memory comes from there: a dump with `lazyPages` and `pageServer` that waits for us. */
   pageServer?: { address: string; port: number };
-  /** More arguments of `criu lazy-pages`, such as its TLS options. */
+  /** More arguments of `criu lazy-pages`. */
   args?: readonly string[];
   /** How long it may take until it listens, in milliseconds. Default 10000. */
   timeoutMs?: number;
@@ -36,33 +40,17 @@ export class LazyPages implements AsyncDisposable {
   }
 
   /**
-   * Resolves when it waits for a restore.
-   * @throws CriuError CRIU_NOT_FOUND, CRIU_DIED, CRIU_TIMEOUT
+   * Resolves when it waits for a restore. When it rejects there is no daemon, or it has been killed and reaped.
+   * @throws CriuError CRIU_NOT_FOUND when the program cannot be started, CRIU_DIED, CRIU_TIMEOUT, CRIU_BAD_OPTION; NativeError
    */
-  static async start({ criuPath, imagesDir, workDir, logFile = 'lazy-pages.log', pageServer, args = [], timeoutMs = 10_000 }: LazyPagesOptions): Promise<LazyPages> {
-    const from = pageServer === undefined ? [] : ['--page-server', '--address', pageServer.address, '--port', String(pageServer.port)];
-    // It writes a byte to the descriptor of --status-fd when its socket is there: seen in criu/uffd.c, status_ready.
-    const [status, theirStatus] = native().pipe();
-    const arguments_ = ['lazy-pages', '-D', imagesDir, '-W', workDir, '-o', logFile, '--status-fd', '3', ...from, ...args];
-    const startDaemon = (): Child => {
-      try {
-        return Child.start({ path: criuPath, args: arguments_, fds: [undefined, undefined, undefined, theirStatus] });
-      } finally {
-        closeSync(theirStatus); // or the end of the daemon's would not be seen
-      }
-    };
+  static async start(options: LazyPagesOptions): Promise<LazyPages> {
+    const { criuPath, workDir, logFile = 'lazy-pages.log', timeoutMs = 10_000 } = options;
+    requireMs('timeoutMs', timeoutMs);
+    const { child, status } = startDaemon(criuPath, argumentsOf(options, logFile));
+    const daemon = new LazyPages(child, join(workDir, logFile));
     try {
-      const daemon = new LazyPages(startDaemon(), join(workDir, logFile));
-      const timer = setTimeout(() => daemon.#child.kill('SIGKILL'), timeoutMs);
-      try {
-        if (!(await hears(status))) throw await daemon.#failure();
-        return daemon;
-      } finally {
-        clearTimeout(timer);
-      }
-    } catch (cause) {
-      if (cause instanceof CriuError || cause instanceof NativeError) throw cause;
-      throw new CriuError('CRIU_NOT_FOUND', { criuPath, cause });
+      await daemon.#ready(status, timeoutMs);
+      return daemon;
     } finally {
       closeSync(status);
     }
@@ -94,18 +82,79 @@ export class LazyPages implements AsyncDisposable {
     await this.close();
   }
 
-  async #failure(): Promise<CriuError> {
+  /** Resolves when it listens; when it does not, or nobody can tell, it is ended. */
+  async #ready(status: number, timeoutMs: number): Promise<void> {
+    let late = false;
+    const timer = setTimeout(() => {
+      late = true;
+      this.#child.kill('SIGKILL');
+    }, timeoutMs);
+    try {
+      if ((await hears(status)) && !late) return;
+      await this.#child.ended; // what has only closed the pipe has until the timer to end
+    } catch (cause) {
+      // No descriptor was left to watch it through (EMFILE).
+      await this.close();
+      throw await this.#failure('CRIU_DIED', { cause });
+    } finally {
+      clearTimeout(timer);
+    }
+    throw await (late ? this.#failure('CRIU_TIMEOUT', { timeoutMs }) : this.#failure());
+  }
+
+  async #failure(code: CriuErrorCode = 'CRIU_DIED', facts: CriuErrorFacts & { cause?: unknown } = {}): Promise<CriuError> {
     const ending = await this.#child.ended;
-    return new CriuError('CRIU_DIED', { request: 'lazy-pages', ...ending, logPath: this.#logPath, logErrors: await readLastErrors(this.#logPath) });
+    return new CriuError(code, { request: 'lazy-pages', ...ending, logPath: this.#logPath, logErrors: await readLastErrors(this.#logPath), ...facts });
+  }
+}
+
+/** Its options: criu/config.c, v4.2. */
+function argumentsOf({ imagesDir, workDir, pageServer, tls, tlsCacert, tlsCacrl, tlsCert, tlsKey, tlsNoCnVerify, args = [] }: LazyPagesOptions, logFile: string): string[] {
+  const { address, port: number } = pageServer === undefined ? {} : object('pageServer', pageServer, { address: filled, port });
+  const path = (option: string, name: string, value: string | undefined): string[] => (value === undefined ? [] : [name, string(option, value)]);
+  const flag = (option: string, name: string, value: boolean | undefined): string[] => (value !== undefined && boolean(option, value) ? [name] : []);
+  return [
+    ...['lazy-pages', '-D', imagesDir, '-W', workDir, '-o', logFile, '--status-fd', String(STATUS_FD)],
+    ...(address === undefined ? [] : ['--page-server', '--address', address, '--port', String(number)]),
+    ...flag('tls', '--tls', tls),
+    ...path('tlsCacert', '--tls-cacert', tlsCacert),
+    ...path('tlsCacrl', '--tls-cacrl', tlsCacrl),
+    ...path('tlsCert', '--tls-cert', tlsCert),
+    ...path('tlsKey', '--tls-key', tlsKey),
+    ...flag('tlsNoCnVerify', '--tls-no-cn-verify', tlsNoCnVerify),
+    ...args,
+  ];
+}
+
+/** Where the daemon has the pipe that it writes a byte to when its socket is there: seen in criu/uffd.c, status_ready. */
+const STATUS_FD = 3;
+
+/** The daemon, and our end of that pipe. */
+function startDaemon(criuPath: string, args: string[]): { child: Child; status: number } {
+  let status: number | undefined;
+  let theirs: number | undefined;
+  try {
+    [status, theirs] = native().pipe();
+    return { child: Child.start({ path: criuPath, args, fds: [undefined, undefined, undefined, theirs] }), status };
+  } catch (cause) {
+    if (status !== undefined) closeSync(status);
+    if (cause instanceof NativeError) throw cause;
+    throw new CriuError('CRIU_NOT_FOUND', { criuPath, cause });
+  } finally {
+    if (theirs !== undefined) closeSync(theirs); // or the end of the daemon's would not be seen
   }
 }
 
 /** Whether a byte comes out of the pipe before its end. */
 function hears(fd: number): Promise<boolean> {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const poll = new (native().Poll)(fd, 'readable', () => {
       poll.close();
-      resolve(readSync(fd, Buffer.alloc(1)) === 1);
+      try {
+        resolve(readSync(fd, Buffer.alloc(1)) === 1);
+      } catch (error) {
+        reject(error as Error);
+      }
     });
   });
 }
