@@ -14,8 +14,9 @@ export { ServiceManager, type ServiceManagerOptions } from './checkpoint/service
 // Containers
 export {
   checkpointContainer, checkpointPod, containerTarget, findContainer, restoreContainer, writeImage,
-  type Container, type ContainerCheckpointOptions, type ContainerCheckpointReport, type ContainerName, type ContainerRestoreOptions, type ContainerRestoreReport,
+  type Container, type ContainerCheckpointOptions, type ContainerCheckpointReport, type ContainerImage, type ContainerName, type ContainerRestoreOptions, type ContainerRestoreReport,
   type ContainerTarget, type ContainerTargetOptions, type ImageOptions, type ImageReport, type OciSpec, type PodCheckpointOptions, type PodCheckpointReport, type PodManifest,
+  type PodmanRecord, type PodmanVolume, type RuntimeName, type SpecMount, type SpecNamespace,
 } from './container/index.js';
 
 // The freezer
@@ -27,23 +28,24 @@ export {
 // CRIU
 export {
   CriuClient, criuErrorOf, findCriu, followLog, LazyPages, listCriu, notificationScripts, parseLogLine, readDumpedFiles, readDumpStats, readInventory, readPstree, readRestoreStats,
-  type CallOptions, type CriuBinary, type CriuClientOptions, type CriuDumpOptions, type CriuDumpRequest, type CriuFeatures, type CriuNotification, type CriuOptions,
-  type CriuRequestOptions, type CriuRestoreOptions, type CriuVerdict, type CriuVersion, type DumpedFile, type DumpedProcess, type DumpCallOptions, type DumpProgress, type DumpStats, type FindCriuOptions,
-  type CriuProblem, type CriuServiceClient, type ExitStatus, type FollowLogOptions, type LazyPagesOptions, type LogLine, type PageServerResult, type RawOption, type ServiceOptions,
-  type Inventory, type NotificationReply, type NotificationScript, type OnNotify, type RestoreStats, type WorkOptions,
+  type CallOptions, type CgroupRoot, type CpuCap, type CriuBinary, type CriuClientOptions, type CriuDumpOptions, type CriuDumpRequest, type CriuFeatures, type CriuNotification, type CriuOptions,
+  type CriuRequestOptions, type CriuRestoreOptions, type CriuSource, type CriuVerdict, type CriuVersion, type DumpedFile, type DumpedProcess, type DumpCallOptions, type DumpProgress, type DumpStats, type FindCriuOptions,
+  type CriuProblem, type CriuServiceClient, type ExitStatus, type FollowLogOptions, type LazyPagesOptions, type LogLine, type PageServerResult, type PageServer, type RawOption, type RestoreResult, type ServiceOptions,
+  type InheritFd, type Inventory, type JoinNamespace, type NotificationReply, type NotificationScript, type OnNotify, type RestoreStats, type SwrkEnd, type WorkOptions,
 } from './criu/index.js';
 
 // The archive
-export { inspect, readMember, verify, type ArchiveInspection, type ArchiveVerification } from './checkpoint/inspect.js';
+export { inspect, readMember, verify, type ArchiveInspection, type ArchiveMember, type ArchiveVerification, type ReadOptions } from './checkpoint/inspect.js';
+export type { ByteRange, Entry, EntryType, Integrity, JsonBytes, Manifest, OutputCompression, TreeLayout, TreeRecord, Xattr } from './archive/index.js';
 
 // This machine
 export { diagnose, type Diagnosis, type Finding } from './checkpoint/doctor.js';
 
 // Errors
-export { StillframeError } from './errors.js';
-export { NativeError } from './native.js';
-export { CheckpointError, type CheckpointErrorCode, type CheckpointFacts, type DifferingFile, type PidHolder } from './checkpoint/checkpoint-error.js';
-export { FreezerError, type FreezerErrorCode, type FreezerFacts, type UnfrozenTask } from './cgroup/index.js';
+export { StillframeError, type ErrorText } from './errors.js';
+export { NativeError, type NativeErrorCode, type NativeFacts } from './native.js';
+export { CheckpointError, type CheckpointErrorCode, type CheckpointFacts, type DifferingFile, type LockHolder, type PidHolder } from './checkpoint/checkpoint-error.js';
+export { FreezerError, type AfterFailure, type FreezerErrorCode, type FreezerFacts, type NamedProcess, type UnfrozenTask } from './cgroup/index.js';
 export { ContainerError, type ContainerErrorCode, type ContainerFacts } from './container/index.js';
 export { CriuError, type CriuErrorCode, type CriuErrorFacts } from './criu/index.js';
 export { ArchiveError, type ArchiveErrorCode, type ArchiveFacts } from './archive/index.js';

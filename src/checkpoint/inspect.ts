@@ -24,7 +24,7 @@ export interface ArchiveVerification {
   manifest: Manifest;
 }
 
-interface ReadOptions {
+export interface ReadOptions {
   signal?: AbortSignal;
   /** Where a compressed archive is unpacked to: needs its whole size. Default: the system's temporary directory. */
   tmpDir?: string;
