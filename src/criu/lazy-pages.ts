@@ -1,5 +1,6 @@
-import { closeSync, readSync } from 'node:fs';
+import { readSync } from 'node:fs';
 import { join } from 'node:path';
+import { errnoOf } from '../errors.js';
 import { native, NativeError } from '../native.js';
 import { Child } from '../process.js';
 import { CriuError, type CriuErrorCode, type CriuErrorFacts } from './criu-error.js';
@@ -7,6 +8,7 @@ import { readLastErrors } from './log.js';
 import { requireMs } from './milliseconds.js';
 import { boolean, filled, object, port, string } from './option-values.js';
 import type { CriuOptions } from './options.js';
+import { shortages } from './swrk.js';
 
 /** `tls` and its like encrypt the connection to `pageServer`, and have to suit what is said there. */
 export interface LazyPagesOptions extends Pick<CriuOptions, 'tls' | 'tlsCacert' | 'tlsCacrl' | 'tlsCert' | 'tlsKey' | 'tlsNoCnVerify'> {
@@ -41,7 +43,8 @@ export class LazyPages implements AsyncDisposable {
 
   /**
    * Resolves when it waits for a restore. When it rejects there is no daemon, or it has been killed and reaped.
-   * @throws CriuError CRIU_NOT_FOUND when the program cannot be started, CRIU_DIED, CRIU_TIMEOUT, CRIU_BAD_OPTION; NativeError
+   * @throws CriuError CRIU_NOT_FOUND when the program cannot be started, CRIU_IO when no program can or it cannot be heard,
+   *   with the system's error as cause; CRIU_DIED, CRIU_TIMEOUT, CRIU_BAD_OPTION; NativeError
    */
   static async start(options: LazyPagesOptions): Promise<LazyPages> {
     const { criuPath, workDir, logFile = 'lazy-pages.log', timeoutMs = 10_000 } = options;
@@ -52,7 +55,7 @@ export class LazyPages implements AsyncDisposable {
       await daemon.#ready(status, timeoutMs);
       return daemon;
     } finally {
-      closeSync(status);
+      native().close(status);
     }
   }
 
@@ -95,7 +98,7 @@ export class LazyPages implements AsyncDisposable {
     } catch (cause) {
       // No descriptor was left to watch it through (EMFILE).
       await this.close();
-      throw await this.#failure('CRIU_DIED', { cause });
+      throw await this.#failure('CRIU_IO', { cause });
     } finally {
       clearTimeout(timer);
     }
@@ -137,11 +140,11 @@ function startDaemon(criuPath: string, args: string[]): { child: Child; status: 
     [status, theirs] = native().pipe();
     return { child: Child.start({ path: criuPath, args, fds: [undefined, undefined, undefined, theirs] }), status };
   } catch (cause) {
-    if (status !== undefined) closeSync(status);
+    if (status !== undefined) native().close(status);
     if (cause instanceof NativeError) throw cause;
-    throw new CriuError('CRIU_NOT_FOUND', { criuPath, cause });
+    throw new CriuError(shortages.includes(errnoOf(cause) ?? '') ? 'CRIU_IO' : 'CRIU_NOT_FOUND', { criuPath, cause });
   } finally {
-    if (theirs !== undefined) closeSync(theirs); // or the end of the daemon's would not be seen
+    if (theirs !== undefined) native().close(theirs); // or the end of the daemon's would not be seen
   }
 }
 

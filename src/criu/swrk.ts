@@ -30,7 +30,7 @@ const firstInheritedFd = 4;
 const stderrBytes = 16 * 1024;
 const CONTINUE_MS = 100;
 /** What this process or system has no more of, wherever CRIU is. */
-const shortages = ['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN'];
+export const shortages = ['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN'];
 
 /**
  * One `criu swrk` process and our end of its socket. The process has a session of its own, so that what a terminal
