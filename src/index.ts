@@ -33,6 +33,7 @@ export {
   type CriuProblem, type CriuServiceClient, type ExitStatus, type FollowLogOptions, type LazyPagesOptions, type LogLine, type PageServerResult, type PageServer, type RawOption, type RestoreResult, type ServiceOptions,
   type InheritFd, type Inventory, type JoinNamespace, type NotificationReply, type NotificationScript, type OnNotify, type RestoreStats, type SwrkEnd, type WorkOptions,
 } from './criu/index.js';
+export type { ProcessEnd } from './process.js';
 
 // The archive
 export { inspect, readMember, verify, type ArchiveInspection, type ArchiveMember, type ArchiveVerification, type ReadOptions } from './checkpoint/inspect.js';
