@@ -90,7 +90,7 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
     remedy: `Use CRIU ${f.since ?? '4.1'} or newer: set STILLFRAME_CRIU to its path.`,
   }),
   CRIU_OPTION_UNSUPPORTED: (f) => ({
-    what: `CRIU ${f.version ?? ''} does not know the option ${f.option ?? ''} and would ignore it`,
+    what: `CRIU ${f.version ?? ''} does not know the option ${f.option ?? ''}`,
     remedy: `Leave it out, or use CRIU ${f.since ?? ''} or newer.`,
   }),
   CRIU_BAD_OPTION: (f) => ({ what: `CRIU option ${f.option ?? ''}: ${f.reason ?? 'not valid'}`, remedy: '' }),
