@@ -2,7 +2,7 @@ import { constants } from 'node:os';
 import { native } from '../native.js';
 import { Child, type ProcessEnd } from '../process.js';
 import { CheckDir } from './check-dir.js';
-import { ServiceConnection, type ServiceOptions } from './connection.js';
+import { nameOf, ServiceConnection, type ServiceOptions } from './connection.js';
 import { Conversation, timed, type CallOptions, type DumpCallOptions, type TimedCall, type WorkOptions } from './conversation.js';
 import { CriuError } from './criu-error.js';
 import { requireMs } from './milliseconds.js';
@@ -80,12 +80,12 @@ export class CriuClient implements AsyncDisposable {
   }
 
   /**
-   * Connects to a running `criu service`. Everything works as with `start()`, but for `inheritFd`, `rstSibling` and
+   * Connects to a running `criu service`, or to whatever CRIU is at the other end of a socket. Everything works as with `start()`, but for `inheritFd`, `rstSibling` and
    * `execCmd`; a cancelled request is undone by the worker in its own time: there is nobody here to wait for it.
    * @throws CriuError CRIU_NOT_FOUND
    */
   static async connect(options: ServiceOptions): Promise<CriuServiceClient> {
-    return new CriuClient(new Conversation(ServiceConnection.open(options), { criuPath: options.socketPath, graceMs: 0 }));
+    return new CriuClient(new Conversation(ServiceConnection.open(options), { criuPath: nameOf(options), graceMs: 0 }));
   }
 
   /** CRIU's process, for whoever wants to place it in a cgroup. */

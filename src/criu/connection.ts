@@ -1,5 +1,6 @@
 import { native } from '../native.js';
 import { CriuError } from './criu-error.js';
+import { bad, string } from './option-values.js';
 import { PacketSocket, type Packet, type WaitOptions } from './packet-socket.js';
 import type { SwrkEnd } from './swrk.js';
 
@@ -17,11 +18,19 @@ export interface Connection {
   close(options?: { graceMs?: number }): Promise<SwrkEnd>;
 }
 
+/** One of the first two. */
 export interface ServiceOptions {
   /** The socket of `criu service --address PATH`. */
-  socketPath: string;
+  socketPath?: string;
+  /** A SOCK_SEQPACKET socket that is connected to a CRIU already; the client's from here on, and closed with it. */
+  fd?: number;
   /** The longest packet that is accepted, in bytes. Default 16 MiB. */
   maxMessageBytes?: number;
+}
+
+/** For errors. */
+export function nameOf({ socketPath, fd }: ServiceOptions): string {
+  return socketPath ?? `descriptor ${String(fd)}`;
 }
 
 /**
@@ -39,12 +48,15 @@ export class ServiceConnection implements Connection {
     this.ended = new Promise((resolve) => (this.#end = resolve));
   }
 
-  /** @throws CriuError CRIU_NOT_FOUND when nothing answers there, with the system's error as cause */
-  static open({ socketPath, maxMessageBytes = 16 << 20 }: ServiceOptions): ServiceConnection {
+  /** @throws CriuError CRIU_NOT_FOUND when nothing answers there, with the system's error as cause; CRIU_BAD_OPTION */
+  static open(options: ServiceOptions): ServiceConnection {
+    const { socketPath, fd, maxMessageBytes = 16 << 20 } = options;
+    if ((socketPath === undefined) === (fd === undefined)) bad('socketPath', 'a service has either a path or a descriptor');
     try {
-      return new ServiceConnection(new PacketSocket(native().connectSeqpacket(socketPath), maxMessageBytes));
+      return new ServiceConnection(new PacketSocket(fd ?? native().connectSeqpacket(string('socketPath', socketPath as string)), maxMessageBytes));
     } catch (cause) {
-      throw new CriuError('CRIU_NOT_FOUND', { criuPath: socketPath, cause });
+      if (cause instanceof CriuError) throw cause;
+      throw new CriuError('CRIU_NOT_FOUND', { criuPath: nameOf(options), cause });
     }
   }
 

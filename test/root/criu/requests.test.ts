@@ -6,6 +6,8 @@ import { createServer, connect } from 'node:net';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { CriuClient, findCriu, followLog, parseLogLine, type CriuError, type CriuServiceClient, type LogLine } from '../../../src/criu/index.js';
+import { native } from '../../../src/native.js';
+import { Child } from '../../../src/process.js';
 import { Counter, failure, scratch, until } from '../../fixtures/criu.js';
 
 let criuPath: string;
@@ -242,6 +244,17 @@ describe('a `criu service`', () => {
       expect((await failure(client.restore({ imagesDir: dir, inheritFd: [{ key: 'a', fd: 0 }] }))).facts.option).toBe('inheritFd');
     });
   });
+});
+
+test('a client takes over a socket that is connected to a CRIU already', async () => {
+  const [ours, theirs] = native().socketpairSeqpacket();
+  const criu = Child.start({ path: criuPath, args: ['swrk', '3'], fds: [undefined, undefined, undefined, theirs] });
+  native().close(theirs);
+  const client = await CriuClient.connect({ fd: ours });
+  expect((await client.version()).major).toBeGreaterThan(3);
+  await client.close();
+  await criu.ended; // for it has heard that the client is gone
+  for (const options of [{}, { fd: 0, socketPath: '/run/criu' }]) expect((await failure(CriuClient.connect(options))).code).toBe('CRIU_BAD_OPTION');
 });
 
 describe("CRIU's log", () => {
