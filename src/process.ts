@@ -86,7 +86,7 @@ export class Child {
    * @throws the errno error of pidfd_open: ESRCH when there is no such process
    */
   static adopt(pid: number): Child {
-    return new Child(pid, native().pidfdOpen(pid));
+    return Child.#watch(pid, native().pidfdOpen(pid));
   }
 
   static #watch(pid: number, pidfd: number): Child {
