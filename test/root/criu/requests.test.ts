@@ -2,13 +2,13 @@ import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
-import { createServer, connect } from 'node:net';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { CriuClient, findCriu, followLog, parseLogLine, type CriuError, type CriuServiceClient, type LogLine } from '../../../src/criu/index.js';
 import { native } from '../../../src/native.js';
 import { Child } from '../../../src/process.js';
-import { Counter, failure, scratch, until } from '../../fixtures/criu.js';
+import { Counter, failure, freePort, scratch, until } from '../../fixtures/criu.js';
 
 let criuPath: string;
 let memTrack: boolean;
@@ -19,15 +19,6 @@ beforeAll(async () => {
 });
 
 const quiet = { networkLock: 'skip', leaveRunning: true } as const;
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  return typeof address === 'object' && address !== null ? address.port : 0;
-}
 
 test('the processor is written down, and this machine can do what it itself can do; the session goes on', async () => {
   await using dir = await scratch();
