@@ -55,7 +55,7 @@ test('a page server takes the memory of a dump, and the tree is restored from wh
   expect(counter.count()).toBeGreaterThan(stood);
 });
 
-test('a page server takes the memory of a dump over an encrypted connection, and from nobody without a certificate', async () => {
+test('a page server takes the memory of a dump over an encrypted connection, and from nobody without a certificate or with a revocation list that is not there', async () => {
   await using keys = await scratch();
   const key = (name: string): string => join(keys.path, name);
   const openssl = (command: string): unknown => execFileSync('openssl', command.split(' '), { cwd: keys.path, stdio: 'ignore' });
@@ -66,15 +66,19 @@ test('a page server takes the memory of a dump over an encrypted connection, and
 
   await using dir = await scratch();
   await using counter = await Counter.start(dir.path);
-  for (const encrypted of [false, true]) {
+  const noSuchList = { ...tls, tlsCacrl: key('missing.crl') };
+  for (const ours of [{}, noSuchList, tls]) {
     await using memory = await scratch();
     await using rest = await scratch();
     await using server = await CriuClient.start({ criuPath });
     const { pid, port } = await server.pageServerChild({ imagesDir: memory.path, pageServer: { address: '127.0.0.1', port: await freePort() }, logFile: 'server.log', logLevel: 4, ...tls });
     await using dumper = await CriuClient.start({ criuPath });
-    const dumped = dumper.dump({ pid: counter.pid, imagesDir: rest.path, pageServer: { address: '127.0.0.1', port }, ...quiet, ...(encrypted ? tls : {}) });
-    if (!encrypted) {
-      expect((await failure(dumped)).code).toBe('CRIU_REQUEST_FAILED');
+    const dumped = dumper.dump({ pid: counter.pid, imagesDir: rest.path, pageServer: { address: '127.0.0.1', port }, ...quiet, ...ours });
+    if (ours !== tls) {
+      const error = await failure(dumped);
+      // CRIU 4.1.1 says what it misses and crashes.
+      if (ours === noSuchList) expect(error.message).toContain('missing.crl');
+      else expect(error.code).toBe('CRIU_REQUEST_FAILED');
       expect(await counter.advances()).toBe(true);
       continue;
     }
