@@ -113,7 +113,7 @@ describe('a dump', () => {
     { options: { cgroupProps: 'nonsense' }, says: 'cg-prop: Expecting controller name' },
     { options: { cgroupPropsFile: '/nonexistent' }, says: "cg-prop: Can't open file /nonexistent" },
     { options: { lsmProfile: 'nonsense:x' }, says: 'unknown lsm nonsense' },
-    // Before it has a log; CRIU 4.3 gives no reason then.
+    // Before it has a log.
     { options: { statusFd: 987_654 }, says: 'EBADRQC' },
     { options: { joinNs: [{ ns: 'nonsense', nsFile: '1' }] }, says: 'EBADRQC' },
     { options: { stream: true }, says: 'EBADRQC', since: 40300 },
