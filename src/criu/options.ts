@@ -17,7 +17,7 @@ export interface CriuOptions {
   logLevel?: 1 | 2 | 3 | 4;
   /** Log to CRIU's stderr (of which errors carry the end) when there is no `logFile`. Since 3.19. */
   logToStderr?: boolean;
-  /** Write the statistics to CRIU's log as well. Since 3.19. */
+  /** Print the statistics on CRIU's stdout, too: that of a `criu service`; of a CRIU that `start()` has started nobody reads it. Since 3.19. */
   displayStats?: boolean;
   /** A CRIU configuration file; what it says wins over these options. Since 3.11. */
   configFile?: string;

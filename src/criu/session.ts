@@ -199,11 +199,11 @@ interface Circumstances {
 
 /** The failure as a CriuError, with the connection closed and CRIU reaped unless it answered in due form. */
 async function explain(error: unknown, connection: Connection, options: SessionOptions, facts: CriuErrorFacts, { before, aborted, limit }: Circumstances): Promise<CriuError> {
-  if (!aborted && error instanceof Refused) return await refusal(error.response, connection, options, { ...facts, ...(await logOf(facts, before)) });
+  if (!aborted && error instanceof Refused) return await refusal(error.response, connection, options, await withLog(facts, before));
   if (!aborted && error instanceof CriuError && error.code === 'CRIU_WENT_ON') return error;
   const byClose = connection.disconnected;
   const end = await endOf(connection, options);
-  const all: CriuErrorFacts = { ...facts, ...end, ...(await logOf(facts, before)) };
+  const all: CriuErrorFacts = { ...(await withLog(facts, before)), ...end };
   if (aborted && error === timedOut) return new CriuError('CRIU_TIMEOUT', { ...all, ...present({ timeoutMs: limit?.timeoutMs }) });
   if (aborted || byClose) return new CriuError('CRIU_ABORTED', { ...all, cause: error });
   if (error instanceof CriuError) return error;
@@ -229,9 +229,9 @@ function peerIsGone(error: unknown): boolean {
   return ['EPIPE', 'ECONNRESET'].includes(errnoOf(error) ?? '');
 }
 
-/** Of a log that CRIU has not touched in this request every line is another's. */
-async function logOf({ logPath }: CriuErrorFacts, before: string | undefined): Promise<{ logErrors?: string[] }> {
-  return logPath === undefined || logStamp(logPath) === before ? {} : { logErrors: await readLastErrors(logPath) };
+/** With the last errors of CRIU's log. One that it has not touched in this request, if there is one at all, tells of another: it is not named. */
+async function withLog({ logPath, ...facts }: CriuErrorFacts, before: string | undefined): Promise<CriuErrorFacts> {
+  return logPath === undefined || logStamp(logPath) === before ? facts : { ...facts, logPath, logErrors: await readLastErrors(logPath) };
 }
 
 /** Changes when the file is made anew or written to. */

@@ -131,7 +131,7 @@ describe('a refusal', () => {
     const body = `s.recv(9999); s.send(${packets.version}); s.recv(9999); s.send(${packets.refusal(1)})`;
     await using client = await CriuClient.start({ criuPath: await fakeCriu(dir.path, body) });
     const error = await failure(client.dump({ pid: 1 << 21, imagesDir: dir.path }));
-    expect([error.code, error.facts.logErrors]).toEqual(['CRIU_REQUEST_FAILED', undefined]);
+    expect([error.code, error.facts.logErrors, error.facts.logPath]).toEqual(['CRIU_REQUEST_FAILED', undefined, undefined]);
   });
 });
 
