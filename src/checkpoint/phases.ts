@@ -113,7 +113,12 @@ export class Phases {
     this.#tell({ phase, at: 'start', ...facts });
     try {
       const result = await work();
-      this.#tell({ phase, at: 'end', durationMs: this.#took(phase, start) });
+      try {
+        this.#tell({ phase, at: 'end', durationMs: this.#took(phase, start) });
+      } catch (error) {
+        await dispose(result);
+        throw error;
+      }
       return result;
     } catch (error) {
       this.#tell({ phase, at: 'failed', durationMs: this.#took(phase, start), error });
@@ -146,4 +151,12 @@ export class Phases {
     phaseChannel.publish(whole);
     this.#onProgress?.(whole);
   }
+}
+
+/** What a phase has made, a lock or a process, and nobody gets: a listener has thrown. */
+async function dispose(made: unknown): Promise<void> {
+  if (typeof made !== 'object' || made === null) return;
+  const { [Symbol.asyncDispose]: later, [Symbol.dispose]: now } = made as Partial<AsyncDisposable & Disposable>;
+  if (later === undefined) now?.call(made);
+  else await later.call(made);
 }

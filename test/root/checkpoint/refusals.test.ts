@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { checkpoint, findCriu, StillframeError, type CheckpointOptions } from '../../../src/index.js';
+import { checkpoint, findCriu, StillframeError, type CheckpointOptions, type PhaseEvent } from '../../../src/index.js';
 import { BusyWriter } from '../../fixtures/busy-writer.js';
 import { freezerVersions, makeTestCgroup } from '../../fixtures/cgroup.js';
 import { seesKernelThreads, spawnCounter, until } from '../../fixtures/processes.js';
@@ -165,6 +165,25 @@ describe.each(freezerVersions())('a checkpoint that cannot be, freezer %s', (ver
     await expectUntouched();
   });
 
+  it('keeps nothing of a phase whose end a listener answers with an error', async () => {
+    const before = children();
+    const phases = new Set<string>();
+    const options = { pid: writer.pid, files: [{ path: writer.data, name: 'data' }], output: writer.path('a.tar') };
+    await checkpoint({ ...options, onProgress: ({ phase, at }) => void (at === 'end' && phases.add(phase)) });
+    rmSync(options.output);
+    expect([...phases]).toContain('start-criu');
+    for (const name of phases) {
+      const refusal = new Error(name);
+      const onProgress = ({ phase, at }: PhaseEvent): void => {
+        if (phase === name && at === 'end') throw refusal;
+      };
+      await expect(checkpoint({ ...options, onProgress }), name).rejects.toBe(refusal);
+      await until(() => children().join() === before.join()); // no guardian and no CRIU is left
+      rmSync(options.output, { force: true }); // what comes after the archive cannot take it back
+      await expectUntouched();
+    }
+  });
+
   it('takes everything back when it is aborted inside the window', async () => {
     const abort = new AbortController();
     const work = checkpoint({
@@ -183,7 +202,7 @@ describe.each(freezerVersions())('a checkpoint that cannot be, freezer %s', (ver
   it('reports a target that ends meanwhile', async () => {
     const error = await attempt({
       onProgress: ({ phase, at }) => {
-        if (phase === 'start-criu' && at === 'end') for (const pid of writer.pids.reverse()) process.kill(pid, 'SIGKILL');
+        if (phase === 'start-criu' && at === 'end') for (const pid of writer.pids.reverse()) killIfThere(pid);
       },
     });
     expect(['TARGET_GONE', 'NO_SUCH_PROCESS', 'IS_ZOMBIE']).toContain(error.code);
@@ -203,10 +222,24 @@ describe.each(freezerVersions())('a checkpoint that cannot be, freezer %s', (ver
 
 /** This process's own child of that name. */
 function childNamed(name: string): number {
+  const line = children().find((text) => text.endsWith(` ${name}`));
+  if (line === undefined) throw new Error(`no child ${name} among:\n${children().join('\n')}`);
+  return Number(line.split(' ')[0]);
+}
+
+/** "PID NAME" each. */
+function children(): string[] {
   const { stdout } = spawnSync('ps', ['-o', 'pid=,comm=', '--ppid', String(process.pid)], { encoding: 'utf8' });
-  const line = stdout.split('\n').find((text) => text.trim().endsWith(` ${name}`));
-  if (line === undefined) throw new Error(`no child ${name} among:\n${stdout}`);
-  return Number(line.trim().split(' ')[0]);
+  return stdout.split('\n').map((text) => text.trim()).filter((text) => text !== '' && !text.endsWith(' ps'));
+}
+
+/** The writer's processes end by themselves once one is gone. */
+function killIfThere(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    expect(error).toMatchObject({ code: 'ESRCH' });
+  }
 }
 
 describe('a target that cannot be', () => {
