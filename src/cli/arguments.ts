@@ -11,6 +11,15 @@ export function wholeNumber(text: string): number {
   return positiveInteger(text);
 }
 
+/** Bytes, or with K, M or G behind it, of 1024 each. */
+export function byteCount(text: string): number {
+  const units = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
+  const [, digits, unit] = /^(\d+)([KMG]?)$/.exec(text) ?? [];
+  const bytes = Number(digits) * units[unit as keyof typeof units];
+  if (!Number.isSafeInteger(bytes) || bytes <= 0) throw new InvalidArgumentError('Give an amount such as 65536, 64K, 16M or 1G.');
+  return bytes;
+}
+
 export function cgroupVersion(text: string): 1 | 2 {
   if (text === '1' || text === 'v1') return 1;
   if (text === '2' || text === 'v2') return 2;

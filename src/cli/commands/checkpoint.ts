@@ -1,6 +1,6 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { checkpoint, checkpointContainer, ServiceManager, writeImage, type CheckpointReport, type PhaseEvent, type WindowEvent } from '../../index.js';
-import { cgroupVersion, pair, positiveInteger, wholeNumber } from '../arguments.js';
+import { checkpoint, checkpointContainer, ServiceManager, writeImage, type CheckpointReport, type PhaseEvent, type PreDumpPlan, type WindowEvent } from '../../index.js';
+import { byteCount, cgroupVersion, pair, positiveInteger, wholeNumber } from '../arguments.js';
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
 import { EventLog } from '../event-log.js';
 import { bytes, facts, json, milliseconds } from '../output.js';
@@ -18,6 +18,8 @@ interface Options extends ContainerOptions {
   stop?: boolean;
   precopy: boolean;
   watch: boolean;
+  preDump?: number;
+  preDumpUntil?: number;
   workDir?: string;
   criuLog?: string;
   freezeTimeout?: number;
@@ -55,6 +57,8 @@ export function checkpointCommand(signal: AbortSignal): Command {
     .option('--overwrite', 'replace an existing archive')
     .option('--no-precopy', 'copy all files inside the frozen window')
     .option('--no-watch', 'look at every file inside the window, not only at those that the kernel says have changed')
+    .option('--pre-dump <rounds>', 'write memory ahead so often, while the target runs; needs a kernel that tracks memory', positiveInteger)
+    .option('--pre-dump-until <bytes>', 'write memory ahead until a round wrote less, such as 16M; with --pre-dump so often at most (default 8)', byteCount)
     .option('--tcp-established', 'checkpoint established TCP connections too')
     .option('--work-dir <dir>', "where CRIU's images are written first (default: /dev/shm when they fit with ease, else the archive's directory)")
     .option('--freeze-timeout <ms>', 'how long the freeze may take', positiveInteger)
@@ -76,7 +80,8 @@ Examples:
   stillframe checkpoint --runc c1 --output c1.tar --oci c1-image  for: skopeo copy oci:c1-image docker://...
   stillframe checkpoint --pid 4711 --adopt --output app.tar       a tree that shares its cgroup with others
   stillframe checkpoint --pid 4711 --output - --compress gzip | ssh other 'cat > app.tar.gz'
-  stillframe checkpoint --pid 4711 --stop --output app.tar        move it: end it here, restore it there`,
+  stillframe checkpoint --pid 4711 --stop --output app.tar        move it: end it here, restore it there
+  stillframe checkpoint --pid 4711 --pre-dump-until 16M --output app.tar   of much memory: most of it while it runs`,
     )
     .action((options: Options) => run(options, signal));
 }
@@ -92,6 +97,7 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
       compress: options.compress,
       precopy: options.precopy,
       ...(options.watch ? {} : { watchFromMs: Infinity }),
+      preDump: preDumpPlan(options),
       signal,
       onProgress: (event: PhaseEvent) => {
         progress.update(event);
@@ -131,14 +137,20 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
   words.write(`${options.json === true ? json(report) : reportText(report)}\n`);
 }
 
+function preDumpPlan({ preDump: rounds, preDumpUntil: untilBelowBytes }: Options): PreDumpPlan | undefined {
+  if (untilBelowBytes !== undefined) return { untilBelowBytes, ...(rounds === undefined ? {} : { maxRounds: rounds }) };
+  return rounds === undefined ? undefined : { rounds };
+}
+
 function reportText(report: CheckpointReport & { image?: unknown }): string {
-  const { criuStats: stats } = report;
+  const { criuStats: stats, preDumps } = report;
   return facts([
     ['archive', `${report.archivePath ?? 'written to stdout'} (${bytes(report.archiveBytes)})`],
     ...(report.image === undefined ? [] : ([['OCI image', (report.image as { directory: string }).directory]] as const)),
     ['processes', report.pids.length],
     ['frozen window', `${milliseconds(report.windowMs)}${report.attempts === 1 ? '' : ` (attempt ${report.attempts}: CRIU refused those before it)`}`],
     ...(stats === undefined ? [] : ([['  of which CRIU', milliseconds((stats.freezingTimeUs + stats.frozenTimeUs) / 1000)]] as const)),
+    ...(preDumps.length === 0 ? [] : ([['memory before it', preDumps.map(({ writtenBytes }) => bytes(writtenBytes)).join(', ')]] as const)),
     ['files before it', `${report.files.precopied.files} (${bytes(report.files.precopied.bytes)})`],
     ['files inside it', `${report.files.refreshed.files} (${bytes(report.files.refreshed.bytes)})`],
     ['total time', milliseconds(report.totalMs)],

@@ -11,6 +11,7 @@ interface Options extends ContainerOptions {
   workDir?: string;
   criuLog?: string;
   pidTimeout?: number;
+  lazyPages?: boolean;
   json?: boolean;
 }
 
@@ -27,17 +28,20 @@ export function restoreCommand(signal: AbortSignal): Command {
     .option('--state-root <dir>', "the runtime's state directory, its --root (default: the runtime's own)")
     .option('--work-dir <dir>', "where CRIU's images are unpacked first (default: the archive's directory)")
     .option('--pid-timeout <ms>', 'how long to wait for the old process ids to be free', positiveInteger)
+    .option('--lazy-pages', 'let the tree run before its memory is there: what it touches is brought, and the rest behind it')
     .option('--criu-log <file>', "where CRIU's log is kept when CRIU fails")
     .option('--json', 'print the report as JSON')
     .addHelpText(
       'after',
       `
-Prints the pid of the restored tree's root. The archive is verified before anything is touched.
+Prints the pid of the restored tree's root. The archive is verified before anything is touched. With --lazy-pages it goes on
+until all memory has been brought: end it before that, and the tree is ended too.
 
 Examples:
   stillframe restore app.tar
   stillframe restore c1.tar --runc c2 --bundle /srv/bundles/c2
   stillframe restore web.tar --podman web
+  stillframe restore app.tar --lazy-pages                         of much memory: run first
   stillframe restore app.tar --files data=/srv/app/data --cgroup /sys/fs/cgroup/app`,
     )
     .action((archive: string, options: Options) => run(archive, options, signal));
@@ -50,11 +54,11 @@ async function run(archive: string, options: Options, signal: AbortSignal): Prom
     const common = { archive, signal, onProgress: progress.update, workDir: options.workDir };
     const container = containerName(options);
     if (container !== undefined) {
-      refuseBeside('a container', options, ['files', 'cgroup', 'pidTimeout', 'criuLog']);
+      refuseBeside('a container', options, ['files', 'cgroup', 'pidTimeout', 'lazyPages', 'criuLog']);
       report = await restoreContainer({ ...common, ...container });
     } else {
       refuseBeside('a process tree', options, ['bundle', 'stateRoot']);
-      report = await restore({ ...common, files: Object.fromEntries(options.files ?? []), cgroup: options.cgroup, criuLog: options.criuLog, pidTimeoutMs: options.pidTimeout });
+      report = await restore({ ...common, files: Object.fromEntries(options.files ?? []), cgroup: options.cgroup, criuLog: options.criuLog, pidTimeoutMs: options.pidTimeout, lazyPages: options.lazyPages });
     }
   } finally {
     progress.stop();

@@ -1,10 +1,11 @@
 /** Memory written ahead of the window. What needs a kernel that tracks memory runs there: npm run test:kernels. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { checkpoint, CriuClient, findCriu, restore, type CheckpointOptions } from '../../../src/index.js';
+import { checkpoint, CriuClient, findCriu, restore, type CheckpointOptions, type CheckpointReport } from '../../../src/index.js';
 import { readProcess } from '../../../src/cgroup/proc.js';
 import { BusyWriter } from '../../fixtures/busy-writer.js';
 import { freezerVersions } from '../../fixtures/cgroup.js';
+import { stillframe } from '../../fixtures/program.js';
 
 let writer: BusyWriter;
 let memTrack = false;
@@ -64,6 +65,19 @@ it('goes on until a round wrote little, or no less than the one before', async (
   expect(sizes.length).toBeGreaterThan(1);
   expect(sizes.length === 3 || sizes.at(-1)! >= sizes.at(-2)!).toBe(true);
   expect(readdirSync(writer.scratch).filter((name) => name.endsWith('.tar')).sort()).toEqual(['a.tar', 'b.tar']);
+});
+
+it('is done by the command, too, which says what each round wrote', async ({ skip }) => {
+  if (!memTrack) skip('needs a kernel that tracks memory: npm run test:kernels');
+  const common = ['checkpoint', '--pid', String(writer.pid), '--files', `${writer.data}=data`];
+  const twice = await stillframe(...common, '--output', writer.path('a.tar'), '--pre-dump', '2');
+  expect(twice.status, twice.stderr).toBe(0);
+  expect(twice.stdout).toMatch(/^memory before it: +\d\S* [KM]iB, \d\S* [KM]iB$/m);
+  const once = await stillframe(...common, '--output', writer.path('b.tar'), '--pre-dump', '3', '--pre-dump-until', '1G', '--json');
+  expect((JSON.parse(once.stdout) as CheckpointReport).preDumps).toHaveLength(1);
+  await writer.destroy();
+  expect(await stillframe('restore', writer.path('a.tar'))).toMatchObject({ status: 0, stdout: `${writer.pid}\n` });
+  expect(await writer.isWell()).toEqual({ goesOn: true, mismatches: 0, lost: '' });
 });
 
 it('gives up a CRIU that somebody has stopped, and the tree runs on', async ({ skip }) => {

@@ -1,35 +1,10 @@
 /** The command as people type it: its words, its JSON and its exit statuses, run as a program of its own. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Diagnosis } from '../../../src/index.js';
+import { CriuClient, findCriu, type Diagnosis } from '../../../src/index.js';
 import { BusyWriter } from '../../fixtures/busy-writer.js';
 import { freezerVersions } from '../../fixtures/cgroup.js';
-
-const program = fileURLToPath(new URL('../../../dist/src/cli/main.js', import.meta.url));
-
-interface Ended {
-  status: number | null;
-  stdout: Buffer;
-  stderr: string;
-}
-
-/** Not spawnSync: this process has to reap the tree that it kills, while the command waits for its pids. */
-async function run(command: string, args: readonly string[]): Promise<Ended> {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
-  const [stdout, stderr] = [[] as Buffer[], [] as Buffer[]];
-  child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));
-  child.stderr.on('data', (chunk: Buffer) => stderr.push(chunk));
-  await once(child, 'close');
-  return { status: child.exitCode, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr).toString() };
-}
-
-async function stillframe(...args: string[]): Promise<Omit<Ended, 'stdout'> & { stdout: string }> {
-  const ended = await run(process.execPath, [program, ...args]);
-  return { ...ended, stdout: ended.stdout.toString() };
-}
+import { program, run, stillframe } from '../../fixtures/program.js';
 
 const version = freezerVersions().at(-1)!;
 
@@ -58,6 +33,25 @@ describe('the command, on a busy tree', () => {
     expect(restored.status, restored.stderr).toBe(0);
     expect(restored.stdout).toBe(`${writer.pid}\n`);
     expect(await writer.isWell()).toEqual({ goesOn: true, mismatches: 0, lost: '' });
+  });
+
+  it('lets a restored tree run before its memory is there, on request', async () => {
+    await stillframe('checkpoint', '--pid', String(writer.pid), '--files', `${writer.data}=data`, '--output', writer.path('a.tar'));
+    await writer.destroy();
+    const { status, stderr, stdout } = await stillframe('restore', writer.path('a.tar'), '--lazy-pages', '--json');
+    expect(status, stderr).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ pid: writer.pid, phasesMs: { 'lazy-pages': expect.any(Number) as number } });
+    expect(await writer.isWell()).toEqual({ goesOn: true, mismatches: 0, lost: '' });
+  });
+
+  it('says before anything is touched that this kernel cannot write memory ahead', async ({ skip }) => {
+    await using client = await CriuClient.start({ criuPath: (await findCriu()).path });
+    if ((await client.featureCheck({ memTrack: true })).memTrack === true) skip('needs a kernel without soft-dirty tracking');
+    const { status, stderr } = await stillframe('checkpoint', '--pid', String(writer.pid), '--pre-dump-until', '16M', '--output', writer.path('a.tar'));
+    expect(status).toBe(1);
+    expect(stderr).toContain('CONFIG_MEM_SOFT_DIRTY');
+    expect(stderr).toContain('[CRIU_FEATURE_MISSING]');
+    expect(writer.leftovers()).toEqual([]);
   });
 
   it('writes the archive to stdout, and its words to stderr then', async () => {
@@ -124,6 +118,8 @@ describe('the command', () => {
     [['nonsense'], 'unknown command'],
     [['checkpoint', '--pid', '1', '--output', 'a', '--files', 'noname'], 'LEFT=RIGHT'],
     [['checkpoint', '--pid', '1', '--output', '/tmp/a', '--files', '/tmp=../up'], 'files[].name'],
+    [['checkpoint', '--pid', '1', '--output', 'a', '--pre-dump', '0'], 'positive whole number'],
+    [['checkpoint', '--pid', '1', '--output', 'a', '--pre-dump-until', '16MB'], 'such as 65536, 64K, 16M or 1G'],
   ])('ends with 2 on wrong usage: %j', async (args, words) => {
     const { status, stderr } = await stillframe(...args);
     expect(stderr).toContain(words);
