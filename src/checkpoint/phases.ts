@@ -1,6 +1,6 @@
 import { channel } from 'node:diagnostics_channel';
 
-/** The steps of a checkpoint and of a restore, in the order in which they first begin. */
+/** The steps of a checkpoint and of a restore, in the order in which they first begin; a restore's `thaw` comes before its `lazy-pages`. */
 export type Phase =
   | 'resolve'
   | 'lock'
@@ -9,8 +9,8 @@ export type Phase =
   | 'precopy'
   | 'pre-dump'
   | 'start-criu'
-  | 'freeze'
   | 'dump'
+  | 'freeze'
   | 'refresh'
   | 'thaw'
   | 'seal'

@@ -9,6 +9,7 @@ import { BusyWriter } from '../../fixtures/busy-writer.js';
 import { freezerVersions } from '../../fixtures/cgroup.js';
 
 const version = freezerVersions().at(-1)!;
+const documentation = new URL('../../../docs/observability.md', import.meta.url);
 
 describe('what is told of a checkpoint', () => {
   let writer: BusyWriter;
@@ -28,10 +29,13 @@ describe('what is told of a checkpoint', () => {
     try {
       const { windowMs, phasesMs } = await checkpoint({ ...options(), onProgress: (event) => phases.push(event), onWindow: (event) => windows.push(event) });
       expect(windows).toEqual([{ id: phases[0]?.id, pid: writer.pid, cgroup: writer.cgroup.path, windowMs, outcome: 'dumped' }]);
-      const at = (when: string): string[] => phases.filter((event) => event.at === when).map(({ phase }) => phase).sort();
-      expect(at('start')).toEqual(Object.keys(phasesMs).sort());
-      expect(at('end')).toEqual(at('start'));
-      expect(at('start')).toEqual(expect.arrayContaining(['adopt', 'dump', 'freeze', 'guardian', 'lock', 'precopy', 'refresh', 'resolve', 'seal', 'start-criu', 'thaw']));
+      const at = (when: string): string[] => phases.filter((event) => event.at === when).map(({ phase }) => phase);
+      expect(at('start').sort()).toEqual(Object.keys(phasesMs).sort());
+      expect(at('end').sort()).toEqual(at('start').sort());
+      // In the documentation's order; what it names besides did not come to pass here.
+      const [, list = ''] = /The phases of a checkpoint[^:]*: (.*?);/s.exec(readFileSync(documentation, 'utf8')) ?? [];
+      const documented = [...list.matchAll(/`([a-z-]+)`/g)].map(([, phase]) => phase);
+      expect(at('start')).toEqual(documented.filter((phase) => phase !== 'pre-dump'));
       expect(published).toHaveLength(phases.length + 1);
       for (const event of [...phases, ...windows]) expect(published).toContain(event);
     } finally {
@@ -51,7 +55,7 @@ describe('what is told of a checkpoint', () => {
   });
 
   it('fills the histogram of the documentation, given a class of that interface', async () => {
-    const code = /```js\n(.*?)```/s.exec(readFileSync(new URL('../../../docs/observability.md', import.meta.url), 'utf8'))?.[1] as string;
+    const code = /```js\n(.*?)```/s.exec(readFileSync(documentation, 'utf8'))?.[1] as string;
     const dir = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
     try {
       const modules = join(dir, 'node_modules');
