@@ -5,11 +5,13 @@ import { CheckDir } from './check-dir.js';
 import { nameOf, ServiceConnection, type ServiceOptions } from './connection.js';
 import { Conversation, timed, type CallOptions, type DumpCallOptions, type TimedCall, type WorkOptions } from './conversation.js';
 import { CriuError } from './criu-error.js';
+import { readPstree } from './images/pstree.js';
 import { requireMs } from './milliseconds.js';
 import { hasUs, identify, killTree, type OwnedRoot } from './owned-tree.js';
 import { present, type RequestType, type WireFeatures } from './messages.js';
 import type { CriuNotification, OnNotify } from './notification.js';
 import type { CriuDumpRequest, CriuRequestOptions } from './options.js';
+import { criuErrorOf } from './session.js';
 import { Swrk, type SwrkEnd, type SwrkOptions } from './swrk.js';
 import type { CriuVersion } from './version.js';
 
@@ -154,9 +156,11 @@ export class CriuClient implements AsyncDisposable {
 
   /**
    * Restores the tree in `imagesDir`. Its pids must be free.
-   * @throws as `dump()`; what was restored so far has been killed then, whether or not CRIU lived to do it
+   * @throws as `dump()`; what was restored so far has been killed then, whether or not CRIU lived to do it, and with `rstSibling`
+   *   the root has been reaped
    */
   async restore(options: CriuRequestOptions, call: WorkOptions = {}): Promise<RestoreResult> {
+    const sibling = options.rstSibling === true ? await siblingToBe(options.imagesDir) : undefined;
     let root: OwnedRoot | undefined;
     // Asked for in any case: only the notifications tell the pid of what a failed restore may leave behind. A service's number
     // could mean another process here: it may live in another pid namespace.
@@ -170,7 +174,10 @@ export class CriuClient implements AsyncDisposable {
       if (restoredPid === undefined) throw await this.#conversation.protocolError('RESTORE', 'no pid in the answer');
       return options.rstSibling === true ? { pid: restoredPid, ended: Child.adopt(restoredPid).ended } : { pid: restoredPid };
     } catch (error) {
+      if (sibling !== undefined && !pidWasTaken(error)) root ??= identify(sibling, process.pid);
       if (root !== undefined) killTree(root);
+      // A zombie of ours would hold its pid, and no other restore of these images could succeed in this process.
+      if (options.rstSibling === true && root !== undefined && identify(root.pid, process.pid) !== undefined) await Child.adopt(root.pid).ended;
       throw error;
     }
   }
@@ -260,6 +267,25 @@ export class CriuClient implements AsyncDisposable {
 
 function requirePid(pid: number): void {
   if (!Number.isInteger(pid) || pid <= 0) throw new CriuError('CRIU_BAD_OPTION', { option: 'pid', reason: `${String(pid)} is not a pid` });
+}
+
+/**
+ * The pid that the root will have as our child, if it is free now. Before `setup-namespaces` (and without namespaces before `post-restore`)
+ * no notification tells it; in a pid namespace of its own the root has another, but is told of early.
+ */
+async function siblingToBe(imagesDir: string | number): Promise<number | undefined> {
+  try {
+    const [root] = await readPstree(typeof imagesDir === 'number' ? `/proc/self/fd/${imagesDir}` : imagesDir);
+    return root === undefined || identify(root.pid) !== undefined ? undefined : root.pid;
+  } catch {
+    return undefined; // CRIU will say what is wrong with the images
+  }
+}
+
+/** Taken in the very moment between our look and CRIU's fork: whose it is is not known. */
+function pidWasTaken(error: unknown): boolean {
+  const criuError = error instanceof CriuError ? error : criuErrorOf(error);
+  return criuError?.facts.crErrnoName === 'EEXIST';
 }
 
 /** A wait status: wait(2), WIFEXITED and its like. */

@@ -1,11 +1,11 @@
 /** What a dump and a restore share with processes outside the tree: descriptors, sockets, namespaces, the parent. */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, readlinkSync, readSync, writeFileSync, writeSync } from 'node:fs';
+import { appendFileSync, closeSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync, readlinkSync, readSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeAll, expect, test } from 'vitest';
 import { native } from '../../../src/native.js';
-import { CriuClient, findCriu, LazyPages, type CriuError } from '../../../src/criu/index.js';
+import { CriuClient, findCriu, LazyPages, type CriuError, type RestoreResult, type WorkOptions } from '../../../src/criu/index.js';
 import { PacketSocket } from '../../../src/criu/packet-socket.js';
 import { Counter, failure, freePort, scratch, until } from '../../fixtures/criu.js';
 import { OddTask } from '../../fixtures/odd-task.js';
@@ -153,6 +153,39 @@ test('a restored tree is the child of who asked for it', async () => {
   process.kill(pid, 'SIGKILL');
   expect(await ended).toMatchObject({ exitSignal: 'SIGKILL' });
 });
+
+test.each<{ how: string; code: string; call: (client: CriuClient, file: string) => WorkOptions }>([
+  { how: 'a file has another size', code: 'CRIU_REQUEST_FAILED', call: (_, file) => (appendFileSync(file, 'more'), {}) },
+  { how: 'it is cancelled at the last moment', code: 'CRIU_ABORTED', call: () => cancelledAt('post-restore') },
+  { how: 'CRIU is killed at the last moment', code: 'CRIU_DIED', call: (client) => ({ onNotify: ({ script }) => void (script === 'post-restore' && process.kill(client.pid, 'SIGKILL')) }) },
+  { how: 'CRIU is killed before there is a child', code: 'CRIU_DIED', call: (client) => ({ onNotify: ({ script }) => void (script === 'pre-restore' && process.kill(client.pid, 'SIGKILL')) }) },
+])('a child whose restore fails is reaped, so that the next restore has its pid: $how', async ({ code, call }) => {
+  await using dir = await scratch();
+  await using work = await scratch();
+  await using counter = await Counter.start(dir.path);
+  await using dumper = await CriuClient.start({ criuPath });
+  await dumper.dump({ pid: counter.pid, imagesDir: work.path, ...quiet });
+  await counter.gone();
+  const file = counter.files[0];
+  const before = readFileSync(file);
+  const restore = async (with_: (client: CriuClient) => WorkOptions): Promise<RestoreResult> => {
+    await using client = await CriuClient.start({ criuPath });
+    return await client.restore({ imagesDir: work.path, logFile: 'restore.log', rstSibling: true }, with_(client));
+  };
+  expect((await failure(restore((client) => call(client, file)))).code).toBe(code);
+  expect(existsSync(`/proc/${counter.pid}`)).toBe(false);
+  await counter.gone(); // the root's children are init's to reap
+  writeFileSync(file, before);
+  const { pid, ended } = await restore(() => ({}));
+  expect(await counter.advances()).toBe(true);
+  process.kill(pid, 'SIGKILL');
+  await ended;
+});
+
+function cancelledAt(script: string): WorkOptions {
+  const controller = new AbortController();
+  return { signal: controller.signal, onNotify: (notification) => void (notification.script === script && controller.abort()) };
+}
 
 test('a program takes the place of CRIU once the tree is restored, and outlives the session', async () => {
   await using dir = await scratch();
