@@ -11,6 +11,7 @@ import { hasUs, identify, killTree, type OwnedRoot } from './owned-tree.js';
 import { present, type RequestType, type WireFeatures } from './messages.js';
 import type { CriuNotification, OnNotify } from './notification.js';
 import type { CriuDumpRequest, CriuRequestOptions } from './options.js';
+import { bad } from './option-values.js';
 import { criuErrorOf } from './session.js';
 import { Swrk, type SwrkEnd, type SwrkOptions } from './swrk.js';
 import type { CriuVersion } from './version.js';
@@ -34,6 +35,11 @@ export interface PageServerResult {
   pid: number;
   /** Where it listens: what was asked for, or the one the kernel chose. */
   port: number;
+}
+
+export interface CheckOptions extends CallOptions {
+  /** Whether CRIU finds what it needs without root, within the limits of CAP_CHECKPOINT_RESTORE. Default false. Since 3.18. */
+  unprivileged?: boolean;
 }
 
 /** How a process ended: one of the two. */
@@ -120,9 +126,9 @@ export class CriuClient implements AsyncDisposable {
    * Resolves when CRIU finds all it needs on this kernel.
    * @throws CriuError CRIU_REQUEST_FAILED with what is missing, as lines of CRIU's log
    */
-  async check(call: CallOptions = {}): Promise<void> {
+  async check({ unprivileged, ...call }: CheckOptions = {}): Promise<void> {
     await using imagesDir = await CheckDir.make();
-    await this.#conversation.workUnchecked({ type: 'CHECK', options: { imagesDir: imagesDir.path, logFile: 'check.log' }, call });
+    await this.#conversation.workUnchecked({ type: 'CHECK', options: { imagesDir: imagesDir.path, logFile: 'check.log', ...present({ unprivileged }) }, call });
   }
 
   /**
@@ -138,7 +144,7 @@ export class CriuClient implements AsyncDisposable {
   /**
    * Writes the tree's memory into `imagesDir` and lets it run on, with its changes tracked: the next one, with
    * `parentImg` and `trackMem`, writes only what was changed since. The session then waits for another `preDump()` or
-   * the `dump()` that makes images that can be restored.
+   * the `dump()` that makes images that can be restored. CRIU has no notifications for it: `onNotify` is never called.
    * @throws as `dump()`; CRIU_FEATURE_MISSING where the kernel does not track memory: nothing has been touched then
    */
   async preDump(options: CriuDumpRequest, call: DumpCallOptions = {}): Promise<void> {
@@ -160,6 +166,7 @@ export class CriuClient implements AsyncDisposable {
    *   the root has been reaped
    */
   async restore(options: CriuRequestOptions, call: WorkOptions = {}): Promise<RestoreResult> {
+    if (options.orphanPtsMaster === true && call.onNotify === undefined) bad('orphanPtsMaster', 'the terminal comes to onNotify, and without one nobody would hold it');
     const sibling = options.rstSibling === true ? await siblingToBe(options.imagesDir) : undefined;
     let root: OwnedRoot | undefined;
     // Asked for in any case: only the notifications tell the pid of what a failed restore may leave behind. A service's number

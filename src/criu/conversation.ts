@@ -1,3 +1,4 @@
+import { readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Connection } from './connection.js';
 import { CriuError } from './criu-error.js';
@@ -7,11 +8,12 @@ import { followLog, type LogLine } from './follow-log.js';
 import { present, type Request, type RequestType, type Response } from './messages.js';
 import type { OnNotify } from './notification.js';
 import { encodeOptions, requireOptions } from './option-fields.js';
+import { bad } from './option-values.js';
 import type { CriuRequestOptions } from './options.js';
 import { requireMs } from './milliseconds.js';
 import { exchange, type Exchange, type SessionOptions, type TimeLimit } from './session.js';
 import { Swrk, type SwrkEnd } from './swrk.js';
-import type { CriuVersion } from './version.js';
+import { readVersion, type CriuVersion } from './version.js';
 
 export interface CallOptions {
   /** Cancels: CRIU undoes its work and lets the tasks go; then the call rejects with CRIU_ABORTED. */
@@ -96,16 +98,7 @@ export class Conversation {
   async version(call: TimedCall): Promise<CriuVersion> {
     const { version } = await this.ask({ type: 'VERSION', keepOpen: true }, call);
     if (version == null) throw await this.protocolError('VERSION', 'no version in the answer');
-    const { majorNumber: major, minorNumber: minor, gitid, name } = version;
-    const sublevel = version.sublevel ?? 0;
-    this.#version = {
-      major,
-      minor,
-      sublevel,
-      text: `${major}.${minor}${sublevel === 0 ? '' : `.${sublevel}`}`,
-      versionNumber: major * 10000 + minor * 100 + sublevel,
-      ...present({ gitId: gitid, name }),
-    };
+    this.#version = readVersion(version);
     return this.#version;
   }
 
@@ -124,6 +117,7 @@ export class Conversation {
     try {
       await using imagesDir = await SharedDirectory.open('imagesDir', options.imagesDir);
       await using workDir = options.workDir === undefined ? undefined : await SharedDirectory.open('workDir', options.workDir);
+      await requireParentLink(imagesDir.path, options.parentImg);
       const context = { imagesDirFd: imagesDir.fd, workDirFd: workDir?.fd, inherited: (fd: number) => Swrk.inheritedFd(this.#fds, fd) };
       const opts = { ...encodeOptions(options, context), ...(pid === undefined ? {} : { pid }), ...(onNotify === undefined ? {} : { notifyScripts: true }) };
       const logPath = options.logToStderr === true && options.logFile === undefined ? undefined : join((workDir ?? imagesDir).path, options.logFile ?? 'criu.log');
@@ -132,7 +126,7 @@ export class Conversation {
       const isWatched = pid !== undefined && onProgress !== undefined && options.pageServer === undefined;
       const response = isWatched ? await withDumpProgress({ pid, imagesDir: imagesDir.path, onProgress }, work) : await work();
       // CRIU's process is the caller's program now.
-      if (type === 'RESTORE' && options.execCmd !== undefined) this.#becameProgram = true;
+      if (type === 'RESTORE' && (options.execCmd ?? []).length > 0) this.#becameProgram = true;
       this.#goOn(after[type] ?? 'ended');
       return response;
     } catch (error) {
@@ -191,6 +185,17 @@ export function timed<T extends TimedCall>(call: T): T {
   if (timeoutMs === undefined || limit !== undefined) return call;
   requireMs('timeoutMs', timeoutMs);
   return { ...call, limit: { timeoutMs, until: performance.now() + timeoutMs } };
+}
+
+/**
+ * CRIU makes a link to the parent images, takes one that is there already for it, and says nothing when that leads elsewhere
+ * (criu/image.c, open_image_dir, v4.2): the restored memory would be another's.
+ * @throws CriuError CRIU_BAD_OPTION
+ */
+async function requireParentLink(imagesDir: string, parentImg: string | undefined): Promise<void> {
+  if (parentImg === undefined) return;
+  const before = await readlink(join(imagesDir, 'parent')).catch(() => undefined);
+  if (before !== undefined && before !== parentImg) bad('parentImg', `${imagesDir} has the parent ${before} from an earlier request: use an empty directory`);
 }
 
 /** Does the work, tells each line that the log gains meanwhile, and at the end what is left. */

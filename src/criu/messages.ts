@@ -1,5 +1,5 @@
 import * as wire from './generated/criu.js';
-import { bad, strings } from './option-values.js';
+import { bad, externals } from './option-values.js';
 
 /** The RPC requests, by CRIU's own names. */
 export type RequestType = Exclude<keyof typeof wire.criu_req_type, 'EMPTY' | 'NOTIFY'>;
@@ -52,7 +52,7 @@ export function encodeRequest({ type, ...fields }: Request): Uint8Array {
  * @throws CriuError CRIU_BAD_OPTION when it is not what the option `external` would take
  */
 export function encodeNotifyReply(success: boolean, external: readonly string[] = []): Uint8Array {
-  const checked = strings('external', external);
+  const checked = externals('external', external);
   const opts = checked.length === 0 ? {} : { opts: { imagesDirFd: -1, external: checked } };
   return wire.criu_req.encode({ type: wire.criu_req_type.NOTIFY, notifySuccess: success, ...opts }).finish();
 }

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import protobuf from 'protobufjs';
 import { expect, test } from 'vitest';
 import type { CriuError } from './criu-error.js';
@@ -43,6 +44,21 @@ test('what is encoded comes back from the wire as it was', () => {
   });
 });
 
+test('paths of ours are absolute on the wire, whatever directory CRIU works in; names are left as they are', () => {
+  const here = (name: string): string => `${process.cwd()}/${name}`;
+  const relative = { configFile: 'c', root: 'r', freezeCgroup: '../f', tlsCacert: 'a', tlsCacrl: 'b', tlsCert: 'd', tlsKey: 'e', cgroupPropsFile: 'g', cgroupYard: 'y' };
+  expect(encode({ ...relative, irmapScanPaths: ['i'], joinNs: [{ ns: 'net', nsFile: 'n' }], parentImg: '../1', external: ['macvlan[eth0]:out', 'dev[1/3]:null'] })).toMatchObject({
+    ...Object.fromEntries(Object.entries(relative).map(([name, path]) => [name, path === '../f' ? dirname(process.cwd()) + '/f' : here(path)])),
+    irmapScanPaths: [here('i')], joinNs: [{ ns: 'net', nsFile: here('n') }], parentImg: '../1', external: ['macvlan[eth0]:out', 'dev[1/3]:null'],
+  });
+});
+
+test('a pid of a namespace to join may have any size', () => {
+  expect(encode({ joinNs: [{ ns: 'uts', nsFile: '70000' }, { ns: 'user', nsFile: '5', extraOpt: '0,0' }] })).toMatchObject({
+    joinNs: [{ ns: 'uts', nsFile: '/proc/70000/ns/uts' }, { ns: 'user', nsFile: '/proc/5/ns/user', extraOpt: '0,0' }],
+  });
+});
+
 test('cgroups are left alone unless asked for', () => {
   expect(encode({})).toMatchObject({ imagesDirFd: 7, manageCgroupsMode: 0 });
 });
@@ -61,6 +77,11 @@ test.each([
   [{ pageServer: { address: '', port: 1 } }, 'pageServer'],
   [{ pageServer: { adress: '::1' } } as object, 'pageServer'],
   [{ pageServer: 5 } as object, 'pageServer'],
+  [{ timeoutSeconds: 4_294_968 }, 'timeoutSeconds'],
+  [{ external: ['macvlan[eth0]'] }, 'external'],
+  [{ external: ['macvlan[eth0]:'] }, 'external'],
+  [{ configFile: '' }, 'configFile'],
+  [{ joinNs: [{ ns: 'net', nsFile: '' }] }, 'joinNs'],
   [{ joinNs: [{ ns: 'net' }] } as object, 'joinNs'],
   [{ joinNs: [{ ns: 'net', nsFile: 5 }] } as object, 'joinNs'],
   [{ joinNs: [null] } as object, 'joinNs'],

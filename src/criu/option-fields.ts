@@ -2,7 +2,7 @@ import { Writer } from 'protobufjs/minimal.js';
 import { CriuError } from './criu-error.js';
 import { present, type WireOptions } from './messages.js';
 import { criu_cg_mode, criu_image_io_mode, criu_network_lock_method, criu_pre_dump_mode } from './generated/criu.js';
-import { array, bad, boolean, choice, filled, integer, maybe, object, objects, port, record, string, strings, uint32 } from './option-values.js';
+import { array, bad, boolean, choice, externals, filled, integer, maybe, object, objects, path, port, record, string, strings, uint32 } from './option-values.js';
 import type { CpuCap, CriuRequestOptions, RawOption } from './options.js';
 import { versionNumber, type CriuVersion } from './version.js';
 
@@ -38,6 +38,10 @@ function text<K extends SameName<string>>(name: K, since: string): Field<K> {
   return { since, encode: (value) => ({ [name]: string(name, value) }) };
 }
 
+function file<K extends SameName<string>>(name: K, since: string): Field<K> {
+  return { since, encode: (value) => ({ [name]: path(name, value) }) };
+}
+
 function number<K extends SameName<number>>(name: K, since: string): Field<K> {
   return { since, encode: (value) => ({ [name]: uint32(name, value) }) };
 }
@@ -55,12 +59,12 @@ const fields: { [K in keyof Values]: Field<K> } = {
   logLevel: { since: '0.8', encode: (value) => ({ logLevel: integer('logLevel', value, 1, 4) }) },
   logToStderr: flag('logToStderr', '3.19'),
   displayStats: flag('displayStats', '3.19'),
-  configFile: text('configFile', '3.11'),
-  root: text('root', '1.2'),
+  configFile: file('configFile', '3.11'),
+  root: file('root', '1.2'),
   leaveRunning: flag('leaveRunning', '0.8'),
   leaveStopped: flag('leaveStopped', '3.19'),
-  timeoutSeconds: { since: '2.4', encode: (value) => ({ timeout: uint32('timeoutSeconds', value) }) },
-  freezeCgroup: text('freezeCgroup', '2.4'),
+  timeoutSeconds: { since: '2.4', encode: (value) => ({ timeout: integer('timeoutSeconds', value, 0, longestSeconds) }) },
+  freezeCgroup: file('freezeCgroup', '2.4'),
   shellJob: flag('shellJob', '0.8'),
   rstSibling: flag('rstSibling', '1.4'),
   execCmd: list('execCmd', '1.3'),
@@ -90,20 +94,20 @@ const fields: { [K in keyof Values]: Field<K> } = {
   stream: flag('stream', '4.3'),
   pluginOptions: list('pluginOptions', '4.3'),
   tls: flag('tls', '3.13'),
-  tlsCacert: text('tlsCacert', '3.13'),
-  tlsCacrl: text('tlsCacrl', '3.13'),
-  tlsCert: text('tlsCert', '3.13'),
-  tlsKey: text('tlsKey', '3.13'),
+  tlsCacert: file('tlsCacert', '3.13'),
+  tlsCacrl: file('tlsCacrl', '3.13'),
+  tlsCert: file('tlsCert', '3.13'),
+  tlsKey: file('tlsKey', '3.13'),
   tlsNoCnVerify: flag('tlsNoCnVerify', '3.13'),
   fileLocks: flag('fileLocks', '0.8'),
   linkRemap: flag('linkRemap', '1.2'),
   ghostLimit: { since: '1.7', encode: (value) => ({ ghostLimit: uint32('ghostLimit', value) }) },
   forceIrmap: flag('forceIrmap', '1.3'),
-  irmapScanPaths: list('irmapScanPaths', '1.8'),
+  irmapScanPaths: { since: '1.8', encode: (value) => ({ irmapScanPaths: array('irmapScanPaths', value).map((element) => path('irmapScanPaths', element)) }) },
   evasiveDevices: flag('evasiveDevices', '0.8'),
   skipFileRwxCheck: flag('skipFileRwxCheck', '3.18'),
   inheritFd: { since: '1.6', encode: (value, context) => ({ inheritFd: objects('inheritFd', value, { key: string, fd: uint32 }).map(({ key, fd }) => ({ key, fd: inherited('inheritFd', fd, context) })) }) },
-  external: list('external', '2.0'),
+  external: { since: '2.0', encode: (value) => ({ external: externals('external', value) }) },
   orphanPtsMaster: flag('orphanPtsMaster', '2.12'),
   autoExtMnt: flag('autoExtMnt', '1.6'),
   extSharing: flag('extSharing', '1.6'),
@@ -112,7 +116,13 @@ const fields: { [K in keyof Values]: Field<K> } = {
   enableFs: list('enableFs', '1.6'),
   mntnsCompatMode: flag('mntnsCompatMode', '3.17'),
   emptyNs: { since: '2.0', encode: (value) => ({ emptyNs: array('emptyNs', value).reduce((mask, name) => mask | choice('emptyNs', name, { net: CLONE_NEWNET }), 0) }) },
-  joinNs: { since: '2.3', encode: (value) => ({ joinNs: objects('joinNs', value, { ns: string, nsFile: string, extraOpt: maybe(string) }) }) },
+  joinNs: {
+    since: '2.3',
+    // CRIU takes a number above 65535 for a path: criu/namespaces.c, check_int_str, v4.2.
+    encode: (value) => ({
+      joinNs: objects('joinNs', value, { ns: string, nsFile: filled, extraOpt: maybe(string) }).map(({ ns, nsFile, ...rest }) => ({ ns, nsFile: /^\d+$/.test(nsFile) ? `/proc/${nsFile}/ns/${ns}` : path('joinNs', nsFile), ...rest })),
+    }),
+  },
   weakSysctls: flag('weakSysctls', '2.9'),
   tcpEstablished: flag('tcpEstablished', '0.8'),
   tcpSkipInFlight: flag('tcpSkipInFlight', '2.4'),
@@ -141,9 +151,9 @@ const fields: { [K in keyof Values]: Field<K> } = {
   },
   cgRoot: { since: '1.3', encode: (value) => ({ cgRoot: objects('cgRoot', value, { controller: maybe(string), path: string }).map(({ controller, path }) => ({ path, ...(controller === undefined ? {} : { ctrl: controller }) })) }) },
   cgroupProps: text('cgroupProps', '2.4'),
-  cgroupPropsFile: text('cgroupPropsFile', '2.4'),
+  cgroupPropsFile: file('cgroupPropsFile', '2.4'),
   cgroupDumpController: list('cgroupDumpController', '2.4'),
-  cgroupYard: text('cgroupYard', '3.14'),
+  cgroupYard: file('cgroupYard', '3.14'),
   lsmProfile: text('lsmProfile', '3.12'),
   lsmMountContext: text('lsmMountContext', '3.16'),
   veths: { since: '1.2', encode: (value) => ({ veths: objects('veths', value, { ifIn: string, ifOut: string }) }) },
@@ -153,8 +163,10 @@ const fields: { [K in keyof Values]: Field<K> } = {
   rawOptions: { since: '0.8', encode: (value) => ({ $unknowns: Object.entries(record('rawOptions', value)).map(([number, field]) => rawField(Number(number), field)) }) },
 };
 
+/** CRIU counts it in milliseconds, in 32 bits: criu/seize.c, freeze_processes. */
+const longestSeconds = Math.floor(0xffffffff / 1000);
 const CLONE_NEWNET = 0x40000000;
-// criu/include/cr_options.h, CPU_CAP_*; the bit that writes and reads the image is set by CRIU itself.
+// criu/include/cr_options.h, CPU_CAP_*; with any of them CRIU also writes and reads the image that holds them.
 const cpuCaps: { [K in CpuCap]: number } = { none: 0, fpu: 1, cpu: 2, ins: 4, all: 7 };
 
 /**

@@ -1,4 +1,5 @@
 /** Checks of options' values: each gives back the value, or throws CRIU_BAD_OPTION with the option's name. */
+import { resolve } from 'node:path';
 import { CriuError } from './criu-error.js';
 
 /** `field` is which field of the option's objects it is, for the reason. */
@@ -19,6 +20,11 @@ export function string(option: string, value: string, field?: string): string {
 
 export function filled(option: string, value: string, field?: string): string {
   return string(option, value, field) === '' ? bad(option, 'it is empty', field) : value;
+}
+
+/** A path of ours, made absolute: CRIU opens it from its work directory, a service from its own. */
+export function path(option: string, value: string, field?: string): string {
+  return resolve(filled(option, value, field));
 }
 
 /** A whole number. */
@@ -45,6 +51,13 @@ export function array<T>(option: string, value: readonly T[]): readonly T[] {
 
 export function strings(option: string, value: readonly string[]): string[] {
   return array(option, value).map((element) => string(option, element));
+}
+
+/** Entries of `external`. CRIU (4.3 too) crashes over a macvlan without a value: criu/net.c, macvlan_ext_add. */
+export function externals(option: string, value: readonly string[]): string[] {
+  const entries = strings(option, value);
+  const wrong = entries.find((entry) => entry.startsWith('macvlan') && !/^macvlan[^[]*\[[^\]]*\]:./.test(entry));
+  return wrong === undefined ? entries : bad(option, `${wrong} has no value: "macvlan[INSIDE]:OUTSIDE"`);
 }
 
 export function record<T extends object>(option: string, value: T): T {

@@ -1,7 +1,8 @@
 /**
  * Options of a CRIU request that works on images. Every option is left to CRIU's default when absent, but for
  * `manageCgroups`: a flag is off and everything else is unset, unless its comment names a default. Versions: the first CRIU whose RPC knows the option; an older one makes the request fail with
- * CRIU_OPTION_UNSUPPORTED before anything is touched (CRIU itself would ignore the option in silence).
+ * CRIU_OPTION_UNSUPPORTED before anything is touched (CRIU itself would ignore the option in silence). Relative paths are ours: they go
+ * to CRIU, which has another working directory, as absolute ones; but for `parentImg` and what stands inside other values.
  * Source: images/rpc.proto and criu/cr-service.c, CRIU v4.3.
  */
 export interface CriuOptions {
@@ -9,7 +10,7 @@ export interface CriuOptions {
 
   /** Where the log and the statistics go: a path, or a descriptor of ours. Default: the images' directory. Since 1.2. */
   workDir?: string | number;
-  /** The images of the dump before this one, as a path relative to the images' directory. Since 1.2. */
+  /** The images of the dump before this one, as a path relative to the images' directory, which must not have another parent already. Since 1.2. */
   parentImg?: string;
   /** The log's name inside `workDir`, without a slash. Default "criu.log". Since 0.8. */
   logFile?: string;
@@ -19,7 +20,11 @@ export interface CriuOptions {
   logToStderr?: boolean;
   /** Print the statistics on CRIU's stdout, too: that of a `criu service`; of a CRIU that `start()` has started nobody reads it. Since 3.19. */
   displayStats?: boolean;
-  /** A CRIU configuration file; what it says wins over these options. Since 3.11. */
+  /**
+   * A CRIU configuration file; what it says wins over these options (with `log-file` in it, `onLog` and errors do not find the log). It
+   * can set what has no field in the RPC, such as allow-uprobes. CRIU before 4.2.1 crashes over `network-lock` in it, and 4.1 runs an
+   * `action-script` in it twice. One that is not there is ignored. Since 3.11.
+   */
   configFile?: string;
   /** Restore: the path that becomes the root of a new mount namespace. Since 1.2. */
   root?: string;
@@ -28,9 +33,9 @@ export interface CriuOptions {
 
   /** Dump: the tasks run on afterwards. Default: they are killed. Since 0.8. */
   leaveRunning?: boolean;
-  /** Dump: the tasks are stopped (SIGSTOP) afterwards. Since 3.19. */
+  /** The tasks are stopped (SIGSTOP) afterwards, also those of a restore. Wins over `leaveRunning`; the network of a dumped tree stays locked. Since 3.19. */
   leaveStopped?: boolean;
-  /** How many seconds CRIU tries to stop all tasks before it gives up. Default 10. Since 2.4. */
+  /** How many seconds CRIU tries to stop all tasks before it gives up. Default 10; 0: no limit, or 10 with `freezeCgroup`. Since 2.4. */
   timeoutSeconds?: number;
   /** The freezer cgroup (v1 or v2) through which CRIU stops the tasks, instead of one by one. Since 2.4. */
   freezeCgroup?: string;
@@ -42,7 +47,10 @@ export interface CriuOptions {
   execCmd?: readonly string[];
   /** Run without root, within the limits of CAP_CHECKPOINT_RESTORE. Since 3.18. */
   unprivileged?: boolean;
-  /** What of the processor must be the same on restore. Default ["fpu", "ins"]. Since 1.3. */
+  /**
+   * Dump: write what the processor can do. Restore: compare it with this one's; needs a dump that wrote it, whatever is named here.
+   * Default: neither; CRIU then only wants a processor that can do what it itself needs. Since 1.3.
+   */
   cpuCap?: readonly CpuCap[];
 
   // ---- memory ----
@@ -57,21 +65,21 @@ export interface CriuOptions {
   lazyPages?: boolean;
   /** Send memory to a page server instead of the images' directory; with `lazyPages`, be the one that serves it. Since 1.2. */
   pageServer?: PageServer;
-  /** A datagram socket of ours where pre-dumps keep pidfds, to notice reused pids. Since 3.16. */
+  /** An unbound unix datagram socket of ours where pre-dumps keep pidfds, the same one in all rounds and the dump: CRIU then notices reused pids. Since 3.16. */
   pidfdStoreSk?: number;
   /** How memory images are written and read: through the page cache, or past it (O_DIRECT). Default "writeback". Since 4.3. */
   imageIoMode?: 'writeback' | 'direct';
-  /** Compress memory images. Needs a CRIU with LZ4: the feature `memCompression`. Default "off". Since 4.3. */
+  /** Compress memory images. Needs a CRIU with LZ4 (Debian's has none): the feature `memCompression`. Default "off", "lz4" with one of the next two. Since 4.3. */
   compress?: 'off' | 'lz4';
-  /** LZ4's acceleration, from 1: higher is faster and larger. Since 4.3. */
+  /** LZ4's acceleration, 1 to 65537: higher is faster and larger. Not with `compress: 'off'`. Since 4.3. */
   compressAcceleration?: number;
-  /** How much is compressed as one, in bytes, a multiple of the page size. Since 4.3. */
+  /** How much is compressed as one, in bytes, a multiple of the page size. Not with `compress: 'off'`. Since 4.3. */
   compressBlockSize?: number;
   /** Restore: threads that decompress, 0 to 1024. Default 1. Since 4.3. */
   decompressThreads?: number;
   /** Write and read images through criu-image-streamer. Since 4.3. */
   stream?: boolean;
-  /** What CRIU's plugins are told, each as "PLUGIN.NAME=VALUE". Since 4.3. */
+  /** What CRIU's plugins are told, each as "PLUGIN.NAME" or "PLUGIN.NAME=VALUE"; of a plugin that is not there in silence. Since 4.3. */
   pluginOptions?: readonly string[];
   /** Encrypt the page server's connection. Since 3.13. */
   tls?: boolean;
@@ -90,7 +98,7 @@ export interface CriuOptions {
 
   /** Dump file locks. Only right when nothing outside the tree shares them. Since 0.8. */
   fileLocks?: boolean;
-  /** Link deleted files that are still open back into the file system, instead of copying them. Since 1.2. */
+  /** Give an open file whose name is gone, but which has others, a temporary name. One without any is copied in any case. Since 1.2. */
   linkRemap?: boolean;
   /** Largest deleted file that is copied into the images, in bytes. Default 1 MiB. Since 1.7. */
   ghostLimit?: number | bigint;
@@ -104,9 +112,9 @@ export interface CriuOptions {
   skipFileRwxCheck?: boolean;
   /** Restore: descriptors of ours to use where the dump had `key`. They must be in the client's `fds`. Since 1.6. */
   inheritFd?: readonly InheritFd[];
-  /** Resources that exist outside the dump, in CRIU's notation ("mnt[/data]:data", "net[123]:name"). Since 2.0. */
+  /** Resources that exist outside the dump, in CRIU's notation ("mnt[/data]:data", "net[123]:name"); the criu(8) manual has all. Since 2.0. */
   external?: readonly string[];
-  /** Restore: hand over a terminal's master by the notification `orphan-pts-master`. Since 2.12. */
+  /** Dump: take a terminal whose master is outside. Restore: hand a new master to `onNotify`, as `orphan-pts-master`. Not for a tree whose session is outside: see `shellJob`. Since 2.12. */
   orphanPtsMaster?: boolean;
 
   // ---- mounts and namespaces ----
@@ -136,7 +144,7 @@ export interface CriuOptions {
   tcpEstablished?: boolean;
   /** Leave out TCP connections that are still being set up. Since 2.4. */
   tcpSkipInFlight?: boolean;
-  /** Dump TCP connections as closed. Since 3.12. */
+  /** Dump TCP connections as closed; the restore of such images has to say so, too. On restore alone: close those of `tcpEstablished`. Since 3.12. */
   tcpClose?: boolean;
   /** How the network is silenced while TCP connections are dumped. Default "iptables"; "skip" needs CRIU 3.19. Since 3.16. */
   networkLock?: 'iptables' | 'nftables' | 'skip';

@@ -16,6 +16,8 @@ export interface Inventory {
   networkLock?: 'iptables' | 'nftables' | 'skip';
   /** Dumped with uprobes allowed: the restore needs that too. */
   allowUprobes?: boolean;
+  /** Memory images are compressed. Since CRIU 4.3; an older one cannot restore them. */
+  compress?: 'lz4';
   runId?: string;
 }
 
@@ -28,7 +30,7 @@ const networkLocks = ['iptables', 'nftables', 'skip'] as const;
  */
 export async function readInventory(imagesDir: string): Promise<Inventory> {
   const entry = await imageEntry(join(imagesDir, 'inventory.img'), INVENTORY_MAGIC, (data) => inventory_entry.decode(data));
-  const { imgVersion, dumpUptime, tcpClose, networkLockMethod, allowUprobes, dumpCriuRunId } = entry;
+  const { imgVersion, dumpUptime, tcpClose, networkLockMethod, allowUprobes, dumpCriuRunId, compress } = entry;
   return {
     imgVersion,
     ...present({
@@ -36,6 +38,7 @@ export async function readInventory(imagesDir: string): Promise<Inventory> {
       tcpClose,
       networkLock: networkLockMethod == null ? undefined : networkLocks[networkLockMethod],
       allowUprobes,
+      compress: compress === 1 ? ('lz4' as const) : undefined,
       runId: dumpCriuRunId,
     }),
   };
