@@ -30,7 +30,7 @@ export {
   CriuClient, criuErrorOf, findCriu, followLog, LazyPages, listCriu, notificationScripts, parseLogLine, readDumpedFiles, readDumpStats, readInventory, readPstree, readRestoreStats,
   type CallOptions, type CgroupRoot, type CheckOptions, type CpuCap, type CriuBinary, type CriuClientOptions, type CriuDumpOptions, type CriuDumpRequest, type CriuFeatures, type CriuNotification, type CriuOptions,
   type CriuRequestOptions, type CriuRestoreOptions, type CriuSource, type CriuVerdict, type CriuVersion, type DumpedFile, type DumpedProcess, type DumpCallOptions, type DumpProgress, type DumpStats, type FindCriuOptions,
-  type CriuProblem, type CriuServiceClient, type ExitStatus, type FollowLogOptions, type LazyPagesOptions, type LogLine, type PageServerResult, type PageServer, type RawOption, type RestoreResult, type ServiceOptions,
+  type CriuProblem, type CriuServiceClient, type ExitStatus, type FollowLogOptions, type LazyPagesOptions, type LogLine, type PageServerChildResult, type PageServerResult, type PageServer, type RawOption, type RestoreResult, type ServiceOptions,
   type InheritFd, type Inventory, type JoinNamespace, type NotificationReply, type NotificationScript, type OnNotify, type RestoreStats, type SwrkEnd, type WorkOptions,
 } from './criu/index.js';
 export type { ProcessEnd } from './process.js';

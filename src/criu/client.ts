@@ -1,4 +1,5 @@
 import { constants } from 'node:os';
+import { inspect } from 'node:util';
 import { native } from '../native.js';
 import { Child, type ProcessEnd } from '../process.js';
 import { CheckDir } from './check-dir.js';
@@ -32,9 +33,13 @@ export interface RestoreResult {
 }
 
 export interface PageServerResult {
-  pid: number;
   /** Where it listens: what was asked for, or the one the kernel chose. */
   port: number;
+}
+
+export interface PageServerChildResult extends PageServerResult {
+  /** A child of CRIU's process. */
+  pid: number;
 }
 
 export interface CheckOptions extends CallOptions {
@@ -65,7 +70,8 @@ export type CriuServiceClient = Omit<CriuClient, 'pid' | 'ended'>;
 /**
  * A session with one CRIU. `version()`, `featureCheck()`, `cpuinfoDump()`, `cpuinfoCheck()` and the page servers can be
  * repeated; after `preDump()` only another or `dump()` can come; `check()`, `dump()`, `restore()`, `singlePreDump()` and
- * `waitPid()` end the session, as does every failure: CRIU keeps no worker after them. One request at a time.
+ * `waitPid()` end the session, for CRIU keeps no worker after them; so does every failure, but for what is refused before CRIU is
+ * asked (CRIU_BAD_OPTION, CRIU_OPTION_UNSUPPORTED, CRIU_FEATURE_MISSING, CRIU_BUSY). One request at a time.
  * Close it (or use `await using`): only then has CRIU's process been reaped.
  */
 export class CriuClient implements AsyncDisposable {
@@ -191,18 +197,20 @@ export class CriuClient implements AsyncDisposable {
 
   /**
    * Starts a page server: it writes the memory that one dump, somewhere else, sends it (its option `pageServer`) into
-   * `imagesDir`, and ends. A daemon: it outlives the session, and init reaps it.
+   * `imagesDir`, and ends. A daemon: it outlives the session, and init reaps it. CRIU does not tell its pid: to end one whose dump
+   * does not come, connect to it and close, or use `pageServerChild()`.
    * @throws as `dump()`
    */
-  pageServer(options: CriuRequestOptions, call: CallOptions = {}): Promise<PageServerResult> {
-    return this.#pageServer('PAGE_SERVER', options, call);
+  async pageServer(options: CriuRequestOptions, call: CallOptions = {}): Promise<PageServerResult> {
+    const { port } = await this.#pageServer('PAGE_SERVER', options, call);
+    return { port };
   }
 
   /**
    * The same as a child of CRIU's process: `waitPid()` on this session tells how it ended, and `close()` ends one that still
    * runs (not that of a `criu service`, which is not ours). Since 3.7.
    */
-  async pageServerChild(options: CriuRequestOptions, call: CallOptions = {}): Promise<PageServerResult> {
+  async pageServerChild(options: CriuRequestOptions, call: CallOptions = {}): Promise<PageServerChildResult> {
     const server = await this.#pageServer('PAGE_SERVER_CHLD', options, call);
     // A child of our own CRIU: elsewhere the number could mean another process here.
     const parent = this.#conversation.pid;
@@ -252,7 +260,8 @@ export class CriuClient implements AsyncDisposable {
   async #dump(type: RequestType, { pid, ...options }: CriuDumpRequest, call: DumpCallOptions): Promise<void> {
     // Without a pid CRIU dumps whoever asks: this process.
     requirePid(pid);
-    if (hasUs(pid)) throw new CriuError('CRIU_BAD_OPTION', { option: 'pid', reason: 'a process cannot dump itself, or a tree that it is in: CRIU would stop the one that has to answer it' });
+    // A service's pid could be another process here.
+    if (this.#conversation.pid !== undefined && hasUs(pid)) bad('pid', 'a process cannot dump itself, or a tree that it is in: CRIU would stop the one that has to answer it');
     const limited = timed(call);
     if (type !== 'DUMP') await this.#requireMemTrack(type, limited);
     await this.#conversation.work({ type, options, call: limited, pid });
@@ -264,7 +273,7 @@ export class CriuClient implements AsyncDisposable {
     if (!this.#memTrack) throw new CriuError('CRIU_FEATURE_MISSING', { request, feature: 'memTrack', problem: 'dirty-tracking' });
   }
 
-  async #pageServer(type: RequestType, options: CriuRequestOptions, call: CallOptions): Promise<PageServerResult> {
+  async #pageServer(type: RequestType, options: CriuRequestOptions, call: CallOptions): Promise<PageServerChildResult> {
     const { pageServer } = await this.#conversation.work({ type, options, call });
     const { pid, port } = pageServer ?? {};
     if (pid == null || port == null) throw await this.#conversation.protocolError(type, 'no page server in the answer');
@@ -273,7 +282,8 @@ export class CriuClient implements AsyncDisposable {
 }
 
 function requirePid(pid: number): void {
-  if (!Number.isInteger(pid) || pid <= 0) throw new CriuError('CRIU_BAD_OPTION', { option: 'pid', reason: `${String(pid)} is not a pid` });
+  // The wire has 32 bits for it, and a larger number would be cut to another process's.
+  if (!Number.isInteger(pid) || pid <= 0 || pid > 0x7fffffff) bad('pid', `${inspect(pid)} is not a pid`);
 }
 
 /**

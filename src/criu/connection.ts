@@ -1,3 +1,4 @@
+import { fstatSync } from 'node:fs';
 import { native } from '../native.js';
 import { CriuError } from './criu-error.js';
 import { bad, string } from './option-values.js';
@@ -28,6 +29,14 @@ export interface ServiceOptions {
   maxMessageBytes?: number;
 }
 
+function isSocket(fd: number): boolean {
+  try {
+    return fstatSync(fd).isSocket();
+  } catch {
+    return false; // not even a descriptor
+  }
+}
+
 /** For errors. */
 export function nameOf({ socketPath, fd }: ServiceOptions): string {
   return socketPath ?? `descriptor ${String(fd)}`;
@@ -52,6 +61,7 @@ export class ServiceConnection implements Connection {
   static open(options: ServiceOptions): ServiceConnection {
     const { socketPath, fd, maxMessageBytes = 16 << 20 } = options;
     if ((socketPath === undefined) === (fd === undefined)) bad('socketPath', 'a service has either a path or a descriptor');
+    if (fd !== undefined && !isSocket(fd)) bad('fd', `${String(fd)} is not a descriptor of a socket`);
     try {
       return new ServiceConnection(new PacketSocket(fd ?? native().connectSeqpacket(string('socketPath', socketPath as string)), maxMessageBytes));
     } catch (cause) {

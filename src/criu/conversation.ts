@@ -5,7 +5,7 @@ import { CriuError } from './criu-error.js';
 import { SharedDirectory } from './directory.js';
 import { withDumpProgress, type DumpProgress } from './dump-progress.js';
 import { followLog, type LogLine } from './follow-log.js';
-import { present, type Request, type RequestType, type Response } from './messages.js';
+import { encodeRequest, present, type Request, type RequestType, type Response } from './messages.js';
 import type { OnNotify } from './notification.js';
 import { encodeOptions, requireOptions } from './option-fields.js';
 import { bad } from './option-values.js';
@@ -33,8 +33,8 @@ export interface WorkOptions extends CallOptions {
 
 export interface DumpCallOptions extends WorkOptions {
   /**
-   * Called ten times in a second with how much memory has been written: never for a dump that is shorter, and not for one
-   * whose memory goes to a page server. What it throws is the request's error.
+   * Called ten times in a second with how much memory has been written: never for a dump that is shorter, for one whose memory goes
+   * to a page server, or by a `criu service`. When it throws the request is cancelled, as by `signal`, and rejects with that error.
    */
   onProgress?: (progress: DumpProgress) => void;
 }
@@ -51,6 +51,8 @@ export interface Work {
   pid?: number;
 }
 
+type State = 'idle' | 'busy' | 'pre-dumping' | 'ended';
+
 /** What CRIU's worker does after each request: it waits for anything, for the rest of a pre-dump's loop, or ends. */
 const after: Partial<Record<RequestType, 'idle' | 'pre-dumping'>> = {
   PAGE_SERVER: 'idle',
@@ -62,13 +64,13 @@ const after: Partial<Record<RequestType, 'idle' | 'pre-dumping'>> = {
 
 /**
  * The order of requests on one connection: one at a time, nothing after the last, and after a PRE_DUMP only another or
- * the DUMP. Every failure ends it.
+ * the DUMP. Every failure ends it, but for what is refused before CRIU has been asked.
  */
 export class Conversation {
   readonly #connection: Connection;
   readonly #session: SessionOptions;
   readonly #fds: readonly number[];
-  #state: 'idle' | 'busy' | 'pre-dumping' | 'ended' = 'idle';
+  #state: State = 'idle';
   #version: CriuVersion | undefined;
   #becameProgram = false;
 
@@ -89,8 +91,9 @@ export class Conversation {
   /** A request without options. */
   async ask(request: Request, call: TimedCall): Promise<Response> {
     const { signal, limit } = timed(call);
+    const data = encodeRequest(request);
     this.#begin(request.type);
-    const response = await this.#exchange({ request, signal, limit });
+    const response = await this.#exchange({ type: request.type, data, signal, limit });
     this.#goOn(request.keepOpen === true ? 'idle' : 'ended');
     return response;
   }
@@ -113,7 +116,8 @@ export class Conversation {
   /** The same for options that every CRIU has. */
   async workUnchecked({ type, options, call, pid }: Work): Promise<Response> {
     const { onNotify, onLog, onProgress, signal, limit } = timed(call);
-    this.#begin(type);
+    const before = this.#begin(type);
+    let isAsked = false;
     try {
       await using imagesDir = await SharedDirectory.open('imagesDir', options.imagesDir);
       await using workDir = options.workDir === undefined ? undefined : await SharedDirectory.open('workDir', options.workDir);
@@ -122,15 +126,18 @@ export class Conversation {
       const opts = { ...encodeOptions(options, context), ...(pid === undefined ? {} : { pid }), ...(onNotify === undefined ? {} : { notifyScripts: true }) };
       const logPath = options.logToStderr === true && options.logFile === undefined ? undefined : join((workDir ?? imagesDir).path, options.logFile ?? 'criu.log');
       const keepOpen = after[type] === 'idle' ? { keepOpen: true } : {};
-      const work = (): Promise<Response> => withLog(logPath, onLog, () => this.#exchange({ request: { type, opts, ...keepOpen }, onNotify, signal, limit, logPath }));
-      const isWatched = pid !== undefined && onProgress !== undefined && options.pageServer === undefined;
-      const response = isWatched ? await withDumpProgress({ pid, imagesDir: imagesDir.path, onProgress }, work) : await work();
+      const data = encodeRequest({ type, opts, ...keepOpen });
+      isAsked = true;
+      const work = (signal: AbortSignal | undefined): Promise<Response> => withLog(logPath, onLog, () => this.#exchange({ type, data, onNotify, signal, limit, logPath }));
+      // A service's pid could be another process here.
+      const isWatched = pid !== undefined && onProgress !== undefined && options.pageServer === undefined && this.pid !== undefined;
+      const response = isWatched ? await withDumpProgress({ pid, imagesDir: imagesDir.path, onProgress, signal }, work) : await work(signal);
       // CRIU's process is the caller's program now.
       if (type === 'RESTORE' && (options.execCmd ?? []).length > 0) this.#becameProgram = true;
       this.#goOn(after[type] ?? 'ended');
       return response;
     } catch (error) {
-      this.#end();
+      this.#goOn(isAsked ? 'ended' : before);
       throw error;
     }
   }
@@ -147,16 +154,19 @@ export class Conversation {
     if (!this.#becameProgram) await this.#connection.close(this.#session);
   }
 
-  #begin(request: RequestType): void {
+  /** Gives the state before. */
+  #begin(request: RequestType): Exclude<State, 'busy' | 'ended'> {
     const facts = { request, criuPath: this.#session.criuPath };
     if (this.#state === 'busy') throw new CriuError('CRIU_BUSY', facts);
     if (this.#state === 'ended') throw new CriuError('CRIU_SESSION_ENDED', facts);
     if (this.#state === 'pre-dumping' && request !== 'PRE_DUMP' && request !== 'DUMP') throw new CriuError('CRIU_PRE_DUMPING', facts);
+    const before = this.#state;
     this.#state = 'busy';
+    return before;
   }
 
   /** A session that was closed meanwhile stays so. */
-  #goOn(state: 'idle' | 'pre-dumping' | 'ended'): void {
+  #goOn(state: Exclude<State, 'busy'>): void {
     if (state === 'ended') this.#end();
     else if (this.#state === 'busy') this.#state = state;
   }

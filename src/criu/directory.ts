@@ -1,6 +1,13 @@
-import { open, readlink, type FileHandle } from 'node:fs/promises';
+import { open, readlink, stat, type FileHandle } from 'node:fs/promises';
 import { constants } from 'node:fs';
 import { CriuError } from './criu-error.js';
+
+/** Where the log is found. */
+async function pathOf(fd: number): Promise<string> {
+  const link = `/proc/self/fd/${fd}`;
+  if (!(await stat(link)).isDirectory()) throw Object.assign(new Error('ENOTDIR: not a directory'), { code: 'ENOTDIR' });
+  return await readlink(link);
+}
 
 /**
  * A directory that CRIU opens through /proc/<our pid>/fd/<fd>: the descriptor has to stay open until its answer. The
@@ -23,7 +30,7 @@ export class SharedDirectory implements AsyncDisposable {
    */
   static async open(option: 'imagesDir' | 'workDir', directory: string | number): Promise<SharedDirectory> {
     try {
-      if (typeof directory === 'number') return new SharedDirectory(directory, await readlink(`/proc/self/fd/${directory}`));
+      if (typeof directory === 'number') return new SharedDirectory(directory, await pathOf(directory));
       const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
       return new SharedDirectory(handle.fd, directory, handle);
     } catch (cause) {

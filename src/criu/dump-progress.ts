@@ -17,6 +17,8 @@ export interface DumpProgressOptions {
   pid: number;
   imagesDir: string;
   onProgress: (progress: DumpProgress) => void;
+  /** The caller's: cancels the work. */
+  signal: AbortSignal | undefined;
 }
 
 /** A short dump is never looked at, and costs nothing; of a long one the bar of a terminal shows no more. */
@@ -26,10 +28,12 @@ const everyMs = 100;
  * Does the work, and tells meanwhile how far it is. CRIU's protocol does not say; its images grow as it writes. They are looked
  * at by the thread pool, so that a file system that is busy with CRIU cannot hold up the event loop, and CRIU's
  * notifications with it; nothing waits for the last look.
- * @throws what the work throws; else what `onProgress` threw
+ * @param work Is cancelled by its signal when `onProgress` throws.
+ * @throws what `onProgress` threw, when that ended the work; else what the work throws
  */
-export async function withDumpProgress<T>({ pid, imagesDir, onProgress }: DumpProgressOptions, work: () => Promise<T>): Promise<T> {
+export async function withDumpProgress<T>({ pid, imagesDir, onProgress, signal }: DumpProgressOptions, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const stop = new AbortController();
+  const cancel = new AbortController();
   let failure: { error: unknown } | undefined;
   const tell = (progress: DumpProgress): void => {
     if (stop.signal.aborted) return;
@@ -37,14 +41,15 @@ export async function withDumpProgress<T>({ pid, imagesDir, onProgress }: DumpPr
       onProgress(progress);
     } catch (error) {
       failure = { error };
+      cancel.abort(error);
       stop.abort();
     }
   };
   watch(pid, imagesDir, tell, stop.signal).catch(() => undefined); // it ends by being stopped; an estimate is no reason to fail
   try {
-    const result = await work();
-    if (failure !== undefined) throw failure.error;
-    return result;
+    return await work(signal === undefined ? cancel.signal : AbortSignal.any([signal, cancel.signal]));
+  } catch (error) {
+    throw failure === undefined ? error : failure.error;
   } finally {
     stop.abort();
   }

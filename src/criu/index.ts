@@ -1,4 +1,4 @@
-export { CriuClient, type CheckOptions, type CriuClientOptions, type CriuFeatures, type CriuServiceClient, type ExitStatus, type PageServerResult, type RestoreResult } from './client.js';
+export { CriuClient, type CheckOptions, type CriuClientOptions, type CriuFeatures, type CriuServiceClient, type ExitStatus, type PageServerChildResult, type PageServerResult, type RestoreResult } from './client.js';
 export type { CallOptions, DumpCallOptions, WorkOptions } from './conversation.js';
 export type { DumpProgress } from './dump-progress.js';
 export type { ServiceOptions } from './connection.js';

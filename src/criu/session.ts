@@ -4,13 +4,15 @@ import { native } from '../native.js';
 import type { Connection } from './connection.js';
 import { CriuError, errnoName, type CriuErrorFacts } from './criu-error.js';
 import { readLastErrors } from './log.js';
-import { decodeMessage, encodeNotifyReply, encodeRequest, present, type Message, type Notify, type Request, type Response } from './messages.js';
+import { decodeMessage, encodeNotifyReply, present, type Message, type Notify, type RequestType, type Response } from './messages.js';
 import type { NotificationReply, OnNotify } from './notification.js';
 import type { Packet } from './packet-socket.js';
 import type { SwrkEnd } from './swrk.js';
 
 export interface Exchange {
-  request: Request;
+  type: RequestType;
+  /** The encoded request. */
+  data: Uint8Array;
   onNotify?: OnNotify | undefined;
   /** Cancels, as does closing the session: CRIU undoes its work, and the exchange rejects with CRIU_ABORTED. */
   signal?: AbortSignal | undefined;
@@ -53,21 +55,21 @@ export function criuErrorOf(error: unknown): CriuError | undefined {
  * `post-resume` (criu/net.c, criu/cr-restore.c, v4.2) and completes the request.
  * @throws CriuError CRIU_REQUEST_FAILED, CRIU_DIED, CRIU_IO, CRIU_PROTOCOL, CRIU_TIMEOUT, CRIU_ABORTED; a callback's own error
  */
-export async function exchange(connection: Connection, options: SessionOptions, { request, onNotify, signal, limit, logPath, version }: Exchange): Promise<Response> {
-  const facts: CriuErrorFacts = { criuPath: options.criuPath, request: request.type, ...present({ logPath, version }) };
+export async function exchange(connection: Connection, options: SessionOptions, { type, data, onNotify, signal, limit, logPath, version }: Exchange): Promise<Response> {
+  const facts: CriuErrorFacts = { criuPath: options.criuPath, request: type, ...present({ logPath, version }) };
   const before = logStamp(logPath);
   const stop = stopper({ signal, limit, onNotify }, connection);
   const refused: Refusal[] = [];
   try {
     stop.signal?.throwIfAborted();
-    await connection.send(encodeRequest(request), [], stop);
+    await connection.send(data, [], stop);
     for (;;) {
       const packet = await connection.receive(stop);
       if (packet === undefined) throw died;
       const message = decode(packet, facts);
       if (message.type !== 'NOTIFY') {
         closeAll(packet.fds);
-        const response = accept(message, request, facts);
+        const response = accept(message, type, facts);
         if (refused.length > 0) throw new CriuError('CRIU_WENT_ON', { ...facts, ...present({ restoredPid: response.restoredPid, script: refused[0]?.script }) });
         return response;
       }
@@ -168,8 +170,8 @@ function unlessStopped(call: () => Promise<NotificationReply | undefined>, signa
   });
 }
 
-function accept(response: Response, request: Request, facts: CriuErrorFacts): Response {
-  if (response.type !== request.type && !sameAnswer(response.type, request.type)) {
+function accept(response: Response, asked: RequestType, facts: CriuErrorFacts): Response {
+  if (response.type !== asked && !sameAnswer(response.type, asked)) {
     throw response.success || response.type !== 'EMPTY' ? new CriuError('CRIU_PROTOCOL', { ...facts, reason: `an answer to ${response.type}` }) : new Refused(response);
   }
   // CRIU reports a message with success too (a limit it could not raise): the flag alone decides.

@@ -152,6 +152,17 @@ test("a service's pids are not taken for processes here", async () => {
   }
 });
 
+test("a service's pids may be those of processes here", async () => {
+  await using dir = await scratch();
+  const body = `s.recv(9999); s.send(${packets.version}); s.recv(9999); time.sleep(0.3); s.send(${packets.refusal(1)}); time.sleep(60)`;
+  await using service = await fakeService(dir.path, body);
+  await using client = await CriuClient.connect({ socketPath: service.socketPath });
+  let told = 0;
+  // It has a pid 1 of its own.
+  const error = await failure(client.dump({ pid: process.pid, imagesDir: dir.path }, { onProgress: () => void told++ }));
+  expect([error.code, told]).toEqual(['CRIU_REQUEST_FAILED', 0]);
+});
+
 test('a tree that this process is in is refused', async () => {
   await using dir = await scratch();
   await using client = await CriuClient.start({ criuPath });

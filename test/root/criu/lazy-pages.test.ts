@@ -147,7 +147,6 @@ test('a dump to a page server without its address is refused, and the tree runs 
     await using images = await scratch();
     await using dumper = await CriuClient.start({ criuPath });
     await expect(dumper.dump({ pid: counter.pid, imagesDir: images.path, leaveRunning: true, pageServer })).rejects.toMatchObject({ code: 'CRIU_BAD_OPTION', facts: { option: 'pageServer' } });
-    expect(await dumper.ended).toMatchObject({ exitCode: expect.any(Number) as number });
   }
   expect(await counter.advances()).toBe(true);
 });

@@ -1,6 +1,6 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync, symlinkSync } from 'node:fs';
 import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
@@ -91,8 +91,10 @@ test('a page server takes the memory of a dump over an encrypted connection, and
 test('a page server that is a daemon outlives its session, and is told where it listens', async () => {
   await using dir = await scratch();
   const client = await CriuClient.start({ criuPath });
-  const { pid, port } = await client.pageServer({ imagesDir: dir.path, pageServer: { address: '127.0.0.1', port: await freePort() } });
+  const { port } = await client.pageServer({ imagesDir: dir.path, pageServer: { address: '127.0.0.1', port: await freePort() } });
   await client.close();
+  const pid = listenerOn(port);
+  expect(readFileSync(`/proc/${pid}/comm`, 'latin1')).toBe('criu\n');
   try {
     const socket = connect(port, '127.0.0.1');
     await once(socket, 'connect');
@@ -103,6 +105,20 @@ test('a page server that is a daemon outlives its session, and is told where it 
     if (existsSync(`/proc/${pid}`)) process.kill(pid, 'SIGKILL');
   }
 });
+
+/** proc(5), /proc/net/tcp: the process that listens on a port of 127.0.0.1, by its socket's inode. */
+function listenerOn(port: number): number {
+  const local = `0100007F:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+  const inode = readFileSync('/proc/net/tcp', 'latin1').split('\n').map((line) => line.trim().split(/ +/)).find((fields) => fields[1] === local && fields[3] === '0A')?.[9];
+  const holds = (pid: number): boolean => {
+    try {
+      return readdirSync(`/proc/${pid}/fd`).some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`) === `socket:[${inode}]`);
+    } catch {
+      return false; // it has ended, or closed it
+    }
+  };
+  return readdirSync('/proc').map(Number).find((pid) => pid > 0 && holds(pid)) ?? 0;
+}
 
 test('a page server that is a child ends with its session, also when nobody has come and while it is waited for', async () => {
   await using dir = await scratch();
@@ -116,6 +132,41 @@ test('a page server that is a child ends with its session, also when nobody has 
     await until(() => !existsSync(`/proc/${pid}`), 'the page server has ended and init has reaped it');
     expect(waiting ? ['CRIU_ABORTED', 'SIGKILL'] : [undefined]).toContain(await waited);
   }
+});
+
+test('what is refused before CRIU is asked leaves the session as it was', async () => {
+  await using dir = await scratch();
+  await using work = await scratch();
+  await using counter = await Counter.start(dir.path);
+  await using client = await CriuClient.start({ criuPath });
+  const dump = { pid: counter.pid, imagesDir: work.path, ...quiet };
+  const file = openSync(join(dir.path, 'file'), 'w');
+  for (const [wrong, option] of [
+    [{ ghostLimit: -1 }, 'ghostLimit'], [{ imagesDir: '/nonexistent' }, 'imagesDir'], [{ imagesDir: file }, 'imagesDir'], [{ workDir: 99_999 }, 'workDir'],
+    [{ pageServer: { port: 27185 } }, 'pageServer'], [{ pid: counter.pid + 2 ** 32 }, 'pid'], [{ pid: -1 }, 'pid'],
+  ] as const) {
+    const error = await failure(client.dump({ ...dump, ...wrong }));
+    expect([error.code, error.facts.option]).toEqual(['CRIU_BAD_OPTION', option]);
+  }
+  closeSync(file);
+  expect((await failure(client.restore({ imagesDir: work.path, orphanPtsMaster: true }))).facts.option).toBe('orphanPtsMaster');
+  expect((await client.version()).major).toBeGreaterThan(3);
+  await client.dump(dump);
+  expect(await counter.advances()).toBe(true);
+});
+
+test('images that have another parent already are refused', async () => {
+  await using dir = await scratch();
+  await using counter = await Counter.start(dir.path);
+  await using client = await CriuClient.start({ criuPath });
+  const images = join(dir.path, 'images');
+  for (const name of ['images', '1', '2']) mkdirSync(join(dir.path, name));
+  symlinkSync('../1', join(images, 'parent'));
+  const dump = { pid: counter.pid, imagesDir: images, ...quiet };
+  const error = await failure(client.dump({ ...dump, parentImg: '../2' }));
+  expect([error.code, error.facts.option]).toEqual(['CRIU_BAD_OPTION', 'parentImg']);
+  expect(error.message).toContain(`${images} has the parent ../1`);
+  await client.dump({ ...dump, parentImg: '../1' });
 });
 
 test('waiting for a process that is no child of CRIU is refused', async () => {
@@ -249,7 +300,7 @@ test('a client takes over a socket that is connected to a CRIU already', async (
   expect((await client.version()).major).toBeGreaterThan(3);
   await client.close();
   await criu.ended; // for it has heard that the client is gone
-  for (const options of [{}, { fd: 0, socketPath: '/run/criu' }]) expect((await failure(CriuClient.connect(options))).code).toBe('CRIU_BAD_OPTION');
+  for (const options of [{}, { fd: 0, socketPath: '/run/criu' }, { fd: -1 }, { fd: 1.5 }, { fd: 99_999 }]) expect((await failure(CriuClient.connect(options))).code).toBe('CRIU_BAD_OPTION');
 });
 
 describe("CRIU's log", () => {
@@ -322,7 +373,7 @@ describe('the progress of a dump', () => {
     expect(last.expectedBytes).toBeLessThan(10 << 20);
   });
 
-  test('is told to a listener whose error is that of the request, once the tree runs on', async () => {
+  test('is told to a listener whose error cancels the request, and is its error', async () => {
     await using dir = await scratch();
     await using work = await scratch();
     await using counter = await Counter.start(dir.path);
@@ -333,7 +384,9 @@ describe('the progress of a dump', () => {
       told = true;
       throw mine;
     };
-    const dump = client.dump({ pid: counter.pid, imagesDir: work.path, ...quiet }, { onProgress, onNotify: ({ script }) => (script === 'post-dump' ? until(() => told, 'something is told') : undefined) });
+    const onNotify = ({ script }: { script: string }): Promise<void> | undefined => (script === 'post-dump' ? until(() => told, 'something is told') : undefined);
+    // Left alone the dump would end the tree.
+    const dump = client.dump({ pid: counter.pid, imagesDir: work.path, networkLock: 'skip' }, { onProgress, onNotify });
     await expect(dump).rejects.toBe(mine);
     expect(await counter.advances()).toBe(true);
   });
