@@ -6,7 +6,8 @@
 #   .stillframe/criu/current          -> the first SUITE given (or the default)
 # The system itself stays as it is: see private-packages.sh.
 #
-# Without SUITE: the newest stable suite known to work on this kernel. A suite that is already there is not fetched again.
+# Without SUITE: the newest stable suite whose CRIU does all on this kernel, else a newer one, as far as that can be had.
+# A suite that is already there is not fetched again.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -18,8 +19,11 @@ otherwise="install CRIU 4.0 or newer from your distribution and set STILLFRAME_C
 
 suites=("$@")
 [ ${#suites[@]} -gt 0 ] || suites=("${default_suites[@]}")
-# CRIU before 4.2 refuses every tree with a network namespace of its own where the kernel has no UDP-Lite (Linux 7.2).
-if [ $# -eq 0 ] && [ "$archive" = debian ] && [ -e /proc/net/udp ] && [ ! -e /proc/net/udplite ]; then suites=(sid); fi
+# CRIU before 4.2 refuses every tree that has a TCP or UDP socket on Linux 6.16 and newer (it asks for options of unix sockets), and
+# every tree with a network namespace of its own where the kernel has no UDP-Lite (7.2). Without a newer one the rest works all the same.
+if [ $# -eq 0 ] && [ "$archive" = debian ] && printf '6.16\n%s\n' "$(uname -r)" | sort -V -C; then
+  if (private_packages sid "$prefix/sid" usr/sbin/criu criu); then suites=(sid); else say "taking that of ${suites[0]}"; fi
+fi
 
 for suite in "${suites[@]}"; do private_packages "$suite" "$prefix/$suite" usr/sbin/criu criu; done
 first=${suites[0]}

@@ -7,7 +7,7 @@
 export abstract class StillframeError<Code extends string = string, Facts extends object = object> extends Error {
   readonly code: Code;
   readonly facts: Readonly<Facts>;
-  /** What to do about it, one sentence or two. */
+  /** What to do about it, one sentence or two; the end of the message, too. */
   readonly remedy: string;
 
   protected constructor(code: Code, text: ErrorText, facts: Facts & { cause?: unknown }) {

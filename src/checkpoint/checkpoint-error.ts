@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { StillframeError, type ErrorText } from '../errors.js';
 
 /** An open file whose size on disk is not the one that CRIU recorded: CRIU would refuse the restore. */
@@ -161,5 +162,5 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
 };
 
 function show(value: unknown): string {
-  return typeof value === 'string' ? JSON.stringify(value) : String(value);
+  return typeof value === 'string' ? JSON.stringify(value) : inspect(value, { breakLength: Infinity });
 }

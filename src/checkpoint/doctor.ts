@@ -92,13 +92,18 @@ function criuFindings(verdicts: CriuVerdict[]): Finding[] {
       const version = verdict.version === undefined ? '' : `${verdict.version}, `;
       return { subject, verdict: anyUsable ? 'note' : 'problem', what: `${version}${verdict.path}: ${verdict.error.message.split('\n')[0] ?? ''}`, remedy: verdict.error.remedy };
     }
-    if (verdict.versionNumber < 40200 && !existsSync('/proc/net/udplite')) {
-      const what = `${verdict.version}, ${verdict.path}: this kernel has no UDP-Lite, and CRIU before 4.2 then refuses trees with a network namespace of their own, without a reason`;
-      return { subject, verdict: 'note', what, remedy: 'For containers take CRIU 4.2 or newer: set STILLFRAME_CRIU to one.' };
-    }
+    const refused = verdict.versionNumber < 40200 ? refusedBeforeCriu42() : undefined;
+    if (refused !== undefined) return { subject, verdict: 'note', what: `${verdict.version}, ${verdict.path}: on this kernel CRIU before 4.2 refuses ${refused}`, remedy: 'Take CRIU 4.2 or newer: set STILLFRAME_CRIU to one, or run scripts/install-criu.sh.' };
     const { memTrack, lazyPages } = verdict.features;
     return ok(subject, `${verdict.version}, ${verdict.path}; dirty tracking (iterative pre-dump): ${yes(memTrack)}; lazy pages: ${yes(lazyPages)}`);
   });
+}
+
+/** Seen with 4.1.1 on Linux 6.18 and 7.2; the errors say so too (criu/known-failures.ts). */
+function refusedBeforeCriu42(): string | undefined {
+  if (!existsSync('/proc/net/udplite')) return 'trees that have a network namespace of their own or a TCP or UDP socket: it knows no kernel without UDP-Lite';
+  const [major = 0, minor = 0] = release().split('.').map(Number);
+  return major > 6 || (major === 6 && minor >= 16) ? 'trees that have a TCP or UDP socket: it asks for options that Linux 6.16 and newer have for unix sockets only' : undefined;
 }
 
 const yes = (value: boolean | undefined): string => (value === true ? 'yes' : 'no');

@@ -49,10 +49,11 @@ export function sessionIsOutside(pid: number): boolean {
 export function explainDumpFailure(error: unknown, plan: { pid: number; imagesDir: string; neededBytes: number }): unknown {
   if (runningPids(plan.pid).length === 0) return new CheckpointError('TARGET_GONE', { pid: plan.pid, cause: error });
   const freeBytes = freeBytesAt(plan.imagesDir);
-  if (freeBytes < Math.min(1 << 20, plan.neededBytes)) {
+  const reason = tryWrite(plan.imagesDir);
+  // No inode or a quota left is as full as no byte.
+  if (freeBytes < Math.min(1 << 20, plan.neededBytes) || reason === 'ENOSPC' || reason === 'EDQUOT') {
     return new CheckpointError('IMAGES_FULL', { path: plan.imagesDir, freeBytes, neededBytes: plan.neededBytes, cause: error });
   }
-  const reason = tryWrite(plan.imagesDir);
   return reason === undefined ? error : new CheckpointError('IMAGES_FAILED', { path: plan.imagesDir, reason, cause: error });
 }
 

@@ -223,6 +223,8 @@ export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
 
 function checkPreDump(plan: PreDumpPlan): PreDumpPlan {
   const expected = '{ rounds } or { untilBelowBytes, maxRounds }, each a whole number above 0';
+  const names = typeof plan === 'object' && (plan as PreDumpPlan | null) !== null ? Object.keys(plan).sort().join() : '';
+  if (!['rounds', 'untilBelowBytes', 'maxRounds,untilBelowBytes'].includes(names)) bad('preDump', plan, expected);
   const numbers = 'rounds' in plan ? [plan.rounds] : [plan.untilBelowBytes, plan.maxRounds ?? 1];
   if (!numbers.every((number) => Number.isSafeInteger(number) && number > 0)) bad('preDump', plan, expected);
   return plan;

@@ -1,7 +1,7 @@
 /** Memory written ahead of the window. What needs a kernel that tracks memory runs there: npm run test:kernels. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { checkpoint, CriuClient, findCriu, restore, type CheckpointOptions, type CheckpointReport } from '../../../src/index.js';
+import { checkpoint, CriuClient, findCriu, restore, type CheckpointOptions, type CheckpointReport, type PreDumpPlan } from '../../../src/index.js';
 import { readProcess } from '../../../src/cgroup/proc.js';
 import { BusyWriter } from '../../fixtures/busy-writer.js';
 import { freezerVersions } from '../../fixtures/cgroup.js';
@@ -29,8 +29,8 @@ it('is refused on a kernel that does not track memory, before anything is touche
 });
 
 it('refuses a plan that is none', async () => {
-  for (const preDump of [{ rounds: 0 }, { rounds: 1.5 }, { untilBelowBytes: -1 }, { untilBelowBytes: 1, maxRounds: 0 }]) {
-    await expect(checkpoint(options({ preDump }))).rejects.toMatchObject({ code: 'BAD_OPTION', facts: { option: 'preDump' } });
+  for (const preDump of [{ rounds: 0 }, { rounds: 1.5 }, { untilBelowBytes: -1 }, { untilBelowBytes: 1, maxRounds: 0 }, { untilBelowBytes: 1, rounds: 1 }, true, null, {}]) {
+    await expect(checkpoint(options({ preDump: preDump as PreDumpPlan }))).rejects.toMatchObject({ code: 'BAD_OPTION', facts: { option: 'preDump' } });
   }
 });
 
