@@ -45,7 +45,12 @@ export class PacketSocket {
     for (;;) {
       signal?.throwIfAborted();
       const packet = this.receiveNow();
-      if (packet !== undefined) return packet.data.length === 0 ? undefined : packet;
+      if (packet !== undefined && packet.data.length > 0) return packet;
+      if (packet !== undefined) {
+        // An empty packet looks like the end, and is taken for it; but it may bring descriptors.
+        for (const fd of packet.fds) native().close(fd);
+        return undefined;
+      }
       if (this.#peerIsGone) return undefined;
       await this.#ready('readable', signal);
     }

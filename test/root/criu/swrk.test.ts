@@ -253,6 +253,15 @@ describe('a peer that is not CRIU', () => {
     expect(openFds()).toBe(before);
   });
 
+  test('that sends an empty packet with descriptors is taken for gone, and they are not leaked', async () => {
+    await using dir = await scratch();
+    const before = openFds();
+    const client = await CriuClient.start({ criuPath: await fake(dir.path, 's.recv(9999)\nsocket.send_fds(s, [b""], [0, 1, 2])\ntime.sleep(60)'), graceMs: 0 });
+    expect((await failure(client.version())).code).toBe('CRIU_DIED');
+    await client.close();
+    expect(openFds()).toBe(before);
+  });
+
   test.each(notificationScripts)('that sends %s is answered by the callback, with yes or no', async (script) => {
     await using dir = await scratch();
     // VERSION 4.3; then DUMP: the notification. It ends with 7 when the answer is a yes, with 8 when it is a no.
