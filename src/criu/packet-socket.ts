@@ -37,7 +37,11 @@ export class PacketSocket {
    * @throws errno errors: EPIPE when the peer is gone, EMSGSIZE when the packet is longer than the socket's buffer
    */
   async send(data: Uint8Array, fds: readonly number[] = [], { signal }: WaitOptions = {}): Promise<void> {
-    while (!native().sendmsg(this.#open('sendmsg'), data, fds)) await this.#ready('writable', signal);
+    while (!native().sendmsg(this.#open('sendmsg'), data, fds)) {
+      // Nobody makes room any more: a child of the peer's that holds its end open does not read.
+      if (this.#peerIsGone) throw Object.assign(new Error('EPIPE: the peer is gone, sendmsg'), { code: 'EPIPE', errno: -32, syscall: 'sendmsg' });
+      await this.#ready('writable', signal);
+    }
   }
 
   /** The next packet, or `undefined` at the connection's end. */

@@ -253,6 +253,14 @@ describe('a peer that is not CRIU', () => {
     expect(openFds()).toBe(before);
   });
 
+  test('that does not read, ends, and leaves a child with its socket, is seen to be gone', async () => {
+    await using dir = await scratch();
+    // More answers than there is room for.
+    const body = 's.recv(9999)\nif os.fork() == 0: time.sleep(10); os._exit(0)\nfor _ in range(400): s.send(b"\\x08\\x06\\x10\\x01\\x2a\\x05\\x0a\\x03abc")\ntime.sleep(0.5); os._exit(4)';
+    await using client = await CriuClient.start({ criuPath: await fake(dir.path, body), graceMs: 100 });
+    expect(await failure(client.version({ timeoutMs: 8000 }))).toMatchObject({ code: 'CRIU_DIED', facts: { exitCode: 4 } });
+  });
+
   test('that sends an empty packet with descriptors is taken for gone, and they are not leaked', async () => {
     await using dir = await scratch();
     const before = openFds();
