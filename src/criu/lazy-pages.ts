@@ -8,7 +8,7 @@ import { readLastErrors } from './log.js';
 import { requireMs } from './milliseconds.js';
 import { boolean, filled, object, port, string } from './option-values.js';
 import type { CriuOptions } from './options.js';
-import { shortages } from './swrk.js';
+import { endOrphans, shortages } from './swrk.js';
 
 /** `tls` and its like encrypt the connection to `pageServer`, and have to suit what is said there. */
 export interface LazyPagesOptions extends Pick<CriuOptions, 'tls' | 'tlsCacert' | 'tlsCacrl' | 'tlsCert' | 'tlsKey' | 'tlsNoCnVerify'> {
@@ -39,6 +39,9 @@ export class LazyPages implements AsyncDisposable {
   private constructor(child: Child, logPath: string) {
     this.#child = child;
     this.#logPath = logPath;
+    void child.ended.then(({ exitSignal }) => {
+      if (exitSignal !== undefined) endOrphans(child.pid);
+    });
   }
 
   /**
@@ -93,7 +96,7 @@ export class LazyPages implements AsyncDisposable {
       this.#child.kill('SIGKILL');
     }, timeoutMs);
     try {
-      if ((await hears(status)) && !late) return;
+      if ((await hears(status, this.#child.ended)) && !late) return;
       await this.#child.ended; // what has only closed the pipe has until the timer to end
     } catch (cause) {
       // No descriptor was left to watch it through (EMFILE).
@@ -148,16 +151,22 @@ function startDaemon(criuPath: string, args: string[]): { child: Child; status: 
   }
 }
 
-/** Whether a byte comes out of the pipe before its end. */
-function hears(fd: number): Promise<boolean> {
+/** Whether a byte comes out of the pipe before its end, or the daemon's: a child that it leaves may hold the pipe open. */
+function hears(fd: number, ended: Promise<unknown>): Promise<boolean> {
   return new Promise((resolve, reject) => {
-    const poll = new (native().Poll)(fd, 'readable', () => {
+    let isOver = false;
+    const hear = (): void => {
+      if (isOver) return; // and the descriptor somebody else's by now
+      isOver = true;
       poll.close();
       try {
         resolve(readSync(fd, Buffer.alloc(1)) === 1);
       } catch (error) {
-        reject(error as Error);
+        if (errnoOf(error) === 'EAGAIN') resolve(false);
+        else reject(error as Error);
       }
-    });
+    };
+    const poll = new (native().Poll)(fd, 'readable', hear);
+    void ended.then(hear);
   });
 }

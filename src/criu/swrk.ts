@@ -140,7 +140,7 @@ export class Swrk implements Connection {
  * A CRIU that is killed leaves children that wait for it for ever: it forks some to learn what the kernel can do. They are in
  * its process group, which nothing else joins: the tasks of a dump are not CRIU's, and half-restored ones are killed anyway.
  */
-function endOrphans(group: number): void {
+export function endOrphans(group: number): void {
   try {
     process.kill(-group, 'SIGKILL');
   } catch {

@@ -160,6 +160,20 @@ test('a daemon that does not listen in time is CRIU_TIMEOUT, and has been reaped
   expect(daemonsOn(dir.path)).toEqual([]);
 });
 
+test('a daemon is given up in time, and its end seen, though a child of it holds the pipe', async () => {
+  await using dir = await scratch();
+  const options = { criuPath: join(dir.path, 'criu'), imagesDir: dir.path, workDir: dir.path, args: [dir.path] };
+  const start = async (script: string, timeoutMs: number): Promise<unknown> => {
+    writeFileSync(options.criuPath, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+    return await LazyPages.start({ ...options, timeoutMs }).catch((reason: unknown) => reason);
+  };
+  const begun = performance.now();
+  expect(await start(`sh -c 'sleep 20; true' ${dir.path}`, 300)).toMatchObject({ code: 'CRIU_TIMEOUT', facts: { exitSignal: 'SIGKILL' } });
+  await until(() => daemonsOn(dir.path).length === 0, 'the child has been ended with it');
+  expect(await start('sleep 20 & exit 3', 15_000)).toMatchObject({ code: 'CRIU_DIED', facts: { exitCode: 3 } });
+  expect(performance.now() - begun).toBeLessThan(10_000);
+});
+
 test.each([Infinity, NaN, 3e9, -1])('a time-out of %s is refused, and nothing started', async (timeoutMs) => {
   await using dir = await scratch();
   await expect(LazyPages.start({ criuPath, imagesDir: dir.path, workDir: dir.path, timeoutMs })).rejects.toMatchObject({ code: 'CRIU_BAD_OPTION', facts: { option: 'timeoutMs' } });
