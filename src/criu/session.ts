@@ -236,10 +236,14 @@ async function withLog({ logPath, ...facts }: CriuErrorFacts, before: string | u
   return logPath === undefined || logStamp(logPath) === before ? facts : { ...facts, logPath, logErrors: await readLastErrors(logPath) };
 }
 
-/** Changes when the file is made anew or written to. */
+/** Changes when the file is made anew or written to. Whether it can be is for CRIU to say. */
 function logStamp(path: string | undefined): string | undefined {
-  const stat = path === undefined ? undefined : statSync(path, { bigint: true, throwIfNoEntry: false });
-  return stat === undefined ? undefined : `${stat.ino} ${stat.size} ${stat.mtimeNs}`;
+  try {
+    const stat = path === undefined ? undefined : statSync(path, { bigint: true, throwIfNoEntry: false });
+    return stat === undefined ? undefined : `${stat.ino} ${stat.size} ${stat.mtimeNs}`;
+  } catch {
+    return undefined;
+  }
 }
 
 function closeAll(fds: readonly number[]): void {

@@ -163,6 +163,15 @@ test("a service's pids may be those of processes here", async () => {
   expect([error.code, told]).toEqual(['CRIU_REQUEST_FAILED', 0]);
 });
 
+test('a log that cannot be, since its name is too long, is CRIU that refuses or dies', async () => {
+  await using dir = await scratch();
+  await using counter = await Counter.start(dir.path);
+  await using client = await CriuClient.start({ criuPath });
+  const error = await failure(client.dump({ pid: counter.pid, imagesDir: dir.path, logFile: 'x'.repeat(256), ...quiet }));
+  expect(['CRIU_REQUEST_FAILED', 'CRIU_DIED']).toContain(error.code);
+  expect(await counter.advances()).toBe(true);
+});
+
 test('a tree that this process is in is refused', async () => {
   await using dir = await scratch();
   await using client = await CriuClient.start({ criuPath });
