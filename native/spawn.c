@@ -60,6 +60,7 @@ static void free_spawn(struct spawn *spawn)
 	free(spawn);
 }
 
+/* NULL also for one with a zero byte in it: the kernel would take it for its first part, another program's name for example. */
 static char *read_string(napi_env env, napi_value value)
 {
 	size_t length;
@@ -70,6 +71,10 @@ static char *read_string(napi_env env, napi_value value)
 	text = malloc(length + 1);
 	if (text)
 		napi_get_value_string_utf8(env, value, text, length + 1, NULL);
+	if (text && strlen(text) != length) {
+		free(text);
+		return NULL;
+	}
 	return text;
 }
 
@@ -223,7 +228,7 @@ static struct spawn *read_arguments(napi_env env, napi_callback_info info)
 	}
 	if (!spawn->path || !spawn->argv || !spawn->envp || (cwd_type == napi_string && !(spawn->cwd = read_string(env, args[4])))) {
 		free_spawn(spawn);
-		napi_throw_type_error(env, NULL, "path, arguments, environment, descriptors, cwd");
+		napi_throw_type_error(env, NULL, "path, arguments, environment, descriptors, cwd; without zero bytes");
 		return NULL;
 	}
 	err = take_fds(env, args[3], spawn);

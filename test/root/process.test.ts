@@ -43,6 +43,10 @@ describe.each([
     await expect(start({ path: 'printenv', env: {} })).rejects.toMatchObject({ code: 'ENOENT', syscall: 'spawn', path: 'printenv' });
   });
 
+  test.each([{ path: '/bin/true\0/x' }, { args: ['/tmp\0/x'] }, { env: { A: 'b\0c' } }, { cwd: '/tmp\0/x' }])('refuses %j, which the kernel would cut at its zero byte', async (options) => {
+    await expect(start({ path: '/bin/true', ...options })).rejects.toBeInstanceOf(TypeError);
+  });
+
   test('gives the descriptors at their numbers, whatever numbers they have here', async () => {
     await using dir = await scratch();
     const names = ['a', 'b', 'c'];
