@@ -283,7 +283,7 @@ static uint8_t file_system(struct worker *worker, int parent, const char *name, 
 	struct sf_tree *tree = worker->scan->tree;
 	struct statfs st;
 	uint32_t type = 0, at;
-	int fd = name[0] ? openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC) : dup(parent);
+	int fd = name[0] ? openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC) : fcntl(parent, F_DUPFD_CLOEXEC, 0);
 
 	/* A type of 0 is one that nobody trusts. */
 	if (fd >= 0) {

@@ -259,7 +259,7 @@ static int hash_mounts(int mounts, int dir, uint64_t *hash)
 		len = 0;
 	if (statx(dir, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) != 0)
 		return errno;
-	int copy = dup(mounts);
+	int copy = fcntl(mounts, F_DUPFD_CLOEXEC, 0);
 	FILE *file = copy < 0 ? NULL : fdopen(copy, "r");
 	if (!file) {
 		int err = errno;
