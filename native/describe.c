@@ -414,7 +414,8 @@ static napi_value tree_describe(napi_env env, napi_callback_info info)
 	if (wants_members) {
 		napi_get_buffer_info(env, argv[7], &prefix, &job->prefix_len);
 		job->prefix = malloc(job->prefix_len + 1);
-		if (job->prefix)
+		/* An empty one has no bytes to point to. */
+		if (job->prefix && job->prefix_len > 0)
 			memcpy(job->prefix, prefix, job->prefix_len);
 	}
 	if ((wants_members && !job->prefix) || ready_room < job->count * sizeof(*job->ready) || digests_room < job->count * SF_MEMBER_DIGESTS) {

@@ -811,7 +811,9 @@ static char *copy_bytes(napi_env env, napi_value value)
 	char *text = malloc(len + 1);
 	if (!text)
 		return NULL;
-	memcpy(text, bytes, len);
+	/* An empty Buffer has no bytes to point to. */
+	if (len > 0)
+		memcpy(text, bytes, len);
 	text[len] = '\0';
 	return text;
 }
