@@ -150,9 +150,9 @@ static uint64_t inode_of(struct sf_watch *watch, struct file_handle *handle, int
 	return st.st_ino;
 }
 
-static void take_event(struct sf_watch *watch, const struct fanotify_event_metadata *event)
+static void take_event(struct sf_watch *watch, const struct fanotify_event_metadata *event, const char *details)
 {
-	const struct fanotify_event_info_fid *info = (const void *)(event + 1);
+	const struct fanotify_event_info_fid *info = (const void *)details;
 	struct file_handle *handle = (struct file_handle *)info->handle;
 	int err;
 
@@ -184,9 +184,14 @@ static void read_events(struct sf_watch *watch)
 				watch->lost = true;
 			return;
 		}
-		const struct fanotify_event_metadata *event = (const void *)watch->buffer;
-		for (; FAN_EVENT_OK(event, bytes); event = FAN_EVENT_NEXT(event, bytes), left--)
-			take_event(watch, event);
+		struct fanotify_event_metadata event;
+		/* A copy: the kernel aligns an event to 4 bytes (FANOTIFY_EVENT_ALIGN), and the macros of fanotify(7) want 8. */
+		for (const char *at = watch->buffer; bytes >= (ssize_t)FAN_EVENT_METADATA_LEN; at += event.event_len, bytes -= event.event_len, left--) {
+			memcpy(&event, at, sizeof(event));
+			if (event.event_len < FAN_EVENT_METADATA_LEN || (ssize_t)event.event_len > bytes)
+				break;
+			take_event(watch, &event, at + sizeof(event));
+		}
 	}
 }
 
