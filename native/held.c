@@ -5,11 +5,24 @@
 #include "addon.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#ifndef P_PIDFD
+#define P_PIDFD 3 /* Linux 5.4; older C libraries do not name it */
+#endif
+
+#define REAPER_STACK (256 * 1024)
 
 struct held {
 	int fd;
+	bool is_child;
 	struct held *next;
 };
 
@@ -18,6 +31,37 @@ struct holder {
 	struct held *first;
 };
 
+static void *reap_one(void *arg)
+{
+	int pidfd = (int)(intptr_t)arg;
+	siginfo_t end;
+
+	/* uv_poll has made it non-blocking, and waitid() does not wait then (Linux 5.10). */
+	fcntl(pidfd, F_SETFL, 0);
+	while (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &end, WEXITED) != 0 && errno == EINTR) {
+	}
+	close(pidfd);
+	return NULL;
+}
+
+/* A child that its thread leaves would be a zombie for as long as the process lives: libuv waits only for its own. False when there is no thread for it. */
+static bool leave_to_reaper(int pidfd)
+{
+	pthread_attr_t attributes;
+	pthread_t thread;
+	sigset_t all, old;
+
+	pthread_attr_init(&attributes);
+	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&attributes, REAPER_STACK);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	int err = pthread_create(&thread, &attributes, reap_one, (void *)(intptr_t)pidfd);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_attr_destroy(&attributes);
+	return err == 0;
+}
+
 static void close_all(napi_env env, void *data, void *hint)
 {
 	struct holder *holder = data;
@@ -25,13 +69,14 @@ static void close_all(napi_env env, void *data, void *hint)
 
 	for (struct held *held = holder->first; held; held = next) {
 		next = held->next;
-		close(held->fd);
+		if (!held->is_child || !leave_to_reaper(held->fd))
+			close(held->fd);
 		free(held);
 	}
 	free(holder);
 }
 
-int sf_hold_fd(napi_env env, int fd)
+static int hold_as(napi_env env, int fd, bool is_child)
 {
 	void *holder = NULL;
 	struct held *held = malloc(sizeof(*held));
@@ -41,9 +86,20 @@ int sf_hold_fd(napi_env env, int fd)
 		return ENOMEM;
 	}
 	held->fd = fd;
+	held->is_child = is_child;
 	held->next = ((struct holder *)holder)->first;
 	((struct holder *)holder)->first = held;
 	return 0;
+}
+
+int sf_hold_fd(napi_env env, int fd)
+{
+	return hold_as(env, fd, false);
+}
+
+int sf_hold_child(napi_env env, int pidfd)
+{
+	return hold_as(env, pidfd, true);
 }
 
 void sf_close_fd(napi_env env, int fd)

@@ -245,7 +245,7 @@ static napi_value started(napi_env env, struct spawn *spawn)
 {
 	napi_value result, number;
 
-	if (!(spawn->err = sf_hold_fd(env, spawn->pidfd))) {
+	if (!(spawn->err = sf_hold_child(env, spawn->pidfd))) {
 		if (napi_create_array_with_length(env, 2, &result) == napi_ok && napi_create_int32(env, spawn->pid, &number) == napi_ok &&
 		    napi_set_element(env, result, 0, number) == napi_ok && napi_create_int32(env, spawn->pidfd, &number) == napi_ok &&
 		    napi_set_element(env, result, 1, number) == napi_ok)
