@@ -133,6 +133,33 @@ int sf_hold_pair(napi_env env, const int *fds)
 	return err;
 }
 
+static bool is_held(napi_env env, int fd)
+{
+	void *holder = NULL;
+
+	napi_get_instance_data(env, &holder);
+	for (struct held *held = holder ? ((struct holder *)holder)->first : NULL; held; held = held->next)
+		if (held->fd == fd)
+			return true;
+	return false;
+}
+
+static napi_value hold_fd(napi_env env, napi_callback_info info)
+{
+	napi_value arg;
+	size_t argc = 1;
+	int fd, err;
+
+	napi_get_cb_info(env, info, &argc, &arg, NULL, NULL);
+	if (argc < 1 || napi_get_value_int32(env, arg, &fd) != napi_ok) {
+		napi_throw_type_error(env, NULL, "hold(fd)");
+		return NULL;
+	}
+	/* Once: it is closed once, and then the number may be somebody else's. */
+	err = is_held(env, fd) ? 0 : sf_hold_fd(env, fd);
+	return err ? sf_throw_errno(env, err, "malloc") : NULL;
+}
+
 static napi_value close_fd(napi_env env, napi_callback_info info)
 {
 	napi_value arg;
@@ -154,5 +181,6 @@ void sf_init_held(napi_env env, napi_value exports)
 
 	if (holder && napi_set_instance_data(env, holder, close_all, NULL) != napi_ok)
 		free(holder);
+	sf_set_function(env, exports, "hold", hold_fd);
 	sf_set_function(env, exports, "close", close_fd);
 }

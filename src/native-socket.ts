@@ -5,6 +5,8 @@ export interface SocketNative {
    * the latest, and must be closed by this: a worker that is terminated runs no JavaScript any more.
    */
   close(fd: number): void;
+  /** Makes one that somebody else has opened one of those. */
+  hold(fd: number): void;
   /** `socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)`: [ours, theirs]; ours is also non-blocking, theirs blocks. */
   socketpairSeqpacket(): [ours: number, theirs: number];
   /** The same with SOCK_STREAM. */

@@ -63,6 +63,7 @@ export class ServiceConnection implements Connection {
     if ((socketPath === undefined) === (fd === undefined)) bad('socketPath', 'a service has either a path or a descriptor');
     if (fd !== undefined && !isSocket(fd)) bad('fd', `${String(fd)} is not a descriptor of a socket`);
     try {
+      if (fd !== undefined) native().hold(fd);
       return new ServiceConnection(new PacketSocket(fd ?? native().connectSeqpacket(string('socketPath', socketPath as string)), maxMessageBytes));
     } catch (cause) {
       if (cause instanceof CriuError) throw cause;

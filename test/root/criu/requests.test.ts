@@ -4,8 +4,10 @@ import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, 
 import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { CriuClient, findCriu, followLog, parseLogLine, type CriuError, type CriuServiceClient, type LogLine } from '../../../src/criu/index.js';
+import { PacketSocket } from '../../../src/criu/packet-socket.js';
 import { native } from '../../../src/native.js';
 import { Child } from '../../../src/process.js';
 import { Counter, failure, freePort, scratch, until } from '../../fixtures/criu.js';
@@ -301,6 +303,16 @@ test('a client takes over a socket that is connected to a CRIU already', async (
   await client.close();
   await criu.ended; // for it has heard that the client is gone
   for (const options of [{}, { fd: 0, socketPath: '/run/criu' }, { fd: -1 }, { fd: 1.5 }, { fd: 99_999 }]) expect((await failure(CriuClient.connect(options))).code).toBe('CRIU_BAD_OPTION');
+});
+
+test('a socket that a worker thread has taken over is closed with it', async () => {
+  const [ours, theirs] = native().socketpairSeqpacket();
+  const peer = new PacketSocket(ours, 1 << 20);
+  const worker = new Worker(new URL('../../fixtures/taken-over.mjs', import.meta.url), { workerData: { fd: theirs } });
+  expect((await peer.receive())?.data.length).toBeGreaterThan(0);
+  await worker.terminate();
+  expect(await peer.receive({ signal: AbortSignal.timeout(5000) })).toBeUndefined();
+  peer.close();
 });
 
 describe("CRIU's log", () => {
