@@ -119,16 +119,41 @@ function stopper({ signal, limit, onNotify }: Pick<Exchange, 'signal' | 'limit' 
   };
   const onAbort = (): void => abort(signal?.reason);
   const timer = limit === undefined ? undefined : setTimeout(() => abort(timedOut), limit.until - performance.now());
-  signal?.addEventListener('abort', onAbort, { once: true });
+  const forget = signal === undefined ? undefined : whenAborted(signal, onAbort);
   if (signal?.aborted === true) onAbort();
   let isOver = false;
   if (onNotify !== undefined) void connection.ended.then(() => !isOver && forCallbacks.abort(died));
   const dispose = (): void => {
     isOver = true;
     clearTimeout(timer);
-    signal?.removeEventListener('abort', onAbort);
+    forget?.();
   };
   return { signal: controller.signal, callbackSignal: forCallbacks.signal, dispose };
+}
+
+interface Stops {
+  all: Set<() => void>;
+  listener: () => void;
+}
+
+const stopsOf = new WeakMap<AbortSignal, Stops>();
+
+/**
+ * One listener for all requests that a caller's signal can stop: from the eleventh on Node warns of a leak, on stderr.
+ * @returns what takes it back
+ */
+function whenAborted(signal: AbortSignal, stop: () => void): () => void {
+  let stops = stopsOf.get(signal);
+  if (stops === undefined) {
+    const all = new Set<() => void>();
+    stops = { all, listener: () => [...all].forEach((each) => each()) };
+    stopsOf.set(signal, stops);
+  }
+  const { all, listener } = stops;
+  if (all.add(stop).size === 1) signal.addEventListener('abort', listener, { once: true });
+  return () => {
+    if (all.delete(stop) && all.size === 0) signal.removeEventListener('abort', listener);
+  };
 }
 
 function decode({ data, fds }: Packet, facts: CriuErrorFacts): Message {

@@ -1,5 +1,6 @@
 /** Requests that end otherwise than by CRIU's answer: whoever ends them, nothing hangs, and the right thing is said. */
 import { spawn, spawnSync } from 'node:child_process';
+import { getEventListeners } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -97,6 +98,20 @@ test('an abort says so, whatever its reason is', async () => {
   stop.abort(new CriuError('CRIU_REQUEST_FAILED', { request: 'another' }));
   expect((await version).code).toBe('CRIU_ABORTED');
   expect(existsSync(`/proc/${client.pid}`)).toBe(false);
+});
+
+test('one signal ends many requests, with one listener', async () => {
+  await using dir = await scratch();
+  const silent = await fakeCriu(dir.path, 'time.sleep(60)');
+  const stop = new AbortController();
+  const clients = await Promise.all(Array.from({ length: 12 }, () => CriuClient.start({ criuPath: silent, graceMs: 0 })));
+  await failure((clients[0] as CriuClient).version({ signal: stop.signal, timeoutMs: 10 })); // and takes nothing from the others
+  const codes = clients.slice(1).map(async (client) => (await failure(client.version({ signal: stop.signal }))).code);
+  expect(getEventListeners(stop.signal, 'abort').length).toBe(1); // Node warns of eleven
+  stop.abort();
+  expect(new Set(await Promise.all(codes))).toEqual(new Set(['CRIU_ABORTED']));
+  expect(getEventListeners(stop.signal, 'abort').length).toBe(0);
+  await Promise.all(clients.map((client) => client.close()));
 });
 
 test('the time limit is that of the whole call, with the question for the version', async () => {
