@@ -6,6 +6,7 @@
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { native } from '../native.js';
+import { whenAborted } from '../when-aborted.js';
 import { OpenControl, readControl, writeControl } from './control-file.js';
 import type { UnfrozenTask } from './freezer-error.js';
 import { HIDDEN_ANCESTOR, type FreezerState, type WaitOptions, type WaitOutcome } from './mechanism.js';
@@ -83,14 +84,13 @@ function notified(fd: number, reached: () => boolean, deadline: number, signal: 
       poll.close();
       clearTimeout(timeout);
       clearInterval(safety);
-      signal?.removeEventListener('abort', onAbort);
+      forget();
       how();
     };
-    const onAbort = () => settle(() => resolve('aborted'));
     const poll = new (native().Poll)(fd, 'priority', look);
     const timeout = setTimeout(() => settle(() => resolve('timeout')), Math.max(0, deadline - performance.now()));
     const safety = setInterval(look, SAFETY_READ_MS);
-    signal?.addEventListener('abort', onAbort, { once: true });
+    const forget = whenAborted(signal, () => settle(() => resolve('aborted')));
     // What changed between the last read of the spin and the start of the watch.
     look();
   });

@@ -1,4 +1,5 @@
 import { readProcess } from '../cgroup/index.js';
+import { whenAborted } from '../when-aborted.js';
 import { CheckpointError } from './checkpoint-error.js';
 
 export interface DeadlineOptions {
@@ -20,20 +21,18 @@ const LOOK_MS = 250;
  * there (or is stopped) holds nothing, but would keep its caller waiting for ever. `signal` is what everything listens to:
  * it is aborted with DEADLINE_EXCEEDED or CRIU_NOT_READY when a time is up, and with the caller's reason when the caller cancels.
  *
- * `AbortSignal.any` and `AbortSignal.timeout` are not used: the time runs only while the window is open, and
- * the caller's signal may live for as long as its program, so that what hangs on it has to be taken off again.
+ * `AbortSignal.timeout` is not used: the time runs only while the window is open.
  */
 export class Deadline implements Disposable {
   readonly #controller = new AbortController();
   readonly #options: DeadlineOptions;
-  readonly #onAbort = (): void => this.#controller.abort(this.#options.signal?.reason);
+  readonly #forget: () => void;
   #timer: NodeJS.Timeout | undefined;
   #exceeded: CheckpointError | undefined;
 
   constructor(options: DeadlineOptions) {
     this.#options = options;
-    if (options.signal?.aborted === true) this.#onAbort();
-    else options.signal?.addEventListener('abort', this.#onAbort, { once: true });
+    this.#forget = whenAborted(options.signal, () => this.#controller.abort(options.signal?.reason));
   }
 
   get signal(): AbortSignal {
@@ -97,6 +96,6 @@ export class Deadline implements Disposable {
 
   [Symbol.dispose](): void {
     this.stop();
-    this.#options.signal?.removeEventListener('abort', this.#onAbort);
+    this.#forget();
   }
 }

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { extractMembers, extractTree, openArchive, verifyArchive, type ExtractedTree, type VerifiedArchive } from '../archive/index.js';
 import { hierarchyRoot, makeCgroup, openFreezer, placeProcess, removeCgroup } from '../cgroup/index.js';
 import { CriuClient, findCriu, LazyPages, readPstree, type CriuBinary, type CriuNotification, type DumpedProcess } from '../criu/index.js';
+import { whenAborted } from '../when-aborted.js';
 import { CheckpointError } from './checkpoint-error.js';
 import { withoutLostLog } from './criu-log.js';
 import { explainFailedPlace } from './failed-place.js';
@@ -154,16 +155,14 @@ async function restoreTree({ criu, subject, imagesDir, workDir, cgroup, lazyPage
 
 /** All memory is there; a cancelled wait kills the daemon. */
 async function finished(lazyPages: LazyPages, signal: AbortSignal | undefined): Promise<void> {
-  const stop = (): void => void lazyPages.close();
-  signal?.addEventListener('abort', stop, { once: true });
+  const forget = whenAborted(signal, () => void lazyPages.close());
   try {
-    signal?.throwIfAborted();
     await lazyPages.finished();
   } catch (error) {
     signal?.throwIfAborted();
     throw error;
   } finally {
-    signal?.removeEventListener('abort', stop);
+    forget();
   }
 }
 

@@ -1,6 +1,7 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { whenAborted } from '../when-aborted.js';
 
 /** How far a dump is: an estimate. */
 export interface DumpProgress {
@@ -34,6 +35,7 @@ const everyMs = 100;
 export async function withDumpProgress<T>({ pid, imagesDir, onProgress, signal }: DumpProgressOptions, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const stop = new AbortController();
   const cancel = new AbortController();
+  const forget = whenAborted(signal, () => cancel.abort(signal?.reason));
   let failure: { error: unknown } | undefined;
   const tell = (progress: DumpProgress): void => {
     if (stop.signal.aborted) return;
@@ -47,10 +49,11 @@ export async function withDumpProgress<T>({ pid, imagesDir, onProgress, signal }
   };
   watch(pid, imagesDir, tell, stop.signal).catch(() => undefined); // it ends by being stopped; an estimate is no reason to fail
   try {
-    return await work(signal === undefined ? cancel.signal : AbortSignal.any([signal, cancel.signal]));
+    return await work(cancel.signal);
   } catch (error) {
     throw failure === undefined ? error : failure.error;
   } finally {
+    forget();
     stop.abort();
   }
 }

@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs';
 import { errnoOf } from '../errors.js';
 import { native } from '../native.js';
+import { whenAborted } from '../when-aborted.js';
 import type { Connection } from './connection.js';
 import { CriuError, errnoName, type CriuErrorFacts } from './criu-error.js';
 import { readLastErrors } from './log.js';
@@ -119,41 +120,15 @@ function stopper({ signal, limit, onNotify }: Pick<Exchange, 'signal' | 'limit' 
   };
   const onAbort = (): void => abort(signal?.reason);
   const timer = limit === undefined ? undefined : setTimeout(() => abort(timedOut), limit.until - performance.now());
-  const forget = signal === undefined ? undefined : whenAborted(signal, onAbort);
-  if (signal?.aborted === true) onAbort();
+  const forget = whenAborted(signal, onAbort);
   let isOver = false;
   if (onNotify !== undefined) void connection.ended.then(() => !isOver && forCallbacks.abort(died));
   const dispose = (): void => {
     isOver = true;
     clearTimeout(timer);
-    forget?.();
+    forget();
   };
   return { signal: controller.signal, callbackSignal: forCallbacks.signal, dispose };
-}
-
-interface Stops {
-  all: Set<() => void>;
-  listener: () => void;
-}
-
-const stopsOf = new WeakMap<AbortSignal, Stops>();
-
-/**
- * One listener for all requests that a caller's signal can stop: from the eleventh on Node warns of a leak, on stderr.
- * @returns what takes it back
- */
-function whenAborted(signal: AbortSignal, stop: () => void): () => void {
-  let stops = stopsOf.get(signal);
-  if (stops === undefined) {
-    const all = new Set<() => void>();
-    stops = { all, listener: () => [...all].forEach((each) => each()) };
-    stopsOf.set(signal, stops);
-  }
-  const { all, listener } = stops;
-  if (all.add(stop).size === 1) signal.addEventListener('abort', listener, { once: true });
-  return () => {
-    if (all.delete(stop) && all.size === 0) signal.removeEventListener('abort', listener);
-  };
 }
 
 function decode({ data, fds }: Packet, facts: CriuErrorFacts): Message {

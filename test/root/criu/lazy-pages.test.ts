@@ -13,6 +13,8 @@ const PIPE_BYTES = 4 << 20;
 let criu: CriuBinary;
 let criuPath: string;
 const tag = `sft${process.pid % 100000}`;
+/** Its own, should two runs meet on one machine. */
+const net = `10.213.${process.pid % 256}`;
 const sh = (command: string): void => {
   const { status, stderr } = spawnSync('sh', ['-ec', command], { encoding: 'utf8' });
   if (status !== 0) throw new Error(`${command}: ${stderr}`);
@@ -22,8 +24,8 @@ beforeAll(async () => {
   criuPath = criu.path;
   await using client = await CriuClient.start({ criuPath });
   expect((await client.featureCheck({ lazyPages: true })).lazyPages, 'needs a kernel with userfaultfd').toBe(true);
-  // Two machines: this one at 10.213.0.1 and a network namespace at 10.213.0.2.
-  sh(`ip netns add ${tag}; ip link add ${tag}a type veth peer name ${tag}b; ip link set ${tag}b netns ${tag}; ip addr add 10.213.0.1/24 dev ${tag}a; ip link set ${tag}a up; ip netns exec ${tag} sh -ec 'ip addr add 10.213.0.2/24 dev ${tag}b; ip link set ${tag}b up; ip link set lo up'`);
+  // Two machines: this one, and a network namespace.
+  sh(`ip netns add ${tag}; ip link add ${tag}a type veth peer name ${tag}b; ip link set ${tag}b netns ${tag}; ip addr add ${net}.1/24 dev ${tag}a; ip link set ${tag}a up; ip netns exec ${tag} sh -ec 'ip addr add ${net}.2/24 dev ${tag}b; ip link set ${tag}b up; ip link set lo up'`);
 });
 afterAll(() => {
   spawnSync('ip', ['link', 'del', `${tag}a`]);
@@ -80,7 +82,7 @@ test.each([false, true])('memory comes on demand over the network, from a page s
   await dumper.dump({ pid: counter.pid, imagesDir: source.path, networkLock: 'skip' });
   await counter.gone();
   const stood = counter.count();
-  const server = { address: '10.213.0.2', port: encrypted ? 27184 : 27182 };
+  const server = { address: `${net}.2`, port: encrypted ? 27184 : 27182 };
   await using remote = await CriuClient.start({ criuPath: elsewhere(dir.path) });
   const { pid } = await remote.pageServerChild({ imagesDir: source.path, lazyPages: true, logFile: 'server.log', pageServer: obeysAddress() ? server : { port: server.port }, ...tls });
   // What is not lazy (stacks, shared memory) the restore reads from its own images.
@@ -113,9 +115,9 @@ test("a page server in another network namespace takes the memory of a dump", as
   await using rest = await scratch();
   await using counter = await Counter.start(dir.path);
   await using server = await CriuClient.start({ criuPath: elsewhere(dir.path) });
-  const { pid, port } = await server.pageServerChild({ imagesDir: memory.path, pageServer: { address: '10.213.0.2', port: 27183 } });
+  const { pid, port } = await server.pageServerChild({ imagesDir: memory.path, pageServer: { address: `${net}.2`, port: 27183 } });
   await using dumper = await CriuClient.start({ criuPath });
-  await dumper.dump({ pid: counter.pid, imagesDir: rest.path, leaveRunning: true, pageServer: { address: '10.213.0.2', port }, networkLock: 'skip' });
+  await dumper.dump({ pid: counter.pid, imagesDir: rest.path, leaveRunning: true, pageServer: { address: `${net}.2`, port }, networkLock: 'skip' });
   expect(await server.waitPid(pid)).toEqual({ exitCode: 0 });
   expect((await readdir(memory.path)).some((name) => name.startsWith('pages-'))).toBe(true);
   expect(await counter.advances()).toBe(true);

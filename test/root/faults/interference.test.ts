@@ -5,6 +5,7 @@ import { StillframeError } from '../../../src/errors.js';
 import { openFreezer } from '../../../src/cgroup/index.js';
 import { checkpoint } from '../../../src/checkpoint/checkpoint.js';
 import { verify } from '../../../src/checkpoint/inspect.js';
+import { restore } from '../../../src/checkpoint/restore.js';
 import type { CheckpointOptions } from '../../../src/checkpoint/options.js';
 import type { Phase, PhaseEvent } from '../../../src/checkpoint/phases.js';
 import type { CheckpointReport } from '../../../src/checkpoint/report.js';
@@ -92,8 +93,12 @@ describe.each(freezerVersions())('others interfere, cgroup %s', (version) => {
   it('somebody kills the tree in the window', () =>
     scene(version, async (writer) => {
       const { error } = await disturbed(writer, 'refresh start', () => writer.pids.forEach((pid) => process.kill(pid, 'SIGKILL')));
-      expect(error).toBeDefined();
       expect(openFreezer({ cgroup: writer.cgroup.path }).state().selfFrozen).toBe(false);
+      if (error !== undefined) return;
+      // Where this process came late to it, CRIU had the whole tree already: then the archive has it, too.
+      await writer.destroy();
+      await restore({ archive: writer.path('out.tar') });
+      expect(await writer.isWell()).toEqual({ goesOn: true, mismatches: 0, lost: '' });
     }));
 
   it('somebody kills the tree and removes its cgroup', () =>

@@ -1,0 +1,31 @@
+interface Stops {
+  all: Set<() => void>;
+  listener: () => void;
+}
+
+const stopsOf = new WeakMap<AbortSignal, Stops>();
+
+/**
+ * Calls `stop` once when the signal is aborted, at once when it is already. One listener serves all that one signal can stop: from the
+ * eleventh on Node warns of a leak, on stderr. Not `AbortSignal.any`: a caller's signal may live for as long as its program, and what
+ * hangs on it has to be taken off again.
+ * @returns what takes it back
+ */
+export function whenAborted(signal: AbortSignal | undefined, stop: () => void): () => void {
+  if (signal === undefined) return () => undefined;
+  if (signal.aborted) {
+    stop();
+    return () => undefined;
+  }
+  let stops = stopsOf.get(signal);
+  if (stops === undefined) {
+    const all = new Set<() => void>();
+    stops = { all, listener: () => [...all].forEach((each) => each()) };
+    stopsOf.set(signal, stops);
+  }
+  const { all, listener } = stops;
+  if (all.add(stop).size === 1) signal.addEventListener('abort', listener, { once: true });
+  return () => {
+    if (all.delete(stop) && all.size === 0) signal.removeEventListener('abort', listener);
+  };
+}
