@@ -31,13 +31,13 @@ export {
   type CallOptions, type CgroupRoot, type CheckOptions, type CpuCap, type CriuBinary, type CriuClientOptions, type CriuDumpOptions, type CriuDumpRequest, type CriuFeatures, type CriuNotification, type CriuOptions,
   type CriuRequestOptions, type CriuRestoreOptions, type CriuSource, type CriuVerdict, type CriuVersion, type DumpedFile, type DumpedProcess, type DumpCallOptions, type DumpProgress, type DumpStats, type FindCriuOptions,
   type CriuProblem, type CriuServiceClient, type ExitStatus, type FollowLogOptions, type LazyPagesOptions, type LogLine, type PageServerChildResult, type PageServerResult, type PageServer, type RawOption, type RestoreResult, type ServiceOptions,
-  type InheritFd, type Inventory, type JoinNamespace, type NotificationReply, type NotificationScript, type OnNotify, type RestoreStats, type SwrkEnd, type WorkOptions,
+  type InheritFd, type Inventory, type JoinNamespace, type NotificationReply, type NotificationScript, type OnNotify, type RestoreStats, type SwrkEnd, type SwrkOptions, type VersionNumber, type WorkOptions,
 } from './criu/index.js';
 export type { ProcessEnd } from './process.js';
 
 // The archive
 export { inspect, readMember, verify, type ArchiveInspection, type ArchiveMember, type ArchiveVerification, type ReadOptions } from './checkpoint/inspect.js';
-export type { ByteRange, Entry, EntryType, Integrity, JsonBytes, Manifest, OutputCompression, TreeLayout, TreeRecord, Xattr } from './archive/index.js';
+export type { ByteRange, Entry, EntryType, Integrity, JsonBytes, Manifest, OutputCompression, TreeLayout, TreeRecord, TreeSource, Xattr } from './archive/index.js';
 
 // This machine
 export { diagnose, type Diagnosis, type Finding } from './checkpoint/doctor.js';

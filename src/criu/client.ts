@@ -12,7 +12,7 @@ import { hasUs, identify, killTree, type OwnedRoot } from './owned-tree.js';
 import { present, type RequestType, type WireFeatures } from './messages.js';
 import type { CriuNotification, OnNotify } from './notification.js';
 import type { CriuDumpRequest, CriuRequestOptions } from './options.js';
-import { bad } from './option-values.js';
+import { bad, filled } from './option-values.js';
 import { criuErrorOf } from './session.js';
 import { Swrk, type SwrkEnd, type SwrkOptions } from './swrk.js';
 import type { CriuVersion } from './version.js';
@@ -85,11 +85,12 @@ export class CriuClient implements AsyncDisposable {
 
   /**
    * Starts a `criu swrk` of our own.
-   * @throws CriuError CRIU_NOT_FOUND; CRIU_IO when this process can start none (no descriptors, no memory)
+   * @throws CriuError CRIU_NOT_FOUND, CRIU_BAD_OPTION; CRIU_IO when this process can start none (no descriptors, no memory)
    */
   static async start(options: CriuClientOptions): Promise<CriuClient> {
     const { criuPath, graceMs = 10_000, fds } = options;
     requireMs('graceMs', graceMs);
+    filled('criuPath', criuPath);
     return new CriuClient(new Conversation(await Swrk.start(options), { criuPath, graceMs }, fds));
   }
 

@@ -7,7 +7,7 @@ export { notificationScripts, type CriuNotification, type NotificationReply, typ
 export { CriuError, type CriuErrorCode, type CriuErrorFacts } from './criu-error.js';
 export type { CriuProblem } from './known-failures.js';
 export { criuErrorOf } from './session.js';
-export type { CriuVersion } from './version.js';
+export type { CriuVersion, VersionNumber } from './version.js';
 export { findCriu, listCriu, type CriuBinary, type CriuSource, type CriuVerdict, type FindCriuOptions } from './find-criu.js';
 export { followLog, type FollowLogOptions } from './follow-log.js';
 export { lastErrors, parseLogLine, readLastErrors, type LogLine } from './log.js';

@@ -1,9 +1,10 @@
-import { readSync } from 'node:fs';
+import { existsSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { errnoOf } from '../errors.js';
 import { native, NativeError } from '../native.js';
 import { Child } from '../process.js';
 import { CriuError, type CriuErrorCode, type CriuErrorFacts } from './criu-error.js';
+import { SharedDirectory } from './directory.js';
 import { readLastErrors } from './log.js';
 import { requireMs } from './milliseconds.js';
 import { boolean, filled, object, port, string } from './option-values.js';
@@ -52,6 +53,8 @@ export class LazyPages implements AsyncDisposable {
   static async start(options: LazyPagesOptions): Promise<LazyPages> {
     const { criuPath, workDir, logFile = 'lazy-pages.log', timeoutMs = 10_000 } = options;
     requireMs('timeoutMs', timeoutMs);
+    filled('criuPath', criuPath);
+    for (const option of ['imagesDir', 'workDir'] as const) await (await SharedDirectory.open(option, options[option]))[Symbol.asyncDispose]();
     const { child, status } = startDaemon(criuPath, argumentsOf(options, logFile));
     const daemon = new LazyPages(child, join(workDir, logFile));
     try {
@@ -110,7 +113,8 @@ export class LazyPages implements AsyncDisposable {
 
   async #failure(code: CriuErrorCode = 'CRIU_DIED', facts: CriuErrorFacts & { cause?: unknown } = {}): Promise<CriuError> {
     const ending = await this.#child.ended;
-    return new CriuError(code, { request: 'lazy-pages', ...ending, logPath: this.#logPath, logErrors: await readLastErrors(this.#logPath), ...facts });
+    const log = existsSync(this.#logPath) ? { logPath: this.#logPath, logErrors: await readLastErrors(this.#logPath) } : {};
+    return new CriuError(code, { request: 'lazy-pages', ...ending, ...log, ...facts });
   }
 }
 

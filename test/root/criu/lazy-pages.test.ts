@@ -182,7 +182,7 @@ test.each([Infinity, NaN, 3e9, -1])('a time-out of %s is refused, and nothing st
   expect(existsSync(join(dir.path, 'lazy-pages.log'))).toBe(false);
 });
 
-test.each([{ tls: 'yes' }, { tlsKey: 5 }, { pageServer: { address: '', port: 5 } }, { pageServer: { address: '::1', port: 70000 } }])('%o is refused by name', async (options) => {
+test.each([{ imagesDir: '/nonexistent' }, { workDir: '/proc/self/stat' }, { criuPath: '' }, { tls: 'yes' }, { tlsKey: 5 }, { pageServer: { address: '', port: 5 } }, { pageServer: { address: '::1', port: 70000 } }])('%o is refused by name', async (options) => {
   await using dir = await scratch();
   const start = LazyPages.start({ criuPath, imagesDir: dir.path, workDir: dir.path, ...(options as object) });
   await expect(start).rejects.toMatchObject({ code: 'CRIU_BAD_OPTION', facts: { option: Object.keys(options)[0] } });

@@ -1,7 +1,7 @@
 /** What a dump and a restore share with processes outside the tree: descriptors, sockets, namespaces, the parent. */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFileSync, closeSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync, readlinkSync, readSync, writeFileSync, writeSync } from 'node:fs';
+import { appendFileSync, closeSync, existsSync, fstatSync, openSync, readFileSync, readlinkSync, readSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeAll, expect, test } from 'vitest';
 import { native } from '../../../src/native.js';
@@ -205,22 +205,6 @@ test('a program takes the place of CRIU once the tree is restored, and outlives 
     process.kill(restorer.pid, 'SIGKILL');
   }
   expect(await restorer.ended).toMatchObject({ exitSignal: 'SIGKILL' });
-});
-
-test('a restored tree joins a namespace that is there', async () => {
-  await using dir = await scratch();
-  await using work = await scratch();
-  mkdirSync(join(dir.path, 'other'));
-  await using counter = await Counter.start(dir.path);
-  await using host = await OddTask.start(join(dir.path, 'other'), 'plain', { prefix: ['unshare', '--uts'] });
-  await using dumper = await CriuClient.start({ criuPath });
-  await dumper.dump({ pid: counter.pid, imagesDir: work.path, ...quiet });
-  await counter.gone();
-  await using restorer = await CriuClient.start({ criuPath });
-  await restorer.restore({ imagesDir: work.path, logFile: 'restore.log', joinNs: [{ ns: 'uts', nsFile: String(host.pid) }] });
-  const namespace = readlinkSync(`/proc/${counter.pid}/ns/uts`);
-  expect(namespace).toBe(readlinkSync(`/proc/${host.pid}/ns/uts`));
-  expect(namespace).not.toBe(readlinkSync('/proc/self/ns/uts'));
 });
 
 test('CRIU keeps pidfds in the datagram socket that it is given, and refuses another', async () => {

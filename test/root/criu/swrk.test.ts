@@ -261,6 +261,10 @@ describe('a peer that is not CRIU', () => {
     expect(await failure(client.version({ timeoutMs: 8000 }))).toMatchObject({ code: 'CRIU_DIED', facts: { exitCode: 4 } });
   });
 
+  test('that has no path is refused', async () => {
+    for (const path of ['', undefined as unknown as string]) expect((await failure(CriuClient.start({ criuPath: path }))).facts.option).toBe('criuPath');
+  });
+
   test('that sends an empty packet with descriptors is taken for gone, and they are not leaked', async () => {
     await using dir = await scratch();
     const before = openFds();
