@@ -1,6 +1,7 @@
 import { constants } from 'node:os';
 import { StillframeError, type ErrorTexts } from '../errors.js';
 import { knownFailure, remedyOf, type CriuProblem } from './known-failures.js';
+import { parseLogLine, withoutNuls } from './log.js';
 
 export type CriuErrorCode =
   | 'CRIU_NOT_FOUND'
@@ -65,7 +66,7 @@ export interface CriuErrorFacts {
 export class CriuError extends StillframeError<CriuErrorCode, CriuErrorFacts> {
   override readonly name = 'CriuError';
   constructor(code: CriuErrorCode, facts: CriuErrorFacts & { cause?: unknown }) {
-    const known = withProblem(code, facts);
+    const known = withProblem(code, facts.stderr === undefined ? facts : { ...facts, stderr: withoutNuls(facts.stderr) });
     super(code, texts[code](known), known);
   }
 }
@@ -83,7 +84,7 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
   }),
   CRIU_UNUSABLE: (f) => ({
     what: f.tried === undefined ? `CRIU ${f.version ?? ''} at ${f.criuPath ?? 'criu'} does not work on this system${detail(f)}` : `no CRIU works on this system${list(f.tried)}`,
-    remedy: f.problem === undefined ? 'Install a newer CRIU and set STILLFRAME_CRIU to its path; CRIU has to run as root.' : knownRemedy(f),
+    remedy: firstKnown(f.tried)?.remedy ?? (f.problem === undefined ? 'Install a newer CRIU and set STILLFRAME_CRIU to its path; CRIU has to run as root.' : knownRemedy(f)),
   }),
   CRIU_TOO_OLD: (f) => ({
     what: `${f.criuPath ?? 'criu'} is version ${f.version ?? 'unknown'}, too old for ${f.request ?? 'this library'}`,
@@ -105,7 +106,7 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
   }),
   CRIU_DIED: (f) => ({
     what: `CRIU ended ${ending(f)}during ${f.request ?? 'the session'}${detail(f)}`,
-    remedy: f.logPath === undefined ? 'Look in the system log for who ended it: out of memory, a service manager?' : `Its log: ${f.logPath}`,
+    remedy: [f.problem === undefined ? '' : knownRemedy(f), f.logPath === undefined ? '' : `Its log: ${f.logPath}`].filter((part) => part !== '').join('\n') || 'Look in the system log for who ended it: out of memory, a service manager?',
   }),
   CRIU_IO: (f) => ({
     what: f.request === undefined ? `${f.criuPath ?? 'CRIU'} could not be started` : `${f.request} was broken off: this process could not go on talking to CRIU`,
@@ -125,7 +126,14 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
 
 function list(tried: CriuErrorFacts['tried']): string {
   if (tried === undefined || tried.length === 0) return '';
-  return `:${tried.map(({ path, problem }) => `\n  ${path}: ${problem.message.replaceAll('\n', '\n    ')}`).join('')}`;
+  // The remedy that is that of all is said once, at the end.
+  const text = (problem: CriuError): string => (problem === firstKnown(tried) ? problem.message.slice(0, -problem.remedy.length).trimEnd() : problem.message);
+  return `:${tried.map(({ path, problem }) => `\n  ${path}: ${text(problem).replaceAll('\n', '\n    ')}`).join('')}`;
+}
+
+/** Of programs that do not work the first whose reason is known: it is mostly that of the others too (a configuration file, no root). */
+function firstKnown(tried: CriuErrorFacts['tried']): CriuError | undefined {
+  return tried?.find(({ problem }) => problem.facts.problem !== undefined && problem.remedy !== '')?.problem;
 }
 
 function ending({ exitCode, exitSignal }: CriuErrorFacts): string {
@@ -142,10 +150,16 @@ const harmless = /rlimit: Can't setup RLIMIT_NOFILE/;
 
 /** The best of what CRIU said, as the end of a sentence. Its errors cascade: the first one is the cause of the rest. */
 function detail(f: CriuErrorFacts): string {
-  const said = [f.crErrmsg?.trim(), ...(f.logErrors ?? []), f.stderr?.trim().split('\n').at(-1)].find((text) => text !== undefined && !harmless.test(text));
+  const said = [f.crErrmsg?.trim(), ...(f.logErrors ?? []), ...fromStderr(f.stderr)].find((text) => text !== undefined && !harmless.test(text));
   const errno = f.crErrnoName ?? (f.crErrno === undefined ? undefined : `errno ${f.crErrno}`);
   const parts = [errno, said === '' ? undefined : said].filter((part) => part !== undefined);
   return parts.length === 0 ? '' : `: ${parts.join(', ')}`;
+}
+
+/** Before CRIU has a log, its errors are there; what is none of them (of getopt, of the dynamic linker) ends in what matters. */
+function fromStderr(stderr = ''): string[] {
+  const lines = stderr.trim().split('\n');
+  return [...lines.map(parseLogLine).filter(({ level }) => level === 'error').map(({ text }) => text), lines.at(-1) ?? ''];
 }
 
 function failureRemedy(f: CriuErrorFacts): string {
@@ -166,7 +180,8 @@ function said({ crErrmsg, logErrors = [], stderr }: CriuErrorFacts): string[] {
 }
 
 function withProblem(code: CriuErrorCode, facts: CriuErrorFacts & { cause?: unknown }): CriuErrorFacts & { cause?: unknown } {
-  if (code !== 'CRIU_REQUEST_FAILED' && code !== 'CRIU_UNUSABLE') return facts;
-  const problem = facts.problem ?? knownFailure(said(facts))?.problem;
+  // One that was killed may have said something too: it is not why it ended.
+  if (code !== 'CRIU_REQUEST_FAILED' && code !== 'CRIU_UNUSABLE' && !(code === 'CRIU_DIED' && facts.exitCode !== undefined)) return facts;
+  const problem = facts.problem ?? firstKnown(facts.tried)?.facts.problem ?? knownFailure(said(facts))?.problem;
   return problem === undefined ? facts : { ...facts, problem };
 }

@@ -23,6 +23,10 @@ test.each([
   ['Error (criu/mount.c:3141): mnt: No mapping for 554:./data mountpoint', 'mount-external'],
   ['Warn  (compel/src/lib/infect.c:133): Unable to interrupt task: 55 (Operation not permitted)', 'traced'],
   ['Error (compel/src/lib/infect.c:261): Unseizable non-zombie 55 found, state t, err -1/10', 'traced'],
+  ["criu: unrecognized option '--no-such-thing'", 'criu-config'],
+  ["criu: option '--ghost-limit' requires an argument", 'criu-config'],
+  ['Error (criu/config.c:1044): Invalid value for --network-lock: foo', 'criu-config'],
+  ['Error (criu/image.c:742): Invalid parent image directory provided: No such file or directory', 'parent-images'],
 ])('%s is known', (line, problem) => {
   expect(knownFailure([line])?.problem).toBe(problem);
 });
@@ -41,6 +45,34 @@ test('that CRIU lets go of a task it never held is a consequence, and a reason o
   expect(knownFailure(['Error (criu/lsm.c:404): apparmor LSM specified but apparmor not supported by kernel', ...consequence])).toBeUndefined();
   expect(knownFailure(['Warn  (compel/src/lib/infect.c:133): Unable to interrupt task: 55 (No such process)', ...consequence])).toBeUndefined();
   expect(knownFailure(['Warn  (compel/src/lib/infect.c:133): Unable to interrupt task: 55 (Operation not permitted)', ...consequence])?.problem).toBe('traced');
+});
+
+test('of what CRIU says before it has a log the first error is told, without NULs', () => {
+  const stderr = "Warn  (criu/kerndat.c:1): no cache\n(00.000000) Error (criu/image.c:742): Invalid parent image directory provided: No such file or directory\nError (criu/cr-service.c:344): Can't open images directory: No such file or directory\0\0\0\n";
+  const error = new CriuError('CRIU_REQUEST_FAILED', { request: 'DUMP', stderr });
+  expect(error.facts).toMatchObject({ problem: 'parent-images', stderr: stderr.replaceAll('\0', '') });
+  expect(error.message).toMatch(/^CRIU refused DUMP: Error \(criu\/image\.c:742\): Invalid parent image directory provided/);
+});
+
+test('a CRIU that ended by itself has a known reason, and one that was killed has none', () => {
+  const stderr = "criu: unrecognized option '--no-such-thing'\n";
+  const died = new CriuError('CRIU_DIED', { request: 'VERSION', exitCode: 1, stderr });
+  expect(died.facts.problem).toBe('criu-config');
+  expect(died.message).toMatch(/unrecognized option '--no-such-thing'\n.*CRIU_CONFIG_FILE/);
+  expect(new CriuError('CRIU_DIED', { request: 'VERSION', exitCode: 1, stderr: 'no such kernel\n' }).remedy).toContain('system log');
+  const killed = new CriuError('CRIU_DIED', { request: 'VERSION', exitSignal: 'SIGKILL', stderr });
+  expect(killed.facts.problem).toBeUndefined();
+  expect(killed.remedy).toContain('system log');
+});
+
+test('of several programs that do not work the known reason of one is the remedy, said once', () => {
+  const unknown = new CriuError('CRIU_NOT_FOUND', { criuPath: '/a' });
+  const known = new CriuError('CRIU_DIED', { request: 'VERSION', exitCode: 1, stderr: "criu: unrecognized option '--x'\n" });
+  const error = new CriuError('CRIU_UNUSABLE', { tried: [{ path: '/a', problem: unknown }, { path: '/b', problem: known }] });
+  expect(error.facts.problem).toBe('criu-config');
+  expect(error.remedy).toBe(known.remedy);
+  expect(error.message.split(known.remedy)).toHaveLength(2);
+  expect(error.message).toContain("/b: CRIU ended (exit status 1) during VERSION: criu: unrecognized option '--x'\n");
 });
 
 test('the error has the problem, its remedy, and still the log', () => {

@@ -9,6 +9,7 @@
 /** The failure in one word, for `CriuErrorFacts.problem`. */
 export type CriuProblem =
   | 'needs-root'
+  | 'criu-config'
   | 'kernel-too-new'
   | 'io-uring'
   | 'device-or-unknown-file'
@@ -56,6 +57,8 @@ interface KnownFailure {
 const failures: readonly KnownFailure[] = [
   // criu/util.c, criu/cr-service.c, criu/cr-restore.c
   { problem: 'needs-root', pattern: /You need to be root|Can't fork for \d+: Operation not permitted|Operation not permitted.*(?:kerndat|mapfile)|mapfile link .*Operation not permitted/, remedy: 'CRIU has to run as root, with CAP_SYS_ADMIN and CAP_CHECKPOINT_RESTORE.' },
+  // getopt's words and criu/config.c; seen. CRIU reads these files before it listens, and CRIU_CONFIG_FILE with --no-default-config too
+  { problem: 'criu-config', pattern: /^criu: .*\boption\b|Invalid value for --network-lock/, remedy: "One of CRIU's configuration files has an option or a value that this CRIU does not know: mend it. They are /etc/criu/default.conf and ~/.criu/default.conf, which the client's `defaultConfig: false` passes over, the one that the environment's CRIU_CONFIG_FILE names, and `configFile`." },
   // criu/vdso.c, criu/pie/parasite-vdso.c; seen with 3.17.1 on Linux 6.13 and newer
   { problem: 'kernel-too-new', pattern: /Unexpected rt vDSO area bounds|Can't find (?:rt )?vDSO|vdso: .*(?:[Ff]ailed|mismatch|second|Corrupted Elf)/, remedy: "This CRIU does not know this kernel's vDSO: install a newer CRIU (4.1 for Linux 6.13) and set STILLFRAME_CRIU to its path." },
   // criu/sockets.c; seen with 4.1.1 on Linux 6.18: SO_PASSCRED and SO_PASSSEC are refused for sockets that are not unix's. CRIU issue 2804
@@ -122,7 +125,7 @@ const failures: readonly KnownFailure[] = [
   // criu/cr-dump.c
   { problem: 'sysv-shm', pattern: /SysVIPC shmem map/, remedy: 'The tree uses System V shared memory of the host: start it in an IPC namespace of its own (unshare --ipc).' },
   // criu/image.c, criu/pagemap.c, criu/page-xfer.c, criu/mem.c
-  { problem: 'parent-images', pattern: /Failed to open parent|Can't open parent path|[Nn]o parent (?:image found|inventory)|No parent for snapshot pagemap/, remedy: 'The images of the pre-dump before this one are not where `parentImg` says: it is a path relative to `imagesDir`.' },
+  { problem: 'parent-images', pattern: /Invalid parent image directory|Failed to open parent|Can't open parent path|[Nn]o parent (?:image found|inventory)|No parent for snapshot pagemap/, remedy: 'The images of the pre-dump before this one are not where `parentImg` says: it is a path relative to `imagesDir`.' },
   { problem: 'disk-full', pattern: /No space left on device/, remedy: "The disk is full: make room, or choose another images' directory." },
 ];
 

@@ -25,6 +25,10 @@ test('of the warnings only the one that says why a task could not be stopped is 
   expect(lastErrors(`Warn  (criu/kerndat.c:1): no cache\n(00.000001) ${interrupt}\nError (a:1): 1\n`)).toEqual([interrupt, 'Error (a:1): 1']);
 });
 
+test('of a message that was cut short the NULs are left out', () => {
+  expect(lastErrors('Error (criu/net.c:4023\0\0\0\nError (a:1): 1\n')).toEqual(['Error (criu/net.c:4023', 'Error (a:1): 1']);
+});
+
 test('of a huge log only the end is read, and none of a missing one', async () => {
   const dir = await mkdtemp(join(tmpdir(), 'stillframe-test-log-'));
   const path = join(dir, 'x.log');

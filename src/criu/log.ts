@@ -33,7 +33,12 @@ export function lastErrors(log: string, maxLines = 10): string[] {
     .map(parseLogLine)
     .filter(({ level, text }) => level === 'error' || (level === 'warning' && reason.test(text)))
     .slice(-maxLines)
-    .map(({ text }) => text);
+    .map(({ text }) => withoutNuls(text));
+}
+
+/** A message that no longer fits CRIU's early log ends in NULs: criu/log.c, early_vprint, v4.2. */
+export function withoutNuls(text: string): string {
+  return text.replaceAll('\0', '');
 }
 
 /** As `lastErrors`, of the end of a file; `[]` when it cannot be read: an error's details must not make another error. */

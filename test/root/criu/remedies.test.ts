@@ -1,10 +1,12 @@
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { rm, truncate } from 'node:fs/promises';
+import { mkdir, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { release } from 'node:os';
-import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { CriuClient, CriuError, findCriu, type CriuBinary, type CriuDumpRequest, type CriuProblem, type CriuRestoreOptions } from '../../../src/criu/index.js';
+import { join } from 'node:path';
+import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { diagnose } from '../../../src/index.js';
+import { CriuClient, CriuError, findCriu, type CriuBinary, type CriuClientOptions, type CriuDumpRequest, type CriuProblem, type CriuRestoreOptions } from '../../../src/criu/index.js';
 import { freezerVersions, makeTestCgroup } from '../../fixtures/cgroup.js';
 import { Counter, scratch, type Scratch } from '../../fixtures/criu.js';
 import { OddTask, type OddKind } from '../../fixtures/odd-task.js';
@@ -16,6 +18,7 @@ beforeAll(async () => {
 });
 const scratches: Scratch[] = [];
 afterEach(async () => {
+  vi.unstubAllEnvs();
   for (const { path } of scratches.splice(0)) await rm(path, { recursive: true, force: true });
 });
 
@@ -75,6 +78,56 @@ test('an established TCP connection is told so, or that this CRIU is too old for
   const error = await failure(dump(task.pid));
   // Linux 6.16 refuses what CRIU before 4.2 asks of every socket.
   expect(error.facts.problem).toBe(criu.versionNumber < 40200 && newSocketOptions() ? 'kernel-too-new' : 'tcp-established');
+});
+
+test('images of a pre-dump that are not there are told so, in the words that CRIU has before its log', async () => {
+  await using counter = await Counter.start(await imagesDir());
+  const error = await failure(dump(counter.pid, { parentImg: '../nothing' }));
+  expect(error.facts.problem, error.message).toBe('parent-images');
+  expect(error.message).toContain('Invalid parent image directory provided');
+  expect(error.remedy).toContain('parentImg');
+});
+
+describe("a configuration file that CRIU does not understand is told so, with the file's place", () => {
+  let home: string;
+  beforeEach(async () => {
+    home = await imagesDir();
+    await mkdir(join(home, '.criu'));
+    await writeFile(join(home, '.criu/default.conf'), 'no-such-option\n');
+  });
+  const version = async (options: Partial<CriuClientOptions>): Promise<string> => {
+    await using client = await CriuClient.start({ criuPath: criu.path, ...options });
+    return (await client.version()).text;
+  };
+
+  test("the user's, which `defaultConfig: false` passes over", async () => {
+    const env = { ...process.env, HOME: home };
+    const error = await failure(version({ env }));
+    expect(error).toMatchObject({ code: 'CRIU_DIED', facts: { problem: 'criu-config', exitCode: 1 } });
+    expect(error.remedy).toContain('defaultConfig: false');
+    expect(await version({ env, defaultConfig: false })).toBe(criu.version);
+  });
+
+  test("the environment's, which it does not, by the search for a CRIU and the doctor too", async () => {
+    const config = join(home, '.criu/default.conf');
+    const error = await failure(version({ env: { ...process.env, CRIU_CONFIG_FILE: config }, defaultConfig: false }));
+    expect(error.facts.problem, error.message).toBe('criu-config');
+    const another = join(home, 'criu'); // one that worked is not asked again
+    await symlink(criu.path, another);
+    vi.stubEnv('CRIU_CONFIG_FILE', config);
+    const none = await failure(findCriu({ criuPath: another }));
+    expect(none).toMatchObject({ code: 'CRIU_UNUSABLE', facts: { problem: 'criu-config' } });
+    expect(none.remedy).toContain('CRIU_CONFIG_FILE');
+    const { findings } = await diagnose({ criuPath: another });
+    expect(findings.find(({ subject }) => subject.startsWith('CRIU'))).toMatchObject({ verdict: 'problem', remedy: none.remedy });
+  });
+
+  test('that of `configFile`', async () => {
+    await using counter = await Counter.start(await imagesDir());
+    const error = await failure(dump(counter.pid, { configFile: join(home, '.criu/default.conf') }));
+    expect(error).toMatchObject({ code: 'CRIU_REQUEST_FAILED', facts: { problem: 'criu-config' } });
+    expect(await counter.advances()).toBe(true);
+  });
 });
 
 test('a page server that nobody listens at is told so, and the tree runs on', async () => {
