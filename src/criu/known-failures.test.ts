@@ -26,9 +26,67 @@ test.each([
   ["criu: unrecognized option '--no-such-thing'", 'criu-config'],
   ["criu: option '--ghost-limit' requires an argument", 'criu-config'],
   ['Error (criu/config.c:1044): Invalid value for --network-lock: foo', 'criu-config'],
+  ['Error (criu/cr-dump.c:227): 55 has rseq but kernel lacks get_rseq_conf feature', 'kernel-too-old'],
+  ["Error (criu/proc_parse.c:663): Can't handle non-regular mapping on 55's map 7f0000000000", 'device-or-unknown-file'],
+  ['Error (criu/proc_parse.c:118): handle_device_vma plugin failed: Operation not supported', 'device-or-unknown-file'],
+  ['Error (criu/mount-v2.c:137): mnt-v2: External slavery sharing group (0, 3) has parent (3, 2)', 'mount-unreachable'],
+  ['Error (criu/mount.c:2742): mnt: The --root option is required to restore a mount namespace', 'root-missing'],
+  ['Error (criu/mount-v2.c:736): mnt-v2: The --root option is required to restore a mount namespace', 'root-missing'],
+  ['Error (criu/mount.c:48): mnt: BUG at criu/mount.c:48', 'root-missing'],
+  ['Error (criu/mount.c:520): mnt: BUG at criu/mount.c:520', undefined],
+  ['Error (criu/mount.c:3876): mnt: The root task has another root than mntns: /jail', 'chroot'],
+  ['Error (criu/util.c:642): execvp("tar", ...) failed: No such file or directory', 'tmpfs-content'],
+  ["Error (criu/filesystems.c:426): Can't dump tmpfs content", 'tmpfs-content'],
+  ["Error (criu/filesystems.c:460): Can't restore tmpfs content", 'tmpfs-content'],
+  ['Error (criu/image.c:94): Need to set the --tcp-close options.', 'tcp-closed'],
+  ["Error (criu/sk-inet.c:1059): inet: Can't bind inet socket (id 5): Address already in use", 'address-taken'],
+  ["Error (criu/sk-inet.c:1085): inet: Can't connect inet socket back: Network is unreachable", 'address-taken'],
+  ["Error (soccr/soccr.c:499): Can't bind inet socket back: Cannot assign requested address", 'address-taken'],
+  ["Error (soccr/soccr.c:529): Can't connect inet socket back: Cannot assign requested address", 'address-taken'],
+  ['Error (criu/sk-inet.c:137): inet: Unsupported proto 262 for socket 9dd1e', 'socket-protocol'],
+  ['Error (criu/sk-inet.c:130): inet: Unsupported proto 1 for socket 9f680', 'socket-protocol'],
+  ["Error (criu/sk-inet.c:504): inet: Can't dump corked dgram socket a02c6", 'udp-corked'],
+  ['Error (criu/sk-netlink.c:77): netlink: The socket has data to read', 'netlink-unread'],
+  ['Error (criu/util.c:641): execvp("ip", ...) failed: No such file or directory', 'network-tools'],
+  ['Error (criu/net.c:1969): net: IP tool failed on addr save  ', 'network-tools'],
+  ['Error (criu/net.c:650): net: Unsupported link 2 (type 1 kind ifb)', 'network-device'],
+  ["Error (criu/tty.c:1010): tty: Don't have tty to inherit session from, aborting", 'shell-job'],
+  ['Error (criu/tty.c:410): tty: Found slave peer index 3 without correspond master peer', 'shell-job'],
+  ["Error (criu/fsnotify.c:284): fsnotify: \tCan't dump that handle", 'inotify'],
+  ["Error (criu/fsnotify.c:263): fsnotify: Can't find suitable path for handle (dev 0x1b ino 0x296f): -2", 'inotify'],
+  ['Error (criu/files-reg.c:2294): File x has bad mode 0100600 (expect 0100644)', 'file-changed'],
+  ['Error (criu/files-reg.c:2175): File x has bad size 3 (expect 20)', 'file-changed'],
+  ["Error (criu/files-reg.c:2267): Can't open file x: No such file or directory", 'file-missing'],
+  ["Error (criu/cgroup-props.c:378): cg-prop: Can't open file props.yaml: No such file or directory", 'cgroup-props'],
+  ["Error (criu/cgroup-props.c:392): cg-prop: Failed to parse file `/props.yaml'", 'cgroup-props'],
+  ["Error (criu/cgroup.c:1249): cg: Can't move into cpu/job/cgroup.procs (-1/5): No such file or directory", 'cgroup-controller'],
+  ["Error (criu/cgroup.c:1140): cg: Can't move 55 into cpu/job/cgroup.procs (-1/5): No such file or directory", 'cgroup-controller'],
+  ['Error (criu/seize.c:1043): Neither a cgroupv1 (freezer.state) or cgroupv2 (cgroup.freeze) control file found.', 'freezer-missing'],
+  ['Error (criu/seize.c:640): Unable to freeze cgroup /sys/fs/cgroup/job (100 x 100ms attempts, timeout: 10s)', 'freeze-failed'],
+  ['Error (criu/image.c:99): Dumped with --allow-uprobes. Need to set it on restore as well.', 'uprobes'],
+  ['Error (criu/proc_parse.c:614): PID 55 has uprobes vma. Consider using --allow-uprobes.', 'uprobes'],
+  ['Error (criu/arch/x86/cpu.c:411): cpu: No cpuinfo image', 'cpuinfo-missing'],
+  ['Error (criu/image.c:198): Missing required plugin: cuda_plugin', 'plugin-missing'],
   ['Error (criu/image.c:742): Invalid parent image directory provided: No such file or directory', 'parent-images'],
 ])('%s is known', (line, problem) => {
   expect(knownFailure([line])?.problem).toBe(problem);
+});
+
+test.each([
+  ['inet: Unsupported proto 262 for socket 9dd1e', 'GODEBUG'],
+  ['inet: Unsupported proto 1 for socket 9f680', 'ICMP'],
+  ["tty: Don't have tty to inherit session from, aborting", '`terminal`'],
+  ['tty: Found slave peer index 3 without correspond master peer', 'orphanPtsMaster'],
+  ['File x has bad mode 0100600 (expect 0100644)', 'skipFileRwxCheck'],
+])('of one problem with several remedies "%s" has its own', (line, remedy) => {
+  expect(knownFailure([`Error (criu/x.c:1): ${line}`])?.remedy).toContain(remedy);
+});
+
+test('a task that CRIU could not stop in time is not called traced, and one that nothing can stop is named as such', () => {
+  const timeout = 'Error (criu/cr-dump.c:1808): Timeout reached. Try to interrupt: 0';
+  const unseizable = (state: string): string => `Error (compel/src/lib/infect.c:260): Unseizable non-zombie 55 found, state ${state}, err -1/4`;
+  expect(knownFailure([timeout, unseizable('S')])).toMatchObject({ problem: 'freeze-failed', remedy: expect.stringContaining('timeoutSeconds') });
+  expect(knownFailure([timeout, unseizable('D')])?.problem).toBe('task-unstoppable');
 });
 
 test('of the lines of a cascade the one that is known decides', () => {

@@ -1,6 +1,7 @@
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
-import { mkdir, rm, symlink, truncate, writeFile } from 'node:fs/promises';
+import { existsSync, readFileSync, statfsSync } from 'node:fs';
+import { mkdir, mkdtemp, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { release } from 'node:os';
 import { join } from 'node:path';
@@ -8,7 +9,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vi
 import { diagnose } from '../../../src/index.js';
 import { CriuClient, CriuError, findCriu, type CriuBinary, type CriuClientOptions, type CriuDumpRequest, type CriuProblem, type CriuRestoreOptions } from '../../../src/criu/index.js';
 import { freezerVersions, makeTestCgroup } from '../../fixtures/cgroup.js';
-import { Counter, scratch, type Scratch } from '../../fixtures/criu.js';
+import { Counter, scratch, until, type Scratch } from '../../fixtures/criu.js';
 import { OddTask, type OddKind } from '../../fixtures/odd-task.js';
 import { ownMounts } from '../../fixtures/own-mounts.js';
 
@@ -37,10 +38,22 @@ async function failure(promise: Promise<unknown>): Promise<CriuError> {
   return error as CriuError;
 }
 
-async function dump(pid: number, options: Partial<CriuDumpRequest> = {}): Promise<void> {
-  await using client = await CriuClient.start({ criuPath: criu.path });
+async function dump(pid: number, options: Partial<CriuDumpRequest> = {}, start: Partial<CriuClientOptions> = {}): Promise<void> {
+  await using client = await CriuClient.start({ criuPath: criu.path, ...start });
   await client.dump({ pid, imagesDir: await imagesDir(), leaveRunning: true, networkLock: 'skip', ...options });
 }
+
+/** Of what a dump left, once its tasks are gone. */
+async function refusedRestore(images: string, options: CriuRestoreOptions = {}): Promise<CriuError> {
+  await using client = await CriuClient.start({ criuPath: criu.path });
+  return await failure(client.restore({ imagesDir: images, logFile: 'restore.log', ...options }));
+}
+
+const gone = (pid: number): Promise<void> => until(() => !existsSync(`/proc/${pid}`), `${pid} is reaped`);
+
+/** Linux 6.16 refuses what CRIU before 4.2 asks of every internet socket. */
+const socketsAreTooNew = (): boolean => criu.versionNumber < 40200 && newSocketOptions();
+const needsSockets = 'needs CRIU 4.2, which can dump a socket on Linux 6.16';
 
 interface Case {
   kind: OddKind;
@@ -64,7 +77,10 @@ test.each<Case>([
   { kind: 'plain', problem: 'unix-external', remedy: 'extUnixSk', start: { stdout: 'unix' } },
   { kind: 'plain', problem: 'mount-of-another-namespace', remedy: 'external', start: { prefix: ownMounts, stdout: 'file' } },
   { kind: 'tcp-in-flight', problem: 'tcp-in-flight', remedy: 'tcpSkipInFlight' },
-  { kind: 'plain', problem: 'freeze-failed', remedy: 'freezeCgroup', options: { freezeCgroup: '/tmp' } },
+  { kind: 'netlink', problem: 'netlink-unread', remedy: 'retries' },
+  { kind: 'corked', problem: 'udp-corked', remedy: 'retries' },
+  { kind: 'plain', problem: 'freezer-missing', remedy: 'cgroup.freeze', options: { freezeCgroup: '/tmp' } },
+  { kind: 'plain', problem: 'cgroup-props', remedy: 'cgroupPropsFile', options: { cgroupPropsFile: 'props.yaml' } },
 ])('a task that is $kind is told $problem and what to do', async ({ kind, problem, remedy, options, start }) => {
   await using task = await OddTask.start(await imagesDir(), kind, start);
   const error = await failure(dump(task.pid, options));
@@ -76,8 +92,26 @@ test.each<Case>([
 test('an established TCP connection is told so, or that this CRIU is too old for the kernel', async () => {
   await using task = await OddTask.start(await imagesDir(), 'tcp');
   const error = await failure(dump(task.pid));
-  // Linux 6.16 refuses what CRIU before 4.2 asks of every socket.
-  expect(error.facts.problem).toBe(criu.versionNumber < 40200 && newSocketOptions() ? 'kernel-too-new' : 'tcp-established');
+  expect(error.facts.problem).toBe(socketsAreTooNew() ? 'kernel-too-new' : 'tcp-established');
+});
+
+test('an MPTCP socket is told so', async ({ skip }) => {
+  if (!existsSync('/proc/sys/net/mptcp')) skip('needs a kernel with MPTCP');
+  await using task = await OddTask.start(await imagesDir(), 'mptcp');
+  const error = await failure(dump(task.pid));
+  expect(error.facts.problem, error.message).toBe('socket-protocol');
+  expect(error.remedy).toContain('GODEBUG');
+});
+
+test('a watch on a directory that was removed is told so', async ({ skip }) => {
+  const TMPFS_MAGIC = 0x01021994;
+  if (!existsSync('/dev/shm') || statfsSync('/dev/shm').type !== TMPFS_MAGIC) skip('needs a tmpfs at /dev/shm');
+  const dir = await mkdtemp('/dev/shm/stillframe-test-');
+  scratches.push({ path: dir, [Symbol.asyncDispose]: () => rm(dir, { recursive: true }) });
+  await using task = await OddTask.start(dir, 'inotify');
+  const error = await failure(dump(task.pid));
+  expect(error.facts.problem, error.message).toBe('inotify');
+  expect(error.remedy).toContain('irmapScanPaths');
 });
 
 test('images of a pre-dump that are not there are told so, in the words that CRIU has before its log', async () => {
@@ -128,6 +162,76 @@ describe("a configuration file that CRIU does not understand is told so, with th
     expect(error).toMatchObject({ code: 'CRIU_REQUEST_FAILED', facts: { problem: 'criu-config' } });
     expect(await counter.advances()).toBe(true);
   });
+});
+
+test('a terminal whose master is outside the tree is told so, and on restore that CRIU has none', async () => {
+  const images = await imagesDir();
+  const script = spawn('script', ['-qec', 'exec sleep 1000', '/dev/null'], { stdio: ['pipe', 'ignore', 'ignore'], cwd: '/', detached: true });
+  const ended = once(script, 'exit');
+  try {
+    const inside = (): number => Number(readFileSync(`/proc/${script.pid}/task/${script.pid}/children`, 'utf8'));
+    await until(() => inside() !== 0 && readFileSync(`/proc/${inside()}/comm`, 'utf8') === 'sleep\n', 'script runs its command');
+    const pid = inside();
+    const refused = await failure(dump(pid));
+    expect(refused.facts.problem, refused.message).toBe('shell-job');
+    expect(refused.remedy).toContain('orphanPtsMaster');
+    await dump(pid, { imagesDir: images, shellJob: true, leaveRunning: false });
+    await gone(pid);
+    const error = await refusedRestore(images, { shellJob: true });
+    expect(error.facts.problem, error.message).toBe('shell-job');
+    expect(error.remedy).toContain('`terminal`');
+    expect(error.remedy).not.toContain('shellJob');
+  } finally {
+    script.kill('SIGKILL');
+    await ended;
+  }
+});
+
+test('a port that is taken on restore is told so', async ({ skip }) => {
+  if (socketsAreTooNew()) skip(needsSockets);
+  const images = await imagesDir();
+  await using task = await OddTask.start(images, 'listen');
+  await dump(task.pid, { imagesDir: images, leaveRunning: false });
+  await gone(task.pid);
+  const holder = createServer().listen(Number(readFileSync(task.path, 'utf8')), '127.0.0.1');
+  await once(holder, 'listening');
+  try {
+    const error = await refusedRestore(images);
+    expect(error.facts.problem, error.message).toBe('address-taken');
+    expect(error.remedy).toContain('port');
+  } finally {
+    holder.close();
+    await once(holder, 'close');
+  }
+});
+
+test('a dump with `tcpClose` that is restored without is told so', async ({ skip }) => {
+  if (socketsAreTooNew()) skip(needsSockets);
+  const images = await imagesDir();
+  await using task = await OddTask.start(images, 'tcp');
+  await dump(task.pid, { imagesDir: images, tcpClose: true, leaveRunning: false });
+  await gone(task.pid);
+  const error = await refusedRestore(images);
+  expect(error.facts.problem, error.message).toBe('tcp-closed');
+  expect(error.remedy).toContain('tcpClose');
+});
+
+test('a tmpfs without GNU tar is told so, and a mount namespace that is restored without `root`', async () => {
+  const [images, inside, tmpfs] = [await imagesDir(), await imagesDir(), await imagesDir()];
+  // The standard streams of the prefix are files of the mount namespace outside.
+  const withTmpfs = [...ownMounts, 'sh', '-ec', `mount -t tmpfs none ${tmpfs}; exec "$@" </dev/null >/dev/null 2>&1`, 'sh'];
+  await using task = await OddTask.start(inside, 'plain', { prefix: withTmpfs });
+  const error = await failure(dump(task.pid, {}, { env: { PATH: '/nonexistent' } }));
+  expect(error.facts.problem, error.message).toBe('tmpfs-content');
+  expect(error.remedy).toContain('GNU tar');
+  await dump(task.pid, { imagesDir: images, leaveRunning: false });
+  await gone(task.pid);
+  for (const mntnsCompatMode of [false, true]) {
+    const refused = await refusedRestore(images, { mntnsCompatMode });
+    expect(refused.facts.problem, refused.message).toBe('root-missing');
+    expect(refused.remedy).toContain('`root`');
+    await gone(task.pid);
+  }
 });
 
 test('a page server that nobody listens at is told so, and the tree runs on', async () => {
@@ -184,8 +288,7 @@ test('a restore that is not told of an external mount says so', async () => {
   const withMount = [...ownMounts, 'sh', '-ec', `mount --bind ${outside} ${outside}; exec "$@" </dev/null >/dev/null 2>&1`, 'sh'];
   await using task = await OddTask.start(inside, 'plain', { prefix: withMount });
   await dump(task.pid, { imagesDir: images, leaveRunning: false, external: [`mnt[${outside}]:data`] });
-  await using client = await CriuClient.start({ criuPath: criu.path });
-  const error = await failure(client.restore({ imagesDir: images, logFile: 'restore.log' }));
+  const error = await refusedRestore(images);
   expect(error.facts.problem, error.message).toBe('mount-external');
   expect(error.remedy).toContain('mnt[KEY]:SOURCE');
 });
@@ -202,10 +305,7 @@ describe('a restore', () => {
     await rm(images, { recursive: true });
   });
   const dumped = (options: Partial<CriuDumpRequest> = {}): Promise<void> => dump(counter.pid, { imagesDir: images, ...options });
-  const restored = async (options: CriuRestoreOptions = {}): Promise<CriuError> => {
-    await using client = await CriuClient.start({ criuPath: criu.path });
-    return await failure(client.restore({ imagesDir: images, logFile: 'restore.log', ...options }));
-  };
+  const restored = (options: CriuRestoreOptions = {}): Promise<CriuError> => refusedRestore(images, options);
 
   test('beside the running tree is told that the pid is taken', async () => {
     await dumped();
