@@ -5,10 +5,10 @@ import { CheckpointError } from './checkpoint-error.js';
 import type { Phases } from './phases.js';
 
 /**
- * What CRIU refuses at one instant and dumps at the next: a connection that is just being made. CRIU names it in words
- * alone (known-failures.ts); where the words mislead, a try was made in vain, no more.
+ * What CRIU refuses at one instant and dumps at the next: a connection or a datagram that is just being made, a message that
+ * is just being read. CRIU names it in words alone (known-failures.ts); where the words mislead, a try was made in vain, no more.
  */
-const passing: ReadonlySet<CriuProblem> = new Set(['unix-in-flight', 'tcp-in-flight']);
+const passing: ReadonlySet<CriuProblem> = new Set(['unix-in-flight', 'tcp-in-flight', 'udp-corked', 'netlink-unread']);
 
 const FIRST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 500;

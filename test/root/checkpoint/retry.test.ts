@@ -78,10 +78,14 @@ describe.each(freezerVersions())('a refusal that passes, cgroup %s', (version) =
     expect(await until(() => target.count() > before)).toBe(true);
   });
 
-  it('that does not pass is the error after so many tries, and CRIU\'s log is kept of the last', async () => {
+  it.each([
+    ['tcp-in-flight', 'tcp-in-flight'],
+    ['netlink', 'netlink-unread'],
+    ['corked', 'udp-corked'],
+  ] as const)('that does not pass (%s) is the error after so many tries, and CRIU\'s log is kept of the last', async (kind, problem) => {
     await using cgroup = makeTestCgroup(version);
     const scratch = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
-    await using task = await OddTask.start(scratch, 'tcp-in-flight');
+    await using task = await OddTask.start(scratch, kind);
     cgroup.add(task.pid);
     const criuLog = join(scratch, 'criu.log');
     const found = readdirSync(scratch);
@@ -92,9 +96,9 @@ describe.each(freezerVersions())('a refusal that passes, cgroup %s', (version) =
       expect(existsSync(criuLog), 'no log of an attempt that is not the last').toBe(false);
     };
     const target = { pid: task.pid, cgroup: cgroup.path, output: join(scratch, 'out.tar'), onProgress };
-    await expect(checkpoint({ ...target, retries: 1, criuLog })).rejects.toMatchObject({ code: 'CRIU_REQUEST_FAILED', facts: { problem: 'tcp-in-flight', logPath: criuLog } });
+    await expect(checkpoint({ ...target, retries: 1, criuLog })).rejects.toMatchObject({ code: 'CRIU_REQUEST_FAILED', facts: { problem, logPath: criuLog } });
     expect(retries).toBe(1);
-    await expect(checkpoint({ ...target, retries: 0 })).rejects.toMatchObject({ facts: { problem: 'tcp-in-flight' } });
+    await expect(checkpoint({ ...target, retries: 0 })).rejects.toMatchObject({ facts: { problem } });
     expect(retries).toBe(1);
     expect(readdirSync(scratch).sort()).toEqual([...found, 'criu.log'].sort());
     expect(openFreezer({ cgroup: cgroup.path }).state()).toMatchObject({ selfFrozen: false, frozen: false });
