@@ -94,8 +94,9 @@ function criuFindings(verdicts: CriuVerdict[]): Finding[] {
     }
     const refused = verdict.versionNumber < 40200 ? refusedBeforeCriu42() : undefined;
     if (refused !== undefined) return { subject, verdict: 'note', what: `${verdict.version}, ${verdict.path}: on this kernel CRIU before 4.2 refuses ${refused}`, remedy: 'Take CRIU 4.2 or newer: set STILLFRAME_CRIU to one, or run scripts/install-criu.sh.' };
-    const { memTrack, lazyPages } = verdict.features;
-    return ok(subject, `${verdict.version}, ${verdict.path}; dirty tracking (iterative pre-dump): ${yes(memTrack)}; lazy pages: ${yes(lazyPages)}`);
+    const { memTrack, lazyPages, memCompression } = verdict.features;
+    const compression = memCompression === undefined ? '' : `; compressed memory images: ${yes(memCompression)}`;
+    return ok(subject, `${verdict.version}, ${verdict.path}; dirty tracking (iterative pre-dump): ${yes(memTrack)}; lazy pages: ${yes(lazyPages)}${compression}`);
   });
 }
 

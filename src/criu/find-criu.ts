@@ -58,7 +58,7 @@ export async function listCriu({ criuPath, timeoutMs = 30_000 }: FindCriuOptions
     let version: Pick<CriuBinary, 'version' | 'versionNumber'> | undefined;
     try {
       const binary = await judge(candidate, timeoutMs, (known) => (version = known));
-      verdicts.push({ ...binary, usable: true, features: await featuresOf(candidate.path, timeoutMs) });
+      verdicts.push({ ...binary, usable: true, features: await featuresOf(binary, timeoutMs) });
     } catch (error) {
       if (!(error instanceof CriuError)) throw error;
       verdicts.push({ ...candidate, ...version, usable: false, error });
@@ -105,9 +105,10 @@ async function judge({ path, from }: Candidate, timeoutMs: number, onVersion?: (
   return { path, from, version, versionNumber };
 }
 
-async function featuresOf(path: string, timeoutMs: number): Promise<CriuFeatures> {
+async function featuresOf({ path, versionNumber }: CriuBinary, timeoutMs: number): Promise<CriuFeatures> {
   await using client = await CriuClient.start({ criuPath: path, graceMs: 1000 });
-  return await client.featureCheck({ memTrack: true, lazyPages: true, pidfdStore: true }, { timeoutMs });
+  // An older CRIU does not know the question: its silence would read as a lack that a build with LZ4 mends.
+  return await client.featureCheck({ memTrack: true, lazyPages: true, pidfdStore: true, memCompression: versionNumber >= 40300 }, { timeoutMs });
 }
 
 async function candidates(criuPath: string | undefined): Promise<Candidate[]> {

@@ -86,6 +86,7 @@ test('what is on PATH and does not work is passed over, and listed with the reas
   expect(verdicts[0]).toMatchObject({ path: join(broken, 'criu'), from: 'environment', usable: false });
   expect(verdicts[0]?.usable === false && verdicts[0].error.message).toContain('broken on purpose');
   expect(verdicts[1]).toMatchObject({ path: works.path, from: 'PATH', usable: true, version: works.version });
+  expect(verdicts[1]?.usable === true && 'memCompression' in verdicts[1].features).toBe(works.versionNumber >= 40300);
 
   const error = await failure(findCriu({ criuPath: join(broken, 'criu') }));
   expect(error.code).toBe('CRIU_UNUSABLE');
