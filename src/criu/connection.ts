@@ -67,7 +67,7 @@ export class ServiceConnection implements Connection {
       return new ServiceConnection(new PacketSocket(fd ?? native().connectSeqpacket(string('socketPath', socketPath as string)), maxMessageBytes));
     } catch (cause) {
       if (cause instanceof CriuError) throw cause;
-      throw new CriuError('CRIU_NOT_FOUND', { criuPath: nameOf(options), cause });
+      throw new CriuError('CRIU_NOT_FOUND', { ...(socketPath === undefined ? { criuPath: nameOf(options) } : { socketPath }), cause });
     }
   }
 

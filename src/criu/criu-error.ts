@@ -26,6 +26,8 @@ export type CriuErrorCode =
 export interface CriuErrorFacts {
   /** The program that was to be started, or was. */
   criuPath?: string;
+  /** CRIU_NOT_FOUND: of a `criu service`. */
+  socketPath?: string;
   /** The RPC request that failed: "DUMP". */
   request?: string;
   /** CRIU's `cr_errno`, positive, and its name ("ESRCH"). */
@@ -78,10 +80,10 @@ export function errnoName(errno: number): string | undefined {
 }
 
 const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
-  CRIU_NOT_FOUND: (f) => ({
-    what: `no CRIU found${list(f.tried) || ` at ${f.criuPath ?? 'criu'}`}`,
-    remedy: 'Install CRIU 4.1 or newer, or set STILLFRAME_CRIU to its path.',
-  }),
+  CRIU_NOT_FOUND: (f) =>
+    f.socketPath === undefined
+      ? { what: `no CRIU found${list(f.tried) || (f.criuPath === undefined ? ': neither STILLFRAME_CRIU nor PATH leads to one' : ` at ${f.criuPath}`)}`, remedy: 'Install CRIU 4.1 or newer, or set STILLFRAME_CRIU to its path.' }
+      : { what: `no CRIU service listens at ${f.socketPath}`, remedy: 'Does `criu service --address PATH` run with this path, as this user may reach it?' },
   CRIU_UNUSABLE: (f) => ({
     what: f.tried === undefined ? `CRIU ${f.version ?? ''} at ${f.criuPath ?? 'criu'} does not work on this system${detail(f)}` : `no CRIU works on this system${list(f.tried)}`,
     remedy: firstKnown(f.tried)?.remedy ?? (f.problem === undefined ? 'Install a newer CRIU and set STILLFRAME_CRIU to its path; CRIU has to run as root.' : knownRemedy(f)),
@@ -94,7 +96,7 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
     what: `CRIU ${f.version ?? ''} does not know the option ${f.option ?? ''}`,
     remedy: `Leave it out, or use CRIU ${f.since ?? ''} or newer.`,
   }),
-  CRIU_BAD_OPTION: (f) => ({ what: `CRIU option ${f.option ?? ''}: ${f.reason ?? 'not valid'}`, remedy: '' }),
+  CRIU_BAD_OPTION: (f) => ({ what: `option ${f.option ?? ''}: ${f.reason ?? 'not valid'}`, remedy: '' }),
   CRIU_FEATURE_MISSING: (f) => ({ what: `${f.request ?? 'the request'} needs ${f.feature ?? 'something'}, which this kernel or this CRIU does not have`, remedy: f.problem === undefined ? '' : remedyOf(f.problem) }),
   CRIU_BUSY: (f) => ({ what: `${f.request ?? 'request'} while this CRIU client is at work on another`, remedy: 'Wait for it, or start a client of its own for each.' }),
   CRIU_SESSION_ENDED: (f) => ({ what: `${f.request ?? 'request'} to a CRIU client whose session has ended`, remedy: 'Start another client: after CHECK, DUMP or RESTORE, or after a failure, CRIU ends the session.' }),
@@ -106,7 +108,7 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
   }),
   CRIU_DIED: (f) => ({
     what: `CRIU ended ${ending(f)}during ${f.request ?? 'the session'}${detail(f)}`,
-    remedy: [f.problem === undefined ? '' : knownRemedy(f), f.logPath === undefined ? '' : `Its log: ${f.logPath}`].filter((part) => part !== '').join('\n') || 'Look in the system log for who ended it: out of memory, a service manager?',
+    remedy: [f.problem === undefined ? '' : knownRemedy(f), f.logPath === undefined ? '' : `Its log: ${f.logPath}`].filter((part) => part !== '').join('\n') || unexplained(f),
   }),
   CRIU_IO: (f) => ({
     what: f.request === undefined ? `${f.criuPath ?? 'CRIU'} could not be started` : `${f.request} was broken off: this process could not go on talking to CRIU`,
@@ -117,7 +119,7 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
     remedy: 'Is this path really CRIU?',
   }),
   CRIU_TIMEOUT: (f) => ({
-    what: `CRIU has not finished ${f.request ?? 'the request'} after ${String(f.timeoutMs)} ms; the session was closed and ${undoing(f)}${detail(f)}`,
+    what: `CRIU has not finished ${f.request ?? 'the request'} after ${String(f.timeoutMs)} ms; the session was closed and ${undoing(f)}${detail({ ...f, logErrors: (f.logErrors ?? []).filter((line) => !byUs.test(line)) })}`,
     remedy: 'Raise timeoutMs, or look into the log for where it waits.',
   }),
   CRIU_ABORTED: (f) => ({ what: `${f.request ?? 'request'} was cancelled; the session was closed and ${undoing(f)}`, remedy: '' }),
@@ -141,12 +143,19 @@ function ending({ exitCode, exitSignal }: CriuErrorFacts): string {
   return exitCode === undefined ? '' : `(exit status ${exitCode}) `;
 }
 
+/** One that ends before its first answer, and says nothing, is perhaps none. */
+function unexplained({ criuPath, exitCode, version, stderr = '' }: CriuErrorFacts): string {
+  return exitCode !== undefined && version === undefined && stderr === '' ? `Is ${criuPath ?? 'it'} really CRIU?` : 'Look in the system log for who ended it: out of memory, a service manager?';
+}
+
 function undoing({ exitSignal }: CriuErrorFacts): string {
   return exitSignal === undefined ? 'CRIU undid its work' : `CRIU was killed by ${exitSignal} before it had undone its work`;
 }
 
 /** CRIU logs this as an error where CAP_SYS_RESOURCE is missing, and goes on: criu/util.c, rlimit_unlimit_nofile, v4.2. */
 const harmless = /rlimit: Can't setup RLIMIT_NOFILE/;
+/** What CRIU says when we close the session in the middle: no reason, but our own doing. */
+const byUs = /action scripts failed|Can't (?:send|receive) (?:response|request)/;
 
 /** The best of what CRIU said, as the end of a sentence. Its errors cascade: the first one is the cause of the rest. */
 function detail(f: CriuErrorFacts): string {

@@ -67,6 +67,9 @@ test.each([
   ['Error (criu/proc_parse.c:614): PID 55 has uprobes vma. Consider using --allow-uprobes.', 'uprobes'],
   ['Error (criu/arch/x86/cpu.c:411): cpu: No cpuinfo image', 'cpuinfo-missing'],
   ['Error (criu/image.c:198): Missing required plugin: cuda_plugin', 'plugin-missing'],
+  ['Error (criu/image.c:537): Unable to open seccomp.img: Read-only file system', 'images-unwritable'],
+  ['Error (criu/cr-service.c:387): Can\'t initiate log: Permission denied', 'images-unwritable'],
+  ['Error (criu/protobuf.c:75): Unexpected EOF on (empty-image)', 'images-missing'],
   ['Error (criu/image.c:742): Invalid parent image directory provided: No such file or directory', 'parent-images'],
 ])('%s is known', (line, problem) => {
   expect(knownFailure([line])?.problem).toBe(problem);
@@ -110,6 +113,22 @@ test('of what CRIU says before it has a log the first error is told, without NUL
   const error = new CriuError('CRIU_REQUEST_FAILED', { request: 'DUMP', stderr });
   expect(error.facts).toMatchObject({ problem: 'parent-images', stderr: stderr.replaceAll('\0', '') });
   expect(error.message).toMatch(/^CRIU refused DUMP: Error \(criu\/image\.c:742\): Invalid parent image directory provided/);
+});
+
+test('a program that ends without a word before it has answered anything is perhaps no CRIU', () => {
+  const silent = { request: 'VERSION', criuPath: '/bin/true', exitCode: 0 };
+  expect(new CriuError('CRIU_DIED', silent).remedy).toBe('Is /bin/true really CRIU?');
+  expect(new CriuError('CRIU_DIED', { ...silent, request: 'DUMP', version: '4.2.1' }).remedy).toContain('system log');
+});
+
+test('what CRIU says of a session that we closed is not the reason of a time-out', () => {
+  const logErrors = ["Error (criu/cr-service.c:80): Can't send response: Broken pipe", 'Error (criu/action-scripts.c:156): One of more action scripts failed'];
+  expect(new CriuError('CRIU_TIMEOUT', { request: 'DUMP', timeoutMs: 5, logErrors }).message).toMatch(/CRIU undid its work\n/);
+  expect(new CriuError('CRIU_TIMEOUT', { request: 'DUMP', timeoutMs: 5, logErrors: ['Error (criu/x.c:1): slow', ...logErrors] }).message).toMatch(/CRIU undid its work: Error \(criu\/x\.c:1\): slow\n/);
+});
+
+test('a service that is not there is not told to be installed', () => {
+  expect(new CriuError('CRIU_NOT_FOUND', { socketPath: '/run/criu' }).message).toMatch(/^no CRIU service listens at \/run\/criu\n.*--address/);
 });
 
 test('a CRIU that ended by itself has a known reason, and one that was killed has none', () => {

@@ -60,6 +60,8 @@ export type CriuProblem =
   | 'plugin-missing'
   | 'sysv-shm'
   | 'parent-images'
+  | 'images-missing'
+  | 'images-unwritable'
   | 'disk-full';
 
 interface KnownFailure {
@@ -161,9 +163,9 @@ const failures: readonly KnownFailure[] = [
   // criu/cr-dump.c, alarm_handler: it interrupts the wait for a task, which is then called unseizable, as if it were traced
   { problem: 'freeze-failed', pattern: /Timeout reached\. Try to interrupt/, remedy: 'CRIU could not stop all tasks within `timeoutSeconds`: raise it.' },
   // compel/src/lib/infect.c: a warning, and for the root of the tree the only word of it (log.ts keeps it)
-  { problem: 'traced', pattern: /Unable to interrupt task: \d+ \(Operation not permitted\)|Unseizable non-zombie/, remedy: 'A task is traced by another program (a debugger, strace; TracerPid in /proc/PID/status): end that one first. Or the task ended while CRIU stopped it: try again.' },
+  { problem: 'traced', pattern: /Unable to interrupt task: \d+ \(Operation not permitted\)|Unseizable non-zombie/, remedy: 'A task is traced by another program (a debugger, strace; TracerPid in /proc/PID/status): end that one first. Or it ended while CRIU stopped it: try again. Kernel threads and zombies cannot be dumped.' },
   // criu/cr-check.c, criu/seccomp.c
-  { problem: 'seccomp', pattern: /seccomp/i, remedy: "A task has seccomp filters, and CRIU could not read or put them back: the kernel needs CONFIG_SECCOMP_FILTER and CONFIG_CHECKPOINT_RESTORE, CRIU full capabilities, and it must not run under a filter itself." },
+  { problem: 'seccomp', pattern: /seccomp(?!\.img)/i, remedy: "A task has seccomp filters, and CRIU could not read or put them back: the kernel needs CONFIG_SECCOMP_FILTER and CONFIG_CHECKPOINT_RESTORE, CRIU full capabilities, and it must not run under a filter itself." },
   // criu/image.c, criu/proc_parse.c; since 4.2. There is no field for it in CRIU's RPC
   { problem: 'uprobes', pattern: /Dumped with --allow-uprobes|has uprobes vma/, remedy: 'A task is probed from outside (uprobes, as of perf, bpftrace or systemtap): end the probe and start the program again, or put the line "allow-uprobes" into a `configFile`, on dump and restore.' },
   // criu/config.c
@@ -184,6 +186,10 @@ const failures: readonly KnownFailure[] = [
   { problem: 'sysv-shm', pattern: /SysVIPC shmem map/, remedy: 'The tree uses System V shared memory of the host: start it in an IPC namespace of its own (unshare --ipc).' },
   // criu/image.c, criu/pagemap.c, criu/page-xfer.c, criu/mem.c
   { problem: 'parent-images', pattern: /Invalid parent image directory|Failed to open parent|Can't open parent path|[Nn]o parent (?:image found|inventory)|No parent for snapshot pagemap/, remedy: 'The images of the pre-dump before this one are not where `parentImg` says: it is a path relative to `imagesDir`.' },
+  // criu/image.c, do_open_image; criu/log.c, log_init; seen
+  { problem: 'images-unwritable', pattern: /Unable to open \S+\.img: (?:Read-only file system|Permission denied)|Can't initiate log: (?:Read-only file system|Permission denied)/, remedy: "CRIU cannot write to the images' directory, or to `workDir`, where its log goes: choose others." },
+  // criu/protobuf.c; 4.1 says the same of cpuinfo.img
+  { problem: 'images-missing', pattern: /Unexpected EOF on \(empty-image\)|Img trimmed/, remedy: 'An image is missing or cut short: is there a whole dump in `imagesDir`? With `cpuCap` it has to be one that was made with it.' },
   { problem: 'disk-full', pattern: /No space left on device/, remedy: "The disk is full: make room, or choose another images' directory." },
 ];
 
