@@ -135,7 +135,16 @@ export class CriuClient implements AsyncDisposable {
    */
   async check({ unprivileged, ...call }: CheckOptions = {}): Promise<void> {
     await using imagesDir = await CheckDir.make();
-    await this.#conversation.workUnchecked({ type: 'CHECK', options: { imagesDir: imagesDir.path, logFile: 'check.log', ...present({ unprivileged }) }, call });
+    try {
+      await this.#conversation.workUnchecked({ type: 'CHECK', options: { imagesDir: imagesDir.path, logFile: 'check.log', ...present({ unprivileged }) }, call });
+    } catch (error) {
+      if (!(error instanceof CriuError)) throw error;
+      // The log goes with its directory; its errors have been read.
+      const { logPath: _, ...facts } = error.facts;
+      // CRIU says so on its stdout only: criu/cr-check.c, cr_check, v4.2.
+      const needsRoot = error.code === 'CRIU_REQUEST_FAILED' && facts.problem === undefined && unprivileged !== true && process.geteuid?.() !== 0;
+      throw new CriuError(error.code, { ...facts, ...(needsRoot ? { problem: 'needs-root' } : {}), cause: error.cause });
+    }
   }
 
   /**

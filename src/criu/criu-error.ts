@@ -180,6 +180,7 @@ function failureRemedy(f: CriuErrorFacts): string {
 function knownRemedy(f: CriuErrorFacts): string {
   const known = knownFailure(said(f));
   if (known !== undefined) return known.remedy;
+  if (f.problem !== undefined) return remedyOf(f.problem);
   return f.crErrnoName === 'ESRCH' ? 'There is no such process.' : f.crErrnoName === 'EEXIST' ? 'A pid of the tree is taken: wait until its holder has ended and been reaped.' : '';
 }
 

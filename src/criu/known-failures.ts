@@ -75,7 +75,7 @@ interface KnownFailure {
 // The first match wins, over all lines: what is more particular stands above.
 const failures: readonly KnownFailure[] = [
   // criu/util.c, criu/cr-service.c, criu/cr-restore.c
-  { problem: 'needs-root', pattern: /You need to be root|Can't fork for \d+: Operation not permitted|Operation not permitted.*(?:kerndat|mapfile)|mapfile link .*Operation not permitted/, remedy: 'CRIU has to run as root, with CAP_SYS_ADMIN and CAP_CHECKPOINT_RESTORE.' },
+  { problem: 'needs-root', pattern: /You need to be root|Can't fork for \d+: Operation not permitted|Operation not permitted.*(?:kerndat|mapfile)|mapfile link .*Operation not permitted/, remedy: 'CRIU has to run as root, with CAP_SYS_ADMIN and CAP_CHECKPOINT_RESTORE; or with the latter and `unprivileged`, within its limits.' },
   // getopt's words and criu/config.c; seen. CRIU reads these files before it listens, and CRIU_CONFIG_FILE with --no-default-config too
   { problem: 'criu-config', pattern: /^criu: .*\boption\b|Invalid value for --network-lock/, remedy: "One of CRIU's configuration files has an option or a value that this CRIU does not know: mend it. They are /etc/criu/default.conf and ~/.criu/default.conf, which the client's `defaultConfig: false` passes over, the one that the environment's CRIU_CONFIG_FILE names, and `configFile`." },
   // criu/vdso.c, criu/pie/parasite-vdso.c; seen with 3.17.1 on Linux 6.13 and newer

@@ -1,12 +1,13 @@
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync, symlinkSync } from 'node:fs';
 import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
+import ts from 'typescript';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { CriuClient, findCriu, followLog, parseLogLine, type CriuError, type CriuServiceClient, type LogLine } from '../../../src/criu/index.js';
+import { CriuClient, findCriu, followLog, parseLogLine, readDumpStats, type CriuError, type CriuServiceClient, type LogLine } from '../../../src/criu/index.js';
 import { PacketSocket } from '../../../src/criu/packet-socket.js';
 import { native } from '../../../src/native.js';
 import { Child } from '../../../src/process.js';
@@ -31,6 +32,20 @@ test('the processor is written down, and this machine can do what it itself can 
   expect((await client.version()).major).toBeGreaterThan(2);
   await rm(join(dir.path, 'cpuinfo.img'));
   expect((await failure(client.cpuinfoCheck({ imagesDir: dir.path }))).facts.request).toBe('CPUINFO_CHECK');
+});
+
+test('without root CRIU finds what it needs when it is told that it has none', async ({ skip }) => {
+  const client = new URL('../../../dist/src/index.js', import.meta.url).href;
+  const ask = (options: string): string => {
+    const code = `import { CriuClient } from '${client}'; await using c = await CriuClient.start({ criuPath: '${criuPath}' }); console.log(await c.check(${options}).then(() => 'well', (error) => error.facts.problem ?? error.code));`;
+    const capabilities = '+checkpoint_restore,+sys_ptrace';
+    const { stdout, stderr } = spawnSync('setpriv', ['--reuid=65534', '--regid=65534', '--clear-groups', `--inh-caps=${capabilities}`, `--ambient-caps=${capabilities}`, process.execPath, '--input-type=module', '-e', ts.transpile(code, { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext })], { encoding: 'utf8', cwd: '/' });
+    return stdout === '' ? stderr : stdout.trim();
+  };
+  const unable = ask('{ unprivileged: true }');
+  if (unable.includes('EACCES') || unable.includes('ERR_MODULE_NOT_FOUND')) skip('needs a checkout that others may read');
+  expect(unable).toBe('well');
+  expect(ask('')).toBe('needs-root');
 });
 
 test('a page server takes the memory of a dump, and the tree is restored from what it wrote', async () => {
@@ -202,6 +217,27 @@ test('a single pre-dump writes memory and lets the tree run on', async ({ skip }
   expect(scripts).toEqual([]);
   expect(await counter.advances()).toBe(true);
   expect((await failure(client.version())).code).toBe('CRIU_SESSION_ENDED');
+});
+
+test('single pre-dumps rest on each other, and the dump on them', async ({ skip }) => {
+  if (!memTrack) skip('needs a kernel that tracks memory: npm run test:kernels');
+  await using dir = await scratch();
+  await using work = await scratch();
+  await using counter = await Counter.start(dir.path);
+  const written: number[] = [];
+  for (const round of [1, 2, 3]) {
+    const imagesDir = join(work.path, `${round}`);
+    await mkdir(imagesDir);
+    await using client = await CriuClient.start({ criuPath });
+    const options = { pid: counter.pid, imagesDir, networkLock: 'skip', trackMem: true, ...(round > 1 ? { parentImg: `../${round - 1}` } : {}) } as const;
+    await (round < 3 ? client.singlePreDump(options) : client.dump(options));
+    written.push((await readDumpStats(imagesDir)).pagesWritten);
+  }
+  expect(written[1]).toBeLessThan(written[0] ?? 0);
+  await counter.gone();
+  await using restorer = await CriuClient.start({ criuPath });
+  await restorer.restore({ imagesDir: join(work.path, '3'), logFile: 'restore.log' });
+  expect(await counter.advances()).toBe(true);
 });
 
 test('a loop of pre-dumps takes nothing but another or the dump, and the dump rests on them', async ({ skip }) => {

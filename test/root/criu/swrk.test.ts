@@ -127,6 +127,8 @@ describe('a session', () => {
     // VmFlags has "sd" where the kernel tracks soft-dirty pages.
     expect(features.memTrack).toBe(/VmFlags:.*\bsd\b/.test(pagemap));
     expect(await client.featureCheck({})).toEqual({});
+    // Of memory CRIU without LZ4 cannot compress any, and one before 4.3 does not know the question.
+    expect(await client.featureCheck({ pidfdStore: true, memCompression: true, lazyPages: false })).toEqual({ pidfdStore: true, memCompression: expect.any(Boolean) as boolean });
   });
 
   test('has its process in a session of its own, and reaps it', async () => {
