@@ -70,7 +70,7 @@ static napi_value socketpair_stream(napi_env env, napi_callback_info info)
 	return make_pair(env, SOCK_STREAM);
 }
 
-static napi_value connect_seqpacket(napi_env env, napi_callback_info info)
+static napi_value connect_unix(napi_env env, napi_callback_info info, int type)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	napi_value arg;
@@ -84,7 +84,7 @@ static napi_value connect_seqpacket(napi_env env, napi_callback_info info)
 		return sf_throw_errno(env, ENAMETOOLONG, "connect");
 	napi_get_value_string_utf8(env, arg, address.sun_path, sizeof(address.sun_path), NULL);
 	/* Non-blocking before the connect: a service that does not accept would hold the event loop. */
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return sf_throw_errno(env, errno, "socket");
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address))) {
@@ -98,6 +98,34 @@ static napi_value connect_seqpacket(napi_env env, napi_callback_info info)
 		return sf_throw_errno(env, err, "malloc");
 	}
 	return number(env, fd);
+}
+
+static napi_value connect_seqpacket(napi_env env, napi_callback_info info)
+{
+	return connect_unix(env, info, SOCK_SEQPACKET);
+}
+
+static napi_value connect_stream(napi_env env, napi_callback_info info)
+{
+	return connect_unix(env, info, SOCK_STREAM);
+}
+
+/* Not only ours: O_NONBLOCK is a property of the open file, whoever shares it. */
+static napi_value set_blocking(napi_env env, napi_callback_info info)
+{
+	napi_value arg;
+	size_t argc = 1;
+	int fd, flags;
+
+	napi_get_cb_info(env, info, &argc, &arg, NULL, NULL);
+	if (argc < 1 || napi_get_value_int32(env, arg, &fd) != napi_ok) {
+		napi_throw_type_error(env, NULL, "setBlocking(fd)");
+		return NULL;
+	}
+	flags = fcntl(fd, F_GETFL);
+	if (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK))
+		return sf_throw_errno(env, errno, "fcntl");
+	return NULL;
 }
 
 /* Reads a JavaScript array of descriptors. Returns their number, or -1 when it is none or too long. */
@@ -221,6 +249,8 @@ void sf_init_socket(napi_env env, napi_value exports)
 	sf_set_function(env, exports, "socketpairSeqpacket", socketpair_seqpacket);
 	sf_set_function(env, exports, "socketpairStream", socketpair_stream);
 	sf_set_function(env, exports, "connectSeqpacket", connect_seqpacket);
+	sf_set_function(env, exports, "connectStream", connect_stream);
+	sf_set_function(env, exports, "setBlocking", set_blocking);
 	sf_set_function(env, exports, "sendmsg", send_message);
 	sf_set_function(env, exports, "recvmsg", receive_message);
 }

@@ -15,10 +15,12 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #ifndef P_PIDFD
@@ -34,6 +36,8 @@ struct spawn {
 	char **envp;
 	int *fds; /* duplicates of ours, each with a number that no target has; -1 is /dev/null */
 	uint32_t fd_count;
+	bool shares_session; /* and has a process group of its own there */
+	bool opens_terminal; /* descriptor 0 is opened anew */
 	pid_t pid;
 	int pidfd;
 	int err;
@@ -143,8 +147,8 @@ static int take_fds(napi_env env, napi_value array, struct spawn *spawn)
 	return 0;
 }
 
-/* What a child of libuv's gets too: default dispositions and an empty mask. And a session of its own. */
-static int set_attributes(posix_spawnattr_t *attributes)
+/* What a child of libuv's gets too: default dispositions and an empty mask. And a session, or process group, of its own. */
+static int set_attributes(posix_spawnattr_t *attributes, const struct spawn *spawn)
 {
 	sigset_t all, none;
 
@@ -152,15 +156,22 @@ static int set_attributes(posix_spawnattr_t *attributes)
 	sigemptyset(&none);
 	posix_spawnattr_setsigdefault(attributes, &all);
 	posix_spawnattr_setsigmask(attributes, &none);
-	return posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID);
+	posix_spawnattr_setpgroup(attributes, 0);
+	return posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK |
+					 (spawn->shares_session ? POSIX_SPAWN_SETPGROUP : POSIX_SPAWN_SETSID));
 }
 
 static int set_actions(posix_spawn_file_actions_t *actions, const struct spawn *spawn)
 {
+	char path[sizeof("/proc/self/fd/") + 10];
 	int err = 0;
 
 	for (uint32_t i = 0; !err && i < spawn->fd_count; i++) {
-		if (spawn->fds[i] < 0)
+		if (i == 0 && spawn->opens_terminal) {
+			/* Without O_NOCTTY: the leader of a new session gets it as its controlling terminal, unless another session has it. */
+			snprintf(path, sizeof(path), "/proc/self/fd/%d", spawn->fds[i]);
+			err = posix_spawn_file_actions_addopen(actions, (int)i, path, O_RDWR, 0);
+		} else if (spawn->fds[i] < 0)
 			err = posix_spawn_file_actions_addopen(actions, (int)i, "/dev/null", O_RDWR, 0);
 		else
 			err = posix_spawn_file_actions_adddup2(actions, spawn->fds[i], (int)i);
@@ -187,7 +198,7 @@ static void execute(napi_env env, void *data)
 	posix_spawn_file_actions_init(&actions);
 	posix_spawnattr_init(&attributes);
 	spawn->syscall = "spawn";
-	spawn->err = set_attributes(&attributes);
+	spawn->err = set_attributes(&attributes, spawn);
 	if (!spawn->err)
 		spawn->err = set_actions(&actions, spawn);
 	if (!spawn->err)
@@ -208,9 +219,9 @@ static void execute(napi_env env, void *data)
 /* The arguments of both functions. NULL, with the exception thrown: they are wrong, or there is no memory or descriptor left. */
 static struct spawn *read_arguments(napi_env env, napi_callback_info info)
 {
-	napi_value args[5];
+	napi_value args[7];
 	napi_valuetype cwd_type, env_type;
-	size_t argc = 5;
+	size_t argc = 7;
 	struct spawn *spawn = calloc(1, sizeof(*spawn));
 	int err;
 
@@ -219,16 +230,18 @@ static struct spawn *read_arguments(napi_env env, napi_callback_info info)
 		return NULL;
 	}
 	napi_get_cb_info(env, info, &argc, args, NULL, NULL);
-	if (argc == 5) {
+	if (argc >= 5) {
 		napi_typeof(env, args[2], &env_type);
 		napi_typeof(env, args[4], &cwd_type);
 		spawn->path = read_string(env, args[0]);
 		spawn->argv = read_strings(env, args[1]);
 		spawn->envp = env_type == napi_undefined ? copy_environment() : read_strings(env, args[2]);
+		napi_get_value_bool(env, args[5], &spawn->shares_session);
+		napi_get_value_bool(env, args[6], &spawn->opens_terminal);
 	}
 	if (!spawn->path || !spawn->argv || !spawn->envp || (cwd_type == napi_string && !(spawn->cwd = read_string(env, args[4])))) {
 		free_spawn(spawn);
-		napi_throw_type_error(env, NULL, "path, arguments, environment, descriptors, cwd; without zero bytes");
+		napi_throw_type_error(env, NULL, "path, arguments, environment, descriptors, cwd, sharesSession, opensTerminal; without zero bytes");
 		return NULL;
 	}
 	err = take_fds(env, args[3], spawn);
@@ -377,6 +390,40 @@ static napi_value pipe_pair(napi_env env, napi_callback_info info)
 	return array;
 }
 
+static napi_value open_pipe(napi_env env, napi_callback_info info)
+{
+	napi_value array, number;
+	int fds[2];
+
+	if (pipe2(fds, O_CLOEXEC))
+		return sf_throw_errno(env, errno, "pipe2");
+	napi_create_array_with_length(env, 2, &array);
+	for (uint32_t i = 0; i < 2; i++) {
+		napi_create_int32(env, fds[i], &number);
+		napi_set_element(env, array, i, number);
+	}
+	return array;
+}
+
+static napi_value terminal_session(napi_env env, napi_callback_info info)
+{
+	napi_value arg, result;
+	size_t argc = 1;
+	int fd;
+	pid_t session;
+
+	napi_get_cb_info(env, info, &argc, &arg, NULL, NULL);
+	if (argc < 1 || napi_get_value_int32(env, arg, &fd) != napi_ok) {
+		napi_throw_type_error(env, NULL, "tcgetsid(fd)");
+		return NULL;
+	}
+	session = tcgetsid(fd);
+	if (session < 0)
+		return sf_throw_errno(env, errno, "tcgetsid");
+	napi_create_int32(env, session, &result);
+	return result;
+}
+
 void sf_init_spawn(napi_env env, napi_value exports)
 {
 	sf_set_function(env, exports, "spawn", spawn_now);
@@ -384,4 +431,6 @@ void sf_init_spawn(napi_env env, napi_value exports)
 	sf_set_function(env, exports, "pidfdOpen", pidfd_open);
 	sf_set_function(env, exports, "reap", reap);
 	sf_set_function(env, exports, "pipe", pipe_pair);
+	sf_set_function(env, exports, "openPipe", open_pipe);
+	sf_set_function(env, exports, "tcgetsid", terminal_session);
 }

@@ -34,6 +34,7 @@ export {
   type InheritFd, type Inventory, type JoinNamespace, type NotificationReply, type NotificationScript, type OnNotify, type RestoreStats, type SwrkEnd, type SwrkOptions, type VersionNumber, type WorkOptions,
 } from './criu/index.js';
 export type { ProcessEnd } from './process.js';
+export { openPipe, sendDescriptor } from './descriptors.js';
 
 // The archive
 export { inspect, readMember, verify, type ArchiveInspection, type ArchiveMember, type ArchiveVerification, type ReadOptions } from './checkpoint/inspect.js';

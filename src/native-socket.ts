@@ -13,6 +13,10 @@ export interface SocketNative {
   socketpairStream(): [ours: number, theirs: number];
   /** A SOCK_SEQPACKET socket, non-blocking, connected to the one at `path`; EAGAIN when its queue of connections is full. */
   connectSeqpacket(path: string): number;
+  /** The same with SOCK_STREAM. */
+  connectStream(path: string): number;
+  /** `fcntl(F_SETFL)` without O_NONBLOCK: for all who share the open file. */
+  setBlocking(fd: number): void;
   /** `sendmsg(MSG_NOSIGNAL | MSG_DONTWAIT)`, fds as SCM_RIGHTS. False when it would block. */
   sendmsg(fd: number, data: Uint8Array, fds: readonly number[]): boolean;
   /**
@@ -35,7 +39,7 @@ export interface PollHandle {
   unref(): void;
 }
 
-export type SpawnArguments = [path: string, args: readonly string[], env: readonly string[] | undefined, fds: readonly number[], cwd: string | undefined];
+export type SpawnArguments = [path: string, args: readonly string[], env: readonly string[] | undefined, fds: readonly number[], cwd: string | undefined, sharesSession?: boolean, opensTerminal?: boolean];
 
 /** Types of native/spawn.c. */
 export interface SpawnNative {
@@ -43,6 +47,8 @@ export interface SpawnNative {
    * Starts a program in a session of its own, with default signal dispositions and an empty mask; the caller waits for the exec.
    * Descriptor i of the child is a duplicate of `fds[i]`; -1 is /dev/null. `path` is not searched
    * for on PATH. The environment's entries are "NAME=value"; undefined is this process's own (not a worker thread's). Without a cwd, ours.
+   * `sharesSession`: our session, and a process group of its own in it. `opensTerminal`: descriptor 0 is opened anew for reading and
+   * writing, which makes it the controlling terminal of a new session, if it is of no other.
    * Throws what exec said (syscall "spawn"), or pidfd_open (ENOSYS before Linux 5.3): then nothing runs.
    * @returns the pid, and a pidfd that belongs to the caller: readable once the process has ended
    */
@@ -58,4 +64,8 @@ export interface SpawnNative {
   reap(pidfd: number): number | undefined;
   /** `pipe2(O_CLOEXEC)`: [read end, write end]; the read end is also non-blocking, the write end blocks. */
   pipe(): [read: number, write: number];
+  /** `pipe2(O_CLOEXEC)`, both ends blocking, and the caller's: the thread's end does not close them. */
+  openPipe(): [read: number, write: number];
+  /** The session whose controlling terminal it is. ENOTTY unless it is ours, but for a terminal's master. */
+  tcgetsid(fd: number): number;
 }

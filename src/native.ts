@@ -14,7 +14,7 @@ import type { FilesNative } from './native-files.js';
 export type { PollHandle };
 export type Native = SocketNative & SpawnNative & FilesNative;
 
-export type NativeErrorCode = 'NATIVE_MISSING' | 'KERNEL_TOO_OLD';
+export type NativeErrorCode = 'NATIVE_MISSING' | 'KERNEL_TOO_OLD' | 'DESCRIPTOR_NOT_SENT';
 
 export interface NativeFacts {
   /** NATIVE_MISSING: where it was looked for. */
@@ -22,6 +22,9 @@ export interface NativeFacts {
   /** KERNEL_TOO_OLD: what it lacks, and the first Linux that has it. */
   syscall?: string;
   since?: string;
+  /** DESCRIPTOR_NOT_SENT: where to, and which. */
+  socketPath?: string;
+  fd?: number;
 }
 
 export class NativeError extends StillframeError<NativeErrorCode, NativeFacts> {
@@ -37,16 +40,23 @@ const texts: ErrorTexts<NativeErrorCode, NativeFacts> = {
     remedy: 'Build it with: npm run build:native',
   }),
   KERNEL_TOO_OLD: ({ syscall, since }) => ({ what: `this kernel has no ${syscall}`, remedy: `Use Linux ${since} or newer.` }),
+  DESCRIPTOR_NOT_SENT: ({ socketPath, fd }) => ({
+    what: `descriptor ${String(fd)} could not be sent to ${socketPath}`,
+    remedy: 'Somebody has to listen there, on a unix socket of type SOCK_STREAM; the descriptor has to be open, and the data not empty.',
+  }),
 };
+
+/** Where a file of the native build can be. From src/ (tests) the package's root is one level up, from dist/src/ two. */
+export function builtPaths(name: string): string[] {
+  const here = dirname(fileURLToPath(import.meta.url));
+  return ['.', '..', '../..'].map((up) => join(here, up, 'build', 'Release', name));
+}
 
 function load(): Native {
   const require = createRequire(import.meta.url);
-  const tried: string[] = [];
+  const tried = builtPaths('stillframe.node');
   let failure: unknown;
-  // From src/ (tests) the package's root is one level up, from dist/src/ two.
-  for (let dir = dirname(fileURLToPath(import.meta.url)), up = 0; up < 3; up++, dir = dirname(dir)) {
-    const path = join(dir, 'build', 'Release', 'stillframe.node');
-    tried.push(path);
+  for (const path of tried) {
     if (!existsSync(path)) continue;
     try {
       return require(path) as Native;

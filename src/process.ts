@@ -16,6 +16,13 @@ export interface ProcessOptions {
   cwd?: string;
   /** Our descriptors, each at the index that is its number there; undefined is /dev/null. They stay ours. */
   fds?: readonly (number | undefined)[];
+  /** It stays in our session, with a process group of its own. Default: a session of its own. */
+  sharesSession?: boolean;
+  /**
+   * Descriptor 0 is a terminal: the child gets it opened anew (what is set on it, is not set on ours), and a session of its own
+   * gets it as its controlling terminal, unless another session has it.
+   */
+  opensTerminal?: boolean;
 }
 
 /** How a process ended: one of the two; neither when somebody else in this process has reaped it. */
@@ -29,7 +36,7 @@ const REAP_MS = 10;
 const signalNames = new Map(Object.entries(osConstants.signals).map(([name, number]) => [number, name as NodeJS.Signals]));
 
 /**
- * A child process with a session of its own. Node's `spawn` copies the address space of this process: 2 ms that a guardian or a
+ * A child process with a session (or process group) of its own. Node's `spawn` copies the address space of this process: 2 ms that a guardian or a
  * CRIU would come later, and the event loop with it. This copies nothing: see native/spawn.c.
  */
 export class Child {
@@ -121,9 +128,9 @@ export class Child {
   }
 }
 
-function argumentsOf({ path, args = [], env, cwd, fds = [] }: ProcessOptions): SpawnArguments {
+function argumentsOf({ path, args = [], env, cwd, fds = [], sharesSession = false, opensTerminal = false }: ProcessOptions): SpawnArguments {
   const program = path.includes('/') ? path : onPath(path, (env ?? process.env).PATH ?? '');
-  return [program, [path, ...args], variables(env), fds.map((fd) => fd ?? -1), cwd];
+  return [program, [path, ...args], variables(env), fds.map((fd) => fd ?? -1), cwd, sharesSession, opensTerminal];
 }
 
 function explain(error: unknown, path: string): unknown {

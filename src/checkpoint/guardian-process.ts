@@ -1,8 +1,6 @@
 import { existsSync } from 'node:fs';
 import { Socket } from 'node:net';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { native, NativeError } from '../native.js';
+import { builtPaths, native, NativeError } from '../native.js';
 import { Child, type ProcessEnd } from '../process.js';
 import { CheckpointError } from './checkpoint-error.js';
 
@@ -133,12 +131,8 @@ export class GuardianProcess {
 
 /** @throws CheckpointError GUARDIAN_MISSING with the paths tried */
 function guardianPath(): string {
-  const tried: string[] = [];
-  // From src/checkpoint (tests) the package's root is two levels up, from dist/src/checkpoint three.
-  for (let dir = dirname(fileURLToPath(import.meta.url)), up = 0; up < 4; up++, dir = dirname(dir)) {
-    const path = join(dir, 'build', 'Release', 'stillframe-guardian');
-    if (existsSync(path)) return path;
-    tried.push(path);
-  }
-  throw new CheckpointError('GUARDIAN_MISSING', { tried });
+  const tried = builtPaths('stillframe-guardian');
+  const path = tried.find((path) => existsSync(path));
+  if (path === undefined) throw new CheckpointError('GUARDIAN_MISSING', { tried });
+  return path;
 }
