@@ -1,5 +1,7 @@
 import { readlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { errnoOf } from '../errors.js';
+import { native } from '../native.js';
 import type { Connection } from './connection.js';
 import { CriuError } from './criu-error.js';
 import { SharedDirectory } from './directory.js';
@@ -127,6 +129,7 @@ export class Conversation {
       const logPath = options.logToStderr === true && options.logFile === undefined ? undefined : join((workDir ?? imagesDir).path, options.logFile ?? 'criu.log');
       const keepOpen = after[type] === 'idle' ? { keepOpen: true } : {};
       const data = encodeRequest({ type, opts, ...keepOpen });
+      if (options.pageServer?.fd !== undefined) makeBlocking('pageServer', options.pageServer.fd);
       isAsked = true;
       const work = (signal: AbortSignal | undefined): Promise<Response> => withLog(logPath, onLog, () => this.#exchange({ type, data, onNotify, signal, limit, logPath }));
       // A service's pid could be another process here.
@@ -206,6 +209,16 @@ async function requireParentLink(imagesDir: string, parentImg: string | undefine
   if (parentImg === undefined) return;
   const before = await readlink(join(imagesDir, 'parent')).catch(() => undefined);
   if (before !== undefined && before !== parentImg) bad('parentImg', `${imagesDir} has the parent ${before} from an earlier request: use an empty directory`);
+}
+
+/** Node.js's own sockets are not, and CRIU takes EAGAIN for a failure. */
+function makeBlocking(option: string, fd: number): void {
+  try {
+    native().setBlocking(fd);
+  } catch (error) {
+    if (errnoOf(error) !== 'EBADF') throw error;
+    bad(option, `${fd} is not open`, 'fd');
+  }
 }
 
 /** Does the work, tells each line that the log gains meanwhile, and at the end what is left. */

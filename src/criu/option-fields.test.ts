@@ -134,6 +134,10 @@ test('a value that this CRIU would ignore or not understand is refused, where an
   const address = { address: '127.0.0.1' };
   expect(since('4.2.1', 40201)({ lazyPages: true, pageServer: address })).toBe('pageServer.address 4.3');
   expect(since('4.2.1', 40201)({ lazyPages: true, pageServer: { port: 5 } })).toBeUndefined();
+  expect(since('4.2.1', 40201)({ tls: true, pageServer: { fd: 5 } })).toBe('pageServer.fd with tls 4.3');
+  expect(since('4.2.1', 40201)({ tls: true, pageServer: address })).toBeUndefined();
+  expect(since('4.2.1', 40201)({ tls: false, pageServer: { fd: 5 } })).toBeUndefined();
+  expect(since('4.3', 40300)({ tls: true, pageServer: { fd: 5 } })).toBeUndefined();
   expect(since('4.2.1', 40201)({ lazyPages: false, pageServer: address })).toBeUndefined();
   expect(since('4.3', 40300)({ lazyPages: true, pageServer: address })).toBeUndefined();
 });

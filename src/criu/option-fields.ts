@@ -77,7 +77,11 @@ const fields: { [K in keyof Values]: Field<K> } = {
   pageServer: {
     since: '1.2',
     // Without it CRIU listens on every address: seen, with 4.1.1 and 4.2.1.
-    later: ({ address }, { lazyPages }) => (lazyPages === true && address !== undefined ? { option: 'pageServer.address', since: '4.3' } : undefined),
+    later: ({ address, fd }, { lazyPages, tls }) => {
+      if (lazyPages === true && address !== undefined) return { option: 'pageServer.address', since: '4.3' };
+      // A dump leaves TLS without a session, and crashes: criu/page-xfer.c, connect_to_page_server. Seen, with 4.1.1.
+      return fd !== undefined && tls === true ? { option: 'pageServer.fd with tls', since: '4.3' } : undefined;
+    },
     encode: (value, context, { lazyPages }) => {
       const { fd, ...rest } = object('pageServer', value, { address: maybe(filled), port: maybe(port), fd: maybe(uint32) });
       if (fd === undefined) return { ps: rest };

@@ -224,7 +224,12 @@ export interface PageServer {
   address?: string;
   /** 0 to 65535. To listen at 0, the default: one that the kernel chooses. */
   port?: number;
-  /** A connected socket of ours, in place of `address` and `port`; it must be in the client's `fds`. Not with `lazyPages`: no CRIU takes it. */
+  /**
+   * A connected socket of ours, in place of `address` and `port`; it must be in the client's `fds`. It is made blocking, as CRIU needs it: nobody
+   * here is to read or write it from then on. A `net.Socket` reads as soon as it is connected, unless it was paused before that (`pause()` after
+   * `connect()`, and a server's `pauseOnConnect`): it would take CRIU's answers, and the event loop would wait for more. Not with `lazyPages`: no CRIU
+   * takes it. With `tls` since 4.3: a dump of an older one crashes, so that both together are refused with CRIU_OPTION_UNSUPPORTED.
+   */
   fd?: number;
 }
 

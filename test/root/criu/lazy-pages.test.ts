@@ -1,6 +1,8 @@
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cp, readdir } from 'node:fs/promises';
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { CriuClient, CriuError, findCriu, LazyPages, type CriuBinary } from '../../../src/criu/index.js';
@@ -121,6 +123,39 @@ test("a page server in another network namespace takes the memory of a dump", as
   expect(await server.waitPid(pid)).toEqual({ exitCode: 0 });
   expect((await readdir(memory.path)).some((name) => name.startsWith('pages-'))).toBe(true);
   expect(await counter.advances()).toBe(true);
+});
+
+test.each([false, true])("memory goes over Node's own sockets, which are handed in at both ends (TLS: %s)", async (encrypted) => {
+  await using keys = await scratch();
+  const tls = encrypted ? tlsOptions(keys.path) : {};
+  await using dir = await scratch();
+  await using memory = await scratch();
+  await using rest = await scratch();
+  await using counter = await Counter.start(dir.path);
+  const listener = createServer({ pauseOnConnect: true }).listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  const ours = connect((listener.address() as AddressInfo).port, '127.0.0.1').pause(); // or Node.js would read what the server answers
+  const [[theirs]] = (await Promise.all([once(listener, 'connection'), once(ours, 'connect')])) as [[Socket], unknown];
+  listener.close();
+  const fd = (socket: Socket): number => (socket as unknown as { _handle: { fd: number } })._handle.fd;
+  try {
+    await using server = await CriuClient.start({ criuPath, fds: [fd(theirs)] });
+    const { pid } = await server.pageServerChild({ imagesDir: memory.path, logFile: 'server.log', pageServer: { fd: fd(theirs) }, ...(criu.versionNumber < 40300 ? {} : tls) });
+    await using dumper = await CriuClient.start({ criuPath, fds: [fd(ours)] });
+    const dump = dumper.dump({ pid: counter.pid, imagesDir: rest.path, leaveRunning: true, pageServer: { fd: fd(ours) }, networkLock: 'skip', ...tls });
+    if (encrypted && criu.versionNumber < 40300) {
+      await expect(dump).rejects.toMatchObject({ code: 'CRIU_OPTION_UNSUPPORTED', facts: { option: 'pageServer.fd with tls', since: '4.3' } });
+    } else {
+      await dump;
+      expect(await server.waitPid(pid)).toEqual({ exitCode: 0 });
+      expect((await readdir(memory.path)).some((name) => name.startsWith('pages-'))).toBe(true);
+      expect((await readdir(rest.path)).some((name) => name.startsWith('pages-'))).toBe(false);
+    }
+    expect(await counter.advances()).toBe(true);
+  } finally {
+    ours.destroy();
+    theirs.destroy();
+  }
 });
 
 test('a page server of lazy pages listens at the address that it is given, or the address is refused', async () => {
