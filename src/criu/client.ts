@@ -15,6 +15,7 @@ import type { CriuDumpRequest, CriuRequestOptions } from './options.js';
 import { bad, filled } from './option-values.js';
 import { criuErrorOf } from './session.js';
 import { Swrk, type SwrkEnd, type SwrkOptions } from './swrk.js';
+import { isOurTerminal, sessionHolder, terminalProblem } from './terminal.js';
 import type { CriuVersion } from './version.js';
 
 export interface CriuClientOptions extends SwrkOptions {
@@ -78,20 +79,27 @@ export class CriuClient implements AsyncDisposable {
   readonly #conversation: Conversation;
   #memTrack: boolean | undefined;
   readonly #pageServers: OwnedRoot[] = [];
+  /** What CRIU is to become, where it leads the session of a terminal. */
+  readonly #holder: string[] | undefined;
 
-  private constructor(conversation: Conversation) {
+  private constructor(conversation: Conversation, holder?: string[]) {
     this.#conversation = conversation;
+    this.#holder = holder;
   }
 
   /**
    * Starts a `criu swrk` of our own.
-   * @throws CriuError CRIU_NOT_FOUND, CRIU_BAD_OPTION; CRIU_IO when this process can start none (no descriptors, no memory)
+   * @throws CriuError CRIU_NOT_FOUND, CRIU_BAD_OPTION, for a `terminal` that is none, too; CRIU_IO when this process can start none
+   *   (no descriptors, no memory)
    */
   static async start(options: CriuClientOptions): Promise<CriuClient> {
-    const { criuPath, graceMs = 10_000, fds } = options;
+    const { criuPath, graceMs = 10_000, fds, terminal } = options;
     requireMs('graceMs', graceMs);
     filled('criuPath', criuPath);
-    return new CriuClient(new Conversation(await Swrk.start(options), { criuPath, graceMs }, fds));
+    const problem = terminal === undefined ? undefined : terminalProblem(terminal);
+    if (problem !== undefined) bad('terminal', problem);
+    const holder = terminal === undefined || isOurTerminal(terminal) ? undefined : sessionHolder();
+    return new CriuClient(new Conversation(await Swrk.start(options), { criuPath, graceMs }, fds), holder);
   }
 
   /**
@@ -185,6 +193,7 @@ export class CriuClient implements AsyncDisposable {
     if (options.orphanPtsMaster === true && call.onNotify === undefined) bad('orphanPtsMaster', 'the terminal comes to onNotify, and without one nobody would hold it');
     const sibling = options.rstSibling === true ? await siblingToBe(options.imagesDir) : undefined;
     let root: OwnedRoot | undefined;
+    const holder = options.shellJob === true && (options.execCmd ?? []).length === 0 ? this.#holder : undefined;
     // Asked for in any case: only the notifications tell the pid of what a failed restore may leave behind. A service's number
     // could mean another process here: it may live in another pid namespace.
     const isOurs = this.#conversation.pid !== undefined;
@@ -193,7 +202,12 @@ export class CriuClient implements AsyncDisposable {
       return call.onNotify?.(notification, signal) ?? discard(notification, call);
     };
     try {
-      const { restoredPid } = await this.#conversation.work({ type: 'RESTORE', options, call: { ...call, onNotify } });
+      const { restoredPid } = await this.#conversation.work({
+        type: 'RESTORE',
+        options: holder === undefined ? options : { ...options, execCmd: holder },
+        call: { ...call, onNotify },
+        holder: holder !== undefined,
+      });
       if (restoredPid === undefined) throw await this.#conversation.protocolError('RESTORE', 'no pid in the answer');
       return options.rstSibling === true ? { pid: restoredPid, ended: Child.adopt(restoredPid).ended } : { pid: restoredPid };
     } catch (error) {

@@ -16,6 +16,8 @@ export interface Connection {
   /** The next packet, `undefined` at the connection's end. */
   receive(options?: WaitOptions): Promise<Packet | undefined>;
   disconnect(): void;
+  /** CRIU's process is another program now (`execCmd`), for which the event loop goes on or not. */
+  becameProgram?(options: { keepsLoop: boolean }): void;
   close(options?: { graceMs?: number }): Promise<SwrkEnd>;
 }
 

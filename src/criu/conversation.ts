@@ -51,6 +51,8 @@ export interface Work {
   options: CriuRequestOptions;
   call: DumpCallOptions & TimedCall;
   pid?: number;
+  /** The program of `execCmd` is the library's own: nobody waits for it. */
+  holder?: boolean;
 }
 
 type State = 'idle' | 'busy' | 'pre-dumping' | 'ended';
@@ -108,15 +110,15 @@ export class Conversation {
   }
 
   /** A request on images, once the options have been held against CRIU's version: a round trip the first time. */
-  async work({ type, options, call, pid }: Work): Promise<Response> {
+  async work({ options, call, ...work }: Work): Promise<Response> {
     const { signal, limit } = timed(call);
     const version = this.#version ?? (await this.version({ ...present({ signal, limit }) }));
     requireOptions(options, version);
-    return await this.workUnchecked({ type, options, call: { ...call, ...present({ limit }) }, ...present({ pid }) });
+    return await this.workUnchecked({ ...work, options, call: { ...call, ...present({ limit }) } });
   }
 
   /** The same for options that every CRIU has. */
-  async workUnchecked({ type, options, call, pid }: Work): Promise<Response> {
+  async workUnchecked({ type, options, call, pid, holder = false }: Work): Promise<Response> {
     const { onNotify, onLog, onProgress, signal, limit } = timed(call);
     const before = this.#begin(type);
     let isAsked = false;
@@ -136,7 +138,10 @@ export class Conversation {
       const isWatched = pid !== undefined && onProgress !== undefined && options.pageServer === undefined && this.pid !== undefined;
       const response = isWatched ? await withDumpProgress({ pid, imagesDir: imagesDir.path, onProgress, signal }, work) : await work(signal);
       // CRIU's process is the caller's program now.
-      if (type === 'RESTORE' && (options.execCmd ?? []).length > 0) this.#becameProgram = true;
+      if (type === 'RESTORE' && (options.execCmd ?? []).length > 0) {
+        this.#becameProgram = true;
+        this.#connection.becameProgram?.({ keepsLoop: !holder });
+      }
       this.#goOn(after[type] ?? 'ended');
       return response;
     } catch (error) {

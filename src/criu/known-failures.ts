@@ -138,6 +138,8 @@ const failures: readonly KnownFailure[] = [
   { problem: 'shell-job', pattern: /Found slave peer index \d+ without/, remedy: "The other end (the master) of the tree's terminal is outside it: set `shellJob` or `orphanPtsMaster`, on dump and restore, or start the program without a terminal." },
   // criu/pstree.c, criu/tty.c
   { problem: 'shell-job', pattern: /is not a session leader|dangling tty|Can't find a session leader/, remedy: 'The session or the terminal of the tree is outside it: set `shellJob` on dump and restore, or start the program with setsid and without a terminal.' },
+  // criu/tty.c, tty_set_prgp; seen
+  { problem: 'shell-job', pattern: /Failed to set group \d+ on \d+/, remedy: 'The `terminal` is the controlling terminal of another session: give the restore one of this process or of nobody.' },
   // criu/file-lock.c
   { problem: 'file-locks', pattern: /Some file locks are hold/, remedy: 'The tree holds file locks: set `fileLocks` on dump and restore.' },
   // criu/fsnotify.c; seen with a watched directory that was removed (tmpfs), and with one on an overlay. `forceIrmap` changes nothing here: CRIU searches anyway

@@ -39,7 +39,10 @@ export interface CriuOptions {
   timeoutSeconds?: number;
   /** The freezer cgroup (v1 or v2) through which CRIU stops the tasks, instead of one by one. Since 2.4. */
   freezeCgroup?: string;
-  /** Dump and restore a tree whose session or process group leader is outside, such as a shell's job. Since 0.8. */
+  /**
+   * Dump and restore a tree whose session or process group leader is outside, such as a shell's job. If it has a terminal, the restore
+   * needs one: `terminal` of `CriuClient.start()`. Since 0.8.
+   */
   shellJob?: boolean;
   /** Restore: the root task becomes a child of this process, not of CRIU. This process must reap it. Since 1.4. */
   rstSibling?: boolean;

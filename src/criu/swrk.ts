@@ -6,6 +6,7 @@ import { CriuError } from './criu-error.js';
 import { PacketSocket, type Packet, type WaitOptions } from './packet-socket.js';
 import { PipeTail } from './pipe-tail.js';
 import { startInTurn } from './start-in-turn.js';
+import { isOurTerminal } from './terminal.js';
 import { turnToEnd } from './turn-to-end.js';
 
 export interface SwrkOptions {
@@ -13,6 +14,21 @@ export interface SwrkOptions {
   criuPath: string;
   /** Our descriptors that CRIU is to inherit: the one at index i is number 4 + i there. They stay ours. */
   fds?: readonly number[];
+  /**
+   * A terminal of ours (not a master), for a restore with `shellJob` whose tree had one that was outside of it: it is opened anew, and is
+   * the restored tree's. It stays ours.
+   *
+   * If it is the controlling terminal of this process, CRIU and what it restores are in our session, in process groups of their own; the
+   * restored job is in the foreground when `restore()` resolves, and stays there until somebody of the session takes that back, as a shell
+   * does when this process ends: from then on it reads EIO. If it is of no session yet, as the one of a pty that was opened with O_NOCTTY, it becomes the
+   * controlling terminal of CRIU's session: the restored job is in its foreground, Ctrl-C and its like reach it, and CRIU's process goes on as a
+   * small program that leads the session until the job has ended (`ended` tells how; it does not keep the event loop alive).
+   * If it is of another session, CRIU cannot restore a job into it.
+   * A tree whose root leads its session, as a shell does itself, gets it without control: it reads and writes, but no Ctrl-C
+   * reaches it; see `orphanPtsMaster` for those.
+   * Source: criu/tty.c, tty_prep_fds and pty_open_unpaired_slave, criu/pstree.c, prepare_pstree_for_shell_job, CRIU v4.2. Default: /dev/null.
+   */
+  terminal?: number;
   /** CRIU's environment. Default: ours. */
   env?: NodeJS.ProcessEnv;
   /** False keeps CRIU from reading /etc/criu/default.conf and the user's. Default true. Needs CRIU 3.11. */
@@ -33,7 +49,7 @@ const CONTINUE_MS = 100;
 export const shortages = ['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN'];
 
 /**
- * One `criu swrk` process and our end of its socket. The process has a session of its own, so that what a terminal
+ * One `criu swrk` process and our end of its socket. The process has a session of its own, or a process group, so that what a terminal
  * sends to its foreground group (Ctrl-C) does not reach CRIU in the middle of a dump.
  *
  * When our end closes (`close()`, or our own death), CRIU notices at its next send or receive, undoes what it was
@@ -45,6 +61,7 @@ export class Swrk implements Connection {
   readonly ended: Promise<SwrkEnd>;
   readonly #child: Child;
   readonly #socket: PacketSocket;
+  #isProgram = false;
 
   private constructor(child: Child, socket: PacketSocket, stderr: PipeTail) {
     this.pid = child.pid;
@@ -52,7 +69,7 @@ export class Swrk implements Connection {
     this.#socket = socket;
     this.ended = child.ended.then((end) => {
       socket.peerIsGone();
-      if (end.exitSignal !== undefined) endOrphans(child.pid);
+      if (end.exitSignal !== undefined && !this.#isProgram) endOrphans(child.pid);
       // A daemon of CRIU's (page server) may hold its stderr open: what there is now is CRIU's own.
       return { ...end, stderr: stderr.finish() };
     });
@@ -64,7 +81,7 @@ export class Swrk implements Connection {
   }
 
   /** One that is alone starts on the event loop, which is the shortest way. Of many each would hold the loop for an exec. */
-  static async #start({ criuPath, fds = [], env, defaultConfig = true, maxMessageBytes = 16 << 20 }: SwrkOptions, alone: boolean): Promise<Swrk> {
+  static async #start({ criuPath, fds = [], terminal, env, defaultConfig = true, maxMessageBytes = 16 << 20 }: SwrkOptions, alone: boolean): Promise<Swrk> {
     let socket: PacketSocket | undefined;
     let stderr: PipeTail | undefined;
     const theirEnds: number[] = [];
@@ -76,7 +93,8 @@ export class Swrk implements Connection {
       theirEnds.push(theirErrors);
       stderr = new PipeTail(errors, stderrBytes);
       const args = ['swrk', '3', ...(defaultConfig ? [] : ['--no-default-config'])];
-      const program = { path: criuPath, args, env, fds: [undefined, undefined, theirErrors, theirs, ...fds] };
+      const session = terminal === undefined ? {} : { opensTerminal: true, sharesSession: isOurTerminal(terminal) };
+      const program = { path: criuPath, args, env, fds: [terminal, undefined, theirErrors, theirs, ...fds], ...session };
       return new Swrk(alone ? Child.start(program) : await Child.startInThread(program), socket, stderr);
     } catch (cause) {
       socket?.close();
@@ -86,6 +104,11 @@ export class Swrk implements Connection {
     } finally {
       for (const fd of theirEnds) native().close(fd);
     }
+  }
+
+  becameProgram({ keepsLoop }: { keepsLoop: boolean }): void {
+    this.#isProgram = true;
+    if (!keepsLoop) this.#child.keepLoop(false);
   }
 
   /** The number that a descriptor given at the start has in CRIU's process; undefined when it was not given. */

@@ -1,12 +1,13 @@
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, test } from 'vitest';
 import { native } from '../../src/native.js';
 import { Child, type ProcessOptions } from '../../src/process.js';
 import { scratch } from '../fixtures/criu.js';
+import { openPty } from '../fixtures/terminal.js';
 
 const openFds = (): string[] => readdirSync('/proc/self/fd').sort();
 
@@ -34,6 +35,35 @@ describe.each([
     const [argument, a, cwd, ids, pid] = text.trim().split('|');
     expect([argument, a, cwd, end]).toEqual(['an argument', 'ä', '/usr', { exitCode: 0 }]);
     expect(ids).toBe(`${pid} ${pid}`);
+  });
+
+  test('starts it in our session where that is asked for, in a process group of its own', async () => {
+    await using dir = await scratch();
+    const fd = openSync(join(dir.path, 'said'), 'w');
+    const child = await start({ path: '/bin/sh', args: ['-c', 'cut -d" " -f 5,6 /proc/$$/stat'], fds: [undefined, fd], sharesSession: true });
+    closeSync(fd);
+    expect(await child.ended).toEqual({ exitCode: 0 });
+    const ours = readFileSync('/proc/self/stat', 'latin1').replace(/^.*\) /s, '').split(' ')[3];
+    expect(readFileSync(join(dir.path, 'said'), 'utf8')).toBe(`${child.pid} ${ours}\n`);
+  });
+
+  test('opens a terminal anew, which becomes that of the new session, unless another has it', async () => {
+    await using dir = await scratch();
+    await using pty = await openPty();
+    const first = await start({ path: 'sleep', args: ['1000'], fds: [pty.slave], opensTerminal: true });
+    const second = await start({ path: 'sleep', args: ['1000'], fds: [pty.slave], opensTerminal: true });
+    try {
+      // proc(5), /proc/PID/stat: the controlling terminal's device, and 0 for none.
+      const terminal = ({ pid }: Child): number => Number(readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/^.*\) /s, '').split(' ')[4]);
+      expect([terminal(first), terminal(second)]).toEqual([fstatSync(pty.slave).rdev, 0]);
+      for (const { pid } of [first, second]) expect(fstatSync(pty.slave).rdev).toBe(statSync(`/proc/${pid}/fd/0`).rdev);
+    } finally {
+      for (const child of [first, second]) child.kill('SIGKILL');
+      await Promise.all([first.ended, second.ended]);
+    }
+    const fd = openSync(dir.path, 'r');
+    await expect(start({ path: 'sleep', args: ['1000'], fds: [fd], opensTerminal: true })).rejects.toMatchObject({ code: 'EISDIR', syscall: 'spawn' });
+    closeSync(fd);
   });
 
   test('looks for a bare name on the PATH that the program gets, and takes our environment when none is given', async () => {
