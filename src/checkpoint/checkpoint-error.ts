@@ -47,6 +47,7 @@ export interface CheckpointFacts {
   NO_DESTINATION: { tree: string; archivePath: string };
   UNKNOWN_TREE: { tree: string; trees: string[] };
   OPEN_FILE_DIFFERS: { files: DifferingFile[] };
+  NO_TERMINAL: { archivePath: string };
   PIDS_TAKEN: { holders: PidHolder[]; timeoutMs: number };
   NO_CGROUP: { name: string };
   CGROUP_FROZEN: { cgroup: string };
@@ -119,6 +120,10 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
     what: `CRIU would refuse the restore, because open files differ from the checkpoint: ${list(f.files, (x) =>
       x.foundBytes === undefined ? `${x.path} is missing (expected ${x.expectedBytes} bytes)` : `${x.path} has ${x.foundBytes} bytes (expected ${x.expectedBytes})`)}`,
     remedy: 'Put these files back as they were, or include them in the checkpoint (files, --files DIR=NAME).',
+  }),
+  NO_TERMINAL: (f) => ({
+    what: `the tree in ${f.archivePath} had a terminal that was not its own, as a shell's job has: without one it cannot be restored`,
+    remedy: 'Restore in a terminal, or give one (terminal: FD).',
   }),
   PIDS_TAKEN: (f) => ({
     what: `after ${f.timeoutMs} ms the process ids of the checkpoint are still taken: ${list(f.holders, (h) =>

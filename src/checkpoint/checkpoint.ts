@@ -1,7 +1,7 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ArchiveError, ArchiveWriter, Stage, type SealedArchive } from '../archive/index.js';
-import { findCriu, readDumpStats, type DumpStats } from '../criu/index.js';
+import { findCriu, needsTerminal, readDumpStats, type DumpStats } from '../criu/index.js';
 import { withoutLostLog } from './criu-log.js';
 import { Deadline } from './deadline.js';
 import { DUMP_LOG, dumpOptions, explainDumpFailure, residentBytes } from './dump.js';
@@ -97,6 +97,7 @@ async function checkpointOnce(options: CheckpointOptions, settings: CheckpointSe
   const dump = dumpOptions({ pid: target.pid, freezeCgroup: target.freezer.path, imagesDir, workDir: scratch.path, leaveRunning: !settings.stop, overrides: { ...target.criu, ...ahead?.dump } });
   const neededBytes = residentBytes(runningPids(target.pid));
 
+  let needs = false;
   /** With the tree's life at stake (`stop`) this runs before CRIU ends it, and then knows less. */
   const seal = (facts: Pick<Subject, 'windowMs'>, members: Subject['cgroup']['members']): Promise<SealedArchive> =>
     phases.run('seal', async () => {
@@ -111,6 +112,7 @@ async function checkpointOnce(options: CheckpointOptions, settings: CheckpointSe
         ...facts,
         ...target.parts.subject,
       };
+      needs = dump.shellJob === true && dump.orphanPtsMaster !== true && (await needsTerminal(imagesDir));
       const documents = (await target.parts.complete?.({ imagesDir, livePaths: (name) => stage.livePaths(name) })) ?? [];
       await writer.addTree({ path: imagesDir, name: 'checkpoint' });
       for (const name of [DUMP_LOG, 'stats-dump']) {
@@ -152,6 +154,7 @@ async function checkpointOnce(options: CheckpointOptions, settings: CheckpointSe
     criu: { path: criu.path, version: criu.version },
     foundFrozen: window.foundFrozen,
     stopped: settings.stop,
+    needsTerminal: needs,
     guardianLost: guardian.lost !== undefined,
   };
 }

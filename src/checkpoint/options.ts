@@ -2,7 +2,7 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, resolve } from 'node:path';
 import { Writable } from 'node:stream';
 import type { ArchiveWriterOptions, OutputCompression } from '../archive/index.js';
-import type { CriuRestoreOptions } from '../criu/index.js';
+import { terminalProblem, type CriuRestoreOptions } from '../criu/index.js';
 import { CheckpointError } from './checkpoint-error.js';
 import { STATE_DIR } from './journal.js';
 import type { OnProgress, OnWindow } from './phases.js';
@@ -19,7 +19,10 @@ export interface CheckpointOptions extends Target {
   compress?: OutputCompression;
   /** Replace an existing output, atomically. Default false: it is an error. */
   overwrite?: boolean;
-  /** End the tree when the archive is safe on disk. Default false: the tree runs on. */
+  /**
+   * End the tree when the archive is safe on disk. Default false: the tree runs on. One that has its terminal from outside, such as a
+   * shell's job, is restored only by who gives it another (`terminal` of `restore()`): the report's `needsTerminal` says so.
+   */
   stop?: boolean;
   /**
    * Copy the files once while the target runs, so that only what changed is copied while it stands still.
@@ -108,6 +111,12 @@ export interface RestoreOptions {
    * promise still resolves when all has come; the end of the phase `thaw` tells that the tree runs. Default false.
    */
   lazyPages?: boolean;
+  /**
+   * A terminal of ours (its descriptor, which stays ours), for a tree whose terminal was outside of it, such as a shell's job: the
+   * tree has it in place of its own. Only such a tree gets it, which then shares our session or has one of its own, as
+   * `terminal` of `CriuClient.start()` says; without, its restore is NO_TERMINAL, before anything is touched.
+   */
+  terminal?: number;
   /** As in CheckpointOptions. */
   criuPath?: string;
   /** How long to wait for the old process ids to be free, in milliseconds. Default 10,000. */
@@ -192,6 +201,7 @@ export interface RestoreSettings {
   cgroup: string | undefined;
   workDir: string;
   lazyPages: boolean;
+  terminal: number | undefined;
   criuLog: string | undefined;
   pidTimeoutMs: number;
   thawTimeoutMs: number;
@@ -208,6 +218,8 @@ export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
       return [name, resolve(path)];
     }),
   );
+  const problem = options.terminal === undefined ? undefined : terminalProblem(options.terminal);
+  if (problem !== undefined) throw new CheckpointError('BAD_OPTION', { option: 'terminal', value: options.terminal, expected: `a terminal: ${problem}` });
   requireRoot('a restore');
   return {
     archive: resolve(options.archive),
@@ -215,6 +227,7 @@ export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
     cgroup: options.cgroup === undefined ? undefined : resolve(options.cgroup),
     workDir: resolve(options.workDir ?? dirname(resolve(options.archive))),
     lazyPages: flag('lazyPages', options.lazyPages, false),
+    terminal: options.terminal,
     criuLog: options.criuLog,
     pidTimeoutMs: milliseconds('pidTimeoutMs', options.pidTimeoutMs, 10_000),
     thawTimeoutMs: milliseconds('thawTimeoutMs', options.thawTimeoutMs, 5000),

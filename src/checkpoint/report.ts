@@ -36,6 +36,8 @@ export interface CheckpointReport {
   foundFrozen: boolean;
   /** The tree was ended, as asked. */
   stopped: boolean;
+  /** It has its terminal from outside, as a shell's job does: the restore has to be given one. */
+  needsTerminal: boolean;
   /** The guardian was killed by somebody: from then on nobody would have thawed the tree if this process had died. */
   guardianLost: boolean;
 }
@@ -46,6 +48,8 @@ export interface RestoreReport {
   pids: number[];
   /** Directory of the cgroup it was restored into; undefined when that is this process's own. */
   cgroup: string | undefined;
+  /** It has the terminal that was given. */
+  hasTerminal: boolean;
   totalMs: number;
   phasesMs: Partial<Record<Phase, number>>;
   criu: { path: string; version: string };

@@ -1,8 +1,8 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { extractMembers, extractTree, openArchive, verifyArchive, type ExtractedTree, type VerifiedArchive } from '../archive/index.js';
-import { hierarchyRoot, makeCgroup, openFreezer, placeProcess, removeCgroup } from '../cgroup/index.js';
-import { CriuClient, findCriu, LazyPages, readPstree, type CriuBinary, type CriuNotification, type DumpedProcess } from '../criu/index.js';
+import { cgroupOf, hierarchyRoot, makeCgroup, moveProcess, openFreezer, placeProcess, removeCgroup } from '../cgroup/index.js';
+import { CriuClient, findCriu, isOurTerminal, LazyPages, needsTerminal, readPstree, type CriuBinary, type CriuNotification, type DumpedProcess } from '../criu/index.js';
 import { whenAborted } from '../when-aborted.js';
 import { CheckpointError } from './checkpoint-error.js';
 import { withoutLostLog } from './criu-log.js';
@@ -52,6 +52,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   const imagesDir = join(scratch.path, 'images');
   await mkdir(imagesDir, { mode: 0o700 });
   await extractMembers({ verified, prefix: 'checkpoint', destination: imagesDir, signal });
+  const terminal = await terminalFor(imagesDir, subject, settings, options);
   const processes = await readPstree(imagesDir);
   await phases.run('wait-pids', () => waitForPids(idsOf(processes), settings.pidTimeoutMs, signal));
 
@@ -70,8 +71,10 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
       if (outermost !== undefined) undo.push(() => removeCgroup(outermost));
     }
     await using lazyPages = settings.lazyPages ? await LazyPages.start({ criuPath: criu.path, imagesDir, workDir: scratch.path }) : undefined;
-    const pid = await phases.run('restore', () => restoreTree({ criu, subject, imagesDir, workDir: scratch.path, cgroup, lazyPages: settings.lazyPages, options }));
+    const { pid, leader } = await phases.run('restore', () => restoreTree({ criu, subject, imagesDir, workDir: scratch.path, cgroup, lazyPages: settings.lazyPages, terminal, options }));
     undo.push(() => killTree(pid, cgroup));
+    // What CRIU has become is none of the tree: a next checkpoint would find it in the cgroup.
+    if (leader !== undefined && cgroup !== undefined) moveProcess(leader, cgroupOf(process.pid, openFreezer({ cgroup }).version).path);
     await phases.run('thaw', () => verifyRunning(pid, cgroup, settings.thawTimeoutMs));
     // The images must stay until then, and a tree whose memory cannot come any more is of no use to anybody.
     if (lazyPages !== undefined) await phases.run('lazy-pages', () => finished(lazyPages, signal));
@@ -79,6 +82,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
       pid,
       pids: runningPids(pid),
       cgroup,
+      hasTerminal: terminal !== undefined,
       totalMs: phases.elapsedMs,
       phasesMs: phases.durationsMs,
       criu: { path: criu.path, version: criu.version },
@@ -101,6 +105,14 @@ function treeDestinations({ manifest }: VerifiedArchive, { files, archive }: Res
     if (typeof destination !== 'string' || destination === '') throw new CheckpointError('NO_DESTINATION', { tree: name, archivePath: archive });
     return [name, destination];
   });
+}
+
+/** The terminal that the tree has to be given, if it has to. */
+async function terminalFor(imagesDir: string, { criuOptions }: Subject, { archive, terminal }: RestoreSettings, { criu }: RestoreOptions): Promise<number | undefined> {
+  const { shellJob, orphanPtsMaster } = { ...criuOptions, ...criu };
+  if (shellJob !== true || orphanPtsMaster === true || !(await needsTerminal(imagesDir))) return undefined;
+  if (terminal === undefined) throw new CheckpointError('NO_TERMINAL', { archivePath: archive });
+  return terminal;
 }
 
 /** Every id that the restore has to make anew. A group or session from outside the tree is not among them. */
@@ -135,12 +147,13 @@ interface TreePlan {
   workDir: string;
   cgroup: string | undefined;
   lazyPages: boolean;
+  terminal: number | undefined;
   options: RestoreOptions;
 }
 
-/** CRIU is placed in the cgroup first: what it restores is born there. */
-async function restoreTree({ criu, subject, imagesDir, workDir, cgroup, lazyPages, options }: TreePlan): Promise<number> {
-  await using client = await CriuClient.start({ criuPath: criu.path });
+/** CRIU is placed in the cgroup first: what it restores is born there. `leader`: its process, where it leads the session of the terminal from now on. */
+async function restoreTree({ criu, subject, imagesDir, workDir, cgroup, lazyPages, terminal, options }: TreePlan): Promise<{ pid: number; leader: number | undefined }> {
+  await using client = await CriuClient.start({ criuPath: criu.path, ...(terminal === undefined ? {} : { terminal }) });
   if (cgroup !== undefined) placeProcess(client.pid, cgroup);
   const onNotify = ({ script }: CriuNotification): void => {
     // All tasks exist and none has run yet: those that lived in cgroups below go there now.
@@ -150,7 +163,7 @@ async function restoreTree({ criu, subject, imagesDir, workDir, cgroup, lazyPage
     { logFile: RESTORE_LOG, logLevel: 2, ...subject.criuOptions, ...options.criu, ...(lazyPages ? { lazyPages } : {}), imagesDir, workDir },
     { onNotify, signal: options.signal },
   );
-  return pid;
+  return { pid, leader: terminal !== undefined && !isOurTerminal(terminal) ? client.pid : undefined };
 }
 
 /** All memory is there; a cancelled wait kills the daemon. */

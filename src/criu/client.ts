@@ -194,6 +194,7 @@ export class CriuClient implements AsyncDisposable {
     const sibling = options.rstSibling === true ? await siblingToBe(options.imagesDir) : undefined;
     let root: OwnedRoot | undefined;
     const holder = options.shellJob === true && (options.execCmd ?? []).length === 0 ? this.#holder : undefined;
+    if (holder !== undefined && options.rstSibling === true) bad('rstSibling', 'the terminal would be hung up at the end of CRIU, which goes on for a child of its own only; with a terminal of this process it would not');
     // Asked for in any case: only the notifications tell the pid of what a failed restore may leave behind. A service's number
     // could mean another process here: it may live in another pid namespace.
     const isOurs = this.#conversation.pid !== undefined;

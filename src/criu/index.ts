@@ -14,6 +14,8 @@ export { lastErrors, parseLogLine, readLastErrors, type LogLine } from './log.js
 export { readDumpStats, readRestoreStats, type DumpStats, type RestoreStats } from './images/stats.js';
 export { readDumpedFiles, type DumpedFile } from './images/files.js';
 export { readPstree, type DumpedProcess } from './images/pstree.js';
+export { needsTerminal } from './images/tty.js';
 export { readInventory, type Inventory } from './images/inventory.js';
 export { LazyPages, type LazyPagesOptions } from './lazy-pages.js';
+export { isOurTerminal, terminalProblem } from './terminal.js';
 export { Swrk, type SwrkEnd, type SwrkOptions } from './swrk.js';

@@ -155,5 +155,6 @@ function reportText(report: CheckpointReport & { image?: unknown }): string {
     ['files inside it', `${report.files.refreshed.files} (${bytes(report.files.refreshed.bytes)})`],
     ['total time', milliseconds(report.totalMs)],
     ['the tree', report.stopped ? 'was ended' : report.foundFrozen ? 'is still frozen, as it was found' : 'runs on (verified)'],
+    ...(report.needsTerminal ? ([['to be restored', 'in a terminal: its own is outside the tree']] as const) : []),
   ]);
 }

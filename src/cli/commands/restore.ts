@@ -1,9 +1,13 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isatty } from 'node:tty';
 import { Command } from 'commander';
 import { restore, restoreContainer, type ContainerRestoreReport, type RestoreReport } from '../../index.js';
 import { pair, positiveInteger } from '../arguments.js';
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
 import { facts, json, milliseconds } from '../output.js';
 import { ProgressLine } from '../progress.js';
+
+const WAIT_MS = 100;
 
 interface Options extends ContainerOptions {
   files?: [name: string, path: string][];
@@ -12,6 +16,7 @@ interface Options extends ContainerOptions {
   criuLog?: string;
   pidTimeout?: number;
   lazyPages?: boolean;
+  wait: boolean;
   json?: boolean;
 }
 
@@ -29,6 +34,7 @@ export function restoreCommand(signal: AbortSignal): Command {
     .option('--work-dir <dir>', "where CRIU's images are unpacked first (default: the archive's directory)")
     .option('--pid-timeout <ms>', 'how long to wait for the old process ids to be free', positiveInteger)
     .option('--lazy-pages', 'let the tree run before its memory is there: what it touches is brought, and the rest behind it')
+    .option('--no-wait', 'end at once although the tree has this terminal: the shell takes it back then')
     .option('--criu-log <file>', "where CRIU's log is kept when CRIU fails")
     .option('--json', 'print the report as JSON')
     .addHelpText(
@@ -58,7 +64,7 @@ async function run(archive: string, options: Options, signal: AbortSignal): Prom
       report = await restoreContainer({ ...common, ...container });
     } else {
       refuseBeside('a process tree', options, ['bundle', 'stateRoot']);
-      report = await restore({ ...common, files: Object.fromEntries(options.files ?? []), cgroup: options.cgroup, criuLog: options.criuLog, pidTimeoutMs: options.pidTimeout, lazyPages: options.lazyPages });
+      report = await restore({ ...common, files: Object.fromEntries(options.files ?? []), cgroup: options.cgroup, criuLog: options.criuLog, pidTimeoutMs: options.pidTimeout, lazyPages: options.lazyPages, ...(isatty(0) ? { terminal: 0 } : {}) });
     }
   } finally {
     progress.stop();
@@ -67,6 +73,19 @@ async function run(archive: string, options: Options, signal: AbortSignal): Prom
   else {
     process.stdout.write(`${report.pid}\n`);
     process.stderr.write(`${facts([...('name' in report ? ofContainer(report) : ofTree(report)), ['total time', milliseconds(report.totalMs)]])}\n`);
+  }
+  if (options.wait && 'hasTerminal' in report && report.hasTerminal) await ended(report.pid, signal);
+}
+
+/** The tree is no child of this process: the kernel does not tell it of its end. */
+async function ended(pid: number, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      process.kill(pid, 0);
+    } catch {
+      return;
+    }
+    await sleep(WAIT_MS, undefined, { signal }).catch(() => undefined);
   }
 }
 

@@ -4,11 +4,12 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { CriuError } from '../criu-error.js';
-import { file_entry, pstree_entry, remap_file_path_entry, remap_type } from '../generated/criu.js';
+import { file_entry, pstree_entry, remap_file_path_entry, remap_type, tty_info_entry, TtyType } from '../generated/criu.js';
 import { readDumpedFiles } from './files.js';
 import { readInventory } from './inventory.js';
 import { readPstree } from './pstree.js';
 import { readDumpStats } from './stats.js';
+import { needsTerminal } from './tty.js';
 
 let dir: string;
 beforeEach(async () => {
@@ -80,4 +81,21 @@ test('any bytes behind the magic are entries or CRIU_IMAGE', async () => {
     }),
     { numRuns: 300 },
   );
+});
+
+test.each([
+  ['a slave whose master was outside', [{ id: 4, type: TtyType.PTY }], true],
+  ['both sides of one', [{ id: 4, type: TtyType.PTY }, { id: 5, type: TtyType.PTY }], false],
+  ['one that needs none beside one that does', [{ id: 5, type: TtyType.PTY }, { id: 4, type: TtyType.PTY }, { id: 6, type: TtyType.PTY }], true],
+  ['a slave that was hung up', [{ id: 4, type: TtyType.PTY, termios: null }], false],
+  ["a machine's console terminal", [{ id: 2, type: TtyType.VT }], true],
+  ['/dev/tty, and one that comes from the caller', [{ id: 0, type: TtyType.CTTY }, { id: 2, type: TtyType.EXT_TTY }], false],
+])('%s: a terminal is needed or not', async (_, terminals, needed) => {
+  const entries = terminals.map((terminal) => tty_info_entry.encode({ termios: { cIflag: 0 }, ...terminal }).finish());
+  await writeFile(join(dir, 'tty-info.img'), image(0x59453036, entries));
+  expect(await needsTerminal(dir)).toBe(needed);
+});
+
+test('a dump without terminals has no image of them', async () => {
+  expect(await needsTerminal(dir)).toBe(false);
 });
