@@ -1,14 +1,14 @@
 /** The programs of docs/recipes.md, run as they stand there but for paths and pids. Those that need two kernels' features or hosts are only compiled: test/docs.test.ts. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 import { beforeAll, expect, test } from 'vitest';
 import { CriuClient, findCriu } from '../../src/index.js';
-import { native } from '../../src/native.js';
 import { Counter, freePort, scratch, until } from '../fixtures/criu.js';
+import { openPty, TerminalJob } from '../fixtures/terminal.js';
 
 const repository = fileURLToPath(new URL('../..', import.meta.url));
 const page = readFileSync(join(repository, 'docs/recipes.md'), 'utf8');
@@ -24,10 +24,10 @@ class Recipe implements AsyncDisposable {
 
   /**
    * @param heading Of the section.
-   * @param which Of its programs, from 0.
    * @param put What stands in place of the page's paths, pids and addresses.
+   * @param which Of its programs, from 0.
    */
-  constructor(dir: string, heading: string, put: Record<string, string | number>, which = 0) {
+  constructor(dir: string, heading: string, put: Record<string, string | number>, which = 0, stdin: 'ignore' | number = 'ignore') {
     const section = page.split(/^## /m).find((text) => text.startsWith(`${heading}\n`)) ?? '';
     let code = [...section.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, text]) => text)[which];
     if (code === undefined) throw new Error(`no program ${which} below "${heading}"`);
@@ -43,7 +43,7 @@ class Recipe implements AsyncDisposable {
     const file = join(dir, `${heading.replaceAll(/\W/g, '-')}-${which}.mjs`);
     // `await using` is newer than the oldest Node.js.
     writeFileSync(file, ts.transpile(code, { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext }));
-    this.#child = spawn(process.execPath, [file], { cwd: dir, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#child = spawn(process.execPath, [file], { cwd: dir, stdio: [stdin, 'pipe', 'pipe'] });
     for (const stream of [this.#child.stdout, this.#child.stderr]) stream?.on('data', (data: Buffer) => (this.said += data.toString()));
   }
 
@@ -75,7 +75,28 @@ const isAlive = (pid: number): boolean => {
   }
 };
 
+const shellHeading = "A shell's job, and its terminal";
+
 test("a shell's job, and its terminal", async () => {
+  await using dir = await scratch();
+  const images = join(dir.path, 'images');
+  mkdirSync(images);
+  await using job = await TerminalJob.start('while read -r word; do echo "got-$word"; done');
+  await using client = await CriuClient.start({ criuPath });
+  await client.dump({ pid: job.pid, imagesDir: images, shellJob: true, networkLock: 'skip' });
+  await job.ended();
+
+  await using pty = await openPty();
+  await using recipe = new Recipe(dir.path, shellHeading, { '/var/lib/job/images': images }, 0, pty.slave);
+  expect((await recipe.ended()).status, recipe.said).toBe(0);
+  writeSync(pty.master, 'hello\n');
+  await until(() => pty.said().includes('got-hello'), 'the restored job answers');
+});
+
+test.each([
+  [1, 'is ours'],
+  [2, 'is handed over'],
+])("a shell's job, and its terminal: the master of a shell's (%s) %s", async (which) => {
   await using dir = await scratch();
   const images = join(dir.path, 'images');
   mkdirSync(images);
@@ -89,13 +110,35 @@ test("a shell's job, and its terminal", async () => {
   await client.dump({ pid: shell, imagesDir: images, orphanPtsMaster: true, networkLock: 'skip' });
   if (script.exitCode === null) await once(script, 'exit');
 
-  await using recipe = new Recipe(dir.path, "A shell's job, and its terminal", { '/var/lib/shell/images': images });
+  // What an OCI runtime's caller does: it waits for the master, and uses it.
+  const socket = join(dir.path, 'console.sock');
+  const python = `
+import os, socket, sys
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+listener.bind(sys.argv[1])
+listener.listen()
+connection, _ = listener.accept()
+data, fds, _, _ = socket.recv_fds(connection, 4096, 1)
+print(data.decode(), os.isatty(fds[0]), flush=True)
+os.write(fds[0], b"echo back again\\n")
+try:
+    while True: os.write(1, os.read(fds[0], 4096))
+except OSError: pass # the shell has ended
+`;
+  const receiver = which === 2 ? spawn('python3', ['-c', python, socket], { stdio: ['ignore', 'pipe', 'inherit'] }) : undefined;
+  let received = '';
+  receiver?.stdout.on('data', (data: Buffer) => (received += data.toString()));
+  if (receiver !== undefined) await until(() => existsSync(socket), 'the receiver listens');
+  await using recipe = new Recipe(dir.path, shellHeading, { '/var/lib/shell/images': images, ...(which === 2 ? { '/run/c1/console.sock': socket } : {}) }, which);
   try {
-    await until(() => /^back again\r?$/m.test(recipe.said), `the restored shell answers: ${recipe.said}`);
+    await until(() => /^back again\r?$/m.test(which === 2 ? received : recipe.said), 'the restored shell answers');
   } finally {
     process.kill(shell, 'SIGKILL');
   }
   expect((await recipe.ended()).status, recipe.said).toBe(0);
+  if (receiver === undefined) return;
+  expect(received).toMatch(/^\/dev\/ptmx True\n/);
+  if (receiver.exitCode === null) await once(receiver, 'exit');
 });
 
 test('other descriptors than those of the dump', async () => {
@@ -103,16 +146,17 @@ test('other descriptors than those of the dump', async () => {
   const images = join(dir.path, 'images');
   mkdirSync(images);
   const log = join(dir.path, 'c1.log');
-  const [, stdout] = native().pipe(); // Node's own are sockets
-  const talker = spawn('sh', ['-c', 'i=0; while :; do i=$((i + 1)); echo line $i; sleep 0.02; done'], { stdio: ['ignore', stdout, 'ignore'], detached: true, cwd: '/' });
-  await once(talker, 'spawn');
-  const pid = talker.pid ?? 0;
+  const program = join(dir.path, 'server');
+  writeFileSync(program, '#!/bin/sh\ncd /\nexec 0>&- 2>&1\ni=0; while :; do i=$((i + 1)); echo line $i; sleep 0.02; done\n', { mode: 0o755 });
   const heading = 'Other descriptors than those of the dump';
+  await using start = new Recipe(dir.path, heading, { '/srv/app/server': program });
+  await until(() => /^\d+$/m.test(start.said) && start.said.includes('line 3\n'), 'the program runs, and is heard');
+  const pid = Number(/^\d+$/m.exec(start.said)?.[0]);
   try {
-    await using dump = new Recipe(dir.path, heading, { 4711: pid, '/var/lib/c1/images': images });
+    await using dump = new Recipe(dir.path, heading, { 4711: pid, '/var/lib/c1/images': images }, 1);
     expect((await dump.ended()).status, dump.said).toBe(0);
     await until(() => !readdirSync('/proc').some((name) => groupOf(name) === pid), 'every process of the tree has been reaped');
-    await using restore = new Recipe(dir.path, heading, { 'pipe:[31337]': dump.said.trim(), '/var/lib/c1/images': images, '/var/log/c1.log': log }, 1);
+    await using restore = new Recipe(dir.path, heading, { 'pipe:[31337]': dump.said.trim(), '/var/lib/c1/images': images, '/var/log/c1.log': log }, 2);
     expect((await restore.ended()).status, restore.said).toBe(0);
     await until(() => /^line \d+\n/.test(readFileSync(log, 'utf8')), 'the restored tree writes into our log');
   } finally {

@@ -1,9 +1,11 @@
 /** What a dump and a restore share with processes outside the tree: descriptors, sockets, namespaces, the parent. */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFileSync, closeSync, existsSync, fstatSync, openSync, readFileSync, readlinkSync, readSync, writeFileSync, writeSync } from 'node:fs';
+import { appendFileSync, closeSync, existsSync, fstatSync, openSync, readFileSync, read, readlinkSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterEach, beforeAll, expect, test } from 'vitest';
+import { openPipe } from '../../../src/descriptors.js';
 import { native } from '../../../src/native.js';
 import { CriuClient, findCriu, LazyPages, type CriuError, type RestoreResult, type WorkOptions } from '../../../src/criu/index.js';
 import { PacketSocket } from '../../../src/criu/packet-socket.js';
@@ -19,24 +21,16 @@ const opened: number[] = [];
 afterEach(() => opened.splice(0).forEach((fd) => closeSync(fd)));
 
 function pipe(): [read: number, write: number] {
-  const ends = native().pipe();
-  opened.push(...ends);
-  return ends;
+  const { read, write } = openPipe();
+  opened.push(read, write);
+  return [read, write];
 }
 
 /** What comes out of a pipe, once something does. */
 async function heard(fd: number): Promise<string> {
   const buffer = Buffer.alloc(100);
-  let length = 0;
-  await until(() => {
-    try {
-      length = readSync(fd, buffer);
-    } catch (error) {
-      if ((error as { code?: string }).code !== 'EAGAIN') throw error;
-    }
-    return length > 0;
-  }, 'something comes out of the pipe');
-  return buffer.toString('utf8', 0, length);
+  const { bytesRead } = await promisify(read)(fd, buffer, 0, 100, null);
+  return buffer.toString('utf8', 0, bytesRead);
 }
 
 test('a restored process reads from a pipe and writes into a pipe or file that are ours, in place of those of the dump', async () => {
