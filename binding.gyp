@@ -16,6 +16,15 @@
       "defines": ["_GNU_SOURCE"],
       "cflags": ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror=implicit-function-declaration", "-fno-asynchronous-unwind-tables"],
       "ldflags": ["-static", "-Wl,-z,relro,-z,now", "-Wl,--gc-sections"]
+    },
+    {
+      # Small: it stays for as long as a restored job that has a terminal.
+      "target_name": "stillframe-hold-session",
+      "type": "executable",
+      "sources": ["native/hold-session.c"],
+      "defines": ["_GNU_SOURCE"],
+      "cflags": ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror=implicit-function-declaration", "-fno-asynchronous-unwind-tables"],
+      "ldflags": ["-static", "-Wl,-z,relro,-z,now", "-Wl,--gc-sections"]
     }
   ]
 }

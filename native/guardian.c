@@ -12,8 +12,6 @@
  * After `disarm` it ends. When the socket closes without it, or the owner dies although somebody still holds
  * the socket, it puts everything right, writes what it did to the socket (a `recover` listens), to the system
  * log and to the log file, and ends: status 0 when all is right, 1 when the journal was left for `recover`.
- *
- * `stillframe-guardian hold-session` guards nothing: what CRIU becomes when it has restored a tree into a session of its own.
  */
 #include "guardian.h"
 
@@ -25,7 +23,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 static struct guard guard;
@@ -334,33 +331,8 @@ static void leave_everything_behind(void)
 	}
 }
 
-/*
- * Another task of this program: the leader of a session ends when its last child has. The terminal of a session is taken away, and
- * the group in its foreground hung up, as soon as the leader ends: drivers/tty/tty_jobctrl.c, disassociate_ctty, Linux v6.12.
- */
-static int hold_session(void)
+int main(void)
 {
-	static const int ignored[] = { SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU };
-	sigset_t none;
-	int status = 0;
-
-	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
-		signal(ignored[i], SIG_IGN);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	syscall(SYS_close_range, 0, ~0u, 0);
-	if (chdir("/") != 0) {
-		/* Only that what it was could be unmounted. */
-	}
-	while (wait(&status) > 0 || errno == EINTR) {
-	}
-	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-}
-
-int main(int argc, char **argv)
-{
-	if (argc == 2 && strcmp(argv[1], "hold-session") == 0)
-		return hold_session();
 	guard.cgroup = -1;
 	guard.criu_pidfd = -1;
 	guard.criu_bound_ms = 10000;

@@ -111,7 +111,7 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
     remedy: [f.problem === undefined ? '' : knownRemedy(f), f.logPath === undefined ? '' : `Its log: ${f.logPath}`].filter((part) => part !== '').join('\n') || unexplained(f),
   }),
   CRIU_IO: (f) => ({
-    what: f.request === undefined ? `${f.criuPath ?? 'CRIU'} could not be started` : `${f.request} was broken off: this process could not go on talking to CRIU`,
+    what: f.option !== undefined ? `option ${f.option}: ${f.reason ?? ''}` : f.request === undefined ? `${f.criuPath ?? 'CRIU'} could not be started` : `${f.request} was broken off: this process could not go on talking to CRIU`,
     remedy: 'EMFILE and ENFILE: raise the limit of open files (ulimit -n, fs.file-max). EAGAIN: that of processes (ulimit -u, pids.max). ENOMEM: memory. EMSGSIZE: fewer externals, or a larger net.core.wmem_default.',
   }),
   CRIU_PROTOCOL: (f) => ({

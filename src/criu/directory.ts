@@ -1,6 +1,7 @@
 import { open, readlink, stat, type FileHandle } from 'node:fs/promises';
 import { constants } from 'node:fs';
 import { CriuError } from './criu-error.js';
+import { isShortage } from './shortage.js';
 
 /** Where the log is found. */
 async function pathOf(fd: number): Promise<string> {
@@ -26,7 +27,7 @@ export class SharedDirectory implements AsyncDisposable {
 
   /**
    * A path is opened here and closed by the dispose; a descriptor stays the caller's.
-   * @throws CriuError CRIU_BAD_OPTION, with the system's error as cause
+   * @throws CriuError CRIU_BAD_OPTION, or CRIU_IO when no descriptor is left; with the system's error as cause
    */
   static async open(option: 'imagesDir' | 'workDir', directory: string | number): Promise<SharedDirectory> {
     try {
@@ -34,7 +35,7 @@ export class SharedDirectory implements AsyncDisposable {
       const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
       return new SharedDirectory(handle.fd, directory, handle);
     } catch (cause) {
-      throw new CriuError('CRIU_BAD_OPTION', { option, reason: `cannot open the directory ${directory}`, cause });
+      throw new CriuError(isShortage(cause) ? 'CRIU_IO' : 'CRIU_BAD_OPTION', { option, reason: `cannot open the directory ${directory}`, cause });
     }
   }
 

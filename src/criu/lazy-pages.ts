@@ -9,7 +9,8 @@ import { readLastErrors } from './log.js';
 import { requireMs } from './milliseconds.js';
 import { boolean, filled, object, port, string } from './option-values.js';
 import type { CriuOptions } from './options.js';
-import { endOrphans, shortages } from './swrk.js';
+import { isShortage } from './shortage.js';
+import { endOrphans } from './swrk.js';
 
 /** `tls` and its like encrypt the connection to `pageServer`, and have to suit what is said there. */
 export interface LazyPagesOptions extends Pick<CriuOptions, 'tls' | 'tlsCacert' | 'tlsCacrl' | 'tlsCert' | 'tlsKey' | 'tlsNoCnVerify'> {
@@ -149,7 +150,7 @@ function startDaemon(criuPath: string, args: string[]): { child: Child; status: 
   } catch (cause) {
     if (status !== undefined) native().close(status);
     if (cause instanceof NativeError) throw cause;
-    throw new CriuError(shortages.includes(errnoOf(cause) ?? '') ? 'CRIU_IO' : 'CRIU_NOT_FOUND', { criuPath, cause });
+    throw new CriuError(isShortage(cause) ? 'CRIU_IO' : 'CRIU_NOT_FOUND', { criuPath, cause });
   } finally {
     if (theirs !== undefined) native().close(theirs); // or the end of the daemon's would not be seen
   }

@@ -1,10 +1,10 @@
-import { errnoOf } from '../errors.js';
 import { native, NativeError } from '../native.js';
 import { Child, type ProcessEnd } from '../process.js';
 import type { Connection } from './connection.js';
 import { CriuError } from './criu-error.js';
 import { PacketSocket, type Packet, type WaitOptions } from './packet-socket.js';
 import { PipeTail } from './pipe-tail.js';
+import { isShortage } from './shortage.js';
 import { startInTurn } from './start-in-turn.js';
 import { isOurTerminal } from './terminal.js';
 import { turnToEnd } from './turn-to-end.js';
@@ -45,8 +45,6 @@ export interface SwrkEnd extends ProcessEnd {
 const firstInheritedFd = 4;
 const stderrBytes = 16 * 1024;
 const CONTINUE_MS = 100;
-/** What this process or system has no more of, wherever CRIU is. */
-export const shortages = ['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN'];
 
 /**
  * One `criu swrk` process and our end of its socket. The process has a session of its own, or a process group, so that what a terminal
@@ -100,7 +98,7 @@ export class Swrk implements Connection {
       socket?.close();
       stderr?.finish();
       if (cause instanceof NativeError) throw cause;
-      throw new CriuError(shortages.includes(errnoOf(cause) ?? '') ? 'CRIU_IO' : 'CRIU_NOT_FOUND', { criuPath, cause });
+      throw new CriuError(isShortage(cause) ? 'CRIU_IO' : 'CRIU_NOT_FOUND', { criuPath, cause });
     } finally {
       for (const fd of theirEnds) native().close(fd);
     }

@@ -32,8 +32,8 @@ export function isOurTerminal(fd: number): boolean {
  * @throws NativeError NATIVE_MISSING
  */
 export function sessionHolder(): string[] {
-  const tried = builtPaths('stillframe-guardian');
+  const tried = builtPaths('stillframe-hold-session');
   const path = tried.find((path) => existsSync(path));
   if (path === undefined) throw new NativeError('NATIVE_MISSING', { tried });
-  return [path, 'hold-session'];
+  return [path];
 }
