@@ -365,9 +365,20 @@ static napi_value reap(napi_env env, napi_callback_info info)
 	return result;
 }
 
-static napi_value pipe_pair(napi_env env, napi_callback_info info)
+static napi_value pair_of(napi_env env, const int *fds)
 {
 	napi_value array, number;
+
+	napi_create_array_with_length(env, 2, &array);
+	for (uint32_t i = 0; i < 2; i++) {
+		napi_create_int32(env, fds[i], &number);
+		napi_set_element(env, array, i, number);
+	}
+	return array;
+}
+
+static napi_value pipe_pair(napi_env env, napi_callback_info info)
+{
 	int fds[2], err;
 
 	if (pipe2(fds, O_CLOEXEC))
@@ -382,27 +393,16 @@ static napi_value pipe_pair(napi_env env, napi_callback_info info)
 	err = sf_hold_pair(env, fds);
 	if (err)
 		return sf_throw_errno(env, err, "malloc");
-	napi_create_array_with_length(env, 2, &array);
-	for (uint32_t i = 0; i < 2; i++) {
-		napi_create_int32(env, fds[i], &number);
-		napi_set_element(env, array, i, number);
-	}
-	return array;
+	return pair_of(env, fds);
 }
 
 static napi_value open_pipe(napi_env env, napi_callback_info info)
 {
-	napi_value array, number;
 	int fds[2];
 
 	if (pipe2(fds, O_CLOEXEC))
 		return sf_throw_errno(env, errno, "pipe2");
-	napi_create_array_with_length(env, 2, &array);
-	for (uint32_t i = 0; i < 2; i++) {
-		napi_create_int32(env, fds[i], &number);
-		napi_set_element(env, array, i, number);
-	}
-	return array;
+	return pair_of(env, fds);
 }
 
 static napi_value terminal_session(napi_env env, napi_callback_info info)

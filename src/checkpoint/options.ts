@@ -2,7 +2,7 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, resolve } from 'node:path';
 import { Writable } from 'node:stream';
 import type { ArchiveWriterOptions, OutputCompression } from '../archive/index.js';
-import { terminalProblem, type CriuRestoreOptions } from '../criu/index.js';
+import type { CriuRestoreOptions } from '../criu/index.js';
 import { CheckpointError } from './checkpoint-error.js';
 import { STATE_DIR } from './journal.js';
 import type { OnProgress, OnWindow } from './phases.js';
@@ -218,8 +218,7 @@ export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
       return [name, resolve(path)];
     }),
   );
-  const problem = options.terminal === undefined ? undefined : terminalProblem(options.terminal);
-  if (problem !== undefined) throw new CheckpointError('BAD_OPTION', { option: 'terminal', value: options.terminal, expected: `a terminal: ${problem}` });
+  optional('terminal', options.terminal, (option, value) => count(option, value, 0));
   requireRoot('a restore');
   return {
     archive: resolve(options.archive),

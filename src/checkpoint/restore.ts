@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { extractMembers, extractTree, openArchive, verifyArchive, type ExtractedTree, type VerifiedArchive } from '../archive/index.js';
 import { cgroupOf, hierarchyRoot, makeCgroup, moveProcess, openFreezer, placeProcess, removeCgroup } from '../cgroup/index.js';
-import { CriuClient, findCriu, isOurTerminal, LazyPages, needsTerminal, readPstree, type CriuBinary, type CriuNotification, type DumpedProcess } from '../criu/index.js';
+import { CriuClient, findCriu, isOurTerminal, LazyPages, needsTerminal, readPstree, terminalProblem, type CriuBinary, type CriuNotification, type DumpedProcess } from '../criu/index.js';
 import { whenAborted } from '../when-aborted.js';
 import { CheckpointError } from './checkpoint-error.js';
 import { withoutLostLog } from './criu-log.js';
@@ -112,6 +112,9 @@ async function terminalFor(imagesDir: string, { criuOptions }: Subject, { archiv
   const { shellJob, orphanPtsMaster } = { ...criuOptions, ...criu };
   if (shellJob !== true || orphanPtsMaster === true || !(await needsTerminal(imagesDir))) return undefined;
   if (terminal === undefined) throw new CheckpointError('NO_TERMINAL', { archivePath: archive });
+  // Only now: the command gives whatever its stdin is, and most trees want none.
+  const problem = terminalProblem(terminal);
+  if (problem !== undefined) throw new CheckpointError('BAD_OPTION', { option: 'terminal', value: terminal, expected: `a terminal: ${problem}` });
   return terminal;
 }
 

@@ -229,6 +229,7 @@ test('however few descriptors are left, a start ends with a daemon or with an er
   await using counter = await Counter.start(dir.path);
   await using dumper = await CriuClient.start({ criuPath });
   await dumper.dump({ pid: counter.pid, imagesDir: images.path, leaveRunning: true, networkLock: 'skip' });
+  await dumper.close(); // its descriptors would become free meanwhile
   const codes = new Set<string>();
   for (let left = 0; !codes.has('started'); left++) {
     await using work = await scratch();
