@@ -69,7 +69,7 @@ describe('a callback that never returns', () => {
     await worker.terminate();
     expect(await counter.advances()).toBe(true);
     await until(() => !existsSync(`/proc/${criu}`), 'CRIU has ended, and has been reaped although its thread is gone');
-    expect(openFds()).toBe(before);
+    await expect.poll(openFds).toBe(before);
   });
 });
 
