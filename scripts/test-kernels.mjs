@@ -12,7 +12,7 @@ const suites = process.argv.length > 2 ? process.argv.slice(2) : ['bookworm', 't
 // Not what the client costs, which an emulated machine does not show, and not the remedies: what CRIU refuses depends on the machine's mounts.
 const notThere = ['figures.test.ts', 'remedies.test.ts'];
 const ofClient = readdirSync(`${root}/test/root/criu`).filter((name) => name.endsWith('.test.ts') && !notThere.includes(name)).map((name) => `test/root/criu/${name}`);
-const files = process.env.STILLFRAME_KERNEL_TESTS ?? ['test/root/checkpoint/pre-dump.test.ts', 'test/root/archive/watch.test.ts', ...ofClient].join(' ');
+const files = process.env.STILLFRAME_KERNEL_TESTS ?? ['test/root/checkpoint/pre-dump.test.ts', 'test/root/container/pre-dump.test.ts', 'test/root/archive/watch.test.ts', ...ofClient].join(' ');
 // The guest's /run is a tmpfs; its root is an overlay, whose files CRIU would have to find again by path. A mount namespace that has
 // a bpf file system CRIU cannot dump. What the archive tests is tested on a disk.
 // One file at a time: what has failed is seen before the last has run. The modules were transformed on this side, see below.

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { lstat, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { CriuError } from './criu-error.js';
 
 /** The name says whose it is: what a killed process left can be told from what is in use. */
 const PREFIX = 'stillframe-criu-check-';
@@ -14,9 +15,14 @@ const STALE_MS = 60_000;
 export class CheckDir implements AsyncDisposable {
   private constructor(readonly path: string) {}
 
+  /** @throws CriuError CRIU_IO when there cannot be one, with the system's error as cause */
   static async make(): Promise<CheckDir> {
-    await removeStale();
-    return new CheckDir(await mkdtemp(join(tmpdir(), `${PREFIX}${process.pid}-`)));
+    try {
+      await removeStale();
+      return new CheckDir(await mkdtemp(join(tmpdir(), `${PREFIX}${process.pid}-`)));
+    } catch (cause) {
+      throw new CriuError('CRIU_IO', { request: 'CHECK', option: 'TMPDIR', reason: `cannot make a directory in ${tmpdir()}`, cause });
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

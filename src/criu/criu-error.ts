@@ -112,7 +112,7 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
   }),
   CRIU_IO: (f) => ({
     what: f.option !== undefined ? `option ${f.option}: ${f.reason ?? ''}` : f.request === undefined ? `${f.criuPath ?? 'CRIU'} could not be started` : `${f.request} was broken off: this process could not go on talking to CRIU`,
-    remedy: 'EMFILE and ENFILE: raise the limit of open files (ulimit -n, fs.file-max). EAGAIN: that of processes (ulimit -u, pids.max). ENOMEM: memory. EMSGSIZE: fewer externals, or a larger net.core.wmem_default.',
+    remedy: 'EMFILE and ENFILE: raise the limit of open files (ulimit -n, fs.file-max). EAGAIN: that of processes (ulimit -u, pids.max). ENOMEM: memory. EACCES: another directory. EMSGSIZE: fewer externals, or a larger net.core.wmem_default.',
   }),
   CRIU_PROTOCOL: (f) => ({
     what: `what came from ${f.criuPath ?? 'CRIU'} is not CRIU's protocol${f.request === undefined ? '' : ` (during ${f.request})`}${f.reason === undefined ? '' : `: ${f.reason}`}`,

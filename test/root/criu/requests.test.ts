@@ -1,7 +1,7 @@
 import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync, symlinkSync } from 'node:fs';
-import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
@@ -35,17 +35,20 @@ test('the processor is written down, and this machine can do what it itself can 
 });
 
 test('without root CRIU finds what it needs when it is told that it has none', async ({ skip }) => {
+  await using dir = await scratch();
+  await chmod(dir.path, 0o777);
   const client = new URL('../../../dist/src/index.js', import.meta.url).href;
-  const ask = (options: string): string => {
+  const ask = (options: string, TMPDIR = dir.path): string => {
     const code = `import { CriuClient } from '${client}'; await using c = await CriuClient.start({ criuPath: '${criuPath}' }); console.log(await c.check(${options}).then(() => 'well', (error) => error.facts.problem ?? error.code));`;
     const capabilities = '+checkpoint_restore,+sys_ptrace';
-    const { stdout, stderr } = spawnSync('setpriv', ['--reuid=65534', '--regid=65534', '--clear-groups', `--inh-caps=${capabilities}`, `--ambient-caps=${capabilities}`, process.execPath, '--input-type=module', '-e', ts.transpile(code, { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext })], { encoding: 'utf8', cwd: '/' });
+    const { stdout, stderr } = spawnSync('setpriv', ['--reuid=65534', '--regid=65534', '--clear-groups', `--inh-caps=${capabilities}`, `--ambient-caps=${capabilities}`, process.execPath, '--input-type=module', '-e', ts.transpile(code, { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext })], { encoding: 'utf8', cwd: '/', env: { ...process.env, TMPDIR } });
     return stdout === '' ? stderr : stdout.trim();
   };
   const unable = ask('{ unprivileged: true }');
   if (unable.includes('EACCES') || unable.includes('ERR_MODULE_NOT_FOUND')) skip('needs a checkout that others may read');
   expect(unable).toBe('well');
   expect(ask('')).toBe('needs-root');
+  expect(ask('', '/proc')).toBe('CRIU_IO');
 });
 
 test('a page server takes the memory of a dump, and the tree is restored from what it wrote', async () => {
