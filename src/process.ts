@@ -103,7 +103,7 @@ export class Child {
       // No descriptor was left to watch it through (EMFILE): it must not run on unseen, nor stay a zombie.
       process.kill(pid, 'SIGKILL');
       const timer = setInterval(() => {
-        if (native().reap(pidfd) === undefined) return;
+        if (endOf(() => native().reap(pidfd)) === undefined) return;
         clearInterval(timer);
         native().close(pidfd);
       }, REAP_MS);
