@@ -6,14 +6,13 @@ import { CheckDir } from './check-dir.js';
 import { nameOf, ServiceConnection, type ServiceOptions } from './connection.js';
 import { Conversation, timed, type CallOptions, type DumpCallOptions, type TimedCall, type WorkOptions } from './conversation.js';
 import { CriuError } from './criu-error.js';
-import { readPstree } from './images/pstree.js';
 import { requireMs } from './milliseconds.js';
 import { hasUs, identify, killTree, type OwnedRoot } from './owned-tree.js';
 import { present, type RequestType, type WireFeatures } from './messages.js';
 import type { CriuNotification, OnNotify } from './notification.js';
 import type { CriuDumpRequest, CriuRequestOptions } from './options.js';
 import { bad, filled } from './option-values.js';
-import { criuErrorOf } from './session.js';
+import { pidWasTaken, siblingToBe } from './sibling.js';
 import { Swrk, type SwrkEnd, type SwrkOptions } from './swrk.js';
 import { isOurTerminal, sessionHolder, terminalProblem } from './terminal.js';
 import type { CriuVersion } from './version.js';
@@ -191,14 +190,15 @@ export class CriuClient implements AsyncDisposable {
    */
   async restore(options: CriuRequestOptions, call: WorkOptions = {}): Promise<RestoreResult> {
     if (options.orphanPtsMaster === true && call.onNotify === undefined) bad('orphanPtsMaster', 'the terminal comes to onNotify, and without one nobody would hold it');
-    const sibling = options.rstSibling === true ? await siblingToBe(options.imagesDir) : undefined;
+    let sibling: number | undefined;
     let root: OwnedRoot | undefined;
     const holder = options.shellJob === true && (options.execCmd ?? []).length === 0 ? this.#holder : undefined;
     if (holder !== undefined && options.rstSibling === true) bad('rstSibling', 'the terminal would be hung up at the end of CRIU, which goes on for a child of its own only; with a terminal of this process it would not');
     // Asked for in any case: only the notifications tell the pid of what a failed restore may leave behind. A service's number
     // could mean another process here: it may live in another pid namespace.
     const isOurs = this.#conversation.pid !== undefined;
-    const onNotify: OnNotify = (notification, signal) => {
+    const onNotify: OnNotify = async (notification, signal) => {
+      if (notification.script === 'pre-restore' && options.rstSibling === true) sibling = await siblingToBe(options.imagesDir);
       if (isOurs && notification.pid !== undefined) root = identify(notification.pid);
       return call.onNotify?.(notification, signal) ?? discard(notification, call);
     };
@@ -309,25 +309,6 @@ export class CriuClient implements AsyncDisposable {
 function requirePid(pid: number): void {
   // The wire has 32 bits for it, and a larger number would be cut to another process's.
   if (!Number.isInteger(pid) || pid <= 0 || pid > 0x7fffffff) bad('pid', `${inspect(pid)} is not a pid`);
-}
-
-/**
- * The pid that the root will have as our child, if it is free now. Before `setup-namespaces` (and without namespaces before `post-restore`)
- * no notification tells it; in a pid namespace of its own the root has another, but is told of early.
- */
-async function siblingToBe(imagesDir: string | number): Promise<number | undefined> {
-  try {
-    const [root] = await readPstree(typeof imagesDir === 'number' ? `/proc/self/fd/${imagesDir}` : imagesDir);
-    return root === undefined || identify(root.pid) !== undefined ? undefined : root.pid;
-  } catch {
-    return undefined; // CRIU will say what is wrong with the images
-  }
-}
-
-/** Taken in the very moment between our look and CRIU's fork: whose it is is not known. */
-function pidWasTaken(error: unknown): boolean {
-  const criuError = error instanceof CriuError ? error : criuErrorOf(error);
-  return criuError?.facts.crErrnoName === 'EEXIST';
 }
 
 /** A wait status: wait(2), WIFEXITED and its like. */
