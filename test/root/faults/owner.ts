@@ -45,7 +45,7 @@ export async function startOwner(plan: OwnerPlan): Promise<Owner> {
   let failed = '';
   child.stdout.on('data', (text) => (said += String(text)));
   child.stderr.on('data', (text) => (failed += String(text)));
-  await until(() => said.includes('\n') || child.exitCode !== null, 10_000);
+  await until(() => said.includes('\n') || child.exitCode !== null, 30_000);
   if (!said.includes('\n')) throw new Error(`the owner did not start: ${failed}`);
   return { child, pid: child.pid as number, ...(JSON.parse(said) as Pick<Owner, 'guardian' | 'journal' | 'criu'>) };
 }
