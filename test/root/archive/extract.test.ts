@@ -7,6 +7,7 @@ import { extractMembers, extractTar, extractTree, openArchive, verifyArchive, ty
 import { archiveOf, hostileHeader, tarOf, tree, withScratch, writeArchive, type FixtureMember } from './archive-fixture.js';
 import { fingerprint } from './fingerprint.js';
 import { bytesName, odd } from './odd-tree.js';
+import { unmount } from '../../fixtures/unmount.js';
 
 const SECOND = 1_000_000_000n;
 
@@ -104,7 +105,7 @@ describe('extractTree', () => {
         await expect(extractAll(dir, bytes, 'tree', { destination: mount, keepPartial: true })).rejects.toEqual(failure);
         expect(await readdir(mount)).toEqual(['d']);
       } finally {
-        execFileSync('umount', [mount]);
+        unmount(mount);
       }
     }));
 

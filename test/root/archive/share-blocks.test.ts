@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ArchiveWriter, openArchive, Stage, verifyArchive } from '../../../src/archive/index.js';
 import { listTree, Scratch, untar } from './trees.js';
+import { unmount } from '../../fixtures/unmount.js';
 
 const MIB = 1024 * 1024;
 const FILE_BYTES = 64 * MIB;
@@ -33,7 +34,7 @@ class Disk implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    execFileSync('umount', [this.path]);
+    unmount(this.path);
     this.scratch[Symbol.dispose]();
   }
 }

@@ -7,6 +7,7 @@ import { ArchiveWriter, openArchive, Stage, verifyArchive } from '../../../src/a
 import { FileTree } from '../../../src/archive/file-tree.js';
 import { Scratch as ScratchFile } from '../../../src/archive/scratch.js';
 import { listTree, Scratch, untar } from './trees.js';
+import { unmount } from '../../fixtures/unmount.js';
 
 const LIMITS = { fixed: 0, cached: 3, tables: 6 };
 const MANY = 2500;
@@ -95,6 +96,6 @@ test('a disk that is full while pages are written to it ends the work with a rea
     await writer.abort();
     expect(readdirSync(out)).toEqual([]);
   } finally {
-    execFileSync('umount', [out]);
+    unmount(out);
   }
 });

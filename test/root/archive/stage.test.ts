@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { ArchiveWriter, openArchive, Stage, verifyArchive, type FilesInUse, type TreeSource } from '../../../src/archive/index.js';
 import { listTree, program, Scratch, untar, Writer } from './trees.js';
+import { unmount } from '../../fixtures/unmount.js';
 
 const none = (): FilesInUse => new Set();
 
@@ -103,7 +104,7 @@ describe('what no stat can tell', () => {
       expect(stage.copied.refreshed.files).toBe(1);
       expect(readFileSync(join(untar(scratch.in('x.tar'), scratch.in('out')), 't/file'), 'latin1').startsWith('written')).toBe(true);
     } finally {
-      execFileSync('umount', [tree]);
+      unmount(tree);
     }
   });
 

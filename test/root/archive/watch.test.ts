@@ -6,6 +6,7 @@ import { describe as suite, expect, test } from 'vitest';
 import { ArchiveWriter, Stage } from '../../../src/archive/index.js';
 import { FileTree, type ScanResult } from '../../../src/archive/file-tree.js';
 import { program, QuietWriter, Scratch } from './trees.js';
+import { unmount } from '../../fixtures/unmount.js';
 
 /** What this is for: from Linux 6.12 on, on a disk. */
 const [major = 0, minor = 0] = release().split('.').map(Number);
@@ -125,7 +126,7 @@ describe('only what the kernel told of is looked at, and all is seen', () => {
       expect(scan).toMatchObject({ told: true });
       expect(scan.looks).toBeLessThan(DIRECTORIES * FILES / 4);
     } finally {
-      execFileSync('umount', [merged]);
+      unmount(merged);
     }
   });
 });
@@ -140,7 +141,7 @@ describe('where the kernel cannot tell, all is looked at', () => {
       expect(scan.told).toBe(false);
       expect(news).toEqual(all);
     } finally {
-      execFileSync('umount', [join(root, 'd3')]);
+      unmount(join(root, 'd3'));
     }
   });
 
@@ -153,7 +154,7 @@ describe('where the kernel cannot tell, all is looked at', () => {
       const { scan } = await twoLooks({ root, change: () => void execFileSync('mount', ['-t', 'tmpfs', 'none', place]) });
       expect(scan).toMatchObject({ told: true, looks: 1 });
     } finally {
-      execFileSync('umount', [place]);
+      unmount(place);
     }
   });
 
@@ -181,7 +182,7 @@ describe('where the kernel cannot tell, all is looked at', () => {
       writeFileSync(scratch.in('file'), '');
       for (const path of [merged, scratch.in('file'), scratch.in('missing')]) expect(new FileTree(path).watch(new Int32Array())).toBe(false);
     } finally {
-      execFileSync('umount', [merged]);
+      unmount(merged);
     }
   });
 });

@@ -6,6 +6,7 @@ import { Writable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ArchiveWriter, openArchive, Stage, verifyArchive, type ArchiveError, type TreeSource } from '../../../src/archive/index.js';
 import { listen } from './random-tree.js';
+import { unmount } from '../../fixtures/unmount.js';
 
 let dir: string;
 
@@ -115,7 +116,7 @@ describe('the output', () => {
         if (what === 'full') expect((error as ArchiveError).facts.bytes).toSatisfy((bytes: number) => bytes > 3_000_000 && bytes < 3_100_000);
         expect(readdirSync(join(dir, 'out'))).toEqual([]);
       } finally {
-        execFileSync('umount', [join(dir, 'out')]);
+        unmount(join(dir, 'out'));
       }
     });
   }
