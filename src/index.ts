@@ -1,15 +1,15 @@
 // The story
 export { checkpoint } from './checkpoint/checkpoint.js';
-export { restore } from './checkpoint/restore.js';
+export { restore } from './checkpoint/restore/restore.js';
 export type { CheckpointOptions, RestoreOptions } from './checkpoint/options.js';
-export type { CheckpointReport, RestoreReport } from './checkpoint/report.js';
-export type { PreDumpPlan, PreDumpRound } from './checkpoint/pre-dump.js';
-export type { FileTree, Target } from './checkpoint/target.js';
-export type { WindowParts } from './checkpoint/snapshot.js';
-export { PHASE_CHANNEL, WINDOW_CHANNEL, type OnProgress, type OnWindow, type Phase, type PhaseEvent, type WindowEvent } from './checkpoint/phases.js';
+export type { CheckpointReport, RestoreReport } from './checkpoint/events/report.js';
+export type { PreDumpPlan, PreDumpRound } from './checkpoint/dump/pre-dump.js';
+export type { FileTree, Target } from './checkpoint/window/ready-target.js';
+export type { WindowParts } from './checkpoint/window/snapshot.js';
+export { PHASE_CHANNEL, WINDOW_CHANNEL, type OnProgress, type OnWindow, type Phase, type PhaseEvent, type WindowEvent } from './checkpoint/events/phases.js';
 
-export { frozenCgroups, recover, type FrozenCgroup, type Recovery, type RecoverOptions } from './checkpoint/recover.js';
-export { ServiceManager, type ServiceManagerOptions } from './checkpoint/service-manager.js';
+export { frozenCgroups, recover, type FrozenCgroup, type Recovery, type RecoverOptions } from './checkpoint/guardian/recover.js';
+export { ServiceManager, type ServiceManagerOptions } from './checkpoint/events/service-manager.js';
 
 // Containers
 export {
@@ -46,7 +46,7 @@ export { diagnose, type Diagnosis, type Finding } from './checkpoint/doctor.js';
 // Errors
 export { StillframeError, type ErrorText } from './errors.js';
 export { NativeError, type NativeErrorCode, type NativeFacts } from './native.js';
-export { CheckpointError, type CheckpointErrorCode, type CheckpointFacts, type DifferingFile, type LockHolder, type PidHolder } from './checkpoint/checkpoint-error.js';
+export { CheckpointError, type CheckpointErrorCode, type CheckpointFacts, type DifferingFile, type LockHolder, type PidHolder } from './checkpoint/base/checkpoint-error.js';
 export { FreezerError, type AfterFailure, type FreezerErrorCode, type FreezerFacts, type NamedProcess, type UnfrozenTask } from './cgroup/index.js';
 export { ContainerError, type ContainerErrorCode, type ContainerFacts } from './container/index.js';
 export { CriuError, type CriuErrorCode, type CriuErrorFacts } from './criu/index.js';

@@ -1,5 +1,5 @@
 /** Types of what native/ does with files. */
-/** native/files.c. Paths are relative to a directory's descriptor; errors are errno errors. */
+/** native/addon/files.c. Paths are relative to a directory's descriptor; errors are errno errors. */
 export interface ExtractNative {
   /** Always close-on-exec. `resolve` is RESOLVE_* of openat2(2). */
   openat2(dirfd: number, path: Buffer, flags: number, mode: number, resolve: number): number;
@@ -25,10 +25,10 @@ export interface ExtractNative {
   copyRanges(srcFd: number, ranges: Float64Array): Promise<void>;
 }
 
-/** native/store.h: pages that may be in a file. */
+/** native/tree/store.h: pages that may be in a file. */
 export type NativeStore = object;
 
-/** native/tree.h: what the last scan of a tree saw. Its entries have ids, which stay the same from scan to scan. */
+/** native/tree/tree.h: what the last scan of a tree saw. Its entries have ids, which stay the same from scan to scan. */
 export type NativeTree = object;
 
 /** native/{store,tree,scan,describe,copy,move,hash,lines}.c. Promises reject with errno errors. */
@@ -46,7 +46,7 @@ export interface StageNative {
   /** Lets go of the directory that the tree holds open; the entries stay readable. */
   treeClose(tree: NativeTree): void;
   /**
-   * Lets the kernel tell what happens on the tree's file system (native/watch.h), but to these files, so that every scan after
+   * Lets the kernel tell what happens on the tree's file system (native/tree/watch.h), but to these files, so that every scan after
    * the next one looks only at that. Throws an errno error where the kernel cannot, or the tree is no directory.
    */
   treeWatch(tree: NativeTree, path: Buffer, ignoredFds: Int32Array): void;
@@ -65,8 +65,8 @@ export interface StageNative {
   treeNews(tree: NativeTree, what: number, from: number, ids: Uint32Array): number;
   /**
    * Two words, which say how many members are ready and for how many small files' contents there was no room, then a
-   * `struct record` (native/describe.c) for each other id; where `others` names another entry for it, with that one's path. Small files' contents go into `data` while they fit. With a `prefix` for names, files of the usual kind
-   * come as whole members (native/member.c), each with a `struct ready` in `ready` and with `hash` its two SHA-256,
+   * `struct record` (native/archive/describe.c) for each other id; where `others` names another entry for it, with that one's path. Small files' contents go into `data` while they fit. With a `prefix` for names, files of the usual kind
+   * come as whole members (native/archive/member.c), each with a `struct ready` in `ready` and with `hash` its two SHA-256,
    * of header with padding and of data, in `digests`. Resolves with the length of what is in `records`; or with all of
    * it, where it does not fit there.
    */

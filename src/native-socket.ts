@@ -1,4 +1,4 @@
-/** Types of native/held.c, native/socket.c and native/poll.c. */
+/** Types of native/addon/owned-fds.c, native/addon/socket.c and native/addon/poll.c. */
 export interface SocketNative {
   /**
    * Closes a descriptor. Those that these functions make, but for streams and what a packet brings, are closed with the thread at
@@ -41,7 +41,7 @@ export interface PollHandle {
 
 export type SpawnArguments = [path: string, args: readonly string[], env: readonly string[] | undefined, fds: readonly number[], cwd: string | undefined, sharesSession?: boolean, opensTerminal?: boolean];
 
-/** Types of native/spawn.c. */
+/** Types of native/addon/spawn.c. */
 export interface SpawnNative {
   /**
    * Starts a program in a session of its own, with default signal dispositions and an empty mask; the caller waits for the exec.

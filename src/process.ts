@@ -37,7 +37,7 @@ const signalNames = new Map(Object.entries(osConstants.signals).map(([name, numb
 
 /**
  * A child process with a session (or process group) of its own. Node's `spawn` copies the address space of this process: 2 ms that a guardian or a
- * CRIU would come later, and the event loop with it. This copies nothing: see native/spawn.c.
+ * CRIU would come later, and the event loop with it. This copies nothing: see native/addon/spawn.c.
  */
 export class Child {
   readonly pid: number;

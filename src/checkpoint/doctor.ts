@@ -5,7 +5,7 @@ import { openNameless } from '../archive/index.js';
 import { freezerVersions, hierarchyRoot } from '../cgroup/index.js';
 import { listCriu, type CriuVerdict } from '../criu/index.js';
 import { native } from '../native.js';
-import { isTmpfs } from './images-place.js';
+import { isTmpfs } from './dump/images-place.js';
 
 /** One thing that was looked at. `problem`: Stillframe cannot work; `note`: it works, less well. */
 export interface Finding {

@@ -3,11 +3,11 @@ import { basename, dirname, resolve } from 'node:path';
 import { Writable } from 'node:stream';
 import type { ArchiveWriterOptions, OutputCompression } from '../archive/index.js';
 import type { CriuRestoreOptions } from '../criu/index.js';
-import { CheckpointError } from './checkpoint-error.js';
-import { STATE_DIR } from './journal.js';
-import type { OnProgress, OnWindow } from './phases.js';
-import type { PreDumpPlan } from './pre-dump.js';
-import type { FileTree, Target } from './target.js';
+import { CheckpointError } from './base/checkpoint-error.js';
+import { STATE_DIR } from './guardian/journal.js';
+import type { OnProgress, OnWindow } from './events/phases.js';
+import type { PreDumpPlan } from './dump/pre-dump.js';
+import type { FileTree, Target } from './window/ready-target.js';
 
 export interface CheckpointOptions extends Target {
   /**

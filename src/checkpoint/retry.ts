@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ArchiveError } from '../archive/index.js';
 import { CriuError, type CriuProblem } from '../criu/index.js';
-import { CheckpointError } from './checkpoint-error.js';
-import type { Phases } from './phases.js';
+import { CheckpointError } from './base/checkpoint-error.js';
+import type { Phases } from './events/phases.js';
 
 /**
  * What CRIU refuses at one instant and dumps at the next: a connection or a datagram that is just being made, a message that

@@ -1,12 +1,12 @@
 import { checkpoint } from '../checkpoint/checkpoint.js';
 import type { CheckpointOptions } from '../checkpoint/options.js';
-import type { CheckpointReport } from '../checkpoint/report.js';
-import { runningPids } from '../checkpoint/pids.js';
-import type { Rendezvous, TargetParts } from '../checkpoint/target.js';
-import { hasTcpConnections } from './connections.js';
-import type { Container, RuntimeName } from './container.js';
-import { containerTarget, type ContainerTarget, type ContainerTargetOptions } from './container-target.js';
-import { findContainer, type ContainerName } from './find-container.js';
+import type { CheckpointReport } from '../checkpoint/events/report.js';
+import { runningPids } from '../checkpoint/base/pids.js';
+import type { Rendezvous, TargetParts } from '../checkpoint/window/ready-target.js';
+import { hasTcpConnections } from './target/connections.js';
+import type { Container, RuntimeName } from './model/container.js';
+import { containerTarget, type ContainerTarget, type ContainerTargetOptions } from './target/container-target.js';
+import { findContainer, type ContainerName } from './runtimes/find-container.js';
 
 /** A container by name, and what `checkpoint()` takes; the target's own options come from the container. */
 export type ContainerCheckpointOptions = ContainerName & ContainerTargetOptions & Omit<CheckpointOptions, 'pid' | 'cgroup' | 'cgroupVersion' | 'adopt' | 'files' | 'parts'>;

@@ -1,12 +1,12 @@
 import { lstat, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { checkpointFound, type ContainerCheckpointOptions, type ContainerCheckpointReport } from './checkpoint-container.js';
-import type { Container } from './container.js';
-import { ContainerError } from './container-error.js';
-import { engineFacts } from './engine.js';
-import { findContainer, type ContainerName } from './find-container.js';
-import { containersBelow } from './pod-members.js';
-import { Meeting } from './rendezvous.js';
+import type { Container } from './model/container.js';
+import { ContainerError } from './model/container-error.js';
+import { engineFacts } from './model/engine.js';
+import { findContainer, type ContainerName } from './runtimes/find-container.js';
+import { containersBelow } from './runtimes/pod-members.js';
+import { Meeting } from './pod-barrier.js';
 
 export interface PodCheckpointOptions extends Omit<ContainerCheckpointOptions, keyof ContainerName | 'output' | 'overwrite'> {
   /** The containers, by name... */

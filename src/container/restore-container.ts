@@ -3,18 +3,18 @@ import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { delimiter, dirname, join, resolve } from 'node:path';
 import { extractMembers, openArchive, readVerifiedMember, type VerifiedArchive } from '../archive/index.js';
 import { openFreezer } from '../cgroup/index.js';
-import { Phases, type OnProgress } from '../checkpoint/phases.js';
-import { PrivateDir } from '../checkpoint/private-dir.js';
+import { Phases, type OnProgress } from '../checkpoint/events/phases.js';
+import { PrivateDir } from '../checkpoint/base/private-dir.js';
 import { findCriu, readLastErrors } from '../criu/index.js';
-import { applyRootfs } from './apply-diff.js';
-import { launch, run } from './command.js';
-import type { Container, RuntimeName } from './container.js';
-import { ContainerError, type ContainerFacts } from './container-error.js';
-import type { ContainerSubject } from './container-target.js';
-import { members } from './documents.js';
-import { findContainer, type ContainerName } from './find-container.js';
-import { readSpec, rootfsOf } from './spec.js';
-import { verifyContainerArchive } from './verify-container.js';
+import { applyRootfs } from './documents/apply-diff.js';
+import { launch, run } from './runtimes/command.js';
+import type { Container, RuntimeName } from './model/container.js';
+import { ContainerError, type ContainerFacts } from './model/container-error.js';
+import type { ContainerSubject } from './target/container-target.js';
+import { members } from './documents/documents.js';
+import { findContainer, type ContainerName } from './runtimes/find-container.js';
+import { readSpec, rootfsOf } from './model/spec.js';
+import { verifyContainerArchive } from './documents/verify-container.js';
 
 export interface ContainerRestoreOptions extends ContainerName {
   /** What `checkpointContainer` wrote. `runc`, `crun` or `podman` says by which runtime, and the new container's id or name. */

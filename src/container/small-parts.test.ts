@@ -4,14 +4,14 @@ import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { thawedCgroupImage } from './cgroup-image.js';
-import type { Container } from './container.js';
-import { connectedInodes, hasTcpConnections } from './connections.js';
-import { containerDocuments } from './documents.js';
-import { engineFacts } from './engine.js';
-import { withNetworks } from './podman.js';
-import { Meeting } from './rendezvous.js';
-import { resolveInRoot } from './resolve-in-root.js';
+import { thawedCgroupImage } from './target/cgroup-image.js';
+import type { Container } from './model/container.js';
+import { connectedInodes, hasTcpConnections } from './target/connections.js';
+import { containerDocuments } from './documents/documents.js';
+import { engineFacts } from './model/engine.js';
+import { withNetworks } from './runtimes/podman.js';
+import { Meeting } from './pod-barrier.js';
+import { resolveInRoot } from './target/resolve-in-root.js';
 
 describe("a dump's cgroup image", () => {
   const property = (value: string): Buffer => Buffer.concat([Buffer.from('\n\rfreezer.state\x12\x06'), Buffer.from(value)]);

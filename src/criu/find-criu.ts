@@ -2,8 +2,8 @@ import { constants } from 'node:fs';
 import { access, stat } from 'node:fs/promises';
 import { delimiter, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { CriuClient, type CriuFeatures } from './client.js';
-import { CriuError } from './criu-error.js';
+import { CriuClient, type CriuFeatures } from './client/client.js';
+import { CriuError } from './errors/criu-error.js';
 
 export interface FindCriuOptions {
   /** Use this one or fail. Default: the first of `$STILLFRAME_CRIU`, `criu` on PATH, and Stillframe's own that works. */

@@ -3,13 +3,13 @@ import { closeSync, openSync, readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { expect, test } from 'vitest';
 import { native } from '../native.js';
-import type { Connection } from './connection.js';
-import { Conversation } from './conversation.js';
-import { CriuError } from './criu-error.js';
+import type { Connection } from './process/criu-connection.js';
+import { Conversation } from './client/session.js';
+import { CriuError } from './errors/criu-error.js';
 import { criu_req_type, criu_resp } from './generated/criu.js';
-import { notificationScripts, type OnNotify } from './notification.js';
-import { PacketSocket } from './packet-socket.js';
-import { criuErrorOf } from './session.js';
+import { notificationScripts, type OnNotify } from './rpc/notification.js';
+import { PacketSocket } from './process/packet-socket.js';
+import { criuErrorOf } from './client/exchange.js';
 
 /** Our end of a real socket; what the peer does is the test's affair. */
 class Wire implements Connection {

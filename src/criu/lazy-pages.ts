@@ -3,14 +3,14 @@ import { join } from 'node:path';
 import { errnoOf } from '../errors.js';
 import { native, NativeError } from '../native.js';
 import { Child } from '../process.js';
-import { CriuError, type CriuErrorCode, type CriuErrorFacts } from './criu-error.js';
-import { SharedDirectory } from './directory.js';
-import { readLastErrors } from './log.js';
-import { requireMs } from './milliseconds.js';
-import { boolean, filled, object, port, string } from './option-values.js';
-import type { CriuOptions } from './options.js';
-import { isShortage } from './shortage.js';
-import { endOrphans } from './swrk.js';
+import { CriuError, type CriuErrorCode, type CriuErrorFacts } from './errors/criu-error.js';
+import { SharedDirectory } from './process/shared-directory.js';
+import { readLastErrors } from './errors/log-line.js';
+import { requireMs } from './rpc/milliseconds.js';
+import { boolean, filled, object, port, string } from './rpc/option-values.js';
+import type { CriuOptions } from './rpc/options.js';
+import { isShortage } from './errors/resource-shortage.js';
+import { endOrphans } from './process/swrk.js';
 
 /** `tls` and its like encrypt the connection to `pageServer`, and have to suit what is said there. */
 export interface LazyPagesOptions extends Pick<CriuOptions, 'tls' | 'tlsCacert' | 'tlsCacrl' | 'tlsCert' | 'tlsKey' | 'tlsNoCnVerify'> {

@@ -2,7 +2,7 @@ import { rmSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { openFreezer } from '../../src/cgroup/index.js';
 import { checkpoint } from '../../src/checkpoint/checkpoint.js';
-import type { WindowEvent } from '../../src/checkpoint/phases.js';
+import type { WindowEvent } from '../../src/checkpoint/events/phases.js';
 import { StillframeError } from '../../src/errors.js';
 import { BusyWriter } from '../fixtures/busy-writer.js';
 import { freezerVersions } from '../fixtures/cgroup.js';

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { checkpoint } from '../../src/checkpoint/checkpoint.js';
-import { readJournals, STATE_DIR } from '../../src/checkpoint/journal.js';
+import { readJournals, STATE_DIR } from '../../src/checkpoint/guardian/journal.js';
 import { BusyWriter } from '../fixtures/busy-writer.js';
 import { freezerVersions } from '../fixtures/cgroup.js';
 import { until } from '../fixtures/processes.js';

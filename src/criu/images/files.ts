@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { file_entry, remap_file_path_entry, remap_type } from '../generated/criu.js';
-import { present } from '../messages.js';
+import { present } from '../rpc/messages.js';
 import { imageEntries, toNumber } from './image-file.js';
 
 const FILES_MAGIC = 0x56303138;

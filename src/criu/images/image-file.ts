@@ -1,6 +1,6 @@
 import { createReadStream } from 'node:fs';
 import type Long from 'long';
-import { CriuError } from '../criu-error.js';
+import { CriuError } from '../errors/criu-error.js';
 
 // criu/include/magic.h: one of these opens every image but the inventory; the second number names the kind.
 const commonMagics = [0x54564319, 0x55105940];

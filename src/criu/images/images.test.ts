@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { CriuError } from '../criu-error.js';
+import { CriuError } from '../errors/criu-error.js';
 import { file_entry, pstree_entry, remap_file_path_entry, remap_type, tty_info_entry, TtyType } from '../generated/criu.js';
 import { readDumpedFiles } from './files.js';
 import { readInventory } from './inventory.js';

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { inventory_entry } from '../generated/criu.js';
-import { present } from '../messages.js';
+import { present } from '../rpc/messages.js';
 import { imageEntry, toNumber } from './image-file.js';
 
 const INVENTORY_MAGIC = 0x58313116;

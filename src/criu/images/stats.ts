@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { stats_entry } from '../generated/criu.js';
-import { CriuError } from '../criu-error.js';
-import { present } from '../messages.js';
+import { CriuError } from '../errors/criu-error.js';
+import { present } from '../rpc/messages.js';
 import { imageEntry, toNumber } from './image-file.js';
 
 const STATS_MAGIC = 0x57093306;

@@ -3,9 +3,9 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Entry } from '../../../src/archive/entry.js';
-import { checksumLine, encodeManifest, FORMAT_VERSION, MANIFEST_JSON, MANIFEST_SHA256, MEMBERS_SHA256, type TreeRecord } from '../../../src/archive/manifest.js';
-import { encodeHeader, END_OF_ARCHIVE, padding } from '../../../src/archive/tar.js';
+import type { Entry } from '../../../src/archive/format/entry.js';
+import { checksumLine, encodeManifest, FORMAT_VERSION, MANIFEST_JSON, MANIFEST_SHA256, MEMBERS_SHA256, type TreeRecord } from '../../../src/archive/format/manifest.js';
+import { encodeHeader, END_OF_ARCHIVE, padding } from '../../../src/archive/format/tar-encode.js';
 
 /** A member; `data` is what is stored, for a sparse file its ranges only. */
 export type FixtureMember = Partial<Omit<Entry, 'name' | 'linkname'>> & { name: string | Buffer; linkname?: string | Buffer; stored?: Buffer | string };

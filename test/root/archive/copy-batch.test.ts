@@ -1,12 +1,12 @@
 /** Tables of a batch that are too small for what one entry needs. */
 import { closeSync, ftruncateSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { Area } from '../../../src/archive/area.js';
-import { CopyBatch } from '../../../src/archive/copy-batch.js';
-import { Room } from '../../../src/archive/description.js';
-import { FileTree } from '../../../src/archive/file-tree.js';
-import { Scratch as Tables } from '../../../src/archive/scratch.js';
-import { padding } from '../../../src/archive/tar.js';
+import { Area } from '../../../src/archive/members/segments.js';
+import { CopyBatch } from '../../../src/archive/members/copy-batch.js';
+import { Room } from '../../../src/archive/members/description.js';
+import { FileTree } from '../../../src/archive/scan/scanned-tree.js';
+import { Scratch as Tables } from '../../../src/archive/tables/page-file.js';
+import { padding } from '../../../src/archive/format/tar-encode.js';
 import { Scratch } from './trees.js';
 
 const STEP = 8192;

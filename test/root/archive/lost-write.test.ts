@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { Scratch as Tables, type Numbers, type Page } from '../../../src/archive/scratch.js';
+import { Scratch as Tables, type Numbers, type Page } from '../../../src/archive/tables/page-file.js';
 import { mountLosingDisk } from '../../fixtures/losing-disk.js';
 import { Scratch } from './trees.js';
 

@@ -5,12 +5,12 @@ import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync, sym
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { entryOf, typeOf } from '../../../src/archive/describe-entry.js';
-import { MEMBER_DIGESTS, Room, type Described, type Description } from '../../../src/archive/description.js';
-import { FileTree } from '../../../src/archive/file-tree.js';
+import { entryOf, typeOf } from '../../../src/archive/members/describe-entry.js';
+import { MEMBER_DIGESTS, Room, type Described, type Description } from '../../../src/archive/members/description.js';
+import { FileTree } from '../../../src/archive/scan/scanned-tree.js';
 import { ArchiveWriter, openArchive, Stage, verifyArchive, type TreeLayout } from '../../../src/archive/index.js';
-import { MEMBERS_SHA256 } from '../../../src/archive/manifest.js';
-import { encodeHeader, padding } from '../../../src/archive/tar.js';
+import { MEMBERS_SHA256 } from '../../../src/archive/format/manifest.js';
+import { encodeHeader, padding } from '../../../src/archive/format/tar-encode.js';
 
 let dir: string;
 let root: string;

@@ -4,8 +4,8 @@ import { closeSync, linkSync, mkdirSync, openSync, readdirSync, renameSync, rmSy
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { ArchiveWriter, openArchive, Stage, verifyArchive } from '../../../src/archive/index.js';
-import { FileTree } from '../../../src/archive/file-tree.js';
-import { Scratch as ScratchFile } from '../../../src/archive/scratch.js';
+import { FileTree } from '../../../src/archive/scan/scanned-tree.js';
+import { Scratch as ScratchFile } from '../../../src/archive/tables/page-file.js';
 import { listTree, Scratch, untar } from './trees.js';
 import { unmount } from '../../fixtures/unmount.js';
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { ArchiveWriter, openArchive, Stage, verifyArchive } from '../../../src/archive/index.js';
-import type { Entry } from '../../../src/archive/entry.js';
+import type { Entry } from '../../../src/archive/format/entry.js';
 import { changing, making, RandomTree } from './random-tree.js';
 import { listTree, Scratch, untar } from './trees.js';
 

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { filesBehind, openForWriting } from '../../../src/checkpoint/files-in-use.js';
+import { filesBehind, openForWriting } from '../../../src/checkpoint/window/files-in-use.js';
 import { compiled } from '../../fixtures/compiled.js';
 
 /** A directory of its own; leaving its scope removes it. */

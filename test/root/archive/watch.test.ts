@@ -4,7 +4,7 @@ import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe as suite, expect, test } from 'vitest';
 import { ArchiveWriter, Stage } from '../../../src/archive/index.js';
-import { FileTree, type ScanResult } from '../../../src/archive/file-tree.js';
+import { FileTree, type ScanResult } from '../../../src/archive/scan/scanned-tree.js';
 import { program, QuietWriter, Scratch } from './trees.js';
 import { unmount } from '../../fixtures/unmount.js';
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { checkpoint, openFreezer, verify, type CheckpointOptions, type PhaseEvent } from '../../../src/index.js';
-import { runningPids } from '../../../src/checkpoint/pids.js';
+import { runningPids } from '../../../src/checkpoint/base/pids.js';
 import { compiled } from '../../fixtures/compiled.js';
 import { freezerVersions, makeTestCgroup, type TestCgroup, type Version } from '../../fixtures/cgroup.js';
 import { OddTask } from '../../fixtures/odd-task.js';

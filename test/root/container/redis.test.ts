@@ -4,7 +4,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { PhaseEvent } from '../../../src/checkpoint/phases.js';
+import type { PhaseEvent } from '../../../src/checkpoint/events/phases.js';
 import { checkpointContainer, restoreContainer } from '../../../src/container/index.js';
 import { Bundle, makeImage, need, newId, RuncContainer } from '../../fixtures/container.js';
 import { until } from '../../fixtures/processes.js';

@@ -4,7 +4,7 @@ import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { connectedInodes } from '../../../src/container/connections.js';
+import { connectedInodes } from '../../../src/container/target/connections.js';
 import { checkpointContainer, restoreContainer } from '../../../src/container/index.js';
 import { findCriu } from '../../../src/criu/index.js';
 import { addProgram, Bundle, makeImage, must, newId, RuncContainer, WELL, WRITER_ARGS, WriterInContainer } from '../../fixtures/container.js';

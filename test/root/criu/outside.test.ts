@@ -8,7 +8,7 @@ import { afterEach, beforeAll, expect, test } from 'vitest';
 import { openPipe } from '../../../src/descriptors.js';
 import { native } from '../../../src/native.js';
 import { CriuClient, findCriu, LazyPages, type CriuError, type RestoreResult, type WorkOptions } from '../../../src/criu/index.js';
-import { PacketSocket } from '../../../src/criu/packet-socket.js';
+import { PacketSocket } from '../../../src/criu/process/packet-socket.js';
 import { Counter, failure, freePort, scratch, until } from '../../fixtures/criu.js';
 import { OddTask } from '../../fixtures/odd-task.js';
 

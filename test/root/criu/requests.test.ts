@@ -8,7 +8,7 @@ import { Worker } from 'node:worker_threads';
 import ts from 'typescript';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { CriuClient, findCriu, followLog, parseLogLine, readDumpStats, type CriuError, type CriuServiceClient, type LogLine } from '../../../src/criu/index.js';
-import { PacketSocket } from '../../../src/criu/packet-socket.js';
+import { PacketSocket } from '../../../src/criu/process/packet-socket.js';
 import { native } from '../../../src/native.js';
 import { Child } from '../../../src/process.js';
 import { Counter, failure, freePort, scratch, until } from '../../fixtures/criu.js';

@@ -6,8 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { native } from '../../../src/native.js';
 import { CriuClient, criuErrorOf, findCriu, type CriuNotification } from '../../../src/criu/index.js';
-import { notificationScripts } from '../../../src/criu/notification.js';
-import { PacketSocket } from '../../../src/criu/packet-socket.js';
+import { notificationScripts } from '../../../src/criu/rpc/notification.js';
+import { PacketSocket } from '../../../src/criu/process/packet-socket.js';
 import { failure, scratch, until } from '../../fixtures/criu.js';
 
 let criuPath: string;

@@ -2,9 +2,9 @@ import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSyn
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { openFreezer } from '../../../src/cgroup/index.js';
-import { Guardian } from '../../../src/checkpoint/guardian.js';
-import { lockTarget } from '../../../src/checkpoint/lock.js';
-import { runningPids } from '../../../src/checkpoint/pids.js';
+import { Guardian } from '../../../src/checkpoint/guardian/guardian.js';
+import { lockTarget } from '../../../src/checkpoint/guardian/lock.js';
+import { runningPids } from '../../../src/checkpoint/base/pids.js';
 import { freezerVersions, withCgroup, type TestCgroup } from '../../fixtures/cgroup.js';
 import { spawnCounter, until, type Counter } from '../../fixtures/processes.js';
 import { isRunning, killOwner, killParentOfThree, numberOf, parentOfThree, startOwner, TestState } from './owner.js';

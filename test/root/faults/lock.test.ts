@@ -1,8 +1,8 @@
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { Journal } from '../../../src/checkpoint/journal.js';
-import { lockCgroup, lockTarget } from '../../../src/checkpoint/lock.js';
+import { Journal } from '../../../src/checkpoint/guardian/journal.js';
+import { lockCgroup, lockTarget } from '../../../src/checkpoint/guardian/lock.js';
 import { freezerVersions, withCgroup } from '../../fixtures/cgroup.js';
 import { spawnCounter, until } from '../../fixtures/processes.js';
 import { isRunning, killOwner, numberOf, startOwner, TestState } from './owner.js';
@@ -142,7 +142,7 @@ describe('the lock', () => {
     using state = new TestState();
     await using counter = await spawnCounter();
     using journal = await lockTarget({ pid: counter.pid, stateDir: state.dir });
-    const read = await import('../../../src/checkpoint/journal.js');
+    const read = await import('../../../src/checkpoint/guardian/journal.js');
     for (let i = 0; i < 200; i++) {
       journal.update({ removals: Array.from({ length: i }, (_, n) => join('/tmp', `.stillframe-${n}`)) });
       expect(read.readJournals(state.dir).map(({ entry }) => entry.removals.length)).toEqual([i]);

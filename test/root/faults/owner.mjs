@@ -5,8 +5,8 @@ import { readdirSync, readlinkSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const built = new URL('../../../dist/src/', import.meta.url);
-const { lockTarget } = await import(new URL('checkpoint/lock.js', built));
-const { Guardian } = await import(new URL('checkpoint/guardian.js', built));
+const { lockTarget } = await import(new URL('checkpoint/guardian/lock.js', built));
+const { Guardian } = await import(new URL('checkpoint/guardian/guardian.js', built));
 const { openFreezer, readProcess } = await import(new URL('cgroup/index.js', built));
 
 const plan = JSON.parse(process.argv[2]);

@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync, symlinkSync, unlinkSyn
 import { basename, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { openFreezer } from '../../../src/cgroup/index.js';
-import { frozenCgroups, recover } from '../../../src/checkpoint/recover.js';
+import { frozenCgroups, recover } from '../../../src/checkpoint/guardian/recover.js';
 import { freezerVersions, withCgroup } from '../../fixtures/cgroup.js';
 import { spawnCounter, until } from '../../fixtures/processes.js';
 import { isRunning, killOwner, killParentOfThree, numberOf, parentOfThree, startOwner, TestState, type Owner, type OwnerPlan } from './owner.js';

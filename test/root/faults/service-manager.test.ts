@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Phase, PhaseEvent } from '../../../src/checkpoint/phases.js';
-import { ServiceManager } from '../../../src/checkpoint/service-manager.js';
+import type { Phase, PhaseEvent } from '../../../src/checkpoint/events/phases.js';
+import { ServiceManager } from '../../../src/checkpoint/events/service-manager.js';
 import { until } from '../../fixtures/processes.js';
 
 const dgram = createRequire(import.meta.url)('unix-dgram') as {

@@ -1,0 +1,492 @@
+#include "../archive/details.h"
+#include "../addon/job.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static const napi_type_tag tree_tag = { 0x5f1c7a3e90b24d68ULL, 0xa1d4e6f8275b3c90ULL };
+
+/* What `treeNews` tells of. */
+#define NEWS_ADDED 0
+#define NEWS_CHANGED 1
+#define NEWS_REMOVED 2
+
+#define ENTRY_PAGES (SF_MAX_ENTRIES >> SF_ENTRY_BITS)
+#define NODE_PAGES (SF_MAX_ENTRIES >> SF_NODE_BITS)
+#define NAME_PAGES (1u << (32 - SF_PAGE_BITS))
+#define BITS_BYTES (SF_MAX_ENTRIES / 8)
+
+/* Its place; a length and the name. False when memory or numbers run out. */
+static bool add_name(struct sf_tree *tree, const char *name, size_t len, uint32_t *at)
+{
+	uint8_t bytes[SF_NAME_ROOM];
+	uint64_t place = tree->names_end;
+
+	/* It does not cross into the next page. */
+	if (place >> SF_PAGE_BITS != (place + len) >> SF_PAGE_BITS)
+		place = ((place >> SF_PAGE_BITS) + 1) << SF_PAGE_BITS;
+	uint64_t page = place >> SF_PAGE_BITS;
+	if (len >= SF_NAME_ROOM || page >= NAME_PAGES)
+		return false;
+	bool is_first = tree->names_end == 0 || (tree->names_end - 1) >> SF_PAGE_BITS != page;
+	if (is_first && !sf_store_add(tree->store, &tree->names[page]))
+		return false;
+	bytes[0] = (uint8_t)len;
+	memcpy(bytes + 1, name, len);
+	sf_store_write(tree->store, tree->names[page], place & (SF_PAGE_BYTES - 1), bytes, len + 1);
+	tree->names_end = place + len + 1;
+	*at = (uint32_t)place;
+	return true;
+}
+
+bool sf_tree_add(struct sf_tree *tree, uint32_t parent, const char *name, size_t len, uint32_t *id)
+{
+	struct sf_node node = { .parent = parent };
+	bool ok = false;
+
+	pthread_mutex_lock(&tree->lock);
+	uint32_t at = tree->n_entries;
+	if (at >= SF_MAX_ENTRIES)
+		goto out;
+	if (at % (1u << SF_ENTRY_BITS) == 0 && !sf_store_add(tree->store, &tree->entries[at >> SF_ENTRY_BITS]))
+		goto out;
+	if (at % (1u << SF_NODE_BITS) == 0 && !sf_store_add(tree->store, &tree->nodes[at >> SF_NODE_BITS]))
+		goto out;
+	if (!add_name(tree, name, len, &node.name))
+		goto out;
+	sf_node_write(tree, at, 0, &node, sizeof(node));
+	tree->n_entries = at + 1;
+	*id = at;
+	ok = true;
+out:
+	pthread_mutex_unlock(&tree->lock);
+	return ok;
+}
+
+size_t sf_name(struct sf_tree *tree, uint32_t at, char out[SF_NAME_ROOM])
+{
+	uint32_t in_page = at & (SF_PAGE_BYTES - 1), left = SF_PAGE_BYTES - in_page;
+	uint32_t page = tree->names[at >> SF_PAGE_BITS];
+	const uint8_t *bytes = sf_store_fixed(tree->store, page);
+	uint8_t copy[SF_NAME_ROOM];
+
+	if (bytes) {
+		bytes += in_page;
+	} else {
+		sf_store_read(tree->store, page, in_page, copy, left < SF_NAME_ROOM ? left : SF_NAME_ROOM);
+		bytes = copy;
+	}
+	size_t len = bytes[0];
+	/* Only where what the file gave back is not what it was given, which the store's owner will hear of. */
+	if (len >= left)
+		len = left - 1;
+	memcpy(out, bytes + 1, len);
+	out[len] = '\0';
+	return len;
+}
+
+int sf_tree_path(struct sf_tree *tree, uint32_t id, char *out, size_t size)
+{
+	char name[SF_NAME_ROOM];
+	char *end = out + size, *at = end;
+
+	for (uint32_t i = id; i != SF_ROOT;) {
+		struct sf_node node = sf_node_of(tree, i);
+		size_t len = sf_name(tree, node.name, name), more = len + 1;
+		if ((size_t)(at - out) < more)
+			return -1;
+		char separator = at == end ? '\0' : '/';
+		*--at = separator;
+		at -= len;
+		memcpy(at, name, len);
+		/* An id is given out after its parent's: anything else was not read as it was written. */
+		if (node.parent >= i)
+			return -1;
+		i = node.parent;
+	}
+	if (at == end)
+		*--at = '\0';
+	memmove(out, at, (size_t)(end - at));
+	return (int)(end - at) - 1;
+}
+
+static uint32_t pack_dev(uint32_t major, uint32_t minor)
+{
+	return major << 20 | minor;
+}
+
+bool sf_entry_update(struct sf_entry *entry, const struct statx *st)
+{
+	struct sf_entry now = *entry;
+
+	now.ino = st->stx_ino;
+	now.size = st->stx_size;
+	now.mtime_sec = st->stx_mtime.tv_sec;
+	now.mtime_nsec = st->stx_mtime.tv_nsec;
+	now.ctime_sec = st->stx_ctime.tv_sec;
+	now.ctime_nsec = st->stx_ctime.tv_nsec;
+	now.dev = pack_dev(st->stx_dev_major, st->stx_dev_minor);
+	now.uid = st->stx_uid;
+	now.gid = st->stx_gid;
+	now.nlink = st->stx_nlink;
+	now.mode = st->stx_mode;
+	now.sparse = S_ISREG(st->stx_mode) && st->stx_blocks * 512 < st->stx_size;
+	now.rdev = pack_dev(st->stx_rdev_major, st->stx_rdev_minor);
+	/* How many blocks a file has changes when it is written back; that is no change of the file. */
+	bool different = now.ino != entry->ino || now.size != entry->size || now.mtime_sec != entry->mtime_sec ||
+			 now.mtime_nsec != entry->mtime_nsec || now.ctime_sec != entry->ctime_sec ||
+			 now.ctime_nsec != entry->ctime_nsec || now.dev != entry->dev || now.uid != entry->uid ||
+			 now.gid != entry->gid || now.nlink != entry->nlink || now.mode != entry->mode ||
+			 now.rdev != entry->rdev;
+	*entry = now;
+	return different;
+}
+
+void sf_entry_name(struct sf_tree *tree, uint32_t id, char out[SF_NAME_ROOM])
+{
+	sf_name(tree, sf_node_of(tree, id).name, out);
+}
+
+void sf_walk_begin(struct sf_walk *walk, struct sf_tree *tree)
+{
+	walk->tree = tree;
+	walk->depth = 0;
+}
+
+void sf_walk_end(struct sf_walk *walk)
+{
+	while (walk->depth > 0)
+		close(walk->fds[--walk->depth]);
+}
+
+int sf_walk_parent(struct sf_walk *walk, uint32_t id)
+{
+	struct sf_tree *tree = walk->tree;
+	uint32_t want = sf_node_of(tree, id).parent;
+
+	if (walk->depth > 0 && walk->ids[walk->depth - 1] == want)
+		return walk->fds[walk->depth - 1];
+
+	uint32_t depth = 0;
+	for (uint32_t i = want, parent; i != SF_ROOT; i = parent, depth++) {
+		parent = sf_node_of(tree, i).parent;
+		if (parent >= i)
+			return -EIO; /* not as it was written */
+	}
+	uint32_t *chain = malloc((depth + 1) * sizeof(*chain));
+	if (!chain)
+		return -ENOMEM;
+	for (uint32_t i = want, at = depth; at > 0; i = sf_node_of(tree, i).parent)
+		chain[--at] = i;
+
+	uint32_t shared = 0;
+	while (shared < depth && (int)shared < walk->depth && walk->ids[shared] == chain[shared])
+		shared++;
+	while (walk->depth > (int)shared)
+		close(walk->fds[--walk->depth]);
+
+	int fd = shared == 0 ? tree->root_fd : walk->fds[shared - 1];
+	for (uint32_t at = shared; at < depth; at++) {
+		char name[SF_NAME_ROOM];
+		sf_entry_name(tree, chain[at], name);
+		int next = openat(fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (next < 0) {
+			fd = -errno;
+			break;
+		}
+		/* Deeper than the table: its last place is used again and again; the way there is only walked anew. */
+		if (walk->depth == SF_WALK_DEPTH)
+			close(walk->fds[--walk->depth]);
+		walk->ids[walk->depth] = chain[at];
+		walk->fds[walk->depth++] = next;
+		fd = next;
+	}
+	free(chain);
+	return fd;
+}
+
+int sf_walk_open(struct sf_walk *walk, uint32_t id)
+{
+	/* Not blocking, should it have become a FIFO. Reading must not move the access time, where we may say so. */
+	int flags = O_RDONLY | O_NONBLOCK | O_CLOEXEC, fd;
+	char name[SF_NAME_ROOM];
+	int dir = AT_FDCWD;
+
+	if (id == SF_ROOT) {
+		snprintf(name, sizeof(name), "/proc/self/fd/%d", walk->tree->root_fd);
+	} else {
+		dir = sf_walk_parent(walk, id);
+		if (dir < 0)
+			return dir;
+		sf_entry_name(walk->tree, id, name);
+		flags |= O_NOFOLLOW;
+	}
+	fd = openat(dir, name, flags | O_NOATIME);
+	if (fd < 0 && errno == EPERM)
+		fd = openat(dir, name, flags);
+	return fd < 0 ? -errno : fd;
+}
+
+static void unwatch(struct sf_tree *tree)
+{
+	if (tree->watch)
+		sf_watch_stop(tree->watch);
+	tree->watch = NULL;
+}
+
+static void release_tree(struct sf_tree *tree)
+{
+	struct { void *at; size_t bytes; } tables[] = {
+		{ tree->entries, ENTRY_PAGES * sizeof(uint32_t) }, { tree->nodes, NODE_PAGES * sizeof(uint32_t) }, { tree->names, NAME_PAGES * sizeof(uint32_t) },
+		{ tree->alive, BITS_BYTES }, { tree->before, BITS_BYTES }, { tree->changed, BITS_BYTES }, { tree->listed, BITS_BYTES },
+	};
+
+	unwatch(tree);
+	if (tree->root_fd >= 0)
+		close(tree->root_fd);
+	for (size_t i = 0; i < sizeof(tables) / sizeof(*tables); i++)
+		if (tables[i].at)
+			munmap(tables[i].at, tables[i].bytes);
+	sf_store_release(tree->store);
+	pthread_mutex_destroy(&tree->lock);
+	free(tree);
+}
+
+static void free_tree(napi_env env, void *data, void *hint)
+{
+	release_tree(data);
+}
+
+struct sf_tree *sf_tree_of(napi_env env, napi_value value)
+{
+	bool is_tree = false;
+	void *data = NULL;
+
+	if (napi_check_object_type_tag(env, value, &tree_tag, &is_tree) != napi_ok || !is_tree ||
+	    napi_unwrap(env, value, &data) != napi_ok) {
+		napi_throw_type_error(env, NULL, "not a tree");
+		return NULL;
+	}
+	return data;
+}
+
+/* treeCreate(store) */
+static napi_value tree_create(napi_env env, napi_callback_info info)
+{
+	size_t argc = 1;
+	napi_value argv[1], object;
+
+	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+	struct sf_store *store = sf_store_of(env, argv[0]);
+	if (!store)
+		return NULL;
+	struct sf_tree *tree = calloc(1, sizeof(*tree));
+	if (!tree)
+		return sf_throw_errno(env, ENOMEM, "treeCreate");
+	pthread_mutex_init(&tree->lock, NULL);
+	tree->root_fd = -1;
+	tree->store = sf_store_use(store);
+	tree->entries = sf_reserve(ENTRY_PAGES * sizeof(uint32_t));
+	tree->nodes = sf_reserve(NODE_PAGES * sizeof(uint32_t));
+	tree->names = sf_reserve(NAME_PAGES * sizeof(uint32_t));
+	tree->alive = sf_reserve(BITS_BYTES);
+	tree->before = sf_reserve(BITS_BYTES);
+	tree->changed = sf_reserve(BITS_BYTES);
+	tree->listed = sf_reserve(BITS_BYTES);
+	if (!tree->entries || !tree->nodes || !tree->names || !tree->alive || !tree->before || !tree->changed || !tree->listed) {
+		release_tree(tree);
+		return sf_throw_errno(env, ENOMEM, "treeCreate");
+	}
+	napi_create_object(env, &object);
+	napi_wrap(env, object, tree, free_tree, NULL, NULL);
+	napi_type_tag_object(env, object, &tree_tag);
+	return object;
+}
+
+/* The first argument. */
+static struct sf_tree *tree_argument(napi_env env, napi_callback_info info)
+{
+	size_t argc = 1;
+	napi_value argv[1];
+
+	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+	return sf_tree_of(env, argv[0]);
+}
+
+/* Lets go of the directory; the entries stay readable. */
+static napi_value tree_close(napi_env env, napi_callback_info info)
+{
+	struct sf_tree *tree = tree_argument(env, info);
+
+	if (tree)
+		unwatch(tree);
+	if (tree && tree->root_fd >= 0) {
+		close(tree->root_fd);
+		tree->root_fd = -1;
+	}
+	return NULL;
+}
+
+/* treeWatch(tree, path, ignored: file descriptors): from the next scan on. */
+static napi_value tree_watch(napi_env env, napi_callback_info info)
+{
+	size_t argc = 3, len, count;
+	napi_value argv[3];
+	int32_t *ignored;
+	char *bytes;
+	int err = 0;
+
+	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+	struct sf_tree *tree = sf_tree_of(env, argv[0]);
+	if (!tree || napi_get_buffer_info(env, argv[1], (void **)&bytes, &len) != napi_ok ||
+	    napi_get_typedarray_info(env, argv[2], NULL, &count, (void **)&ignored, NULL, NULL) != napi_ok)
+		return NULL;
+	unwatch(tree);
+	char *path = strndup(bytes, len);
+	if (!path)
+		return sf_throw_errno(env, ENOMEM, "treeWatch");
+	tree->watch = sf_watch_start(path, &err);
+	free(path);
+	if (!tree->watch)
+		return sf_throw_errno(env, err, "treeWatch");
+	for (size_t i = 0; i < count; i++)
+		sf_watch_ignore(tree->watch, ignored[i]);
+	return NULL;
+}
+
+/* treeUnwatch(tree) */
+static napi_value tree_unwatch(napi_env env, napi_callback_info info)
+{
+	struct sf_tree *tree = tree_argument(env, info);
+
+	if (tree)
+		unwatch(tree);
+	return NULL;
+}
+
+/* treePath(tree, id, into: Buffer): how many bytes the path below the root has, put there. */
+static napi_value tree_path(napi_env env, napi_callback_info info)
+{
+	size_t argc = 3, room;
+	napi_value argv[3], value;
+	uint32_t id = 0;
+	char *out;
+
+	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+	struct sf_tree *tree = sf_tree_of(env, argv[0]);
+	if (!tree || napi_get_value_uint32(env, argv[1], &id) != napi_ok || napi_get_buffer_info(env, argv[2], (void **)&out, &room) != napi_ok)
+		return NULL;
+	int len = id < tree->n_entries ? sf_tree_path(tree, id, out, room) : -1;
+	int err = sf_store_error(tree->store);
+	if (err)
+		return sf_throw_errno(env, err, SF_STORE_SYSCALL);
+	if (len < 0)
+		return sf_throw_errno(env, ENAMETOOLONG, "treePath");
+	napi_create_uint32(env, (uint32_t)len, &value);
+	return value;
+}
+
+static int compare_ino(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	return x < y ? -1 : x > y;
+}
+
+struct find {
+	struct sf_job job;
+	struct sf_tree *tree;
+	uint64_t *inodes; /* the caller's */
+	size_t count;
+	struct sf_bytes ids;
+};
+
+static void find_run(struct sf_job *job)
+{
+	struct find *find = (struct find *)job;
+
+	qsort(find->inodes, find->count, sizeof(*find->inodes), compare_ino);
+	for (uint32_t id = 0; id < find->tree->n_entries; id++) {
+		if (!sf_bit(find->tree->alive, id))
+			continue;
+		struct sf_entry entry = sf_entry_of(find->tree, id);
+		if (bsearch(&entry.ino, find->inodes, find->count, sizeof(*find->inodes), compare_ino))
+			sf_bytes_append(&find->ids, &id, sizeof(id));
+	}
+	if (find->ids.failed)
+		job->err = ENOMEM;
+	sf_store_tell(find->tree->store, job);
+}
+
+static napi_value find_result(napi_env env, struct sf_job *job)
+{
+	struct find *find = (struct find *)job;
+	napi_value value;
+
+	napi_create_buffer_copy(env, find->ids.len, find->ids.at, NULL, &value);
+	return value;
+}
+
+static void find_release(struct sf_job *job)
+{
+	free(((struct find *)job)->ids.at);
+	free(job);
+}
+
+/* treeFind(tree, inodes: BigUint64Array, sorted in place): a promise of the ids, 32 bits each, of the living entries with such an inode number. */
+static napi_value tree_find(napi_env env, napi_callback_info info)
+{
+	size_t argc = 2;
+	napi_value argv[2];
+	struct find *find = calloc(1, sizeof(*find));
+
+	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+	if (!find)
+		return sf_throw_errno(env, ENOMEM, "treeFind");
+	find->job = (struct sf_job){ .run = find_run, .result = find_result, .release = find_release };
+	find->tree = sf_tree_of(env, argv[0]);
+	if (!find->tree || napi_get_typedarray_info(env, argv[1], NULL, &find->count, (void **)&find->inodes, NULL, NULL) != napi_ok) {
+		find_release(&find->job);
+		return NULL;
+	}
+	return sf_job_start(env, &find->job, "stillframe:find", argv, 2);
+}
+
+/* treeNews(tree, what, from, ids: Uint32Array): how many ids from this one on were found (as many as there is room for). */
+static napi_value tree_news(napi_env env, napi_callback_info info)
+{
+	size_t argc = 4, room;
+	napi_value argv[4], value;
+	uint32_t what = 0, from = 0, count = 0, *ids;
+
+	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+	struct sf_tree *tree = sf_tree_of(env, argv[0]);
+	if (!tree || napi_get_typedarray_info(env, argv[3], NULL, &room, (void **)&ids, NULL, NULL) != napi_ok)
+		return NULL;
+	napi_get_value_uint32(env, argv[1], &what);
+	napi_get_value_uint32(env, argv[2], &from);
+	for (uint32_t word = from >> 6; word <= (tree->n_entries - 1) >> 6 && tree->n_entries > 0 && count < room; word++) {
+		uint64_t bits = what == NEWS_ADDED ? tree->alive[word] & ~tree->before[word] : what == NEWS_REMOVED ? tree->before[word] & ~tree->alive[word] : tree->changed[word];
+		if (word == from >> 6)
+			bits &= ~0ull << (from & 63);
+		for (; bits && count < room; bits &= bits - 1)
+			ids[count++] = word << 6 | (uint32_t)__builtin_ctzll(bits);
+	}
+	napi_create_uint32(env, count, &value);
+	return value;
+}
+
+void sf_init_tree(napi_env env, napi_value exports)
+{
+	sf_set_function(env, exports, "treeWatch", tree_watch);
+	sf_set_function(env, exports, "treeUnwatch", tree_unwatch);
+	sf_set_function(env, exports, "treeCreate", tree_create);
+	sf_set_function(env, exports, "treeClose", tree_close);
+	sf_set_function(env, exports, "treePath", tree_path);
+	sf_set_function(env, exports, "treeFind", tree_find);
+	sf_set_function(env, exports, "treeNews", tree_news);
+}

@@ -1,0 +1,260 @@
+import { closeSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { errnoOf } from '../../errors.js';
+import { native } from '../../native.js';
+import { ArchiveError } from '../format/archive-error.js';
+import { Beneath } from './openat-dir.js';
+import { printable } from '../format/byte-text.js';
+import { checkTar, relativeName } from '../read/refuse-unsafe.js';
+import { openDirectory, openParentOf, remover, removeTarget, type Target } from './destination.js';
+import type { Entry } from '../format/entry.js';
+import { ROOT_NAME } from '../format/names.js';
+import { readMember, walkMembers, type Member, type OpenArchive, type TarRange } from '../read/reader.js';
+import { takeTurns } from '../../yield-to-loop.js';
+import type { VerifiedArchive } from '../read/verify.js';
+
+export interface ExtractOptions {
+  /**
+   * The tree's root. A directory may exist when it is empty, a single file must not; the parent must exist.
+   * Symbolic links in this path itself are followed.
+   */
+  destination: string;
+  /** Device nodes give whoever may open them the device itself. Default 'create', as a container's tree may need them. */
+  devices?: 'create' | 'refuse' | undefined;
+  /** Leaves what was extracted before a failure. Default: all of it is removed again. */
+  keepPartial?: boolean | undefined;
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: ExtractProgress) => void) | undefined;
+}
+
+export interface ExtractProgress {
+  /** Entries that are done, the tree's root included. */
+  entries: number;
+  /** Data copied, in bytes; holes do not count. */
+  bytes: number;
+}
+
+export interface ExtractedTree extends ExtractProgress {
+  /** Takes the extraction back: removes the tree, with all that was put into it since, and the root when it was not there before. */
+  remove(): Promise<void>;
+}
+
+/** A batch of small files is copied by one trip to a thread. */
+const BATCH_FILES = 64;
+const BATCH_BYTES = 8 * 1024 * 1024;
+const MAX_BATCHES = 2;
+
+/**
+ * Extracts one file tree of a verified archive: names, modes, owners, nanosecond times, links, devices,
+ * attributes and holes. Its whole list of names and links is checked before anything is written, and
+ * nothing is ever written outside the destination. On failure, what was made is removed again.
+ * @param tree The tree's name in the archive.
+ * @throws ArchiveError MEMBER_MISSING, DESTINATION_EXISTS, DESTINATION_NOT_EMPTY, DESTINATION_MISSING, DESTINATION_FULL,
+ *   UNSAFE_PATH, UNSAFE_LINK, EXTRACT_FAILED (which path, with the system's error as cause)
+ */
+export async function extractTree(options: ExtractOptions & { verified: VerifiedArchive; tree: string | Buffer }): Promise<ExtractedTree> {
+  const { verified } = options;
+  const name = Buffer.from(options.tree);
+  const place = verified.trees.find((candidate) => candidate.name.equals(name));
+  if (place === undefined) throw new ArchiveError('MEMBER_MISSING', { archivePath: verified.archive.path, member: printable(name), what: 'no such tree' });
+  const root = place.record.layout === 'nested' ? ROOT_NAME : place.name.toString('latin1');
+  return extractTar({ ...options, archive: verified.archive, range: place.range, root });
+}
+
+/**
+ * Extracts a directory that is not a listed tree, with all below it: CRIU's images are in `checkpoint`.
+ * Promises and errors are those of `extractTree`.
+ */
+export async function extractMembers(options: ExtractOptions & { verified: VerifiedArchive; prefix: string }): Promise<ExtractedTree> {
+  const { verified, prefix } = options;
+  const start = verified.members.get(prefix)?.headerOffset;
+  if (start === undefined) throw new ArchiveError('MEMBER_MISSING', { archivePath: verified.archive.path, member: prefix });
+  let end = start;
+  for (const [name, { headerOffset }] of verified.members) {
+    end = headerOffset;
+    if (headerOffset > start && !name.startsWith(`${prefix}/`)) break;
+  }
+  return extractTar({ ...options, archive: verified.archive, range: { start, end }, root: prefix });
+}
+
+/**
+ * The content of one regular member.
+ * @throws ArchiveError MEMBER_MISSING, MEMBER_TOO_BIG
+ */
+export async function readVerifiedMember(verified: VerifiedArchive, name: string, maxBytes: number): Promise<Buffer> {
+  const { archive, members } = verified;
+  const place = members.get(name);
+  if (place === undefined || place.type !== 'file') throw new ArchiveError('MEMBER_MISSING', { archivePath: archive.path, member: name });
+  for await (const member of walkMembers(archive, { start: place.headerOffset, end: archive.bytes })) return readMember(archive, member, maxBytes);
+  throw new ArchiveError('MEMBER_MISSING', { archivePath: archive.path, member: name });
+}
+
+/**
+ * Extracts the members of a tar, or of a part of one, that lie at or below `root` ('.' for all). What the names
+ * and links say is checked first; data and headers must have been verified, or be trusted for other reasons.
+ */
+export async function extractTar(options: ExtractOptions & { archive: OpenArchive; range: TarRange; root: string }): Promise<ExtractedTree> {
+  const { archive, range, root, signal } = options;
+  signal?.throwIfAborted();
+  const rootType = await checkTar(archive, range, root, options);
+  const path = resolve(options.destination);
+  const target = rootType === 'directory' ? await openDirectory(path) : await openParentOf(path);
+  const extraction = new Extraction(archive, target, options);
+  try {
+    await extraction.run(range, root);
+    return { ...extraction.progress, remove: await remover(target) };
+  } catch (error) {
+    if (options.keepPartial !== true && extraction.begun) await removeTarget(target).catch(() => undefined);
+    throw error;
+  } finally {
+    extraction.close();
+    await target.handle.close();
+  }
+}
+
+interface PendingFile {
+  fd: number;
+  entry: Entry;
+  dataOffset: number;
+  storedBytes: number;
+}
+
+class Extraction {
+  readonly progress: ExtractProgress = { entries: 0, bytes: 0 };
+  readonly #archive: OpenArchive;
+  readonly #target: Target;
+  readonly #options: ExtractOptions;
+  readonly #beneath: Beneath;
+  readonly #directories: { name: string; entry: Entry }[] = [];
+  readonly #running = new Set<Promise<void>>();
+  #batch: PendingFile[] = [];
+  #batchBytes = 0;
+  /** Something may have been made that is ours to remove. */
+  begun = false;
+
+  constructor(archive: OpenArchive, target: Target, options: ExtractOptions) {
+    this.#archive = archive;
+    this.#target = target;
+    this.#options = options;
+    this.begun = target.fileName === undefined;
+    this.#beneath = new Beneath(target.handle.fd);
+  }
+
+  async run(range: TarRange, root: string): Promise<void> {
+    try {
+      let turn = performance.now();
+      for await (const member of walkMembers(this.#archive, range)) {
+        const name = relativeName(member.entry.name, root) as string;
+        const linkname = member.entry.linkname === undefined ? undefined : relativeName(member.entry.linkname, root);
+        this.#attempt(member.entry, () => this.#make(this.#target.fileName ?? name, member, linkname));
+        if (this.#batch.length >= BATCH_FILES || this.#batchBytes >= BATCH_BYTES) await this.#startBatch();
+        turn = await takeTurns(turn, this.#options.signal);
+      }
+      await this.#startBatch();
+      await Promise.all(this.#running);
+    } finally {
+      // Whatever happened: no thread may write to a descriptor that is closed, or to a tree that is being removed.
+      await Promise.allSettled(this.#running);
+      for (const { fd } of this.#batch.splice(0)) closeSync(fd);
+    }
+    await this.#finishDirectories();
+    this.#options.onProgress?.({ ...this.progress });
+  }
+
+  #make(name: string, member: Member, linkname: string | undefined): void {
+    const { entry, dataOffset, storedBytes } = member;
+    const { type } = entry;
+    if (type === 'file') {
+      this.#batch.push({ fd: this.#beneath.createFile(name), entry, dataOffset, storedBytes });
+      this.begun = true;
+      this.#batchBytes += storedBytes;
+      return;
+    }
+    this.progress.entries++;
+    if (type === 'directory') {
+      if (name !== '') this.#beneath.createDirectory(name);
+      this.#directories.push({ name, entry });
+    } else if (type === 'hardlink') {
+      this.#beneath.createHardlink(name, linkname as string);
+    } else {
+      if (type === 'symlink') this.#beneath.createSymlink(name, entry.linkname as Buffer);
+      else this.#beneath.createNode(name, entry);
+      this.begun = true;
+      this.#beneath.finishUnopened(name, entry);
+    }
+  }
+
+  /** Sends the gathered files to a thread; waits only when enough are on their way already. */
+  async #startBatch(): Promise<void> {
+    const files = this.#batch;
+    if (files.length === 0) return;
+    while (this.#running.size >= MAX_BATCHES) await Promise.race(this.#running);
+    this.#batch = [];
+    this.#batchBytes = 0;
+    const copy = this.#copyBatch(files);
+    this.#running.add(copy);
+    // A rejection stays in #running, and is met by the next race or by the last wait.
+    copy.then(() => this.#running.delete(copy), () => undefined);
+  }
+
+  async #copyBatch(files: PendingFile[]): Promise<void> {
+    try {
+      const ranges: number[] = [];
+      const owners: PendingFile[] = [];
+      for (const file of files) {
+        const { fd, entry, storedBytes } = file;
+        if (entry.data !== undefined) this.#attempt(entry, () => this.#beneath.truncate(fd, entry.size));
+        let from = file.dataOffset;
+        for (const { offset, length } of entry.data ?? [{ offset: 0, length: storedBytes }]) {
+          if (length === 0) continue;
+          ranges.push(from, fd, offset, length);
+          owners.push(file);
+          from += length;
+        }
+      }
+      try {
+        if (ranges.length > 0) await native().copyRanges(this.#archive.handle.fd, Float64Array.from(ranges));
+      } catch (error) {
+        const { range } = error as { range?: number };
+        throw this.#failed(owners[range ?? 0]?.entry, error);
+      }
+      for (const { fd, entry, storedBytes } of files) {
+        this.#attempt(entry, () => this.#beneath.finishFile(fd, entry));
+        this.progress.entries++;
+        this.progress.bytes += storedBytes;
+      }
+      this.#options.onProgress?.({ ...this.progress });
+    } finally {
+      for (const { fd } of files) closeSync(fd);
+    }
+  }
+
+  /** Children before parents: making a child changes its parent's time, and a mode may forbid it. */
+  async #finishDirectories(): Promise<void> {
+    let turn = performance.now();
+    for (const { name, entry } of this.#directories.reverse()) {
+      this.#attempt(entry, () => this.#beneath.finishDirectory(name, entry));
+      turn = await takeTurns(turn, this.#options.signal);
+    }
+  }
+
+  #attempt(entry: Entry, act: () => void): void {
+    try {
+      act();
+    } catch (error) {
+      throw this.#failed(entry, error);
+    }
+  }
+
+  #failed(entry: Entry | undefined, cause: unknown): ArchiveError {
+    const errno = errnoOf(cause);
+    const { path, fileName } = this.#target;
+    if (errno === 'EEXIST' && fileName !== undefined) return new ArchiveError('DESTINATION_EXISTS', { path });
+    const facts = { archivePath: this.#archive.path, member: printable(entry?.name ?? ''), path, cause };
+    return new ArchiveError(errno === 'ENOSPC' || errno === 'EDQUOT' ? 'DESTINATION_FULL' : 'EXTRACT_FAILED', facts);
+  }
+
+  close(): void {
+    this.#beneath.close();
+  }
+}

@@ -1,0 +1,294 @@
+/**
+ * Tar headers as entries. No file is touched here: the parser says how many bytes it needs next, and whoever
+ * has them hands them in, so one parser serves a stream, a random-access file and a tar within a tar.
+ *
+ * Reads what tar.ts writes, and foreign tars: ustar with its prefix, pax (local and global), GNU long names
+ * and base-256 numbers, GNU sparse 1.0. No length of the archive is believed before it is bounded.
+ * Source: POSIX.1-2017, pax; GNU tar manual, "Basic Tar Format" and "Storing Sparse Files".
+ */
+import { ArchiveError, type ArchiveErrorCode } from './archive-error.js';
+import { printable } from './byte-text.js';
+import type { ByteRange, Entry, EntryType } from './entry.js';
+import { MAX_PAX_BYTES, parsePax, parsePaxTime, unescapeKeyword } from './pax.js';
+import { BLOCK_BYTES, MAX_MAP_BYTES, padding, storedSize } from './tar-encode.js';
+
+export type Parsed =
+  /** All headers of a member are read; its data and padding follow. */
+  | { kind: 'member'; entry: Entry; storedBytes: number }
+  /** A zero block: the archive ends here. */
+  | { kind: 'end' };
+
+/** A longer name is no path that Linux could open: PATH_MAX is 4096. Longer ones are refused, not cut. */
+const MAX_NAME_BYTES = 64 * 1024;
+
+const TYPES: Readonly<Record<string, EntryType>> = {
+  '0': 'file',
+  '\0': 'file',
+  '7': 'file',
+  '1': 'hardlink',
+  '2': 'symlink',
+  '3': 'character-device',
+  '4': 'block-device',
+  '5': 'directory',
+  '6': 'fifo',
+};
+
+/** What is gathered until a member's headers are complete. */
+interface Pending {
+  pax: Map<string, string>;
+  longName?: string;
+  longLink?: string;
+}
+
+type State =
+  | { step: 'header' }
+  | { step: 'body'; flag: 'x' | 'g' | 'L' | 'K'; bytes: number }
+  | { step: 'map'; entry: Entry; archivedBytes: number; mapBytes: number; rest: string; numbers: number[] };
+
+export class TarParser {
+  readonly #archivePath: string | undefined;
+  readonly #global = new Map<string, string>();
+  #pending: Pending = { pax: new Map() };
+  #state: State = { step: 'header' };
+  #begun = false;
+  #offset: number | undefined;
+
+  constructor(options: { archivePath?: string } = {}) {
+    this.#archivePath = options.archivePath;
+  }
+
+  /** How many bytes the next `push` wants: always whole blocks. */
+  get need(): number {
+    return this.#state.step === 'body' ? this.#state.bytes + padding(this.#state.bytes) : BLOCK_BYTES;
+  }
+
+  /** True between members: here the archive may end, and the next header begins. */
+  get atMember(): boolean {
+    return this.#state.step === 'header' && this.#pending.pax.size === 0 && this.#pending.longName === undefined && this.#pending.longLink === undefined;
+  }
+
+  /**
+   * Takes exactly `need` bytes. Undefined: more headers follow.
+   * @param offset Where in the archive they are; errors tell it.
+   * @throws ArchiveError NOT_AN_ARCHIVE (the first header is none), ARCHIVE_DAMAGED, ARCHIVE_UNSUPPORTED
+   */
+  push(bytes: Buffer, offset?: number): Parsed | undefined {
+    const state = this.#state;
+    this.#offset = offset;
+    if (state.step === 'body') return this.#body(state.flag, bytes.subarray(0, state.bytes));
+    if (state.step === 'map') return this.#map(state, bytes);
+    return this.#header(bytes);
+  }
+
+  #header(block: Buffer): Parsed | undefined {
+    if (isZero(block)) {
+      if (!this.atMember) throw this.#error('ARCHIVE_DAMAGED', 'a pax or long-name header without its member');
+      return { kind: 'end' };
+    }
+    if (!checksumFits(block)) throw this.#error(this.#begun ? 'ARCHIVE_DAMAGED' : 'NOT_AN_ARCHIVE', 'no tar header where one must be');
+    this.#begun = true;
+    const flag = String.fromCharCode(block[156] ?? 0);
+    if (flag === 'x' || flag === 'g' || flag === 'L' || flag === 'K') {
+      const bytes = this.#number(block, 124, 12, 'size');
+      if (bytes === 0 || bytes > (flag === 'x' || flag === 'g' ? MAX_PAX_BYTES : MAX_NAME_BYTES)) throw this.#error('ARCHIVE_DAMAGED', `an extended header of ${bytes} bytes`);
+      this.#state = { step: 'body', flag, bytes };
+      return undefined;
+    }
+    return this.#member(block, flag);
+  }
+
+  #body(flag: 'x' | 'g' | 'L' | 'K', body: Buffer): undefined {
+    this.#state = { step: 'header' };
+    const pending = this.#pending;
+    if (flag === 'L' || flag === 'K') {
+      const text = untilZero(body.toString('latin1'));
+      if (pending[flag === 'L' ? 'longName' : 'longLink'] !== undefined) throw this.#error('ARCHIVE_DAMAGED', 'two long names for one member');
+      pending[flag === 'L' ? 'longName' : 'longLink'] = text;
+      return undefined;
+    }
+    // One after the other without a member between them would let an archive grow our memory without end.
+    if (flag === 'x' && pending.pax.size > 0) throw this.#error('ARCHIVE_DAMAGED', 'two pax headers for one member');
+    const parsed = parsePax(body);
+    if ('wrong' in parsed) throw this.#error('ARCHIVE_DAMAGED', parsed.wrong);
+    const into = flag === 'x' ? pending.pax : this.#global;
+    for (const [keyword, value] of parsed.records) {
+      if (value === '' && !keyword.startsWith('SCHILY.xattr.')) into.delete(keyword);
+      else into.set(keyword, value);
+    }
+    if (this.#global.size > 1000) throw this.#error('ARCHIVE_DAMAGED', 'more than 1000 global pax records');
+    return undefined;
+  }
+
+  #member(block: Buffer, flag: string): Parsed | undefined {
+    const { pax, longName, longLink } = this.#pending;
+    const get = (keyword: string): string | undefined => pax.get(keyword) ?? this.#global.get(keyword);
+    const sparse = get('GNU.sparse.major');
+    const rawName = get('GNU.sparse.name') ?? get('path') ?? longName ?? ustarName(block);
+    const name = normalName(rawName);
+
+    const known = TYPES[flag];
+    if (known === undefined) throw this.#error('ARCHIVE_UNSUPPORTED', flag === 'S' ? 'a sparse file in the old GNU format' : `a member of type ${JSON.stringify(flag)}`, name);
+    // Before ustar a directory was a file whose name ends with a slash.
+    const type: EntryType = known === 'file' && rawName.endsWith('/') ? 'directory' : known;
+    const archivedBytes = this.#paxNumber(get('size'), 'size', name) ?? this.#number(block, 124, 12, 'size', name);
+    if (type !== 'file' && archivedBytes !== 0) throw this.#error('ARCHIVE_DAMAGED', `a ${type} with ${archivedBytes} bytes of data`, name);
+
+    const mtime = get('mtime');
+    const mtimeNs = mtime === undefined ? BigInt(this.#number(block, 136, 12, 'mtime', name, true)) * 1_000_000_000n : parsePaxTime(mtime);
+    if (mtimeNs === undefined) throw this.#error('ARCHIVE_DAMAGED', 'an mtime that is no number', name);
+
+    const entry: Entry = {
+      name,
+      type,
+      mode: this.#number(block, 100, 8, 'mode', name) & 0o7777,
+      uid: this.#paxNumber(get('uid'), 'uid', name) ?? this.#number(block, 108, 8, 'uid', name),
+      gid: this.#paxNumber(get('gid'), 'gid', name) ?? this.#number(block, 116, 8, 'gid', name),
+      size: archivedBytes,
+      mtimeNs,
+    };
+    if (type === 'symlink' || type === 'hardlink') {
+      const raw = get('linkpath') ?? longLink ?? untilZero(block.toString('latin1', 157, 257));
+      entry.linkname = type === 'hardlink' ? normalName(raw) : Buffer.from(raw, 'latin1');
+    }
+    if (type === 'character-device' || type === 'block-device') {
+      entry.devmajor = this.#number(block, 329, 8, 'devmajor', name);
+      entry.devminor = this.#number(block, 337, 8, 'devminor', name);
+    }
+    const xattrs = [...this.#global, ...pax].filter(([keyword]) => keyword.startsWith('SCHILY.xattr.'));
+    if (xattrs.length > 0) {
+      entry.xattrs = xattrs.map(([keyword, value]) => ({ name: Buffer.from(unescapeKeyword(keyword.slice(13)), 'latin1'), value: Buffer.from(value, 'latin1') }));
+    }
+    this.#pending = { pax: new Map() };
+
+    if (sparse === undefined) {
+      if (get('GNU.sparse.map') !== undefined || get('GNU.sparse.numblocks') !== undefined) throw this.#error('ARCHIVE_UNSUPPORTED', 'a sparse file in a format older than 1.0', name);
+      return { kind: 'member', entry, storedBytes: archivedBytes };
+    }
+    const minor = get('GNU.sparse.minor');
+    if (sparse !== '1' || minor !== '0' || type !== 'file') throw this.#error('ARCHIVE_UNSUPPORTED', `a sparse file in format ${sparse}.${minor ?? '?'}`, name);
+    const realsize = this.#paxNumber(get('GNU.sparse.realsize'), 'GNU.sparse.realsize', name);
+    if (realsize === undefined) throw this.#error('ARCHIVE_DAMAGED', 'a sparse file without its size', name);
+    entry.size = realsize;
+    this.#state = { step: 'map', entry, archivedBytes, mapBytes: 0, rest: '', numbers: [] };
+    return undefined;
+  }
+
+  #map(state: Extract<State, { step: 'map' }>, block: Buffer): Parsed | undefined {
+    const { entry, archivedBytes } = state;
+    state.mapBytes += BLOCK_BYTES;
+    if (state.mapBytes > archivedBytes || state.mapBytes > MAX_MAP_BYTES) throw this.#error('ARCHIVE_DAMAGED', 'a sparse map without end', entry.name);
+    if (!this.#takeNumbers(state, block)) return undefined;
+    const { numbers } = state;
+    const ranges: ByteRange[] = [];
+    for (let i = 1; i < numbers.length; i += 2) ranges.push({ offset: numbers[i] as number, length: numbers[i + 1] as number });
+
+    let end = 0;
+    for (const { offset, length } of ranges) {
+      if (offset < end || offset + length > entry.size) throw this.#error('ARCHIVE_DAMAGED', 'a sparse map that is not ascending, or past its end', entry.name);
+      end = offset + length;
+    }
+    entry.data = ranges.filter(({ length }) => length > 0);
+    const storedBytes = storedSize(entry);
+    if (storedBytes !== archivedBytes - state.mapBytes) throw this.#error('ARCHIVE_DAMAGED', 'a sparse map that does not fit its data', entry.name);
+    this.#state = { step: 'header' };
+    return { kind: 'member', entry, storedBytes };
+  }
+
+  /** The map's numbers, block by block: the count of ranges, then two for each. True when they are complete. */
+  #takeNumbers(state: Extract<State, { step: 'map' }>, block: Buffer): boolean {
+    const { numbers, entry } = state;
+    const text = state.rest + block.toString('latin1');
+    let at = 0;
+    for (let line = text.indexOf('\n'); line >= 0; line = text.indexOf('\n', at)) {
+      numbers.push(this.#paxNumber(text.slice(at, line), 'sparse map', entry.name) ?? 0);
+      at = line + 1;
+      if (numbers.length === 1 + 2 * (numbers[0] as number)) return true;
+    }
+    state.rest = text.slice(at);
+    if (state.rest.length > 20) throw this.#error('ARCHIVE_DAMAGED', 'an impossible sparse map', entry.name);
+    return false;
+  }
+
+  #paxNumber(text: string | undefined, field: string, name: Buffer): number | undefined {
+    if (text === undefined) return undefined;
+    const value = /^[0-9]{1,19}$/.test(text) ? Number(text) : NaN;
+    if (!Number.isSafeInteger(value)) throw this.#error('ARCHIVE_DAMAGED', `an impossible ${field}`, name);
+    return value;
+  }
+
+  #number(block: Buffer, at: number, width: number, field: string, name?: Buffer, negative = false): number {
+    const value = (block[at] as number) & 0x80 ? base256(block, at, width) : parseOctal(block, at, width);
+    if (!Number.isSafeInteger(value) || (value < 0 && !negative)) throw this.#error('ARCHIVE_DAMAGED', `an impossible ${field}`, name);
+    return value;
+  }
+
+  #error(code: ArchiveErrorCode, what: string, name?: Buffer): ArchiveError {
+    return new ArchiveError(code, {
+      ...(this.#archivePath === undefined ? {} : { archivePath: this.#archivePath }),
+      ...(name === undefined ? {} : { member: printable(name) }),
+      ...(this.#offset === undefined ? {} : { offset: this.#offset }),
+      what,
+    });
+  }
+}
+
+export function isZero(bytes: Buffer): boolean {
+  return bytes.length === 0 || (bytes[0] === 0 && bytes.subarray(1).equals(bytes.subarray(0, -1)));
+}
+
+/** Without `..` in front and slashes at the end; everything else about a name is for the reader to judge. */
+function normalName(raw: string): Buffer {
+  let from = 0;
+  while (raw.startsWith('..', from) && raw.length > from + 2) from += 2;
+  let to = raw.length;
+  while (to > from + 1 && raw[to - 1] === '/') to--;
+  return Buffer.from(raw.slice(from, to), 'latin1');
+}
+
+function ustarName(block: Buffer): string {
+  const name = untilZero(block.toString('latin1', 0, 100));
+  // GNU's own magic is "ustar  ": there the prefix's place holds times.
+  const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? untilZero(block.toString('latin1', 345, 500)) : '';
+  return prefix === '' ? name : `${prefix}/${name}`;
+}
+
+function untilZero(text: string): string {
+  const zero = text.indexOf('\0');
+  return zero < 0 ? text : text.slice(0, zero);
+}
+
+/** Sums by unsigned bytes, and by signed ones as some old tars did. */
+function checksumFits(block: Buffer): boolean {
+  const claimed = parseOctal(block, 148, 8);
+  let unsigned = 0;
+  let negative = 0;
+  for (let i = 0; i < BLOCK_BYTES; i++) {
+    const byte = i >= 148 && i < 156 ? 0x20 : (block[i] as number);
+    unsigned += byte;
+    if (byte > 127) negative += 256;
+  }
+  return claimed === unsigned || claimed === unsigned - negative;
+}
+
+/** NaN when the field is no octal number; an empty field is 0. */
+function parseOctal(block: Buffer, at: number, width: number): number {
+  let i = at;
+  const end = at + width;
+  while (i < end && block[i] === 0x20) i++;
+  let value = 0;
+  for (; i < end; i++) {
+    const byte = block[i] as number;
+    if (byte === 0 || byte === 0x20) break;
+    if (byte < 0x30 || byte > 0x37) return NaN;
+    value = value * 8 + (byte - 0x30);
+  }
+  return value;
+}
+
+function base256(block: Buffer, at: number, width: number): number {
+  const first = block[at] as number;
+  // 0xff in front is a negative number in two's complement, 0x80 a positive one.
+  let value = first === 0xff ? -1n : BigInt(first & 0x7f);
+  for (let i = at + 1; i < at + width; i++) value = value * 256n + BigInt(block[i] as number);
+  return Number(value);
+}

@@ -1,0 +1,160 @@
+import { availableParallelism, release } from 'node:os';
+import { getSystemErrorName } from 'node:util';
+import { errnoOf } from '../../errors.js';
+import { native } from '../../native.js';
+import type { NativeTree } from '../../native-files.js';
+import { ArchiveError } from '../format/archive-error.js';
+import { printable } from '../format/byte-text.js';
+import { Scratch } from '../tables/page-file.js';
+
+export interface FileTreeOptions {
+  /** Paths below the root that are left out, with all below them. At most 64. */
+  exclude?: readonly (string | Buffer)[];
+  /** Directories on other file systems stay empty, as with GNU tar's option. Default false: they are archived. */
+  oneFileSystem?: boolean;
+}
+
+/** What a scan saw, but for what `news` tells of. */
+export interface ScanResult {
+  /** Ids of the new files that changed lately, the latest at the end; of very many the latest only. */
+  late: Uint32Array;
+  /** Entries on another mount than their parent. */
+  crossings: Uint32Array;
+  /** The size of all files added or changed. */
+  bytes: number;
+  /** What `Described.fs` is an index into. */
+  fileSystems: readonly { dev: number; type: number; sample: number }[];
+  /** The kernel had told what changed, and only that was looked at. */
+  told: boolean;
+  /** How many entries were looked at. */
+  looks: number;
+  /** Something is different from what the last scan knew although it has not changed since `stillSinceMs`. */
+  unnoticed: number | undefined;
+}
+
+export interface ScanOptions {
+  /** Of which new files to tell the order of their change; in seconds. */
+  hotSinceSec?: number;
+  /** Of a tree that is watched: inodes that may have changed without a word. */
+  inodes?: ReadonlySet<bigint>;
+  /** The scans before were to know all that had changed until then; in milliseconds. */
+  stillSinceMs?: number;
+}
+
+/** An older kernel (6.1, not 6.12) does not tell of what is written to an overlay, and so to its upper directory. */
+const tellsAll = isFrom(6, 12, release());
+
+/** The kinds of native/tree/tree.c. */
+const NEWS = { added: 0, changed: 1, removed: 2 } as const;
+const NEWS_AT_ONCE = 8192;
+
+/** For one path at a time. */
+const pathRoom = Buffer.allocUnsafeSlow(65_536);
+
+/**
+ * A tree of files on this machine, scanned and read by native/: the entries live outside of JavaScript's heap
+ * and are known here by their ids.
+ */
+export class FileTree {
+  readonly path: Buffer;
+  readonly #native: NativeTree;
+  readonly #excludes: Buffer;
+  readonly #oneFileSystem: boolean;
+
+  constructor(path: string | Buffer, options: FileTreeOptions = {}, scratch = new Scratch()) {
+    this.path = Buffer.from(path as string);
+    this.#native = native().treeCreate(scratch.store);
+    this.#excludes = Buffer.concat((options.exclude ?? []).flatMap((name) => [Buffer.from(name as string), Buffer.alloc(1)]));
+    this.#oneFileSystem = options.oneFileSystem ?? false;
+  }
+
+  get handle(): NativeTree {
+    return this.#native;
+  }
+
+  /**
+   * From the next scan on the kernel tells what changes; a later one looks only at that. False where it cannot.
+   * @param ignored Descriptors of files whose writes concern nobody.
+   */
+  watch(ignored: Int32Array): boolean {
+    if (!tellsAll) return false;
+    try {
+      native().treeWatch(this.#native, this.path, ignored);
+      return true;
+    } catch (error) {
+      if (errnoOf(error) === undefined) throw error;
+      return false;
+    }
+  }
+
+  unwatch(): void {
+    native().treeUnwatch(this.#native);
+  }
+
+  /** @throws ArchiveError TREE_MISSING, TREE_UNREADABLE; errno errors of the scratch file */
+  async scan({ hotSinceSec = 0, inodes, stillSinceMs = 0 }: ScanOptions = {}): Promise<ScanResult> {
+    const threads = Math.max(2, Math.min(8, availableParallelism()));
+    let bytes: Buffer;
+    try {
+      bytes = await native().treeScan(this.#native, this.path, threads, hotSinceSec, this.#oneFileSystem, this.#excludes, BigUint64Array.from(inodes ?? []), stillSinceMs);
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).syscall === 'scratch') throw cause;
+      const errno = errnoOf(cause);
+      throw new ArchiveError(errno === 'ENOENT' || errno === 'ENOTDIR' ? 'TREE_MISSING' : 'TREE_UNREADABLE', { path: printable(this.path), cause });
+    }
+    const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+    let at = 9;
+    const take = (count: number): Uint32Array => words.subarray(at, (at += count));
+    const [crossings, errors, late] = [0, 1, 2].map((i) => take(words[i] as number)) as [Uint32Array, Uint32Array, Uint32Array];
+    if (errors.length > 0) throw this.unreadable(errors[0] as number, errors[1] as number);
+    const fileSystems = Array.from({ length: words[3] as number }, () => {
+      const [dev, type, sample] = take(3);
+      return { dev: dev as number, type: type as number, sample: sample as number };
+    });
+    const [low, high, told, looks, unnoticed] = words.subarray(4) as unknown as [number, number, number, number, number];
+    return { late, crossings, bytes: low + high * 2 ** 32, fileSystems, told: told === 1, looks, unnoticed: unnoticed === 0 ? undefined : unnoticed - 1 };
+  }
+
+  /** Ids of what the last scan found to be different from the one before; in pieces, a parent's before its children's. */
+  *news(what: keyof typeof NEWS): Generator<Uint32Array> {
+    for (let from = 0; ; ) {
+      const ids = new Uint32Array(NEWS_AT_ONCE);
+      const count = native().treeNews(this.#native, NEWS[what], from, ids);
+      if (count > 0) yield ids.subarray(0, count);
+      if (count < NEWS_AT_ONCE) return;
+      from = (ids[count - 1] as number) + 1;
+    }
+  }
+
+  /** Its path below the root. */
+  pathOf(id: number): Buffer {
+    return Buffer.from(pathRoom.subarray(0, native().treePath(this.#native, id, pathRoom)));
+  }
+
+  /** Where the entry is on this machine, for a message. */
+  fullPath(id: number): string {
+    const path = this.pathOf(id);
+    return printable(path.length === 0 ? this.path : Buffer.concat([this.path, Buffer.from('/'), path]));
+  }
+
+  /** Entries with these inode numbers, on whichever device. */
+  async find(inodes: Iterable<bigint>): Promise<Uint32Array> {
+    const ids = await native().treeFind(this.#native, BigUint64Array.from(inodes));
+    return new Uint32Array(ids.buffer, ids.byteOffset, ids.length / 4);
+  }
+
+  unreadable(id: number, errno: number): ArchiveError {
+    const code = getSystemErrorName(-errno);
+    const cause = Object.assign(new Error(code), { code, errno: -errno });
+    return new ArchiveError('TREE_UNREADABLE', { path: this.fullPath(id), cause });
+  }
+
+  close(): void {
+    native().treeClose(this.#native);
+  }
+}
+
+function isFrom(major: number, minor: number, version: string): boolean {
+  const [a = 0, b = 0] = version.split('.').map(Number);
+  return a > major || (a === major && b >= minor);
+}

@@ -1,0 +1,82 @@
+import { readFileSync, statfsSync } from 'node:fs';
+import type { CriuDumpRequest, CriuOptions } from '../../criu/index.js';
+import { CheckpointError } from '../base/checkpoint-error.js';
+import { tryWrite } from '../base/failed-place.js';
+import { runningPids } from '../base/pids.js';
+import { readStat } from '../base/stat.js';
+
+export interface DumpPlan {
+  pid: number;
+  freezeCgroup: string;
+  imagesDir: string;
+  workDir: string;
+  leaveRunning: boolean;
+  /** What the caller wants otherwise. */
+  overrides: CriuOptions;
+}
+
+/** The name of CRIU's log in the work directory, and of its copy in the archive. */
+export const DUMP_LOG = 'dump.log';
+
+/** What Stillframe asks of CRIU for a dump. */
+export function dumpOptions({ pid, overrides, ...dirs }: DumpPlan): CriuDumpRequest {
+  return {
+    logFile: DUMP_LOG,
+    logLevel: 2,
+    // A lock that a task of the tree holds belongs to the checkpoint; without this CRIU refuses such a tree.
+    fileLocks: true,
+    shellJob: sessionIsOutside(pid),
+    ...overrides,
+    pid,
+    ...dirs,
+  };
+}
+
+/** A tree whose session leader is not part of it, such as a shell's job: CRIU wants to be told. */
+export function sessionIsOutside(pid: number): boolean {
+  const pids = runningPids(pid);
+  const inside = new Set(pids);
+  return pids.some((member) => {
+    const stat = readStat(`/proc/${member}/stat`);
+    return stat !== undefined && !(inside.has(stat.session) && inside.has(stat.group));
+  });
+}
+
+/**
+ * Makes the reason of a failed dump plain where CRIU's own words do not: a full or dead disk, a target that ended.
+ * The error as it came is the cause.
+ */
+export function explainDumpFailure(error: unknown, plan: { pid: number; imagesDir: string; neededBytes: number }): unknown {
+  if (runningPids(plan.pid).length === 0) return new CheckpointError('TARGET_GONE', { pid: plan.pid, cause: error });
+  const freeBytes = freeBytesAt(plan.imagesDir);
+  const reason = tryWrite(plan.imagesDir);
+  // No inode or a quota left is as full as no byte.
+  if (freeBytes < Math.min(1 << 20, plan.neededBytes) || reason === 'ENOSPC' || reason === 'EDQUOT') {
+    return new CheckpointError('IMAGES_FULL', { path: plan.imagesDir, freeBytes, neededBytes: plan.neededBytes, cause: error });
+  }
+  return reason === undefined ? error : new CheckpointError('IMAGES_FAILED', { path: plan.imagesDir, reason, cause: error });
+}
+
+/** Infinite where nobody can be asked. */
+function freeBytesAt(path: string): number {
+  try {
+    const { bavail, bsize } = statfsSync(path);
+    return bavail * bsize;
+  } catch {
+    return Infinity;
+  }
+}
+
+/** The memory that the tree has in use, in bytes: about what the images will take. */
+export function residentBytes(pids: readonly number[]): number {
+  let bytes = 0;
+  for (const pid of pids) {
+    try {
+      const kib = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1];
+      bytes += Number(kib ?? 0) * 1024;
+    } catch {
+      // it ended
+    }
+  }
+  return bytes;
+}

@@ -1,0 +1,56 @@
+import type { DumpStats } from '../../criu/index.js';
+import type { Phase } from './phases.js';
+import type { PreDumpRound } from '../dump/pre-dump.js';
+import type { WindowParts } from '../window/snapshot.js';
+
+/** What a checkpoint did, and what each part of it took. Times in milliseconds, sizes in bytes. */
+export interface CheckpointReport {
+  /** Undefined when it went to a stream. */
+  archivePath: string | undefined;
+  archiveBytes: number;
+  /** The root of the tree, and all its processes as they were in the archive's instant. */
+  pid: number;
+  pids: number[];
+  cgroup: { version: 1 | 2; path: string; adopted: boolean };
+  /** How long the tree stood still, in the attempt that succeeded: from the write that asks for the freeze to the verified thaw. */
+  windowMs: number;
+  /** How many windows there were: those before this one were refused by CRIU for something that passed (`retries`). */
+  attempts: number;
+  /** What each part of the window cost. */
+  window: WindowParts;
+  /** The whole checkpoint, from the call to the archive safe on disk. */
+  totalMs: number;
+  phasesMs: Partial<Record<Phase, number>>;
+  files: {
+    /** Copied while the target ran. */
+    precopied: { files: number; bytes: number };
+    /** Copied inside the window, because they had changed. */
+    refreshed: { files: number; bytes: number };
+  };
+  /** The rounds that wrote memory before the window; none without `preDump`. */
+  preDumps: PreDumpRound[];
+  /** What CRIU itself measured; undefined when it wrote no statistics. */
+  criuStats: DumpStats | undefined;
+  criu: { path: string; version: string };
+  /** The cgroup was frozen before we came, and was left so. */
+  foundFrozen: boolean;
+  /** The tree was ended, as asked. */
+  stopped: boolean;
+  /** It has its terminal from outside, as a shell's job does: the restore has to be given one. */
+  needsTerminal: boolean;
+  /** The guardian was killed by somebody: from then on nobody would have thawed the tree if this process had died. */
+  guardianLost: boolean;
+}
+
+export interface RestoreReport {
+  /** The root of the restored tree, and all its processes. */
+  pid: number;
+  pids: number[];
+  /** Directory of the cgroup it was restored into; undefined when that is this process's own. */
+  cgroup: string | undefined;
+  /** It has the terminal that was given. */
+  hasTerminal: boolean;
+  totalMs: number;
+  phasesMs: Partial<Record<Phase, number>>;
+  criu: { path: string; version: string };
+}

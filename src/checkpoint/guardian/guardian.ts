@@ -1,0 +1,176 @@
+import { join, dirname, resolve } from 'node:path';
+import type { ProcessHome } from '../../cgroup/index.js';
+import type { ProcessEnd } from '../../process.js';
+import { GuardianProcess } from './guardian-process.js';
+import { identify, type Journal, type JournalCgroup } from './journal.js';
+
+// native/guardian/guardian.h. Whoever is not told goes where the tree's root goes.
+const MAX_HOMES = 512;
+
+export interface GuardianOptions {
+  /** The lock that is held: everything said to the guardian is in it too. */
+  journal: Journal;
+  /** Directory of a cgroup (not the target's) to put the guardian into. Default: it stays in the caller's. */
+  placeGuardianIn?: string | undefined;
+  /** How long a CRIU that we leave behind may take to undo its work before it is killed, in milliseconds. Default 10,000. */
+  criuTimeoutMs?: number;
+  /** How long the guardian tries to thaw, in milliseconds. Default 30,000. */
+  thawTimeoutMs?: number;
+}
+
+/**
+ * A process that puts everything right when this one dies, however it dies: it waits for CRIU's end, thaws the
+ * cgroup (or leaves it frozen, when it was found so), gives an adopted tree back, and removes our temporary
+ * files. Armed before anything is touched, disarmed when nothing is left to put right.
+ */
+export class Guardian implements AsyncDisposable {
+  readonly #process: GuardianProcess;
+  readonly #journal: Journal;
+
+  private constructor(process: GuardianProcess, journal: Journal) {
+    this.#process = process;
+    this.#journal = journal;
+  }
+
+  /**
+   * Resolves when the guardian runs and has taken in what it has to know.
+   * @throws CheckpointError GUARDIAN_MISSING, GUARDIAN_LOST, GUARDIAN_REFUSED (`placeGuardianIn` does not exist, ...)
+   */
+  static async arm(options: GuardianOptions): Promise<Guardian> {
+    const { journal, placeGuardianIn, criuTimeoutMs = 10_000, thawTimeoutMs = 30_000 } = options;
+    const guardian = GuardianProcess.start();
+    const { cgroup, removals } = journal.entry;
+    try {
+      await guardian.ask(
+        [
+          `owner ${process.pid}`,
+          ...(placeGuardianIn === undefined ? [] : [`place ${resolve(placeGuardianIn)}`]),
+          `bounds ${Math.ceil(criuTimeoutMs)} ${Math.ceil(thawTimeoutMs)}`,
+          `log ${logPath(journal)}`,
+          `journal ${journal.path}`,
+          ...(cgroup === undefined ? [] : cgroupRecords(cgroup)),
+          ...removals.map((path) => `remove ${path}`),
+        ],
+        'ready?',
+      );
+    } catch (error) {
+      guardian.kill();
+      throw error;
+    }
+    const identity = identify(guardian.pid);
+    if (identity !== undefined) journal.update({ guardian: identity });
+    return new Guardian(guardian, journal);
+  }
+
+  get pid(): number {
+    return this.#process.pid;
+  }
+
+  /** How it ended, when it did without being told to. */
+  get lost(): ProcessEnd | undefined {
+    return this.#process.end;
+  }
+
+  /** A cgroup for an adopted tree; say so before it is made. While `keepCgroup` has not been called nothing is in it. */
+  willMakeCgroup(path: string): void {
+    this.#journal.update({ newCgroup: path });
+    this.#process.say(`new-cgroup ${path}`);
+  }
+
+  /** Processes of an adopted tree that do not go back where its root goes; say so before they are moved. */
+  keepHomes(homes: ProcessHome[]): void {
+    const { cgroup } = this.#journal.entry;
+    if (cgroup === undefined) return;
+    const added = homes.map(({ pid, startTime, directory }) => ({ pid, startTime: String(startTime), path: directory })).slice(0, MAX_HOMES - (cgroup.homes?.length ?? 0));
+    this.#journal.update({ cgroup: { ...cgroup, homes: [...(cgroup.homes ?? []), ...added] } });
+    this.#process.say(...added.map(homeRecord));
+  }
+
+  /**
+   * The cgroup to keep, for a guardian that was armed before it was known (it was adopted since).
+   * The journal has it already: see `lockCgroup`.
+   */
+  async keepCgroup(): Promise<void> {
+    const { cgroup } = this.#journal.entry;
+    if (cgroup !== undefined) await this.#process.ask(cgroupRecords(cgroup), 'ready?');
+  }
+
+  /**
+   * A directory or file that is ours, to be removed if we die. Say so before it is made: what does not exist is
+   * passed over. Only names that begin with a dot and contain `stillframe-` are accepted.
+   */
+  willMake(path: string): void {
+    const absolute = resolve(path);
+    this.#journal.update({ removals: [...this.#journal.entry.removals, absolute] });
+    this.#process.say(`remove ${absolute}`);
+  }
+
+  /** It has its final name, or is removed. */
+  forget(path: string): void {
+    const absolute = resolve(path);
+    this.#journal.update({ removals: this.#journal.entry.removals.filter((other) => other !== absolute) });
+    this.#process.say(`forget ${absolute}`);
+  }
+
+  /** The CRIU that is about to work on the tree: our child, not yet reaped. */
+  knowCriu(pid: number): void {
+    const criu = identify(pid);
+    if (criu === undefined) return;
+    this.#journal.update({ criu });
+    this.#process.say(`criu ${criu.pid} ${criu.startTime}`);
+  }
+
+  /**
+   * Before the first write to the freezer. Resolves when the guardian, alive at this moment, knows.
+   * @param foundFrozen The cgroup was self-frozen before us, and has to end so.
+   * @throws CheckpointError GUARDIAN_LOST: do not freeze; GUARDIAN_REFUSED: a path said before is not removable
+   */
+  async openWindow(foundFrozen: boolean): Promise<void> {
+    this.#journal.update({ window: 'open', windowSince: new Date().toISOString(), foundFrozen });
+    try {
+      await this.#process.ask([`found ${foundFrozen ? 'frozen' : 'thawed'}`], 'window open');
+    } catch (error) {
+      this.closeWindow(); // nothing will be frozen
+      throw error;
+    }
+  }
+
+  /** After the verified thaw, and after CRIU's end: a CRIU that is still alive may write the freeze back. */
+  closeWindow(): void {
+    this.#journal.update({ window: 'closed' });
+    this.#process.say('window closed');
+  }
+
+  /**
+   * Nothing is left to put right. Resolves when the guardian's process has ended.
+   * @returns `lost` when it had ended before; `took over` when the window was never closed: a thaw failed, so the
+   * guardian does what it is there for. It tries for longer, and keeps the journal for `recover` when it fails too.
+   */
+  async disarm(): Promise<'disarmed' | 'lost' | 'took over'> {
+    if (this.#process.end !== undefined) return 'lost';
+    if (this.#journal.entry.window === 'open') {
+      await this.#process.abandon();
+      return 'took over';
+    }
+    this.#process.say('disarm');
+    const { exitCode } = await this.#process.awaitEnd();
+    return exitCode === 0 ? 'disarmed' : 'lost';
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.disarm();
+  }
+}
+
+export function cgroupRecords({ version, path, adoptedFrom, homes = [] }: JournalCgroup): string[] {
+  return [`cgroup ${version} ${path}`, ...(adoptedFrom === undefined ? [] : [`home ${adoptedFrom}`]), ...homes.map(homeRecord)];
+}
+
+function homeRecord({ pid, startTime, path }: NonNullable<JournalCgroup['homes']>[number]): string {
+  return `home-of ${pid} ${startTime} ${path}`;
+}
+
+/** In the state directory, beside the journals. */
+export function logPath(journal: Journal): string {
+  return join(dirname(journal.path), 'guardian.log');
+}

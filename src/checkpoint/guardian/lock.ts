@@ -1,0 +1,98 @@
+/**
+ * One checkpoint of a cgroup at a time, and none of its ancestors or descendants meanwhile, on the whole machine.
+ * Node has no flock(2), so the lock is made of the journals: each caller publishes its own first, and looks at the others
+ * after. Of two that see each other the one with the smaller id goes first, so that never both go on and never both fail.
+ */
+import { rmSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CheckpointError } from '../base/checkpoint-error.js';
+import { identify, isAbandoned, isEmpty, isOwnerDead, Journal, readJournals, STATE_DIR, type FoundJournal, type JournalCgroup, type JournalEntry } from './journal.js';
+import { recoverJournal } from './recover.js';
+
+export interface LockOptions {
+  /** Root of the process tree. */
+  pid: number;
+  /** The cgroup that will be frozen. Left out before an adoption: the tree's pid alone is locked then, see `lockCgroup`. */
+  cgroup?: { version: 1 | 2; path: string; adoptedFrom?: string };
+  /** Default /run/stillframe. */
+  stateDir?: string;
+}
+
+// A guardian needs milliseconds, unless it waits for a CRIU that does not end.
+const PUT_RIGHT_PATIENCE_MS = 3000;
+const POLL_MS = 2;
+
+/**
+ * Takes the lock; the journal is its proof and releases it when removed. What a dead checkpoint of the same
+ * cgroup left behind (both it and its guardian were killed) is put right first.
+ * @throws CheckpointError TARGET_BUSY at once when somebody alive holds it, TARGET_GONE, STATE_DIR_UNSAFE, RECOVERY_FAILED
+ */
+export async function lockTarget(options: LockOptions): Promise<Journal> {
+  const { pid, cgroup, stateDir = STATE_DIR } = options;
+  const target = identify(pid);
+  if (target === undefined) throw new CheckpointError('TARGET_GONE', { pid });
+  const journal = Journal.create(stateDir, target, cgroup === undefined ? undefined : withIds(cgroup));
+  try {
+    await winOver(journal, stateDir);
+    return journal;
+  } catch (error) {
+    journal.remove();
+    throw error;
+  }
+}
+
+/**
+ * Adds the cgroup to a lock that was taken for the pid alone.
+ * @throws CheckpointError TARGET_BUSY; the lock on the pid is still held then
+ */
+export async function lockCgroup(journal: Journal, cgroup: NonNullable<LockOptions['cgroup']>, stateDir: string = STATE_DIR): Promise<void> {
+  journal.update({ cgroup: withIds(cgroup), lock: 'waiting' });
+  await winOver(journal, stateDir);
+}
+
+async function winOver(journal: Journal, stateDir: string): Promise<void> {
+  // Of whatever target: a tree that died between its lock and its guardian may never be locked again.
+  for (const found of readJournals(stateDir)) if (isAbandoned(found) && isEmpty(found)) rmSync(found.path, { force: true });
+  const patienceEnd = performance.now() + PUT_RIGHT_PATIENCE_MS;
+  for (;;) {
+    const others = readJournals(stateDir).filter(({ entry }) => entry.id !== journal.entry.id && overlap(entry, journal.entry));
+    const abandoned = others.find(isAbandoned);
+    if (abandoned !== undefined) {
+      await recoverJournal(abandoned, { stateDir });
+      continue;
+    }
+    const holder = others.find((other) => other.entry.lock === 'held' || other.entry.id < journal.entry.id);
+    if (holder === undefined && others.length === 0) break;
+    if (holder !== undefined && !(isOwnerDead(holder) && performance.now() < patienceEnd)) throw busy(journal.entry, holder);
+    // A guardian at work, or one that ended a moment ago, or a competitor that will see us and give way.
+    await sleep(POLL_MS);
+  }
+  journal.update({ lock: 'held' });
+}
+
+/** The same tree, or cgroups of which one contains the other. */
+function overlap(a: JournalEntry, b: JournalEntry): boolean {
+  if (a.bootId === b.bootId && a.pidNamespace === b.pidNamespace && a.target.pid === b.target.pid && a.target.startTime === b.target.startTime) return true;
+  if (a.cgroup === undefined || b.cgroup === undefined || a.bootId !== b.bootId) return false;
+  return a.cgroup.ids.includes(b.cgroup.ids[0] as string) || b.cgroup.ids.includes(a.cgroup.ids[0] as string);
+}
+
+function busy(wanted: JournalEntry, { owner, entry }: FoundJournal): CheckpointError<'TARGET_BUSY'> {
+  return new CheckpointError('TARGET_BUSY', {
+    pid: wanted.target.pid,
+    cgroup: wanted.cgroup?.path,
+    holder: { pid: owner.pid, since: entry.since, targetPid: entry.target.pid, cgroup: entry.cgroup?.path },
+  });
+}
+
+/** Inode numbers are the kernel's ids of cgroups: unlike a path they are the same through every mount and namespace. */
+function withIds(cgroup: NonNullable<LockOptions['cgroup']>): JournalCgroup {
+  const own = statSync(cgroup.path);
+  const ids = [`${cgroup.version}:${own.ino}`];
+  for (let path = dirname(cgroup.path), stat = statSync(path); stat.dev === own.dev; path = dirname(path), stat = statSync(path)) {
+    ids.push(`${cgroup.version}:${stat.ino}`);
+    if (path === '/') break;
+  }
+  return { ...cgroup, ids };
+}

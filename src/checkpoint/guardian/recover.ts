@@ -1,0 +1,152 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { setImmediate as immediate } from 'node:timers/promises';
+import { freezerVersions, hierarchyRoot, isFreezerError, openFreezer, type FreezerState } from '../../cgroup/index.js';
+import { CheckpointError } from '../base/checkpoint-error.js';
+import { cgroupRecords, logPath } from './guardian.js';
+import { GuardianProcess } from './guardian-process.js';
+import { checkStateDir, isAbandoned, isOfThisBoot, Journal, readJournals, STATE_DIR, type FoundJournal, type JournalEntry } from './journal.js';
+
+export interface RecoverOptions {
+  /** Default /run/stillframe. */
+  stateDir?: string;
+  /** How long a left CRIU may take to undo its work before it is killed, in milliseconds. Default 2000. */
+  criuTimeoutMs?: number;
+  /** How long to try to thaw, in milliseconds. Default 10,000. */
+  thawTimeoutMs?: number;
+}
+
+/** What was left behind by one checkpoint that died together with its guardian, and what became of it. */
+export interface Recovery {
+  /** The checkpoint's process that died, and the root of the tree that it worked on. */
+  owner: number;
+  pid: number;
+  cgroup: string | undefined;
+  /** ISO 8601: when that checkpoint began. */
+  since: string;
+  /** What was done, in the order it was done. Empty when nothing was left but the journal. */
+  did: string[];
+}
+
+/**
+ * Puts right what dead checkpoints left: kills or awaits their CRIU, thaws their cgroups and verifies it,
+ * gives adopted trees back, removes their temporary files. Does nothing to checkpoints that are alive.
+ * @throws CheckpointError STATE_DIR_UNSAFE; RECOVERY_FAILED when something could not be put right: its journal stays; the others were done
+ */
+export async function recover(options: RecoverOptions = {}): Promise<Recovery[]> {
+  const { stateDir = STATE_DIR } = options;
+  checkStateDir(stateDir);
+  const recoveries: Recovery[] = [];
+  const failures: unknown[] = [];
+  for (const found of readJournals(stateDir).filter(isAbandoned)) {
+    try {
+      const recovery = await recoverJournal(found, options);
+      if (recovery !== undefined) recoveries.push(recovery);
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  if (failures.length > 0) throw failures.length === 1 ? failures[0] : new AggregateError(failures, `${failures.length} checkpoints could not be recovered`);
+  return recoveries;
+}
+
+/**
+ * One abandoned journal. A guardian does the work, as it would have when the owner died: it is told what the journal says,
+ * and then its socket is closed.
+ * @returns undefined when another process took the journal over first
+ * @throws CheckpointError RECOVERY_FAILED
+ */
+export async function recoverJournal(found: FoundJournal, options: RecoverOptions): Promise<Recovery | undefined> {
+  const { stateDir = STATE_DIR, criuTimeoutMs = 2000, thawTimeoutMs = 10_000 } = options;
+  const journal = Journal.claim(stateDir, found);
+  if (journal === undefined) return undefined;
+  const { entry } = journal;
+  const guardian = GuardianProcess.start();
+  guardian.say(`owner ${found.owner.pid}`, `bounds ${Math.ceil(criuTimeoutMs)} ${Math.ceil(thawTimeoutMs)}`, `log ${logPath(journal)}`, `journal ${journal.path}`, ...recordsOf(entry));
+  const { heard, end } = await guardian.abandon();
+  const did = heard.slice(heard.findIndex((line) => line.startsWith('owner ')) + 1); // before it: answers
+  if (end.exitCode !== 0) {
+    journal.giveBack(found);
+    throw new CheckpointError('RECOVERY_FAILED', { pid: entry.target.pid, cgroup: entry.cgroup?.path, did, journalPath: found.path });
+  }
+  return { owner: found.owner.pid, pid: entry.target.pid, cgroup: entry.cgroup?.path, since: entry.since, did };
+}
+
+/** After a reboot only files can be left: the same pid or cgroup path would be another process, another cgroup. */
+function recordsOf(entry: JournalEntry): string[] {
+  const removals = entry.removals.map((path) => `remove ${path}`);
+  if (!isOfThisBoot(entry)) return removals;
+  return [
+    ...(entry.newCgroup === undefined ? [] : [`new-cgroup ${entry.newCgroup}`]),
+    ...(entry.cgroup === undefined ? [] : cgroupRecords(entry.cgroup)),
+    ...(entry.criu === undefined ? [] : [`criu ${entry.criu.pid} ${entry.criu.startTime}`]),
+    `found ${entry.foundFrozen ? 'frozen' : 'thawed'}`,
+    ...(entry.window === 'never' ? [] : [`window ${entry.window}`]),
+    ...removals,
+  ];
+}
+
+/** A cgroup that somebody asked to be frozen. */
+export interface FrozenCgroup extends FreezerState {
+  version: 1 | 2;
+  path: string;
+  /** The checkpoint that froze it; undefined when it was none of ours. */
+  by: { pid: number; targetPid: number; isAlive: boolean } | undefined;
+  /** ISO 8601; undefined when it was none of ours: the kernel does not say. */
+  since: string | undefined;
+}
+
+/**
+ * Every self-frozen cgroup of this machine, as far as it is visible here, on v1 and v2.
+ * @throws CheckpointError STATE_DIR_UNSAFE
+ */
+export async function frozenCgroups(options: { stateDir?: string } = {}): Promise<FrozenCgroup[]> {
+  const { stateDir = STATE_DIR } = options;
+  checkStateDir(stateDir);
+  const journals = readJournals(stateDir).filter(({ entry }) => entry.window === 'open' && isOfThisBoot(entry));
+  const frozen: FrozenCgroup[] = [];
+  for (const version of freezerVersions()) {
+    const root = hierarchyRoot(version);
+    if (root === undefined) continue;
+    for (const path of cgroupsBelow(root)) {
+      await immediate(); // a machine may have thousands
+      const state = stateOf(path);
+      if (state?.selfFrozen !== true) continue;
+      const ours = journals.find(({ entry }) => entry.cgroup?.path === path && !entry.foundFrozen);
+      frozen.push({
+        version,
+        path,
+        ...state,
+        by: ours === undefined ? undefined : { pid: ours.owner.pid, targetPid: ours.entry.target.pid, isAlive: !isAbandoned(ours) },
+        since: ours?.entry.windowSince,
+      });
+    }
+  }
+  return frozen;
+}
+
+function* cgroupsBelow(directory: string): Generator<string> {
+  for (const entry of listed(directory)) {
+    const path = join(directory, entry);
+    yield path;
+    yield* cgroupsBelow(path);
+  }
+}
+
+function listed(directory: string): string[] {
+  try {
+    return readdirSync(directory, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []; // removed since it was listed
+    throw error;
+  }
+}
+
+function stateOf(path: string): FreezerState | undefined {
+  try {
+    return openFreezer({ cgroup: path }).state();
+  } catch (error) {
+    if (isFreezerError(error, 'CGROUP_GONE') || isFreezerError(error, 'CGROUP_NOT_FOUND')) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,26 @@
+import { constants, statSync } from 'node:fs';
+import { readDumpedFiles, type DumpedFile } from '../../criu/index.js';
+import { CheckpointError, type DifferingFile } from '../base/checkpoint-error.js';
+
+/**
+ * Compares the size of every open file that CRIU recorded with the file that the restore will find, as CRIU
+ * will do: it refuses the whole restore for the first that differs, and names it in a log only.
+ * Source: criu/files-reg.c, validate_file, CRIU v4.2.
+ * @throws CheckpointError OPEN_FILE_DIFFERS with each file
+ */
+export async function checkOpenFiles(imagesDir: string): Promise<void> {
+  const differing = new Map<string, DifferingFile>();
+  for (const file of await readDumpedFiles(imagesDir)) {
+    if (!isCompared(file)) continue;
+    const path = file.path.toString();
+    const foundBytes = statSync(file.path, { throwIfNoEntry: false })?.size;
+    if (foundBytes !== file.size) differing.set(path, { path, expectedBytes: file.size!, foundBytes });
+  }
+  if (differing.size > 0) throw new CheckpointError('OPEN_FILE_DIFFERS', { files: [...differing.values()] });
+}
+
+/** CRIU records no size where it compares none (append-only); deleted files are in the images. */
+function isCompared({ size, mode, remap, external }: DumpedFile): boolean {
+  const regular = mode === undefined || (mode & constants.S_IFMT) === constants.S_IFREG;
+  return size !== undefined && regular && remap === undefined && !external;
+}

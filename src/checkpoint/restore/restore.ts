@@ -1,0 +1,217 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { extractMembers, extractTree, openArchive, verifyArchive, type ExtractedTree, type VerifiedArchive } from '../../archive/index.js';
+import { cgroupOf, hierarchyRoot, makeCgroup, moveProcess, openFreezer, placeProcess, removeCgroup } from '../../cgroup/index.js';
+import { CriuClient, findCriu, isOurTerminal, LazyPages, needsTerminal, readPstree, terminalProblem, type CriuBinary, type CriuNotification, type DumpedProcess } from '../../criu/index.js';
+import { whenAborted } from '../../when-aborted.js';
+import { CheckpointError } from '../base/checkpoint-error.js';
+import { withoutLostLog } from '../base/criu-log.js';
+import { explainFailedPlace } from '../base/failed-place.js';
+import { checkOpenFiles } from './check-open-files.js';
+import { checkRestoreOptions, type RestoreOptions, type RestoreSettings } from '../options.js';
+import { Phases } from '../events/phases.js';
+import { runningPids } from '../base/pids.js';
+import { PrivateDir } from '../base/private-dir.js';
+import type { RestoreReport } from '../events/report.js';
+import { parseSubject, type Subject } from '../base/recorded-target.js';
+import { waitForPids } from './wait-pids.js';
+
+const RESTORE_LOG = 'restore.log';
+
+/**
+ * Brings a checkpointed process tree back: verifies the archive, puts its file trees where they were (or
+ * where `files` says), restores the tree with CRIU into its cgroup, and thaws it with verification.
+ *
+ * Nothing on the system is changed before the archive has been verified whole. When something fails, what
+ * was extracted and made is removed again.
+ *
+ * @throws ArchiveError, CheckpointError, CriuError, FreezerError: docs/errors.md says when each code comes
+ */
+export async function restore(options: RestoreOptions): Promise<RestoreReport> {
+  const settings = checkRestoreOptions(options);
+  return restoreOnce(options, settings).catch((error: unknown) => {
+    throw explainFailedPlace(error);
+  });
+}
+
+async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): Promise<RestoreReport> {
+  const { signal } = options;
+  const phases = new Phases('restore', options.onProgress);
+
+  const criu = await findCriu({ criuPath: options.criuPath });
+  await using archive = await openArchive(settings.archive, { tmpDir: settings.workDir, signal });
+  const verified = await phases.run('verify', () =>
+    verifyArchive(archive, {
+      signal,
+      onProgress: ({ bytes, totalBytes }) => phases.progress('verify', { done: bytes, total: totalBytes, unit: 'bytes' }),
+    }),
+  );
+  const subject = parseSubject(verified.manifest.subject, settings.archive);
+  const destinations = treeDestinations(verified, settings);
+  await using scratch = await PrivateDir.make(settings.workDir);
+  const imagesDir = join(scratch.path, 'images');
+  await mkdir(imagesDir, { mode: 0o700 });
+  await extractMembers({ verified, prefix: 'checkpoint', destination: imagesDir, signal });
+  const terminal = await terminalFor(imagesDir, subject, settings, options);
+  const processes = await readPstree(imagesDir);
+  await phases.run('wait-pids', () => waitForPids(idsOf(processes), settings.pidTimeoutMs, signal));
+
+  const undo: (() => Promise<void>)[] = [];
+  try {
+    await phases.run('extract', async () => {
+      for (const [name, destination] of destinations) {
+        const tree: ExtractedTree = await extractTree({ verified, tree: name, destination, signal });
+        undo.push(() => tree.remove());
+      }
+    });
+    await phases.run('check-files', () => checkOpenFiles(imagesDir));
+    const cgroup = cgroupFor(subject, settings);
+    if (cgroup !== undefined) {
+      const [outermost] = prepareCgroup(cgroup);
+      if (outermost !== undefined) undo.push(() => removeCgroup(outermost));
+    }
+    await using lazyPages = settings.lazyPages ? await LazyPages.start({ criuPath: criu.path, imagesDir, workDir: scratch.path }) : undefined;
+    const { pid, leader } = await phases.run('restore', () => restoreTree({ criu, subject, imagesDir, workDir: scratch.path, cgroup, lazyPages: settings.lazyPages, terminal, options }));
+    undo.push(() => killTree(pid, cgroup));
+    // What CRIU has become is none of the tree: a next checkpoint would find it in the cgroup.
+    if (leader !== undefined && cgroup !== undefined) moveProcess(leader, cgroupOf(process.pid, openFreezer({ cgroup }).version).path);
+    await phases.run('thaw', () => verifyRunning(pid, cgroup, settings.thawTimeoutMs));
+    // The images must stay until then, and a tree whose memory cannot come any more is of no use to anybody.
+    if (lazyPages !== undefined) await phases.run('lazy-pages', () => finished(lazyPages, signal));
+    return {
+      pid,
+      pids: runningPids(pid),
+      cgroup,
+      hasTerminal: terminal !== undefined,
+      totalMs: phases.elapsedMs,
+      phasesMs: phases.durationsMs,
+      criu: { path: criu.path, version: criu.version },
+    };
+  } catch (error) {
+    const lasting = await withoutLostLog(error, join(scratch.path, RESTORE_LOG), settings.criuLog);
+    throw await undone(undo.reverse(), lasting);
+  }
+}
+
+/** Where each tree of the archive goes. */
+function treeDestinations({ manifest }: VerifiedArchive, { files, archive }: RestoreSettings): [name: string, destination: string][] {
+  const trees = new Map(manifest.trees.map(({ name, source }) => [name, source]));
+  for (const name of Object.keys(files)) {
+    if (!trees.has(name)) throw new CheckpointError('UNKNOWN_TREE', { tree: name, trees: [...trees.keys()].map(String) });
+  }
+  return [...trees].map(([name, source]) => {
+    if (typeof name !== 'string') throw new CheckpointError('NOT_A_CHECKPOINT', { archivePath: archive, what: 'the name of a file tree is not UTF-8' });
+    const destination = files[name] ?? source;
+    if (typeof destination !== 'string' || destination === '') throw new CheckpointError('NO_DESTINATION', { tree: name, archivePath: archive });
+    return [name, destination];
+  });
+}
+
+/** The terminal that the tree has to be given, if it has to. */
+async function terminalFor(imagesDir: string, { criuOptions }: Subject, { archive, terminal }: RestoreSettings, { criu }: RestoreOptions): Promise<number | undefined> {
+  const { shellJob, orphanPtsMaster } = { ...criuOptions, ...criu };
+  if (shellJob !== true || orphanPtsMaster === true || !(await needsTerminal(imagesDir))) return undefined;
+  if (terminal === undefined) throw new CheckpointError('NO_TERMINAL', { archivePath: archive });
+  // Only now: the command gives whatever its stdin is, and most trees want none.
+  const problem = terminalProblem(terminal);
+  if (problem !== undefined) throw new CheckpointError('BAD_OPTION', { option: 'terminal', value: terminal, expected: `a terminal: ${problem}` });
+  return terminal;
+}
+
+/** Every id that the restore has to make anew. A group or session from outside the tree is not among them. */
+function idsOf(processes: readonly DumpedProcess[]): number[] {
+  return [...new Set(processes.flatMap(({ pid, threads }) => [pid, ...threads]))];
+}
+
+/**
+ * The recorded cgroup on this machine, or the one asked for; undefined for the root, where nothing has to be
+ * placed. A machine without the recorded hierarchy takes the name to the one it has.
+ */
+function cgroupFor({ cgroup }: Subject, settings: RestoreSettings): string | undefined {
+  if (settings.cgroup !== undefined) return settings.cgroup;
+  if (cgroup.name === '/') return undefined;
+  const root = hierarchyRoot(cgroup.version) ?? hierarchyRoot(cgroup.version === 1 ? 2 : 1);
+  if (root === undefined) throw new CheckpointError('NO_CGROUP', { name: cgroup.name });
+  return join(root, cgroup.name);
+}
+
+/** Makes the cgroup where it is missing; a frozen one would freeze CRIU as soon as it is placed there. */
+function prepareCgroup(cgroup: string): string[] {
+  const made = makeCgroup(cgroup);
+  const { frozen, selfFrozen } = openFreezer({ cgroup }).state();
+  if (frozen || selfFrozen) throw new CheckpointError('CGROUP_FROZEN', { cgroup });
+  return made;
+}
+
+interface TreePlan {
+  criu: CriuBinary;
+  subject: Subject;
+  imagesDir: string;
+  workDir: string;
+  cgroup: string | undefined;
+  lazyPages: boolean;
+  terminal: number | undefined;
+  options: RestoreOptions;
+}
+
+/** CRIU is placed in the cgroup first: what it restores is born there. `leader`: its process, where it leads the session of the terminal from now on. */
+async function restoreTree({ criu, subject, imagesDir, workDir, cgroup, lazyPages, terminal, options }: TreePlan): Promise<{ pid: number; leader: number | undefined }> {
+  await using client = await CriuClient.start({ criuPath: criu.path, ...(terminal === undefined ? {} : { terminal }) });
+  if (cgroup !== undefined) placeProcess(client.pid, cgroup);
+  const onNotify = ({ script }: CriuNotification): void => {
+    // All tasks exist and none has run yet: those that lived in cgroups below go there now.
+    if (script === 'post-restore' && cgroup !== undefined) placeMembers(subject, cgroup);
+  };
+  const { pid } = await client.restore(
+    { logFile: RESTORE_LOG, logLevel: 2, ...subject.criuOptions, ...options.criu, ...(lazyPages ? { lazyPages } : {}), imagesDir, workDir },
+    { onNotify, signal: options.signal },
+  );
+  return { pid, leader: terminal !== undefined && !isOurTerminal(terminal) ? client.pid : undefined };
+}
+
+/** All memory is there; a cancelled wait kills the daemon. */
+async function finished(lazyPages: LazyPages, signal: AbortSignal | undefined): Promise<void> {
+  const forget = whenAborted(signal, () => void lazyPages.close());
+  try {
+    await lazyPages.finished();
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw error;
+  } finally {
+    forget();
+  }
+}
+
+function placeMembers({ cgroup: { members } }: Subject, cgroup: string): void {
+  for (const member of members) {
+    if (member.cgroup !== '') placeProcess(member.pid, join(cgroup, member.cgroup));
+  }
+}
+
+/**
+ * The end that every restore has: a tree whose freezer had been restored with it would otherwise stand still.
+ * @throws CheckpointError NOT_RUNNING, FreezerError
+ */
+async function verifyRunning(pid: number, cgroup: string | undefined, timeoutMs: number): Promise<void> {
+  if (cgroup !== undefined) await openFreezer({ cgroup }).thaw({ timeoutMs });
+  if (runningPids(pid)[0] !== pid) throw new CheckpointError('NOT_RUNNING', { pid, what: 'it has ended already' });
+}
+
+/** Ends what CRIU restored. A task that v1 holds frozen dies only when it is thawed. */
+async function killTree(pid: number, cgroup: string | undefined): Promise<void> {
+  for (const member of runningPids(pid)) {
+    try {
+      process.kill(member, 'SIGKILL');
+    } catch {
+      // it ended with its parent
+    }
+  }
+  if (cgroup !== undefined) await openFreezer({ cgroup }).thaw();
+}
+
+/** Runs every step whatever the others do; failures of theirs come out beside the error that made them necessary. */
+async function undone(steps: readonly (() => Promise<void>)[], error: unknown): Promise<unknown> {
+  const failures: unknown[] = [];
+  for (const step of steps) await step().catch((failure: unknown) => failures.push(failure));
+  return failures.length === 0 ? error : new AggregateError([error, ...failures], 'the restore failed, and so did a part of undoing it');
+}

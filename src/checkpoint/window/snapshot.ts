@@ -1,0 +1,169 @@
+import { setImmediate as immediate } from 'node:timers/promises';
+import type { Stage } from '../../archive/index.js';
+import { processTree, type CgroupMember, type ProcessInfo } from '../../cgroup/index.js';
+import { CriuClient, type CriuDumpRequest, type CriuNotification, type DumpProgress } from '../../criu/index.js';
+import { CheckpointError } from '../base/checkpoint-error.js';
+import type { Deadline } from './deadline.js';
+import type { FrozenWindow } from './frozen-window.js';
+import type { Guardian } from '../guardian/guardian.js';
+import type { Phases } from '../events/phases.js';
+import type { ReadyTarget } from './ready-target.js';
+import { refuseVfork } from './refuse-vfork.js';
+
+export interface SnapshotPlan {
+  target: ReadyTarget;
+  stage: Stage;
+  window: FrozenWindow;
+  phases: Phases;
+  criuPath: string;
+  dump: CriuDumpRequest;
+  guardian: Guardian;
+  deadline: Deadline;
+  /** Runs when memory and files are complete and CRIU still holds every task: a failure here undoes the dump. */
+  beforeRelease?: ((members: CgroupMember[]) => Promise<void>) | undefined;
+}
+
+/** What each part of the frozen window cost, in milliseconds. */
+export interface WindowParts {
+  /** From the write that asks for the freeze until the kernel said frozen. */
+  freezeMs: number;
+  /** CRIU: from our answer to `pre-dump` until `post-dump`. Meanwhile the target is checked again and changed files are copied. */
+  dumpMs: number;
+  /** Waiting, at `post-dump`, for the files that changed to be copied. */
+  waitForFilesMs: number;
+  /** CRIU: from our answer to `post-dump` until it had let every task go. */
+  releaseMs: number;
+  /** From the write that thaws until the kernel said running. */
+  thawMs: number;
+}
+
+export interface Snapshot {
+  members: CgroupMember[];
+  /** From the write that asks for the freeze to the verified thaw, in milliseconds: the sum of the parts. */
+  windowMs: number;
+  parts: WindowParts;
+}
+
+/**
+ * Memory and files of one instant: freezes when CRIU is ready to seize, lets it dump while the changed files
+ * are copied, and thaws. However this ends, the window is closed.
+ */
+export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
+  const { window, phases, guardian, deadline } = plan;
+  const clock = new PartClock();
+  let copied: Promise<void> | undefined;
+  let tree: ProcessInfo[] = [];
+  let members: CgroupMember[] = [];
+  /** Why the frozen target is not the one that was checked: CRIU often fails for that too, and says less. */
+  let refused: unknown;
+
+  const onPreDump = async (): Promise<void> => {
+    // From here on the guardian thaws if we die; when it is dead itself, nothing is frozen.
+    await guardian.openWindow(window.foundFrozen);
+    deadline.start();
+    clock.start();
+    await phases.run('freeze', async () => {
+      await window.open();
+      tree = processTree(plan.target.pid);
+      refuseVfork(tree);
+      await plan.target.parts.together?.frozen();
+    });
+    clock.mark('freezeMs');
+    copied = checkAndRefresh();
+    copied.catch(() => undefined); // it is awaited at post-dump, or after the thaw
+  };
+
+  /** Beside CRIU, after our answer: frozen and then seized, nothing in the cgroup can fork, move or write. */
+  const checkAndRefresh = async (): Promise<void> => {
+    await immediate();
+    try {
+      members = plan.target.members(tree);
+    } catch (error) {
+      refused = error;
+      throw error;
+    }
+    const pids = members.map(({ pid }) => pid);
+    const mapped = plan.target.mapped(pids);
+    await phases.run('refresh', () => plan.stage.refresh({ mapped, writable: () => plan.target.writable(pids), signal: deadline.signal }));
+  };
+
+  const onPostDump = async (): Promise<void> => {
+    clock.mark('dumpMs');
+    await copied;
+    await plan.target.parts.together?.dumped();
+    clock.mark('waitForFilesMs');
+    await plan.beforeRelease?.(members);
+    if (plan.beforeRelease !== undefined) await plan.target.parts.together?.sealed();
+  };
+
+  const onNotify = async ({ script }: CriuNotification): Promise<void> => {
+    if (script === 'pre-dump') await onPreDump();
+    else if (script === 'post-dump') await onPostDump();
+  };
+
+  const client = await phases.run('start-criu', () => CriuClient.start({ criuPath: plan.criuPath }));
+  // If we die, the guardian thaws after CRIU's end: CRIU writes the freeze back when it undoes its work.
+  guardian.knowCriu(client.pid);
+  deadline.awaitCriu(client.pid);
+  try {
+    const told = phases.listened ? { onProgress: ({ writtenBytes: done, expectedBytes: total }: DumpProgress): void => phases.progress('dump', { done, total, unit: 'bytes' }) } : {};
+    await phases.run('dump', () => client.dump(plan.dump, { onNotify, signal: deadline.signal, ...told }));
+    deadline.stop();
+    clock.mark('releaseMs');
+    // With `beforeRelease` the archive is complete by now, and CRIU has ended the tree: nothing is left to hold.
+    if (plan.dump.leaveRunning === true) await window.verifyHeld();
+    await phases.run('thaw', () => window.close());
+    clock.mark('thawMs');
+    phases.window({ pid: plan.target.pid, cgroup: window.cgroup, windowMs: clock.totalMs, outcome: 'dumped' });
+    return { members, windowMs: clock.totalMs, parts: clock.parts };
+  } catch (error) {
+    deadline.cancel(error);
+    const reason = deadline.exceeded ?? refused ?? error;
+    if (window.isOpen) {
+      await phases.run('thaw', () => closeAfter(window, reason));
+      phases.window({ pid: plan.target.pid, cgroup: window.cgroup, windowMs: clock.sinceStartMs, outcome: 'failed', error: reason });
+    }
+    throw reason;
+  } finally {
+    await copied?.catch(() => undefined);
+    await client.close();
+    // Not before CRIU's end: one that is still alive could write the freeze back. A window that could not be closed
+    // is left to the guardian, which tries for longer.
+    if (!window.isOpen) guardian.closeWindow();
+  }
+}
+
+/** Thaws after a failure; when that fails too, both come out. */
+async function closeAfter(window: FrozenWindow, error: unknown): Promise<void> {
+  try {
+    await window.close();
+  } catch (thawError) {
+    throw new CheckpointError('LEFT_FROZEN', { cgroup: window.cgroup, cause: new AggregateError([error, thawError], 'the checkpoint failed, and so did the thaw') });
+  }
+}
+
+class PartClock {
+  readonly parts: WindowParts = { freezeMs: 0, dumpMs: 0, waitForFilesMs: 0, releaseMs: 0, thawMs: 0 };
+  #start = 0;
+  #last = 0;
+
+  get totalMs(): number {
+    return Object.values(this.parts).reduce((sum: number, ms: number) => sum + ms, 0);
+  }
+
+  /** By now, whichever part is under way. */
+  get sinceStartMs(): number {
+    return performance.now() - this.#start;
+  }
+
+  start(): void {
+    this.#start = this.#last = performance.now();
+  }
+
+  /** What passed since the last mark belongs to this part. */
+  mark(part: keyof WindowParts): void {
+    const now = performance.now();
+    this.parts[part] = now - this.#last;
+    this.#last = now;
+  }
+}

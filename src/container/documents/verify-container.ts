@@ -1,0 +1,25 @@
+import { ArchiveError, inspectArchive, verifyArchive, type OpenArchive, type VerifiedArchive, type VerifyOptions } from '../../archive/index.js';
+import { ContainerError } from '../model/container-error.js';
+import { members } from './documents.js';
+
+/**
+ * `verifyArchive`, and a plain word about an archive of the same format that another engine wrote: it has no hashes, so
+ * that nothing could be promised of it.
+ * @throws ArchiveError, ContainerError FOREIGN_CHECKPOINT
+ */
+export async function verifyContainerArchive(archive: OpenArchive, options: VerifyOptions = {}): Promise<VerifiedArchive> {
+  try {
+    return await verifyArchive(archive, options);
+  } catch (error) {
+    if (error instanceof ArchiveError && (await isForeign(archive))) throw new ContainerError('FOREIGN_CHECKPOINT', { archivePath: archive.path, cause: error });
+    throw error;
+  }
+}
+
+/** The members of a container's checkpoint, and no manifest of ours. One that cannot be read to its end is just damaged. */
+async function isForeign(archive: OpenArchive): Promise<boolean> {
+  const found = await inspectArchive(archive).catch(() => undefined);
+  if (found === undefined || found.manifest !== undefined) return false;
+  const names = new Set(found.members.map(({ entry }) => String(entry.name).replace(/^\.\//, '')));
+  return names.has(members.config) && names.has(members.spec);
+}

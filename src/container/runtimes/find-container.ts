@@ -1,0 +1,24 @@
+import type { Container } from '../model/container.js';
+import { ContainerError } from '../model/container-error.js';
+import { crunContainer } from './crun.js';
+import { podmanContainer, type PodmanOptions } from './podman.js';
+import { runcContainer, type RuntimeOptions } from './runc.js';
+
+/** Which container: one of the three, by what its runtime calls it. */
+export interface ContainerName extends RuntimeOptions, PodmanOptions {
+  /** Id of a runc container. One of containerd, CRI-O or Docker is one too: its `stateRoot` is searched for. */
+  runc?: string | undefined;
+  /** Id of a crun container. */
+  crun?: string | undefined;
+  /** Name or id of a Podman container. */
+  podman?: string | undefined;
+}
+
+/** @throws ContainerError BAD_CONTAINER_OPTION, and those of each runtime */
+export async function findContainer({ runc, crun, podman, ...options }: ContainerName): Promise<Container> {
+  const given = [runc, crun, podman].filter((name) => name !== undefined);
+  if (given.length !== 1) throw new ContainerError('BAD_CONTAINER_OPTION', { option: 'runc, crun, podman', value: given.join(', ') || undefined, expected: 'exactly one of them' });
+  if (runc !== undefined) return runcContainer(runc, options);
+  if (crun !== undefined) return crunContainer(crun, options);
+  return podmanContainer(podman as string, options);
+}

@@ -1,0 +1,91 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { runningPids } from '../../checkpoint/base/pids.js';
+import type { FileTree, Target } from '../../checkpoint/window/ready-target.js';
+import { thawImages } from './cgroup-image.js';
+import { hasTcpConnections } from './connections.js';
+import type { Container } from '../model/container.js';
+import { ContainerError } from '../model/container-error.js';
+import { containerDumpOptions } from './criu-options.js';
+import { checkDescriptors, descriptorsDocument, DESCRIPTORS_JSON } from './descriptors.js';
+import { containerDocuments, deletedFilesDocument, logDocument, members } from '../documents/documents.js';
+import { upperFiles } from './upper-files.js';
+import { mountAt, overlayOf, readMounts, type OverlayRoot } from './mounts.js';
+import { deletedPaths } from './overlay-deletions.js';
+import { OverlayFilter } from './overlay.js';
+import { isBindMount } from '../model/spec.js';
+
+export interface ContainerTargetOptions {
+  /** Archive the whole root file system, for containers that are not on an overlay. Default false: it is an error. */
+  wholeRootfs?: boolean | undefined;
+}
+
+export interface ContainerTarget {
+  target: Target;
+  /** Bind mounts whose files are not in the archive: the restore needs them where they are. */
+  leftOut: { source: string; destination: string }[];
+}
+
+/**
+ * A container as a target of `checkpoint()`: what it changed on top of its image, its volumes and shared memory, and
+ * CRIU's options such that its own runtime can restore the images.
+ * @throws ContainerError NO_OVERLAY, OUTSIDE_FILES
+ */
+export async function containerTarget(container: Container, options: ContainerTargetOptions = {}): Promise<ContainerTarget> {
+  const { pid, podman } = container;
+  const mounts = await readMounts(pid);
+  checkDescriptors(container, mounts);
+  const overlay = overlayOf(mounts, container.rootfs);
+  if (overlay === undefined && options.wholeRootfs !== true) {
+    throw new ContainerError('NO_OVERLAY', { id: container.id, rootfs: container.rootfs, fsType: mountAt(mounts, '/')?.fsType ?? 'an unknown file system' });
+  }
+  const upper = options.wholeRootfs === true ? undefined : overlay;
+  const filter = upper === undefined ? undefined : new OverlayFilter(upper);
+  const checkpointedAt = new Date();
+
+  const files: FileTree[] = [rootTree(container, upper, filter)];
+  for (const { name, mountPoint } of podman?.volumes ?? []) files.push({ path: mountPoint, name: members.volume(name), layout: 'nested' });
+  if (podman?.shmDir !== undefined && mountAt(mounts, '/dev/shm') !== undefined) files.push({ path: podman.shmDir, name: members.devShm, layout: 'nested' });
+
+  const target: Target = {
+    pid,
+    ...(container.cgroup === undefined ? {} : { cgroup: container.cgroup }),
+    files,
+    criu: containerDumpOptions(container, { mounts, hasConnections: hasTcpConnections(runningPids(pid)) }),
+    parts: {
+      subject: subjectOf(container),
+      ...(overlay === undefined ? {} : { scannedAs: (files) => upperFiles(files, overlay) }),
+      complete: async ({ imagesDir, livePaths }) => {
+        await thawImages(imagesDir);
+        await writeFile(join(imagesDir, DESCRIPTORS_JSON), descriptorsDocument(container), { mode: 0o600 });
+        const live = (): Iterable<Buffer> => livePaths(members.rootfsDiff);
+        const deleted = filter === undefined || upper === undefined ? [] : await deletedPaths(await filter.diff(live()), live, upper);
+        return [...(await containerDocuments(container, checkpointedAt)), ...deletedFilesDocument(deleted), ...(await logDocument(container))];
+      },
+    },
+  };
+  return { target, leftOut: leftOut(container) };
+}
+
+function rootTree({ rootfs }: Container, upper: OverlayRoot | undefined, filter: OverlayFilter | undefined): FileTree {
+  if (upper === undefined) return { path: rootfs, name: members.rootfsDiff, layout: 'nested', oneFileSystem: true };
+  return { path: upper.upperDir, name: members.rootfsDiff, layout: 'nested', oneFileSystem: true, ...(filter === undefined ? {} : { filter: filter.entry }) };
+}
+
+/** What the manifest says was dumped, and what a restore by Stillframe needs of it. */
+export interface ContainerSubject {
+  kind: 'container';
+  container: { runtime: Container['runtime']; ociRuntime: string; id: string; name: string; image?: Container['image'] };
+}
+
+function subjectOf({ runtime, ociRuntime, id, name, image }: Container): Record<string, unknown> {
+  const subject: ContainerSubject = { kind: 'container', container: { runtime, ociRuntime, id, name, ...(image === undefined ? {} : { image }) } };
+  return { ...subject };
+}
+
+function leftOut({ spec, podman }: Container): ContainerTarget['leftOut'] {
+  const archived = new Set(['/dev/shm', ...(podman?.volumes ?? []).map((volume) => volume.destination)]);
+  return (spec.mounts ?? [])
+    .filter((mount) => isBindMount(mount) && mount.source !== undefined && !archived.has(mount.destination))
+    .map(({ source, destination }) => ({ source: source as string, destination }));
+}

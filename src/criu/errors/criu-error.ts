@@ -1,0 +1,197 @@
+import { constants } from 'node:os';
+import { StillframeError, type ErrorTexts } from '../../errors.js';
+import { knownFailure, remedyOf, type CriuProblem } from './known-failures.js';
+import { parseLogLine, withoutNuls } from './log-line.js';
+
+export type CriuErrorCode =
+  | 'CRIU_NOT_FOUND'
+  | 'CRIU_UNUSABLE'
+  | 'CRIU_TOO_OLD'
+  | 'CRIU_OPTION_UNSUPPORTED'
+  | 'CRIU_BAD_OPTION'
+  | 'CRIU_FEATURE_MISSING'
+  | 'CRIU_BUSY'
+  | 'CRIU_SESSION_ENDED'
+  | 'CRIU_PRE_DUMPING'
+  | 'CRIU_REQUEST_FAILED'
+  | 'CRIU_WENT_ON'
+  | 'CRIU_DIED'
+  | 'CRIU_IO'
+  | 'CRIU_PROTOCOL'
+  | 'CRIU_TIMEOUT'
+  | 'CRIU_ABORTED'
+  | 'CRIU_IMAGE';
+
+/** What is known about a failure; which of it is there depends on the code. */
+export interface CriuErrorFacts {
+  /** The program that was to be started, or was. */
+  criuPath?: string;
+  /** CRIU_NOT_FOUND: of a `criu service`. */
+  socketPath?: string;
+  /** The RPC request that failed: "DUMP". */
+  request?: string;
+  /** CRIU's `cr_errno`, positive, and its name ("ESRCH"). */
+  crErrno?: number;
+  crErrnoName?: string;
+  /** CRIU's `cr_errmsg`: the first line it logged as an error. */
+  crErrmsg?: string;
+  /** Where CRIU logs this request. */
+  logPath?: string;
+  /** The last error lines of that log, oldest first. */
+  logErrors?: string[];
+  /** What went wrong, when CRIU's words are of those that are known: chooses the remedy. A guess by text, not a code. */
+  problem?: CriuProblem;
+  /** How the process of CRIU ended. */
+  exitCode?: number;
+  exitSignal?: NodeJS.Signals;
+  /** The last of what CRIU wrote to stderr. */
+  stderr?: string;
+  timeoutMs?: number;
+  /** CRIU_WENT_ON: the notification that was refused, and the root that was restored nevertheless. */
+  script?: string;
+  restoredPid?: number;
+  /** CRIU_OPTION_UNSUPPORTED, CRIU_BAD_OPTION: the option, and what was wrong or which version has it. */
+  option?: string;
+  reason?: string;
+  /** CRIU's own, once it has been asked for. */
+  version?: string;
+  since?: string;
+  /** CRIU_FEATURE_MISSING: by its name in `CriuFeatures`. */
+  feature?: string;
+  /** CRIU_NOT_FOUND, CRIU_UNUSABLE: each program that was tried, and what was wrong with it. */
+  tried?: { path: string; problem: CriuError }[];
+  /** CRIU_IMAGE: the file. */
+  path?: string;
+}
+
+/** Every failure of CRIU, of talking to it, and of reading what it wrote. */
+export class CriuError extends StillframeError<CriuErrorCode, CriuErrorFacts> {
+  override readonly name = 'CriuError';
+  constructor(code: CriuErrorCode, facts: CriuErrorFacts & { cause?: unknown }) {
+    const known = withProblem(code, facts.stderr === undefined ? facts : { ...facts, stderr: withoutNuls(facts.stderr) });
+    super(code, texts[code](known), known);
+  }
+}
+
+/** "ESRCH" for 3. CRIU uses names that libuv does not know (EBADRQC), so the table is the system's. */
+export function errnoName(errno: number): string | undefined {
+  if (errno === 56) return 'EBADRQC';
+  return Object.entries(constants.errno).find(([, value]) => value === errno)?.[0];
+}
+
+const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
+  CRIU_NOT_FOUND: (f) =>
+    f.socketPath === undefined
+      ? { what: `no CRIU found${list(f.tried) || (f.criuPath === undefined ? ': neither STILLFRAME_CRIU nor PATH leads to one' : ` at ${f.criuPath}`)}`, remedy: 'Install CRIU 4.1 or newer, or set STILLFRAME_CRIU to its path.' }
+      : { what: `no CRIU service listens at ${f.socketPath}`, remedy: 'Does `criu service --address PATH` run with this path, as this user may reach it?' },
+  CRIU_UNUSABLE: (f) => ({
+    what: f.tried === undefined ? `CRIU ${f.version ?? ''} at ${f.criuPath ?? 'criu'} does not work on this system${detail(f)}` : `no CRIU works on this system${list(f.tried)}`,
+    remedy: firstKnown(f.tried)?.remedy ?? (f.problem === undefined ? 'Install a newer CRIU and set STILLFRAME_CRIU to its path; CRIU has to run as root.' : knownRemedy(f)),
+  }),
+  CRIU_TOO_OLD: (f) => ({
+    what: `${f.criuPath ?? 'criu'} is version ${f.version ?? 'unknown'}, too old for ${f.request ?? 'this library'}`,
+    remedy: `Use CRIU ${f.since ?? '4.1'} or newer: set STILLFRAME_CRIU to its path.`,
+  }),
+  CRIU_OPTION_UNSUPPORTED: (f) => ({
+    what: `CRIU ${f.version ?? ''} does not know the option ${f.option ?? ''}`,
+    remedy: `Leave it out, or use CRIU ${f.since ?? ''} or newer.`,
+  }),
+  CRIU_BAD_OPTION: (f) => ({ what: `option ${f.option ?? ''}: ${f.reason ?? 'not valid'}`, remedy: '' }),
+  CRIU_FEATURE_MISSING: (f) => ({ what: `${f.request ?? 'the request'} needs ${f.feature ?? 'something'}, which this kernel or this CRIU does not have`, remedy: f.problem === undefined ? '' : remedyOf(f.problem) }),
+  CRIU_BUSY: (f) => ({ what: `${f.request ?? 'request'} while this CRIU client is at work on another`, remedy: 'Wait for it, or start a client of its own for each.' }),
+  CRIU_SESSION_ENDED: (f) => ({ what: `${f.request ?? 'request'} to a CRIU client whose session has ended`, remedy: 'Start another client: after CHECK, DUMP or RESTORE, or after a failure, CRIU ends the session.' }),
+  CRIU_PRE_DUMPING: (f) => ({ what: `${f.request ?? 'request'} to a CRIU client in the middle of pre-dumps`, remedy: 'After preDump() comes another or the dump(); for one pre-dump alone there is singlePreDump().' }),
+  CRIU_REQUEST_FAILED: (f) => ({ what: `CRIU${f.version === undefined ? '' : ` ${f.version}`} refused ${f.request ?? 'the request'}${detail(f)}`, remedy: failureRemedy(f) }),
+  CRIU_WENT_ON: (f) => ({
+    what: `CRIU completed ${f.request ?? 'the request'} although ${f.script ?? 'a notification'} was refused`,
+    remedy: f.restoredPid === undefined ? '' : 'The restored tree has been killed.',
+  }),
+  CRIU_DIED: (f) => ({
+    what: `CRIU ended ${ending(f)}during ${f.request ?? 'the session'}${detail(f)}`,
+    remedy: [f.problem === undefined ? '' : knownRemedy(f), f.logPath === undefined ? '' : `Its log: ${f.logPath}`].filter((part) => part !== '').join('\n') || unexplained(f),
+  }),
+  CRIU_IO: (f) => ({
+    what: f.option !== undefined ? `option ${f.option}: ${f.reason ?? ''}` : f.request === undefined ? `${f.criuPath ?? 'CRIU'} could not be started` : `${f.request} was broken off: this process could not go on talking to CRIU`,
+    remedy: 'EMFILE and ENFILE: raise the limit of open files (ulimit -n, fs.file-max). EAGAIN: that of processes (ulimit -u, pids.max). ENOMEM: memory. EACCES: another directory. EMSGSIZE: fewer externals, or a larger net.core.wmem_default.',
+  }),
+  CRIU_PROTOCOL: (f) => ({
+    what: `what came from ${f.criuPath ?? 'CRIU'} is not CRIU's protocol${f.request === undefined ? '' : ` (during ${f.request})`}${f.reason === undefined ? '' : `: ${f.reason}`}`,
+    remedy: 'Is this path really CRIU?',
+  }),
+  CRIU_TIMEOUT: (f) => ({
+    what: `CRIU has not finished ${f.request ?? 'the request'} after ${String(f.timeoutMs)} ms; the session was closed and ${undoing(f)}${detail({ ...f, logErrors: (f.logErrors ?? []).filter((line) => !byUs.test(line)) })}`,
+    remedy: 'Raise timeoutMs, or look into the log for where it waits.',
+  }),
+  CRIU_ABORTED: (f) => ({ what: `${f.request ?? 'request'} was cancelled; the session was closed and ${undoing(f)}`, remedy: '' }),
+  CRIU_IMAGE: (f) => ({ what: `CRIU image ${f.path ?? ''} cannot be read${f.reason === undefined ? '' : `: ${f.reason}`}`, remedy: '' }),
+};
+
+function list(tried: CriuErrorFacts['tried']): string {
+  if (tried === undefined || tried.length === 0) return '';
+  // The remedy that is that of all is said once, at the end.
+  const text = (problem: CriuError): string => (problem === firstKnown(tried) ? problem.message.slice(0, -problem.remedy.length).trimEnd() : problem.message);
+  return `:${tried.map(({ path, problem }) => `\n  ${path}: ${text(problem).replaceAll('\n', '\n    ')}`).join('')}`;
+}
+
+/** Of programs that do not work the first whose reason is known: it is mostly that of the others too (a configuration file, no root). */
+function firstKnown(tried: CriuErrorFacts['tried']): CriuError | undefined {
+  return tried?.find(({ problem }) => problem.facts.problem !== undefined && problem.remedy !== '')?.problem;
+}
+
+function ending({ exitCode, exitSignal }: CriuErrorFacts): string {
+  if (exitSignal !== undefined) return `(killed by ${exitSignal}) `;
+  return exitCode === undefined ? '' : `(exit status ${exitCode}) `;
+}
+
+/** One that ends before its first answer, and says nothing, is perhaps none. */
+function unexplained({ criuPath, exitCode, version, stderr = '' }: CriuErrorFacts): string {
+  return exitCode !== undefined && version === undefined && stderr === '' ? `Is ${criuPath ?? 'it'} really CRIU?` : 'Look in the system log for who ended it: out of memory, a service manager?';
+}
+
+function undoing({ exitSignal }: CriuErrorFacts): string {
+  return exitSignal === undefined ? 'CRIU undid its work' : `CRIU was killed by ${exitSignal} before it had undone its work`;
+}
+
+/** CRIU logs this as an error where CAP_SYS_RESOURCE is missing, and goes on: criu/util.c, rlimit_unlimit_nofile, v4.2. */
+const harmless = /rlimit: Can't setup RLIMIT_NOFILE/;
+/** What CRIU says when we close the session in the middle: no reason, but our own doing. */
+const byUs = /action scripts failed|Can't (?:send|receive) (?:response|request)/;
+
+/** The best of what CRIU said, as the end of a sentence. Its errors cascade: the first one is the cause of the rest. */
+function detail(f: CriuErrorFacts): string {
+  const said = [f.crErrmsg?.trim(), ...(f.logErrors ?? []), ...fromStderr(f.stderr)].find((text) => text !== undefined && !harmless.test(text));
+  const errno = f.crErrnoName ?? (f.crErrno === undefined ? undefined : `errno ${f.crErrno}`);
+  const parts = [errno, said === '' ? undefined : said].filter((part) => part !== undefined);
+  return parts.length === 0 ? '' : `: ${parts.join(', ')}`;
+}
+
+/** Before CRIU has a log, its errors are there; what is none of them (of getopt, of the dynamic linker) ends in what matters. */
+function fromStderr(stderr = ''): string[] {
+  const lines = stderr.trim().split('\n');
+  return [...lines.map(parseLogLine).filter(({ level }) => level === 'error').map(({ text }) => text), lines.at(-1) ?? ''];
+}
+
+function failureRemedy(f: CriuErrorFacts): string {
+  const log = f.logPath === undefined ? '' : `The log: ${f.logPath}`;
+  const lines = f.logErrors === undefined || f.logErrors.length === 0 ? '' : `\n${f.logErrors.map((line) => `  ${line}`).join('\n')}`;
+  return [knownRemedy(f), `${log}${lines}`].filter((part) => part !== '').join('\n');
+}
+
+function knownRemedy(f: CriuErrorFacts): string {
+  const known = knownFailure(said(f));
+  if (known !== undefined) return known.remedy;
+  if (f.problem !== undefined) return remedyOf(f.problem);
+  return f.crErrnoName === 'ESRCH' ? 'There is no such process.' : f.crErrnoName === 'EEXIST' ? 'A pid of the tree is taken: wait until its holder has ended and been reaped.' : '';
+}
+
+/** All that CRIU said of its failure, the oldest first. */
+function said({ crErrmsg, logErrors = [], stderr }: CriuErrorFacts): string[] {
+  return [crErrmsg ?? '', ...logErrors, ...(stderr ?? '').split('\n')].filter((line) => line !== '' && !harmless.test(line));
+}
+
+function withProblem(code: CriuErrorCode, facts: CriuErrorFacts & { cause?: unknown }): CriuErrorFacts & { cause?: unknown } {
+  // One that was killed may have said something too: it is not why it ended.
+  if (code !== 'CRIU_REQUEST_FAILED' && code !== 'CRIU_UNUSABLE' && !(code === 'CRIU_DIED' && facts.exitCode !== undefined)) return facts;
+  const problem = facts.problem ?? firstKnown(facts.tried)?.facts.problem ?? knownFailure(said(facts))?.problem;
+  return problem === undefined ? facts : { ...facts, problem };
+}
