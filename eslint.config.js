@@ -1,7 +1,19 @@
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['eslint.config.js', 'dist/', 'build/', '.stillframe/', 'src/criu/generated/', '**/*.mjs', 'scripts/', 'bench/results/', 'docs/'] },
+  {
+    ignores: [
+      'eslint.config.js',
+      'dist/',
+      'build/',
+      '.stillframe/',
+      'src/criu/generated/',
+      '**/*.mjs',
+      'scripts/',
+      'bench/results/',
+      'docs/',
+    ],
+  },
   ...tseslint.configs.strict,
   {
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
@@ -37,6 +49,11 @@ export default tseslint.config(
     files: ['src/cli/**', 'bench/**'],
     // They measure a room by itself.
     ignores: ['bench/archive.ts', 'bench/changed-file.ts'],
-    rules: { 'no-restricted-imports': ['error', { patterns: ['**/cgroup/*', '**/criu/*', '**/archive/*', '**/checkpoint/*', '**/container/*'] }] },
+    rules: {
+      'no-restricted-imports': [
+        'error',
+        { patterns: ['**/cgroup/*', '**/criu/*', '**/archive/*', '**/checkpoint/*', '**/container/*'] },
+      ],
+    },
   },
 );

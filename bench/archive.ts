@@ -66,6 +66,10 @@ for (let run = 0; run <= Number(runs); run++) {
   if (run === 0) for (const name of Object.keys(rows)) rows[name] = [];
 }
 for (const [name, values] of Object.entries(rows)) {
-  process.stdout.write(`${name.padEnd(26)} ${median(values).toFixed(0).padStart(6)} ms  (${Math.min(...values).toFixed(0)} to ${Math.max(...values).toFixed(0)}, ${values.length} runs)\n`);
+  process.stdout.write(
+    `${name.padEnd(26)} ${median(values).toFixed(0).padStart(6)} ms  (${Math.min(...values).toFixed(0)} to ${Math.max(...values).toFixed(0)}, ${values.length} runs)\n`,
+  );
 }
-process.stdout.write(`${'peak memory'.padEnd(26)} ${(process.resourceUsage().maxRSS / 1024).toFixed(0).padStart(6)} MiB\n`);
+process.stdout.write(
+  `${'peak memory'.padEnd(26)} ${(process.resourceUsage().maxRSS / 1024).toFixed(0).padStart(6)} MiB\n`,
+);

@@ -15,15 +15,25 @@ export interface BenchArguments {
 
 export function parseArguments(argv: readonly string[]): BenchArguments {
   const options = new Command('npm run bench --')
-    .description('Measures the frozen window from inside the workload, side by side with other ways to checkpoint. Needs root.')
-    .option('--runs <n>', 'rounds that count; one more comes first and does not (default: 10, with --quick 3)', positive)
+    .description(
+      'Measures the frozen window from inside the workload, side by side with other ways to checkpoint. Needs root.',
+    )
+    .option(
+      '--runs <n>',
+      'rounds that count; one more comes first and does not (default: 10, with --quick 3)',
+      positive,
+    )
     .option('--quick', 'few cases and few rounds: under two minutes', false)
     .option('--only <regex>', 'only the cases and small measurements whose name matches', pattern)
     .option('--with <regex>', 'only the contenders whose name matches', pattern)
     .option('--json <file>', 'write every sample as JSON')
     .option('--report <file.html>', 'write a report with plots, in one file')
     .option('--directory <dir>', 'where the files under test are made: the file system that is measured', tmpdir())
-    .option('--from <file.json>', 'measure nothing: tables and report of an earlier run; may be repeated', (file: string, before: string[] = []) => [...before, file])
+    .option(
+      '--from <file.json>',
+      'measure nothing: tables and report of an earlier run; may be repeated',
+      (file: string, before: string[] = []) => [...before, file],
+    )
     .parse([...argv])
     .opts<Partial<BenchArguments> & { quick: boolean; directory: string }>();
   return {

@@ -13,6 +13,9 @@ function tell(message: CaseMessage): void {
 
 process.once('message', (plan: CasePlan) => {
   runCase(plan, (note) => tell({ note }), abort.signal)
-    .then((result) => tell({ result }), (error: unknown) => tell({ failed: error instanceof Error ? (error.stack ?? error.message) : String(error) }))
+    .then(
+      (result) => tell({ result }),
+      (error: unknown) => tell({ failed: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
+    )
     .finally(() => process.disconnect());
 });

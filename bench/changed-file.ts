@@ -25,7 +25,8 @@ try {
     await stage.precopy({ mapped: () => new Set() });
     const fd = openSync(file, 'r+');
     const page = Buffer.alloc(PAGE_BYTES, run + 1);
-    for (let i = 0; i < CHANGED; i++) writeSync(fd, page, 0, PAGE_BYTES, Math.floor(Math.random() * PAGES) * PAGE_BYTES);
+    for (let i = 0; i < CHANGED; i++)
+      writeSync(fd, page, 0, PAGE_BYTES, Math.floor(Math.random() * PAGES) * PAGE_BYTES);
     closeSync(fd);
     await stage.refresh({ mapped: new Set(), writable: () => new Set() });
     refreshMs.push(stage.times.refreshMs);
@@ -35,5 +36,9 @@ try {
   rmSync(place, { recursive: true });
 }
 refreshMs.sort((a, b) => a - b);
-const [least, median, most] = [refreshMs[0], refreshMs[Math.floor(refreshMs.length / 2)], refreshMs.at(-1)].map((ms) => (ms ?? NaN).toFixed(1));
-process.stdout.write(`refresh, 1 GiB of which ${CHANGED} pages had changed: ${median} ms (${least} to ${most}, ${refreshMs.length} runs)\n`);
+const [least, median, most] = [refreshMs[0], refreshMs[Math.floor(refreshMs.length / 2)], refreshMs.at(-1)].map((ms) =>
+  (ms ?? NaN).toFixed(1),
+);
+process.stdout.write(
+  `refresh, 1 GiB of which ${CHANGED} pages had changed: ${median} ms (${least} to ${most}, ${refreshMs.length} runs)\n`,
+);

@@ -20,6 +20,7 @@ export class Cleanup implements AsyncDisposable {
         failures.push(error);
       }
     }
-    if (failures.length > 0) throw new AggregateError(failures, `what a case made was not all removed: ${failures.map(String).join('; ')}`);
+    if (failures.length > 0)
+      throw new AggregateError(failures, `what a case made was not all removed: ${failures.map(String).join('; ')}`);
   }
 }

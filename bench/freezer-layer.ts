@@ -1,7 +1,14 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { freezerVersions, hierarchyRoot, makeCgroup, openFreezer, removeCgroup, type CgroupVersion } from '../src/index.js';
+import {
+  freezerVersions,
+  hierarchyRoot,
+  makeCgroup,
+  openFreezer,
+  removeCgroup,
+  type CgroupVersion,
+} from '../src/index.js';
 import { endChild, spawnInCgroup } from './homes/process-home.js';
 import type { SmallResult } from './results.js';
 import { run, workload } from './run.js';
@@ -13,7 +20,13 @@ const TURN = 5;
 const LET_RUN_MS = 50;
 
 /** Freeze and thaw, each until the kernel confirms, beside a bare write and a poll in C. */
-export async function measureFreezer({ times, onCase }: { times: number; onCase: (name: string) => void }): Promise<SmallResult[]> {
+export async function measureFreezer({
+  times,
+  onCase,
+}: {
+  times: number;
+  onCase: (name: string) => void;
+}): Promise<SmallResult[]> {
   const results: SmallResult[] = [];
   for (const version of freezerVersions()) {
     for (const tasks of TASKS) {
@@ -30,7 +43,10 @@ async function withTasks<T>(version: CgroupVersion, tasks: number, work: (cgroup
   makeCgroup(cgroup);
   const child = spawnInCgroup(cgroup, workload('sleepers'), [String(tasks)], 'pipe');
   try {
-    await Promise.race([once(child.stdout!, 'data'), once(child, 'exit').then(() => Promise.reject(new Error(`sleepers ${tasks} ended at once`)))]);
+    await Promise.race([
+      once(child.stdout!, 'data'),
+      once(child, 'exit').then(() => Promise.reject(new Error(`sleepers ${tasks} ended at once`))),
+    ]);
     return await work(cgroup);
   } finally {
     await openFreezer({ cgroup }).thaw();
@@ -54,5 +70,12 @@ async function inTurns(name: string, cgroup: string, times: number): Promise<Sma
     const lines = (await run(workload('bare-freezer'), [cgroup, String(TURN)])).trim().split('\n');
     if (turn >= 0) bare.push(...lines.map((line) => line.split(' ').reduce((sum, ns) => sum + Number(ns) / 1e6, 0)));
   }
-  return { name, unit: 'ms', columns: [{ name: 'stillframe', values: ours }, { name: 'a bare write and poll in C', values: bare }] };
+  return {
+    name,
+    unit: 'ms',
+    columns: [
+      { name: 'stillframe', values: ours },
+      { name: 'a bare write and poll in C', values: bare },
+    ],
+  };
 }

@@ -14,7 +14,10 @@ export interface GaugeReading {
 }
 
 /** Arguments of workloads/gauge.c for a scenario, with paths as the workload sees them. */
-export function gaugeArguments(scenario: Scenario, { statusPath, filesDir }: { statusPath: string; filesDir: string }): string[] {
+export function gaugeArguments(
+  scenario: Scenario,
+  { statusPath, filesDir }: { statusPath: string; filesDir: string },
+): string[] {
   const { memoryMiB, files, changing, whole } = scenario;
   const args = [statusPath, '--memory', String(memoryMiB)];
   if (files.count > 0) args.push('--files', filesDir, String(files.count), String(files.bytesEach));
@@ -33,7 +36,10 @@ export class Gauge implements Disposable {
   }
 
   /** Resolves when the workload has touched its memory and written its files. */
-  static async open(statusPath: string, { timeoutMs, alive }: { timeoutMs: number; alive: () => boolean }): Promise<Gauge> {
+  static async open(
+    statusPath: string,
+    { timeoutMs, alive }: { timeoutMs: number; alive: () => boolean },
+  ): Promise<Gauge> {
     const deadline = performance.now() + timeoutMs;
     let gauge: Gauge | undefined;
     for (;;) {
@@ -64,7 +70,11 @@ export class Gauge implements Disposable {
   }
 
   read(): GaugeReading {
-    return { looks: Number(this.word('looks')), longestHoleMs: Number(this.word('longest')) / 1e6, holeBeganMs: Number(this.word('began')) / 1e6 };
+    return {
+      looks: Number(this.word('looks')),
+      longestHoleMs: Number(this.word('longest')) / 1e6,
+      holeBeganMs: Number(this.word('began')) / 1e6,
+    };
   }
 
   word(name: keyof typeof WORDS): bigint {

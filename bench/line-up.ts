@@ -21,22 +21,36 @@ export const STILLFRAME_NO_WATCH = 'stillframe, every file looked at';
 /** So many are watched (`CheckpointOptions.watchFromMs`). */
 const MANY_FILES = 50_000;
 
-const lineUp = <H extends Home>(start: (setup: CaseSetup) => Promise<H>, contenders: readonly Contender<H>[]): LineUp => ({
+const lineUp = <H extends Home>(
+  start: (setup: CaseSetup) => Promise<H>,
+  contenders: readonly Contender<H>[],
+): LineUp => ({
   start,
   // A contender only ever meets the home that its own line-up has started.
   contenders: contenders as readonly Contender[],
 });
 
 export const lineUps: readonly LineUp[] = [
-  lineUp((setup) => ProcessHome.start(setup), [
-    stillframe({ name: STILLFRAME, meets: () => true }),
-    stillframe({ name: STILLFRAME_NO_PRECOPY, options: { precopy: false }, meets: ({ files, whole }) => files.count > 0 && !whole }),
-    stillframe({ name: STILLFRAME_NO_WATCH, options: { watchFromMs: Infinity }, meets: ({ files, whole }) => files.count >= MANY_FILES && !whole }),
-    byHand,
-    tarAlone,
-    tarAndSync,
-    criuAlone,
-  ]),
+  lineUp(
+    (setup) => ProcessHome.start(setup),
+    [
+      stillframe({ name: STILLFRAME, meets: () => true }),
+      stillframe({
+        name: STILLFRAME_NO_PRECOPY,
+        options: { precopy: false },
+        meets: ({ files, whole }) => files.count > 0 && !whole,
+      }),
+      stillframe({
+        name: STILLFRAME_NO_WATCH,
+        options: { watchFromMs: Infinity },
+        meets: ({ files, whole }) => files.count >= MANY_FILES && !whole,
+      }),
+      byHand,
+      tarAlone,
+      tarAndSync,
+      criuAlone,
+    ],
+  ),
   lineUp((setup) => RuncHome.start(setup), [runcInOrder]),
   lineUp((setup) => PodmanHome.start(setup), [podmanCheckpoint]),
   lineUp((setup) => ContainerdHome.start(setup), [containerdCheckpoint]),

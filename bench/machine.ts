@@ -21,7 +21,9 @@ export async function describeMachine(directory: string): Promise<Machine> {
   const criu = await findCriu();
   return {
     kernel: `${release()} (${version()})`,
-    cgroups: freezerVersions().map((v) => `v${v} freezer at ${hierarchyRoot(v) ?? '?'}`).join(', '),
+    cgroups: freezerVersions()
+      .map((v) => `v${v} freezer at ${hierarchyRoot(v) ?? '?'}`)
+      .join(', '),
     criu: criu.version,
     node: process.versions.node,
     cpu: `${availableParallelism()} x ${cpus()[0]?.model.trim() ?? 'unknown'}`,
@@ -41,7 +43,9 @@ async function fileSystemOf(directory: string): Promise<string> {
 async function peerVersions(): Promise<string> {
   const known: string[] = [];
   for (const name of ['tar', 'runc', 'podman', 'ctr']) {
-    known.push(findProgram(name) === undefined ? `${name} missing` : ((await run(name, ['--version'])).split('\n')[0] ?? name));
+    known.push(
+      findProgram(name) === undefined ? `${name} missing` : ((await run(name, ['--version'])).split('\n')[0] ?? name),
+    );
   }
   return known.join(', ');
 }

@@ -27,9 +27,22 @@ function say(text: string): void {
 
 async function measure(args: BenchArguments): Promise<BenchResult> {
   const wanted = (name: string): boolean => !interrupted && (args.only === undefined || args.only.test(name));
-  const result: BenchResult = { machine: await describeMachine(args.directory), startedAt: new Date().toISOString(), runs: args.runs, cases: [], small: [], roundTrips: [] };
-  say(machineLines(result.machine).map(([name, value]) => `${`${name}:`.padEnd(13)}${value}`).join('\n'));
-  say(`\nMedians of ${args.runs} rounds (least to most), the contenders in turn; a first round is discarded for all.\ngap: the longest hole in the workload's own execution, seen by the workload.\n`);
+  const result: BenchResult = {
+    machine: await describeMachine(args.directory),
+    startedAt: new Date().toISOString(),
+    runs: args.runs,
+    cases: [],
+    small: [],
+    roundTrips: [],
+  };
+  say(
+    machineLines(result.machine)
+      .map(([name, value]) => `${`${name}:`.padEnd(13)}${value}`)
+      .join('\n'),
+  );
+  say(
+    `\nMedians of ${args.runs} rounds (least to most), the contenders in turn; a first round is discarded for all.\ngap: the longest hole in the workload's own execution, seen by the workload.\n`,
+  );
 
   const notAfter = args.quick ? Date.now() + QUICK_MS : Infinity;
   for (const scenario of scenarios) {
@@ -38,14 +51,25 @@ async function measure(args: BenchArguments): Promise<BenchResult> {
       say(`${scenario.name}\nleft out: this machine is too busy for it within the time of --quick\n`);
       continue;
     }
-    const plan = { scenario, runs: args.runs, directory: args.directory, ...(args.with === undefined ? {} : { contenders: args.with.source }), ...(args.quick ? { notAfter } : {}) };
+    const plan = {
+      scenario,
+      runs: args.runs,
+      directory: args.directory,
+      ...(args.with === undefined ? {} : { contenders: args.with.source }),
+      ...(args.quick ? { notAfter } : {}),
+    };
     const found = await runInOwnProcess(plan, (note) => status.show(`${scenario.name}: ${note}`));
     result.cases.push(found);
     say(`${caseText(found)}\n`);
   }
   result.small = await measureSmall(args, wanted);
   if (!args.quick && wanted(ROUND_TRIPS)) {
-    result.roundTrips = await measureRoundTrips({ times: args.runs, directory: args.directory, onNote: (note) => status.show(note), interrupted: () => interrupted });
+    result.roundTrips = await measureRoundTrips({
+      times: args.runs,
+      directory: args.directory,
+      onNote: (note) => status.show(note),
+      interrupted: () => interrupted,
+    });
   }
   return result;
 }
@@ -54,9 +78,14 @@ async function measureSmall({ quick }: BenchArguments, wanted: (name: string) =>
   const small: SmallResult[] = [];
   if (wanted('VERSION')) {
     status.show('VERSION');
-    small.push(...(await measureVersion(quick ? { warmTimes: 200, coldTimes: 10, crowdTimes: 3 } : { warmTimes: 1000, coldTimes: 200, crowdTimes: 20 })));
+    small.push(
+      ...(await measureVersion(
+        quick ? { warmTimes: 200, coldTimes: 10, crowdTimes: 3 } : { warmTimes: 1000, coldTimes: 200, crowdTimes: 20 },
+      )),
+    );
   }
-  if (wanted('freeze and thaw')) small.push(...(await measureFreezer({ times: quick ? 10 : 50, onCase: (name) => status.show(name) })));
+  if (wanted('freeze and thaw'))
+    small.push(...(await measureFreezer({ times: quick ? 10 : 50, onCase: (name) => status.show(name) })));
   return small;
 }
 
@@ -85,6 +114,8 @@ try {
   if (args.report !== undefined) await writeFile(args.report, reportHtml(result));
 } catch (error) {
   status.clear();
-  process.stderr.write(`bench: ${error instanceof StillframeError ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  process.stderr.write(
+    `bench: ${error instanceof StillframeError ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+  );
   process.exitCode = 1;
 }

@@ -11,18 +11,38 @@ const BY_HAND = 'by hand: freeze, criu dump, GNU tar, thaw';
 
 function sample(gapMs: number, criuMs = gapMs): Sample {
   const parts = { freezeMs: 1, dumpMs: gapMs - 3, waitForFilesMs: 0, releaseMs: 1, thawMs: 1 };
-  const timeline = { phases: [{ phase: 'freeze' as const, at: 'start' as const, sinceMs: 100 }], holeBeganMs: 100, holeMs: gapMs };
+  const timeline = {
+    phases: [{ phase: 'freeze' as const, at: 'start' as const, sinceMs: 100 }],
+    holeBeganMs: 100,
+    holeMs: gapMs,
+  };
   return { gapMs, quietMs: 0.2, totalMs: 10 * gapMs, criuMs, windowMs: gapMs, parts, timeline };
 }
 
 function caseOf(name: string, ours: number[], byHand: number[]): CaseResult {
   const scenario = scenarios.find((s) => s.name === name);
   if (scenario === undefined) throw new Error(`no scenario ${name}`);
-  return { scenario, contenders: [{ contender: STILLFRAME, samples: ours.map((ms) => sample(ms, ms / 1.1)) }, { contender: BY_HAND, samples: byHand.map((ms) => sample(ms)) }] };
+  return {
+    scenario,
+    contenders: [
+      { contender: STILLFRAME, samples: ours.map((ms) => sample(ms, ms / 1.1)) },
+      { contender: BY_HAND, samples: byHand.map((ms) => sample(ms)) },
+    ],
+  };
 }
 
 function resultOf(cases: CaseResult[]): BenchResult {
-  const machine = { kernel: '6.x', cgroups: 'v2', criu: '4.1.1', node: '20', cpu: '2 x <fast>', memory: '1 GiB', fileSystem: 'ext4', peers: 'none', load: '0.1' };
+  const machine = {
+    kernel: '6.x',
+    cgroups: 'v2',
+    criu: '4.1.1',
+    node: '20',
+    cpu: '2 x <fast>',
+    memory: '1 GiB',
+    fileSystem: 'ext4',
+    peers: 'none',
+    load: '0.1',
+  };
   return { machine, startedAt: '2026-01-01T00:00:00.000Z', runs: 3, cases, small: [], roundTrips: [] };
 }
 
@@ -45,10 +65,24 @@ describe('the figures to reach', () => {
 
   it('are ratios of medians, held against their limit', () => {
     const result = resultOf([none, gigabyte]);
-    expect(figure(result, '1 GiB of unchanged files / window without')).toMatchObject({ measured: 24 / 21, reached: true });
-    expect(figure(result, 'the same work by hand / of Stillframe, without')).toMatchObject({ measured: 4, reached: true });
-    expect(figure(result, 'the same work by hand / of Stillframe, 1 GiB')).toMatchObject({ measured: 2100 / 24, reached: true });
-    expect(figure(resultOf([none, caseOf('4 MB of memory, 1 GiB in 16 files', [30], [90])]), '1 GiB of unchanged files / window')).toMatchObject({ reached: false });
+    expect(figure(result, '1 GiB of unchanged files / window without')).toMatchObject({
+      measured: 24 / 21,
+      reached: true,
+    });
+    expect(figure(result, 'the same work by hand / of Stillframe, without')).toMatchObject({
+      measured: 4,
+      reached: true,
+    });
+    expect(figure(result, 'the same work by hand / of Stillframe, 1 GiB')).toMatchObject({
+      measured: 2100 / 24,
+      reached: true,
+    });
+    expect(
+      figure(
+        resultOf([none, caseOf('4 MB of memory, 1 GiB in 16 files', [30], [90])]),
+        '1 GiB of unchanged files / window',
+      ),
+    ).toMatchObject({ reached: false });
   });
 
   it('say so when a run has not measured them', () => {
@@ -58,7 +92,10 @@ describe('the figures to reach', () => {
 
 describe('what is printed', () => {
   it('names who was not measured, and why', () => {
-    const text = caseText({ ...none, contenders: [...none.contenders, { contender: 'ctr', samples: [], problem: 'ctr is not installed' }] });
+    const text = caseText({
+      ...none,
+      contenders: [...none.contenders, { contender: 'ctr', samples: [], problem: 'ctr is not installed' }],
+    });
     expect(text).toContain('not measured: ctr: ctr is not installed');
     expect(text).toMatch(/stillframe +21\.0 \(20\.0 to 22\.0\)/);
   });

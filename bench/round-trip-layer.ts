@@ -16,8 +16,15 @@ const WRITER_TIMEOUT_MS = 20_000;
 type Checkpoint = (storage: PodmanStorage, name: string, archive: string) => Promise<unknown>;
 
 const CHECKPOINTS: readonly { name: string; checkpoint: Checkpoint }[] = [
-  { name: 'stillframe checkpoint --podman, podman container restore', checkpoint: ({ options }, podman, output) => checkpointContainer({ podman, output, podmanOptions: options }) },
-  { name: 'podman container checkpoint -R -e, podman container restore', checkpoint: (storage, name, archive) => storage.podman('container', 'checkpoint', '--leave-running', '--compress', 'none', '--export', archive, name) },
+  {
+    name: 'stillframe checkpoint --podman, podman container restore',
+    checkpoint: ({ options }, podman, output) => checkpointContainer({ podman, output, podmanOptions: options }),
+  },
+  {
+    name: 'podman container checkpoint -R -e, podman container restore',
+    checkpoint: (storage, name, archive) =>
+      storage.podman('container', 'checkpoint', '--leave-running', '--compress', 'none', '--export', archive, name),
+  },
 ];
 
 interface RoundTripPlan {
@@ -28,13 +35,26 @@ interface RoundTripPlan {
 }
 
 /** How many checkpoints of a container that writes without a pause come back to life; both ways in turn, one restore for both. */
-export async function measureRoundTrips({ times, directory, onNote, interrupted }: RoundTripPlan): Promise<RoundTripResult[]> {
+export async function measureRoundTrips({
+  times,
+  directory,
+  onNote,
+  interrupted,
+}: RoundTripPlan): Promise<RoundTripResult[]> {
   const missing = ['podman', 'runc'].filter((name) => findProgram(name) === undefined);
-  const results: RoundTripResult[] = CHECKPOINTS.map(({ name }) => ({ name, tried: 0, restored: 0, ...(missing.length === 0 ? {} : { problem: `${missing.join(', ')} is not installed` }) }));
+  const results: RoundTripResult[] = CHECKPOINTS.map(({ name }) => ({
+    name,
+    tried: 0,
+    restored: 0,
+    ...(missing.length === 0 ? {} : { problem: `${missing.join(', ')} is not installed` }),
+  }));
   if (missing.length > 0) return results;
   const scratch = await mkdtemp(join(directory, 'stillframe-bench-'));
   try {
-    await using storage = await PodmanStorage.make(join(scratch, 'podman'), { criuDir: dirname((await findCriu()).path), programs: ['busy-writer'] });
+    await using storage = await PodmanStorage.make(join(scratch, 'podman'), {
+      criuDir: dirname((await findCriu()).path),
+      programs: ['busy-writer'],
+    });
     for (let round = 1; round <= times; round++) {
       for (const [index, { name, checkpoint }] of CHECKPOINTS.entries()) {
         if (interrupted()) return results;
@@ -84,9 +104,11 @@ async function goesOn(pid: number): Promise<string | undefined> {
   let first: WriterStatus | undefined;
   for (;;) {
     const status = readStatus(pid);
-    if (status !== undefined && (status.mismatches > 0 || status.lost !== '')) return `${status.mismatches} differences between files and memory; ${status.lost}`;
+    if (status !== undefined && (status.mismatches > 0 || status.lost !== ''))
+      return `${status.mismatches} differences between files and memory; ${status.lost}`;
     first ??= status;
-    if (first !== undefined && status?.steps.every((steps, worker) => steps > first!.steps[worker]! + 3) === true) return undefined;
+    if (first !== undefined && status?.steps.every((steps, worker) => steps > first!.steps[worker]! + 3) === true)
+      return undefined;
     if (performance.now() > end) return 'the writer does not go on';
     await sleep(20);
   }
@@ -104,7 +126,11 @@ function readStatus(pid: number): WriterStatus | undefined {
 function lastError(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
   const logPath = /log file: (\S+)/.exec(text)?.[1];
-  const lines = (logPath !== undefined && existsSync(logPath) ? readFileSync(logPath, 'utf8') : text).split('\n').filter((line) => line.trim() !== '');
+  const lines = (logPath !== undefined && existsSync(logPath) ? readFileSync(logPath, 'utf8') : text)
+    .split('\n')
+    .filter((line) => line.trim() !== '');
   // That CRIU cannot raise its own limit of open files is a warning, whatever it is called.
-  return (lines.find((line) => /Error \(criu/.test(line) && !line.includes('RLIMIT')) ?? lines.at(-1) ?? '').trim().slice(-160);
+  return (lines.find((line) => /Error \(criu/.test(line) && !line.includes('RLIMIT')) ?? lines.at(-1) ?? '')
+    .trim()
+    .slice(-160);
 }

@@ -33,15 +33,26 @@ const QUIET_MS = 100;
 const AFTER_MS = 20;
 
 /** Runs one case: every contender once a round, in turn, so that what else the machine does meets them all alike. */
-export async function runCase({ scenario, runs, directory, contenders = '', notAfter = Infinity }: CasePlan, onNote: (text: string) => void, signal: AbortSignal): Promise<CaseResult> {
+export async function runCase(
+  { scenario, runs, directory, contenders = '', notAfter = Infinity }: CasePlan,
+  onNote: (text: string) => void,
+  signal: AbortSignal,
+): Promise<CaseResult> {
   const cleanup = new Cleanup();
   const result: CaseResult = { scenario, contenders: [] };
   try {
     const scratchDir = await temporary(directory, cleanup);
     const statusDir = await temporary('/dev/shm', cleanup);
     onNote('starting the workloads');
-    const entrants = await startHomes({ scenario, scratchDir, statusDir, criu: await findCriu() }, { only: new RegExp(contenders, 'i'), results: result.contenders, cleanup });
-    for (let round = 0; round <= Math.min(runs, scenario.maxRuns ?? Infinity) && (round <= 1 || Date.now() < notAfter); round++) {
+    const entrants = await startHomes(
+      { scenario, scratchDir, statusDir, criu: await findCriu() },
+      { only: new RegExp(contenders, 'i'), results: result.contenders, cleanup },
+    );
+    for (
+      let round = 0;
+      round <= Math.min(runs, scenario.maxRuns ?? Infinity) && (round <= 1 || Date.now() < notAfter);
+      round++
+    ) {
       for (const entrant of entrants) {
         if (signal.aborted) return result;
         if (round > (entrant.contender.maxRuns?.(scenario) ?? Infinity)) continue;
@@ -77,7 +88,11 @@ async function startHomes(setup: CaseSetup, { only, results, cleanup }: Invitati
     for (const contender of contenders) {
       const missing = only.test(contender.name) ? contender.missing(setup.scenario) : null;
       if (missing === null) continue;
-      const result: ContenderResult = { contender: contender.name, samples: [], ...(missing === undefined ? {} : { problem: missing }) };
+      const result: ContenderResult = {
+        contender: contender.name,
+        samples: [],
+        ...(missing === undefined ? {} : { problem: missing }),
+      };
       results.push(result);
       if (missing === undefined) able.push({ contender, result });
     }
@@ -121,7 +136,13 @@ async function measure(contender: Contender, home: Home, scratchDir: string): Pr
 
     await sleep(AFTER_MS);
     const { longestHoleMs: gapMs, holeBeganMs } = home.gauge.read();
-    return { gapMs, quietMs, totalMs, ...outcome, ...(phases === undefined ? {} : { timeline: { phases, holeBeganMs: holeBeganMs - startMs, holeMs: gapMs } }) };
+    return {
+      gapMs,
+      quietMs,
+      totalMs,
+      ...outcome,
+      ...(phases === undefined ? {} : { timeline: { phases, holeBeganMs: holeBeganMs - startMs, holeMs: gapMs } }),
+    };
   } finally {
     await rm(outDir, { recursive: true, force: true });
   }

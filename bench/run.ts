@@ -33,8 +33,15 @@ export interface RunOptions {
 }
 
 /** Runs a command to its end and resolves with its stdout. @throws Error with its last words */
-export async function run(command: string, args: readonly string[], { cwd, pathFirst }: RunOptions = {}): Promise<string> {
-  const env = pathFirst === undefined ? process.env : { ...process.env, PATH: `${pathFirst}${delimiter}${process.env.PATH ?? ''}` };
+export async function run(
+  command: string,
+  args: readonly string[],
+  { cwd, pathFirst }: RunOptions = {},
+): Promise<string> {
+  const env =
+    pathFirst === undefined
+      ? process.env
+      : { ...process.env, PATH: `${pathFirst}${delimiter}${process.env.PATH ?? ''}` };
   const child = spawn(command, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
   let stdout = '';
   let stderr = '';
@@ -44,6 +51,9 @@ export async function run(command: string, args: readonly string[], { cwd, pathF
     child.once('error', reject);
     child.once('close', (code, signal) => resolve(code ?? signal));
   });
-  if (status !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${String(status)}: ${stderr.trim() || stdout.trim().slice(-500)}`);
+  if (status !== 0)
+    throw new Error(
+      `${command} ${args.join(' ')} ended with ${String(status)}: ${stderr.trim() || stdout.trim().slice(-500)}`,
+    );
   return stdout;
 }

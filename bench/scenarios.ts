@@ -23,7 +23,15 @@ export interface Scenario {
   quick: boolean;
 }
 
-const small = { cgroup: 2, memoryMiB: 4, files: { count: 0, bytesEach: 0 }, changing: 0, peers: false, whole: false, quick: false } as const satisfies Omit<Scenario, 'name'>;
+const small = {
+  cgroup: 2,
+  memoryMiB: 4,
+  files: { count: 0, bytesEach: 0 },
+  changing: 0,
+  peers: false,
+  whole: false,
+  quick: false,
+} as const satisfies Omit<Scenario, 'name'>;
 
 export const scenarios: readonly Scenario[] = [
   { ...small, name: '4 MB of memory, no files, cgroup v2', peers: true, quick: true },
@@ -33,11 +41,28 @@ export const scenarios: readonly Scenario[] = [
   { ...small, name: '4 MB of memory, 100,000 files of 1 kB', files: { count: 100_000, bytesEach: KB }, peers: true },
   { ...small, name: 'whole time: 100,000 files of 1 kB', files: { count: 100_000, bytesEach: KB }, whole: true },
 
-  { ...small, name: '4 MB of memory, 64 MiB in 16 files', files: { count: 16, bytesEach: 4 * MiB }, peers: true, quick: true },
+  {
+    ...small,
+    name: '4 MB of memory, 64 MiB in 16 files',
+    files: { count: 16, bytesEach: 4 * MiB },
+    peers: true,
+    quick: true,
+  },
   { ...small, name: '4 MB of memory, 1 GiB in 16 files', files: { count: 16, bytesEach: 64 * MiB }, peers: true },
   { ...small, name: 'whole time: 1 GiB in 16 files', files: { count: 16, bytesEach: 64 * MiB }, whole: true },
-  { ...small, name: '4 MB of memory, 1 GiB in 16 files, cgroup v1', cgroup: 1, files: { count: 16, bytesEach: 64 * MiB } },
-  { ...small, name: '4 MB of memory, 4 GiB in 16 files', files: { count: 16, bytesEach: 256 * MiB }, peers: true, maxRuns: 5 },
+  {
+    ...small,
+    name: '4 MB of memory, 1 GiB in 16 files, cgroup v1',
+    cgroup: 1,
+    files: { count: 16, bytesEach: 64 * MiB },
+  },
+  {
+    ...small,
+    name: '4 MB of memory, 4 GiB in 16 files',
+    files: { count: 16, bytesEach: 256 * MiB },
+    peers: true,
+    maxRuns: 5,
+  },
 
   { ...small, name: '64 MB of memory, no files', memoryMiB: 64, peers: true, quick: true },
   { ...small, name: '512 MB of memory, no files', memoryMiB: 512, peers: true },

@@ -6,10 +6,22 @@ import type { SmallResult } from './results.js';
 export const COLD_VERSION = 'VERSION with the start and the end of CRIU';
 
 /** VERSION: over a session that lives, and with the start of CRIU, beside other clients; and what 50 clients at once do to the event loop. */
-export async function measureVersion({ warmTimes, coldTimes, crowdTimes }: { warmTimes: number; coldTimes: number; crowdTimes: number }): Promise<SmallResult[]> {
+export async function measureVersion({
+  warmTimes,
+  coldTimes,
+  crowdTimes,
+}: {
+  warmTimes: number;
+  coldTimes: number;
+  crowdTimes: number;
+}): Promise<SmallResult[]> {
   const { path: criuPath } = await findCriu();
   return [
-    { name: 'VERSION over a live swrk session', unit: 'ms', columns: [{ name: 'stillframe', values: await warm(criuPath, warmTimes) }] },
+    {
+      name: 'VERSION over a live swrk session',
+      unit: 'ms',
+      columns: [{ name: 'stillframe', values: await warm(criuPath, warmTimes) }],
+    },
     await cold(criuPath, coldTimes),
     await crowd(criuPath, crowdTimes),
   ];
@@ -47,7 +59,10 @@ async function cold(criuPath: string, times: number): Promise<SmallResult> {
 }
 
 function shuffled<T>(all: readonly T[]): T[] {
-  return all.map((one) => ({ one, at: Math.random() })).sort((a, b) => a.at - b.at).map(({ one }) => one);
+  return all
+    .map((one) => ({ one, at: Math.random() }))
+    .sort((a, b) => a.at - b.at)
+    .map(({ one }) => one);
 }
 
 const CROWD = 50;
@@ -56,12 +71,20 @@ const IDLE_MS = 200;
 
 /** The longest single turn of the event loop, in each of several rounds, while 50 clients do the same at once. */
 async function crowd(criuPath: string, times: number): Promise<SmallResult> {
-  const columns = [`nothing, for ${IDLE_MS} ms`, 'start', 'VERSION', 'end'].map((name) => ({ name, values: [] as number[] }));
+  const columns = [`nothing, for ${IDLE_MS} ms`, 'start', 'VERSION', 'end'].map((name) => ({
+    name,
+    values: [] as number[],
+  }));
   for (let i = 0; i <= times; i++) {
     const clients: CriuClient[] = [];
     const round = [
       await longestTurn(() => sleep(IDLE_MS)),
-      await longestTurn(async () => void clients.push(...(await Promise.all(Array.from({ length: CROWD }, () => CriuClient.start({ criuPath })))))),
+      await longestTurn(
+        async () =>
+          void clients.push(
+            ...(await Promise.all(Array.from({ length: CROWD }, () => CriuClient.start({ criuPath })))),
+          ),
+      ),
       await longestTurn(() => Promise.all(clients.map((client) => client.version()))),
       await longestTurn(() => Promise.all(clients.map((client) => client.close()))),
     ];

@@ -9,7 +9,17 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { checkpoint, freezerVersions, hierarchyRoot, placeProcess, processTree, readMember, removeCgroup, restore, StillframeError } from '../src/index.js';
+import {
+  checkpoint,
+  freezerVersions,
+  hierarchyRoot,
+  placeProcess,
+  processTree,
+  readMember,
+  removeCgroup,
+  restore,
+  StillframeError,
+} from '../src/index.js';
 import { ProgressLine } from '../src/cli/progress.js';
 import { bytes, table } from '../src/cli/output.js';
 
@@ -66,13 +76,22 @@ async function story(version: 1 | 2): Promise<(string | number)[]> {
     for (const process of processTree(pid)) placeProcess(process.pid, cgroup);
     await sleep(700);
     const before = await readStatus(data);
-    say(`  a writer of ${processTree(pid).length} processes is at work: ${before.steps.reduce((a, b) => a + b)} steps, ${before.checks} checks of its own files`);
+    say(
+      `  a writer of ${processTree(pid).length} processes is at work: ${before.steps.reduce((a, b) => a + b)} steps, ${before.checks} checks of its own files`,
+    );
 
     process.kill(pid, 'SIGUSR1'); // the gauge forgets the holes of its start
     await sleep(200);
-    const report = await checkpoint({ pid, files: [{ path: data, name: 'data' }], output: archive, onProgress: progress.update });
+    const report = await checkpoint({
+      pid,
+      files: [{ path: data, name: 'data' }],
+      output: archive,
+      onProgress: progress.update,
+    });
     const seen = await readStatus(data);
-    say(`  checkpointed while it ran: it stood still for ${seen.holeMs.toFixed(1)} ms as it saw it itself, ${report.windowMs.toFixed(1)} ms by our clock`);
+    say(
+      `  checkpointed while it ran: it stood still for ${seen.holeMs.toFixed(1)} ms as it saw it itself, ${report.windowMs.toFixed(1)} ms by our clock`,
+    );
     await sleep(500);
 
     killTree(pid);
@@ -85,12 +104,24 @@ async function story(version: 1 | 2): Promise<(string | number)[]> {
     const after = await readStatus(data);
     if (after.pid !== restored.pid) throw new Error(`the restored tree says it is ${after.pid}, not ${restored.pid}`);
     const inArchive: number[] = [];
-    for (let i = 0; i < WORKERS; i++) inArchive.push(Number((await readMember(archive, `data/w${i}/state`)).toString()));
+    for (let i = 0; i < WORKERS; i++)
+      inArchive.push(Number((await readMember(archive, `data/w${i}/state`)).toString()));
     const onward = after.steps.map((step, i) => step - inArchive[i]!);
-    if (after.mismatches !== 0) throw new Error(`the restored tree found its files and its memory to differ: ${after.lost}`);
-    if (onward.some((steps) => steps <= 0 || steps > 100_000)) throw new Error(`the restored tree did not go on: ${JSON.stringify({ inArchive, now: after.steps })}`);
-    say(`  restored from the archive alone: the files were at steps ${inArchive.join(', ')}; memory agreed in ${after.checks} checks, 0 differed; it has gone on by ${onward.join(', ')} steps`);
-    return [`v${version}`, `${seen.holeMs.toFixed(1)} ms`, `${report.windowMs.toFixed(1)} ms`, bytes(statSync(archive).size), after.checks, after.mismatches];
+    if (after.mismatches !== 0)
+      throw new Error(`the restored tree found its files and its memory to differ: ${after.lost}`);
+    if (onward.some((steps) => steps <= 0 || steps > 100_000))
+      throw new Error(`the restored tree did not go on: ${JSON.stringify({ inArchive, now: after.steps })}`);
+    say(
+      `  restored from the archive alone: the files were at steps ${inArchive.join(', ')}; memory agreed in ${after.checks} checks, 0 differed; it has gone on by ${onward.join(', ')} steps`,
+    );
+    return [
+      `v${version}`,
+      `${seen.holeMs.toFixed(1)} ms`,
+      `${report.windowMs.toFixed(1)} ms`,
+      bytes(statSync(archive).size),
+      after.checks,
+      after.mismatches,
+    ];
   } finally {
     progress.stop();
     if (pid !== undefined) killTree(pid);
@@ -104,8 +135,12 @@ try {
   if (versions.length === 0) throw new Error('this machine has no cgroup freezer; see: npx stillframe doctor');
   const rows = [];
   for (const version of versions) rows.push(await story(version));
-  say(`\n${table(['freezer', 'stood still (its own clock)', 'frozen window', 'archive', 'self-checks passed', 'failed'], rows)}`);
+  say(
+    `\n${table(['freezer', 'stood still (its own clock)', 'frozen window', 'archive', 'self-checks passed', 'failed'], rows)}`,
+  );
 } catch (error) {
-  process.stderr.write(`quickstart: ${error instanceof StillframeError ? error.message : error instanceof Error ? error.stack : String(error)}\n`);
+  process.stderr.write(
+    `quickstart: ${error instanceof StillframeError ? error.message : error instanceof Error ? error.stack : String(error)}\n`,
+  );
   process.exitCode = 1;
 }

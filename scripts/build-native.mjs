@@ -15,7 +15,11 @@ if (nodeGyp === undefined) {
 const prefix = process.env.npm_config_nodedir ?? dirname(dirname(process.execPath));
 const headers = existsSync(join(prefix, 'include/node/node_api.h')) ? [`--nodedir=${prefix}`] : [];
 const built = existsSync(join(root, 'build/Makefile'));
-const { status } = spawnSync(process.execPath, [nodeGyp, ...(built ? ['build'] : ['configure', 'build']), '--silent', ...headers], { cwd: root, stdio: 'inherit' });
+const { status } = spawnSync(
+  process.execPath,
+  [nodeGyp, ...(built ? ['build'] : ['configure', 'build']), '--silent', ...headers],
+  { cwd: root, stdio: 'inherit' },
+);
 process.exit(status ?? 1);
 
 /** In a checkout; where Stillframe is a dependency, npm has one of its own. */

@@ -13,7 +13,9 @@ const protoDir = join(root, 'proto/criu');
 const outDir = join(root, 'src/criu/generated');
 const distDir = join(root, 'dist/src/criu/generated');
 const outputs = ['criu.js', 'criu.d.ts'];
-const protos = readdirSync(protoDir).filter((name) => name.endsWith('.proto')).map((name) => join(protoDir, name));
+const protos = readdirSync(protoDir)
+  .filter((name) => name.endsWith('.proto'))
+  .map((name) => join(protoDir, name));
 
 function mtimeMs(path) {
   return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
@@ -25,8 +27,25 @@ function generate() {
   mkdirSync(outDir, { recursive: true });
   const { status } = spawnSync(
     process.execPath,
-    [pbjs, '-t', 'static-module', '-w', 'esm', '--dependency', 'protobufjs/minimal.js', '--no-service', '--no-delimited', '--no-typeurl',
-      '--no-verify', '--no-convert', '--null-semantics', '--dts', '-o', fresh, ...protos],
+    [
+      pbjs,
+      '-t',
+      'static-module',
+      '-w',
+      'esm',
+      '--dependency',
+      'protobufjs/minimal.js',
+      '--no-service',
+      '--no-delimited',
+      '--no-typeurl',
+      '--no-verify',
+      '--no-convert',
+      '--null-semantics',
+      '--dts',
+      '-o',
+      fresh,
+      ...protos,
+    ],
     { stdio: 'inherit' },
   );
   if (status !== 0) process.exit(status ?? 1);
@@ -40,5 +59,6 @@ if (outputs.some((name) => mtimeMs(join(outDir, name)) <= newestSource)) generat
 
 mkdirSync(distDir, { recursive: true });
 for (const name of outputs) {
-  if (mtimeMs(join(distDir, name)) <= mtimeMs(join(outDir, name))) copyFileSync(join(outDir, name), join(distDir, name));
+  if (mtimeMs(join(distDir, name)) <= mtimeMs(join(outDir, name)))
+    copyFileSync(join(outDir, name), join(distDir, name));
 }

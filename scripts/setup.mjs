@@ -7,7 +7,17 @@
 //
 // Only Node's own modules here: this runs before anything is installed.
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, existsSync, mkdirSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -28,21 +38,31 @@ function fail(what, remedy) {
 
 /** Runs a command, its output shown only when it fails. */
 function run(command, args, { remedy, env = {} } = {}) {
-  const { status, error, stdout, stderr } = spawnSync(command, args, { encoding: 'utf8', env: { ...process.env, ...env }, maxBuffer: 1 << 26 });
+  const { status, error, stdout, stderr } = spawnSync(command, args, {
+    encoding: 'utf8',
+    env: { ...process.env, ...env },
+    maxBuffer: 1 << 26,
+  });
   if (status === 0) return stdout;
   process.stderr.write(`${stdout ?? ''}${stderr ?? ''}`);
-  fail(`${command} ${args.join(' ')} failed (${error ? error.message : `exit status ${status}`})`, remedy ?? 'see the lines above');
+  fail(
+    `${command} ${args.join(' ')} failed (${error ? error.message : `exit status ${status}`})`,
+    remedy ?? 'see the lines above',
+  );
 }
 
 function onPath(tool) {
-  return (process.env.PATH ?? '').split(delimiter).concat('/usr/sbin', '/sbin').some((dir) => {
-    try {
-      accessSync(join(dir, tool), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
+  return (process.env.PATH ?? '')
+    .split(delimiter)
+    .concat('/usr/sbin', '/sbin')
+    .some((dir) => {
+      try {
+        accessSync(join(dir, tool), constants.X_OK);
+        return true;
+      } catch {
+        return false;
+      }
+    });
 }
 
 /** The newest modification below the paths, in ms; directories count themselves, so that a removal is seen. */
@@ -74,7 +94,10 @@ function step(name, { inputs, outputs, say: text, run: work }) {
 function checkNode() {
   const [major, minor] = process.versions.node.split('.').map(Number);
   if (major < 20 || (major === 20 && minor < 19)) {
-    fail(`Node.js ${process.versions.node} is too old; 20.19 or newer is needed`, 'install Node.js 20.19 or newer (https://nodejs.org)');
+    fail(
+      `Node.js ${process.versions.node} is too old; 20.19 or newer is needed`,
+      'install Node.js 20.19 or newer (https://nodejs.org)',
+    );
   }
   if (process.platform !== 'linux') fail(`${process.platform} has no cgroup freezer`, 'run this on Linux');
 }
@@ -86,15 +109,26 @@ function debianPackages() {
     ['make', 'make'],
     ['python3', 'python3'],
     ['patchelf', 'patchelf'],
-    ...(forTests ? [['setfattr', 'attr'], ['busybox', 'busybox-static'], ['setcap', 'libcap2-bin'], ['zstd', 'zstd'], ['openssl', 'openssl']] : []),
-  ].filter(([tool]) => !onPath(tool)).flatMap(([, packages]) => packages.split(' '));
+    ...(forTests
+      ? [
+          ['setfattr', 'attr'],
+          ['busybox', 'busybox-static'],
+          ['setcap', 'libcap2-bin'],
+          ['zstd', 'zstd'],
+          ['openssl', 'openssl'],
+        ]
+      : []),
+  ]
+    .filter(([tool]) => !onPath(tool))
+    .flatMap(([, packages]) => packages.split(' '));
   if (wanted.length === 0) return;
   const command = `apt-get install -y --no-install-recommends ${wanted.join(' ')}`;
   if (!onPath('apt-get')) fail(`missing: ${wanted.join(', ')}`, 'install them with your package manager');
   if (process.getuid() !== 0) fail(`missing: ${wanted.join(', ')}`, `sudo ${command}`);
   say(`installing ${wanted.join(', ')}`);
   const env = { DEBIAN_FRONTEND: 'noninteractive' };
-  const install = () => spawnSync('apt-get', command.split(' ').slice(1), { encoding: 'utf8', env: { ...process.env, ...env } });
+  const install = () =>
+    spawnSync('apt-get', command.split(' ').slice(1), { encoding: 'utf8', env: { ...process.env, ...env } });
   // Container images come without package lists; fetch them only when the packages are not found.
   if (install().status !== 0) {
     run('apt-get', ['update'], { env, remedy: 'check the network and /etc/apt/sources.list' });
@@ -114,7 +148,8 @@ function npmPackages() {
     inputs: ['package.json', 'package-lock.json'],
     outputs: ['node_modules/.package-lock.json'],
     say: 'installing npm packages',
-    run: () => run('npm', ['ci', '--no-audit', '--no-fund'], { remedy: 'npm ci, and see what it says', env: headersHere() }),
+    run: () =>
+      run('npm', ['ci', '--no-audit', '--no-fund'], { remedy: 'npm ci, and see what it says', env: headersHere() }),
   });
 }
 
@@ -129,7 +164,10 @@ function build() {
     inputs: ['native', 'binding.gyp', 'scripts/build-native.mjs', process.execPath],
     outputs: ['build/Release/stillframe.node'],
     say: 'building the native part',
-    run: () => run(process.execPath, ['scripts/build-native.mjs'], { remedy: 'node scripts/build-native.mjs, and see what the compiler says' }),
+    run: () =>
+      run(process.execPath, ['scripts/build-native.mjs'], {
+        remedy: 'node scripts/build-native.mjs, and see what the compiler says',
+      }),
   });
   step('typescript', {
     inputs: ['src', 'bench', 'examples', 'tsconfig.json', 'tsconfig.build.json'],
@@ -150,7 +188,17 @@ function build() {
       mkdirSync('build/workloads', { recursive: true });
       for (const file of readdirSync('workloads').filter((name) => name.endsWith('.c'))) {
         // Static: the dump then has few file mappings, and the same binary runs in any root file system.
-        run('gcc', ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-static', '-pthread', '-o', join('build/workloads', file.slice(0, -2)), join('workloads', file)]);
+        run('gcc', [
+          '-std=gnu11',
+          '-O2',
+          '-Wall',
+          '-Wextra',
+          '-static',
+          '-pthread',
+          '-o',
+          join('build/workloads', file.slice(0, -2)),
+          join('workloads', file),
+        ]);
       }
     },
   });
@@ -161,7 +209,8 @@ function containerTools() {
   if (!onPath('apt-get') || process.getuid() !== 0) return;
   const { status } = spawnSync('scripts/install-test-tools.sh', [], { stdio: ['ignore', 2, 2] });
   const newer = spawnSync('scripts/install-newer-tools.sh', [], { stdio: ['ignore', 2, 2] });
-  if (status !== 0 || newer.status !== 0) say('the container tools could not be installed: tests that need them will fail and say so');
+  if (status !== 0 || newer.status !== 0)
+    say('the container tools could not be installed: tests that need them will fail and say so');
 }
 
 async function criu() {

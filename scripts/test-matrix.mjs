@@ -17,7 +17,8 @@ const failed = run(process.execPath, ['scripts/check-proto.mjs', ...suites]) ? [
 for (const suite of suites) {
   const criu = join(root, '.stillframe/criu', suite, 'usr/sbin/criu');
   console.log(`\n== CRIU of ${suite}: ${criu}`);
-  if (!run(process.execPath, ['scripts/test.mjs', ...filters], { STILLFRAME_CRIU: criu })) failed.push(`CRIU of ${suite}`);
+  if (!run(process.execPath, ['scripts/test.mjs', ...filters], { STILLFRAME_CRIU: criu }))
+    failed.push(`CRIU of ${suite}`);
 }
 if (failed.length > 0) {
   console.log(`\nfailed: ${failed.join(', ')}`);

@@ -1,6 +1,16 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, fstatSync, mkdtempSync, openSync, readdirSync, readFileSync, readSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fstatSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -89,7 +99,13 @@ test('it waits for its turn where others wait to be accepted', async () => {
 
 test.each([
   ['ENOENT', () => sendDescriptor(path, 0)],
-  ['EBADF', async () => { await receiver(); await sendDescriptor(path, 4_000_000); }],
+  [
+    'EBADF',
+    async () => {
+      await receiver();
+      await sendDescriptor(path, 4_000_000);
+    },
+  ],
   ['ENAMETOOLONG', () => sendDescriptor('/'.repeat(200), 0)],
   ['EINVAL', () => sendDescriptor(path, 0, '')],
   ['EINVAL', () => sendDescriptor(path, 0, 'x'.repeat(4096))],
@@ -98,7 +114,11 @@ test.each([
   const before = openFds();
   const error: unknown = await send().catch((reason: unknown) => reason);
   expect(error).toBeInstanceOf(NativeError);
-  expect(error).toMatchObject({ code: 'DESCRIPTOR_NOT_SENT', facts: { fd: expect.any(Number) as number }, cause: { code } });
+  expect(error).toMatchObject({
+    code: 'DESCRIPTOR_NOT_SENT',
+    facts: { fd: expect.any(Number) as number },
+    cause: { code },
+  });
   // The receiver's own output is a descriptor of ours.
   if (children.length === 0) expect(openFds()).toEqual(before);
 });
@@ -109,7 +129,10 @@ test('a pipe of ours blocks, is inherited by nobody who is not given it, and ser
     expect(fstatSync(pipe.read).isFIFO()).toBe(true);
     expect(fstatSync(pipe.read).ino).toBe(fstatSync(pipe.write).ino);
     for (const fd of [pipe.read, pipe.write]) {
-      const flags = Number.parseInt(/^flags:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))?.[1] ?? '', 8);
+      const flags = Number.parseInt(
+        /^flags:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))?.[1] ?? '',
+        8,
+      );
       expect(flags & 0o4000, 'O_NONBLOCK').toBe(0);
       expect(flags & 0o2000000, 'O_CLOEXEC').toBe(0o2000000);
     }

@@ -29,7 +29,11 @@ export function openPipe(): { read: number; write: number } {
  * @throws NativeError DESCRIPTOR_NOT_SENT, with the system's error as cause: ENOENT or ECONNREFUSED when nobody listens there,
  *   EAGAIN when the listener has accepted nobody for 10 s, EBADF for the descriptor, EINVAL for the data
  */
-export async function sendDescriptor(socketPath: string, fd: number, data: string | Uint8Array = '/dev/ptmx'): Promise<void> {
+export async function sendDescriptor(
+  socketPath: string,
+  fd: number,
+  data: string | Uint8Array = '/dev/ptmx',
+): Promise<void> {
   const bytes = Buffer.from(data);
   try {
     // A stream carries descriptors with a byte only, and whoever receives wants both in one piece.

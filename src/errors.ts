@@ -12,7 +12,10 @@ export abstract class StillframeError<Code extends string = string, Facts extend
 
   protected constructor(code: Code, text: ErrorText, facts: Facts & { cause?: unknown }) {
     const { cause, ...rest } = facts;
-    super(`${text.what}${causeText(cause)}${text.remedy === '' ? '' : `\n${text.remedy}`}`, cause === undefined ? undefined : { cause });
+    super(
+      `${text.what}${causeText(cause)}${text.remedy === '' ? '' : `\n${text.remedy}`}`,
+      cause === undefined ? undefined : { cause },
+    );
     this.code = code;
     this.remedy = text.remedy;
     this.facts = rest as unknown as Readonly<Facts>;
@@ -50,7 +53,8 @@ function causeText(cause: unknown): string {
 
 function causeJson(cause: unknown): unknown {
   if (cause instanceof StillframeError) return cause.toJSON();
-  if (cause instanceof AggregateError) return { name: cause.name, message: cause.message, errors: cause.errors.map(causeJson) };
+  if (cause instanceof AggregateError)
+    return { name: cause.name, message: cause.message, errors: cause.errors.map(causeJson) };
   if (cause instanceof Error) {
     const { code, errno, syscall } = cause as NodeJS.ErrnoException;
     return { name: cause.name, message: cause.message, ...(code === undefined ? {} : { code, errno, syscall }) };

@@ -60,7 +60,16 @@ export interface StageNative {
    * files changed since `hotSinceSec` (the latest, at most 16,384, in the order of their change); then for each file
    * system its device, its statfs type, and the id of an entry on it.
    */
-  treeScan(tree: NativeTree, path: Buffer, threads: number, hotSinceSec: number, oneFileSystem: boolean, excludes: Buffer, inodes: BigUint64Array, stillSinceMs: number): Promise<Buffer>;
+  treeScan(
+    tree: NativeTree,
+    path: Buffer,
+    threads: number,
+    hotSinceSec: number,
+    oneFileSystem: boolean,
+    excludes: Buffer,
+    inodes: BigUint64Array,
+    stillSinceMs: number,
+  ): Promise<Buffer>;
   /** Puts ids that the last scan added (0), saw changed (1) or removed (2) into `ids`, from this one on; returns how many. */
   treeNews(tree: NativeTree, what: number, from: number, ids: Uint32Array): number;
   /**
@@ -70,7 +79,17 @@ export interface StageNative {
    * of header with padding and of data, in `digests`. Resolves with the length of what is in `records`; or with all of
    * it, where it does not fit there.
    */
-  treeDescribe(tree: NativeTree, ids: Uint32Array, hash: boolean, data: Buffer, ready: Buffer, digests: Buffer, records: Buffer, prefix: Buffer | undefined, others: Uint32Array | undefined): Promise<number | Buffer>;
+  treeDescribe(
+    tree: NativeTree,
+    ids: Uint32Array,
+    hash: boolean,
+    data: Buffer,
+    ready: Buffer,
+    digests: Buffer,
+    records: Buffer,
+    prefix: Buffer | undefined,
+    others: Uint32Array | undefined,
+  ): Promise<number | Buffer>;
   /** Puts the path below the root into `into`, and tells its length. */
   treePath(tree: NativeTree, id: number, into: Buffer): number;
   /** Ids, 32 bits each, of the entries with one of these inode numbers, on whichever device. Sorts its argument. */
@@ -83,7 +102,17 @@ export interface StageNative {
    * padding and of data, where `hash` asks for them and the kind is not 2. With `ahead` the kernel is asked to begin
    * writing all of it to disk. Rejects when the file cannot be written.
    */
-  copyBatch(fd: number, tree: NativeTree, ops: Float64Array, headers: Buffer, read: Buffer, status: Int32Array, digests: Buffer, hash: boolean, ahead: boolean): Promise<void>;
+  copyBatch(
+    fd: number,
+    tree: NativeTree,
+    ops: Float64Array,
+    headers: Buffer,
+    read: Buffer,
+    status: Int32Array,
+    digests: Buffer,
+    hash: boolean,
+    ahead: boolean,
+  ): Promise<void>;
   /** Copies (from, to, length) triples from one file into another, or downwards within one. */
   moveRanges(from: number, to: number, triples: Float64Array): Promise<void>;
   /** Puts two SHA-256, of header with padding and of data, into `digests` for each (offset, bytes of header, bytes of data) of a file. */
@@ -92,7 +121,14 @@ export interface StageNative {
    * Puts `HASH  NAME` lines for these ids into `into`; `rows` says which pair of `digests` is whose. `prefix` ends in a slash.
    * Resolves with how many had room, and with the bytes of their lines. Room for the longest: `MAX_LINE_BYTES` and twice the prefix.
    */
-  memberLines(tree: NativeTree, prefix: Buffer, ids: Uint32Array, rows: Uint32Array, digests: Buffer, into: Buffer): Promise<[done: number, bytes: number]>;
+  memberLines(
+    tree: NativeTree,
+    prefix: Buffer,
+    ids: Uint32Array,
+    rows: Uint32Array,
+    digests: Buffer,
+    into: Buffer,
+  ): Promise<[done: number, bytes: number]>;
 }
 
 export type FilesNative = ExtractNative & StageNative;

@@ -39,7 +39,15 @@ export interface PollHandle {
   unref(): void;
 }
 
-export type SpawnArguments = [path: string, args: readonly string[], env: readonly string[] | undefined, fds: readonly number[], cwd: string | undefined, sharesSession?: boolean, opensTerminal?: boolean];
+export type SpawnArguments = [
+  path: string,
+  args: readonly string[],
+  env: readonly string[] | undefined,
+  fds: readonly number[],
+  cwd: string | undefined,
+  sharesSession?: boolean,
+  opensTerminal?: boolean,
+];
 
 /** Types of native/addon/spawn.c. */
 export interface SpawnNative {

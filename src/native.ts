@@ -39,10 +39,14 @@ const texts: ErrorTexts<NativeErrorCode, NativeFacts> = {
     what: `the native part of stillframe could not be loaded (tried ${tried.join(', ')})`,
     remedy: 'Build it with: npm run build:native',
   }),
-  KERNEL_TOO_OLD: ({ syscall, since }) => ({ what: `this kernel has no ${syscall}`, remedy: `Use Linux ${since} or newer.` }),
+  KERNEL_TOO_OLD: ({ syscall, since }) => ({
+    what: `this kernel has no ${syscall}`,
+    remedy: `Use Linux ${since} or newer.`,
+  }),
   DESCRIPTOR_NOT_SENT: ({ socketPath, fd }) => ({
     what: `descriptor ${String(fd)} could not be sent to ${socketPath}`,
-    remedy: 'Somebody has to listen there, on a unix socket of type SOCK_STREAM; the descriptor has to be open, and the data not empty.',
+    remedy:
+      'Somebody has to listen there, on a unix socket of type SOCK_STREAM; the descriptor has to be open, and the data not empty.',
   }),
 };
 

@@ -33,7 +33,9 @@ export interface ProcessEnd {
 
 /** How often a child is looked for that cannot be reaped yet. */
 const REAP_MS = 10;
-const signalNames = new Map(Object.entries(osConstants.signals).map(([name, number]) => [number, name as NodeJS.Signals]));
+const signalNames = new Map(
+  Object.entries(osConstants.signals).map(([name, number]) => [number, name as NodeJS.Signals]),
+);
 
 /**
  * A child process with a session (or process group) of its own. Node's `spawn` copies the address space of this process: 2 ms that a guardian or a
@@ -128,20 +130,31 @@ export class Child {
   }
 }
 
-function argumentsOf({ path, args = [], env, cwd, fds = [], sharesSession = false, opensTerminal = false }: ProcessOptions): SpawnArguments {
+function argumentsOf({
+  path,
+  args = [],
+  env,
+  cwd,
+  fds = [],
+  sharesSession = false,
+  opensTerminal = false,
+}: ProcessOptions): SpawnArguments {
   const program = path.includes('/') ? path : onPath(path, (env ?? process.env).PATH ?? '');
   return [program, [path, ...args], variables(env), fds.map((fd) => fd ?? -1), cwd, sharesSession, opensTerminal];
 }
 
 function explain(error: unknown, path: string): unknown {
-  if (errnoOf(error) === 'ENOSYS') return new NativeError('KERNEL_TOO_OLD', { syscall: 'pidfd_open', since: '5.4', cause: error });
+  if (errnoOf(error) === 'ENOSYS')
+    return new NativeError('KERNEL_TOO_OLD', { syscall: 'pidfd_open', since: '5.4', cause: error });
   return error instanceof Error ? Object.assign(error, { path }) : error;
 }
 
 /** Undefined for ours as a whole: reading `process.env` takes 0.2 ms. A worker thread has a copy of its own. */
 function variables(env: NodeJS.ProcessEnv | undefined): string[] | undefined {
   if (env === undefined && isMainThread) return undefined;
-  return Object.entries(env ?? process.env).flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${value}`]));
+  return Object.entries(env ?? process.env).flatMap(([name, value]) =>
+    value === undefined ? [] : [`${name}=${value}`],
+  );
 }
 
 /** Undefined when there is no end to fetch yet. */

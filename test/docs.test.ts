@@ -11,7 +11,12 @@ function codesIn(path: string): string[] {
   return [...read(path).matchAll(/^ {2}([A-Z][A-Z_]+): \(/gm)].map(([, code]) => code!);
 }
 
-const pages = ['README.md', ...readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md')).map((name) => join('docs', name))];
+const pages = [
+  'README.md',
+  ...readdirSync(join(root, 'docs'))
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => join('docs', name)),
+];
 
 /** What the compiler, as strict as it can be, says of the programs that the pages show; `name:line` is that of the page. */
 function complaintsAboutExamples(): string[] {
@@ -23,8 +28,17 @@ function complaintsAboutExamples(): string[] {
     }
   }
   const options: ts.CompilerOptions = {
-    strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, noEmit: true, skipLibCheck: true, types: ['node'], typeRoots: [join(root, 'node_modules/@types')],
-    target: ts.ScriptTarget.ES2022, lib: ['lib.es2023.d.ts', 'lib.esnext.disposable.d.ts'], module: ts.ModuleKind.NodeNext, moduleResolution: ts.ModuleResolutionKind.NodeNext,
+    strict: true,
+    exactOptionalPropertyTypes: true,
+    noUncheckedIndexedAccess: true,
+    noEmit: true,
+    skipLibCheck: true,
+    types: ['node'],
+    typeRoots: [join(root, 'node_modules/@types')],
+    target: ts.ScriptTarget.ES2022,
+    lib: ['lib.es2023.d.ts', 'lib.esnext.disposable.d.ts'],
+    module: ts.ModuleKind.NodeNext,
+    moduleResolution: ts.ModuleResolutionKind.NodeNext,
     paths: { stillframe: [join(root, 'dist/src/index.d.ts')] },
   };
   const host = ts.createCompilerHost(options);
@@ -36,13 +50,17 @@ function complaintsAboutExamples(): string[] {
     return text === undefined ? getSourceFile(name, ...rest) : ts.createSourceFile(name, text, ts.ScriptTarget.ES2022);
   };
   expect(programs.size).toBeGreaterThan(2);
-  return ts.getPreEmitDiagnostics(ts.createProgram([...programs.keys()], options, host)).map(({ file, start, messageText }) => {
-    const { page, line } = programs.get(file?.fileName ?? '') ?? { page: file?.fileName ?? '', line: 0 };
-    return `${page}:${line + 1 + (file?.getLineAndCharacterOfPosition(start ?? 0).line ?? 0)}: ${ts.flattenDiagnosticMessageText(messageText, '\n')}`;
-  });
+  return ts
+    .getPreEmitDiagnostics(ts.createProgram([...programs.keys()], options, host))
+    .map(({ file, start, messageText }) => {
+      const { page, line } = programs.get(file?.fileName ?? '') ?? { page: file?.fileName ?? '', line: 0 };
+      return `${page}:${line + 1 + (file?.getLineAndCharacterOfPosition(start ?? 0).line ?? 0)}: ${ts.flattenDiagnosticMessageText(messageText, '\n')}`;
+    });
 }
 
-const errorFiles = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('-error.ts'));
+const errorFiles = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' }).filter((name) =>
+  name.endsWith('-error.ts'),
+);
 
 describe('the documentation', () => {
   it.each(errorFiles)('has a line for every code of %s', (name) => {

@@ -113,10 +113,10 @@ static void pwrite_all(int fd, const char *data, size_t size, off_t at)
 struct worker {
 	int id;
 	int dir, grow, rewrite;
-	uint64_t step;       /* steps done */
+	uint64_t step; /* steps done */
 	uint64_t grow_first; /* the step that wrote grow.dat's first record */
 	uint64_t rewritten[REWRITE_RECORDS]; /* the step that wrote each record, 0 for none */
-	uint64_t *block;     /* patterned memory */
+	uint64_t *block; /* patterned memory */
 	size_t block_words, walked;
 };
 
@@ -127,7 +127,7 @@ static void check_record(struct worker *w, const char *name, int fd, uint64_t st
 	fill_record(want, w->id, step, index);
 	if (pread(fd, got, RECORD, at) != RECORD || memcmp(want, got, RECORD) != 0)
 		mismatch("worker %d at step %llu: %s record %llu is not the one of step %llu", w->id,
-			 (unsigned long long)w->step, name, (unsigned long long)index, (unsigned long long)step);
+			(unsigned long long)w->step, name, (unsigned long long)index, (unsigned long long)step);
 }
 
 /* The files must be exactly what memory says they are, at every step. */
@@ -142,10 +142,10 @@ static void check(struct worker *w)
 		return;
 	if (fstat(w->grow, &st) != 0 || (uint64_t)st.st_size != records * RECORD)
 		mismatch("worker %d at step %llu: grow.dat has %lld bytes, memory says %llu", w->id,
-			 (unsigned long long)w->step, (long long)st.st_size, (unsigned long long)(records * RECORD));
+			(unsigned long long)w->step, (long long)st.st_size, (unsigned long long)(records * RECORD));
 	check_record(w, "grow.dat", w->grow, w->step, records - 1, (off_t)((records - 1) * RECORD));
 	check_record(w, "grow.dat", w->grow, w->grow_first + w->step % records, w->step % records,
-		     (off_t)((w->step % records) * RECORD));
+		(off_t)((w->step % records) * RECORD));
 	for (uint64_t i = w->step % 8; i < REWRITE_RECORDS; i += 8)
 		if (w->rewritten[i] != 0)
 			check_record(w, "rewrite.dat", w->rewrite, w->rewritten[i], i, (off_t)(i * RECORD));
@@ -281,9 +281,9 @@ static void run_gauge(int dir, pid_t parent)
 			n += put_numbers(text + n, sizeof(text) - n, "steps", steps);
 			n += put_numbers(text + n, sizeof(text) - n, "holeSteps", hole_steps);
 			n += (size_t)snprintf(text + n, sizeof(text) - n,
-					      "\"holeMs\":%.3f,\"holes\":%llu,\"checks\":%llu,\"mismatches\":%llu,\"uptimeMs\":%.0f,\"lost\":\"%s\"}",
-					      (double)hole / 1e6, (unsigned long long)holes, (unsigned long long)checks,
-					      (unsigned long long)shared->mismatches, (double)(now - start) / 1e6, shared->lost);
+				"\"holeMs\":%.3f,\"holes\":%llu,\"checks\":%llu,\"mismatches\":%llu,\"uptimeMs\":%.0f,\"lost\":\"%s\"}",
+				(double)hole / 1e6, (unsigned long long)holes, (unsigned long long)checks,
+				(unsigned long long)shared->mismatches, (double)(now - start) / 1e6, shared->lost);
 			memset(text + n, ' ', sizeof(text) - n - 1);
 			text[sizeof(text) - 1] = '\n';
 			pwrite_all(fd, text, sizeof(text), 0);

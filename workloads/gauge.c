@@ -138,7 +138,7 @@ static void change_files(const struct files *files, long changing, const char *c
 		if (fd < 0)
 			die(path);
 		if (pwrite(fd, chunk + turn % 128 * 4096, room > 0 ? CHANGE : (size_t)files->bytes,
-			   room > 0 ? (off_t)(noise() % (uint64_t)room) * CHANGE : 0) < 0)
+				room > 0 ? (off_t)(noise() % (uint64_t)room) * CHANGE : 0) < 0)
 			die(path);
 		close(fd);
 		nanosleep(&pause, NULL);
@@ -175,7 +175,8 @@ static void measure(volatile uint64_t *status, long period_us)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: gauge STATUS [--memory MIB] [--files DIR COUNT BYTES] [--changing COUNT] [--period-us N]\n");
+	fprintf(
+		stderr, "usage: gauge STATUS [--memory MIB] [--files DIR COUNT BYTES] [--changing COUNT] [--period-us N]\n");
 	return 2;
 }
 

@@ -30,7 +30,17 @@ export const byHand: Contender<ProcessHome> = {
     const images = join(outDir, 'images');
     const archive = join(outDir, 'archive.tar');
     await mkdir(images);
-    await run('/bin/sh', ['-c', FREEZE_DUMP_ARCHIVE_THAW, 'sh', home.setup.criu.path, String(home.pid), home.cgroup, images, archive, home.filesDir]);
+    await run('/bin/sh', [
+      '-c',
+      FREEZE_DUMP_ARCHIVE_THAW,
+      'sh',
+      home.setup.criu.path,
+      String(home.pid),
+      home.cgroup,
+      images,
+      archive,
+      home.filesDir,
+    ]);
     return { archiveBytes: (await stat(archive)).size, criuMs: await criuMs(images) };
   },
 };
@@ -57,7 +67,19 @@ export const criuAlone: Contender<ProcessHome> = {
   name: 'criu dump alone',
   missing: (scenario) => (scenario.whole ? undefined : null),
   async checkpoint(home, outDir) {
-    await run(home.setup.criu.path, ['dump', '--tree', String(home.pid), '--images-dir', outDir, '--leave-running', '--freeze-cgroup', home.cgroup, '--log-file', 'dump.log', '-v2']);
+    await run(home.setup.criu.path, [
+      'dump',
+      '--tree',
+      String(home.pid),
+      '--images-dir',
+      outDir,
+      '--leave-running',
+      '--freeze-cgroup',
+      home.cgroup,
+      '--log-file',
+      'dump.log',
+      '-v2',
+    ]);
     return { criuMs: await criuMs(outDir) };
   },
 };

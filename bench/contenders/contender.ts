@@ -3,7 +3,8 @@ import type { Scenario } from '../scenarios.js';
 import type { Sample } from '../results.js';
 
 /** What a contender itself knows of its checkpoint; the gauge knows the rest. */
-export type Outcome = Omit<Sample, 'gapMs' | 'quietMs' | 'totalMs' | 'timeline'> & Partial<Pick<Sample, 'totalMs'>> & { phases?: NonNullable<Sample['timeline']>['phases'] };
+export type Outcome = Omit<Sample, 'gapMs' | 'quietMs' | 'totalMs' | 'timeline'> &
+  Partial<Pick<Sample, 'totalMs'>> & { phases?: NonNullable<Sample['timeline']>['phases'] };
 
 /** One way to checkpoint a workload that runs on afterwards. */
 export interface Contender<H extends Home = Home> {

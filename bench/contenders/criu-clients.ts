@@ -26,7 +26,9 @@ export function criuClients(criuPath: string): CriuClientContender[] {
   if (existsSync(`${prefix}/bin/libcriu-version`)) {
     const python = { PYTHONHOME: prefix, PYTHONPATH: `${prefix}/lib/python3/dist-packages` };
     contenders.push(child('libcriu', `${prefix}/bin/libcriu-version`, [criuPath]));
-    contenders.push(child('pycriu', `${prefix}/bin/python3`, [packageFile('bench/clients/pycriu-version.py'), criuPath], python));
+    contenders.push(
+      child('pycriu', `${prefix}/bin/python3`, [packageFile('bench/clients/pycriu-version.py'), criuPath], python),
+    );
   }
   return contenders;
 }
@@ -43,8 +45,16 @@ function ours(criuPath: string): CriuClientContender {
 }
 
 /** A program that does it once for each line of its input, and prints the nanoseconds. */
-function child(name: string, command: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): CriuClientContender {
-  const { stdin, stdout } = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'], env: { ...process.env, ...env } });
+function child(
+  name: string,
+  command: string,
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+): CriuClientContender {
+  const { stdin, stdout } = spawn(command, args, {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    env: { ...process.env, ...env },
+  });
   const lines = createInterface({ input: stdout })[Symbol.asyncIterator]();
   const ask = async (): Promise<number> => {
     stdin.write('\n');

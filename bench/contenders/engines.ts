@@ -28,7 +28,9 @@ export const runcInOrder: Contender<RuncHome> = {
     await mkdir(images);
     await run('runc', ['pause', id]);
     try {
-      await run('runc', ['checkpoint', '--leave-running', '--image-path', images, '--work-path', images, id], { pathFirst: criuDir });
+      await run('runc', ['checkpoint', '--leave-running', '--image-path', images, '--work-path', images, id], {
+        pathFirst: criuDir,
+      });
       await run('tar', ['--create', '--file', archive, '--directory', images, '.', '--directory', filesDir, '.']);
     } finally {
       await run('runc', ['resume', id]);
@@ -43,7 +45,16 @@ export const podmanCheckpoint: Contender<PodmanHome> = {
   missing: needs('podman', 'runc'),
   async checkpoint(home, outDir) {
     const archive = join(outDir, 'archive.tar');
-    await home.podman(['container', 'checkpoint', '--leave-running', '--compress', 'none', '--export', archive, home.id]);
+    await home.podman([
+      'container',
+      'checkpoint',
+      '--leave-running',
+      '--compress',
+      'none',
+      '--export',
+      archive,
+      home.id,
+    ]);
     return { archiveBytes: (await stat(archive)).size };
   },
 };
@@ -51,7 +62,8 @@ export const podmanCheckpoint: Contender<PodmanHome> = {
 /** containerd compresses the files inside the pause, and keeps the checkpoint in its own store. */
 export const containerdCheckpoint: Contender<ContainerdHome> = {
   name: 'ctr containers checkpoint --rw --task',
-  missing: (scenario) => (fileBytes(scenario) > GiB ? 'left out above 1 GiB, a round takes minutes' : needs('ctr', 'runc')(scenario)),
+  missing: (scenario) =>
+    fileBytes(scenario) > GiB ? 'left out above 1 GiB, a round takes minutes' : needs('ctr', 'runc')(scenario),
   maxRuns: (scenario) => (fileBytes(scenario) >= GiB / 16 ? 3 : Infinity),
   async checkpoint({ id }) {
     const image = `localhost/${id}:checkpoint`;

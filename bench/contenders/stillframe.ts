@@ -37,7 +37,9 @@ export function stillframe({ name, options, meets }: Variant): Contender<Process
         refreshed: report.files.refreshed,
         phases,
         // CRIU's frozen time runs on while it waits for our answer to post-dump: that wait is ours.
-        ...(criuStats === undefined ? {} : { criuMs: (criuStats.freezingTimeUs + criuStats.frozenTimeUs) / 1000 - report.window.waitForFilesMs }),
+        ...(criuStats === undefined
+          ? {}
+          : { criuMs: (criuStats.freezingTimeUs + criuStats.frozenTimeUs) / 1000 - report.window.waitForFilesMs }),
       };
     },
   };

@@ -33,7 +33,10 @@ export class ContainerdHome implements Home {
     const args = ['/bin/gauge', ...gaugeArguments(setup.scenario, { statusPath: '/status/page', filesDir: '/data' })];
     await startDetached('ctr', ['run', '--detach', '--net-host', '--mount', mount, image, id, ...args]);
     const pid = taskPid(await run('ctr', ['task', 'list']), id);
-    const gauge = await Gauge.open(join(status, 'page'), { timeoutMs: READY_TIMEOUT_MS, alive: () => existsSync(`/proc/${pid}`) });
+    const gauge = await Gauge.open(join(status, 'page'), {
+      timeoutMs: READY_TIMEOUT_MS,
+      alive: () => existsSync(`/proc/${pid}`),
+    });
     Gauge.prefer(pid);
     return new ContainerdHome(gauge, id, image, dir);
   }
@@ -56,10 +59,18 @@ function taskPid(list: string, id: string): number {
 async function imageArchive(dir: string, name: string): Promise<string> {
   const layer = join(dir, 'layer.tar');
   await run('tar', ['--create', '--file', layer, '--directory', join(dir, 'rootfs'), '.']);
-  const diffId = `sha256:${createHash('sha256').update(await readFile(layer)).digest('hex')}`;
+  const diffId = `sha256:${createHash('sha256')
+    .update(await readFile(layer))
+    .digest('hex')}`;
   const architecture = arch() === 'x64' ? 'amd64' : arch();
-  await writeFile(join(dir, 'config.json'), JSON.stringify({ architecture, os: 'linux', config: {}, rootfs: { type: 'layers', diff_ids: [diffId] } }));
-  await writeFile(join(dir, 'manifest.json'), JSON.stringify([{ Config: 'config.json', RepoTags: [name], Layers: ['layer.tar'] }]));
+  await writeFile(
+    join(dir, 'config.json'),
+    JSON.stringify({ architecture, os: 'linux', config: {}, rootfs: { type: 'layers', diff_ids: [diffId] } }),
+  );
+  await writeFile(
+    join(dir, 'manifest.json'),
+    JSON.stringify([{ Config: 'config.json', RepoTags: [name], Layers: ['layer.tar'] }]),
+  );
   const archive = join(dir, 'image.tar');
   await run('tar', ['--create', '--file', archive, '--directory', dir, 'manifest.json', 'config.json', 'layer.tar']);
   return archive;

@@ -17,11 +17,20 @@ export class PodmanHome implements Home {
     const status = join(setup.statusDir, 'podman');
     const id = `stillframe-bench-podman-${process.pid}`;
     await mkdir(status, { recursive: true });
-    const storage = await PodmanStorage.make(join(setup.scratchDir, 'podman'), { criuDir: dirname(setup.criu.path), programs: ['gauge'] });
-    const gaugeArgs = ['/bin/gauge', ...gaugeArguments(setup.scenario, { statusPath: '/status/page', filesDir: '/data' })];
+    const storage = await PodmanStorage.make(join(setup.scratchDir, 'podman'), {
+      criuDir: dirname(setup.criu.path),
+      programs: ['gauge'],
+    });
+    const gaugeArgs = [
+      '/bin/gauge',
+      ...gaugeArguments(setup.scenario, { statusPath: '/status/page', filesDir: '/data' }),
+    ];
     await storage.start(id, ['--volume', `${status}:/status`], gaugeArgs);
     const pid = await storage.pidOf(id);
-    const gauge = await Gauge.open(join(status, 'page'), { timeoutMs: READY_TIMEOUT_MS, alive: () => existsSync(`/proc/${pid}`) });
+    const gauge = await Gauge.open(join(status, 'page'), {
+      timeoutMs: READY_TIMEOUT_MS,
+      alive: () => existsSync(`/proc/${pid}`),
+    });
     Gauge.prefer(pid);
     return new PodmanHome(gauge, id, storage);
   }

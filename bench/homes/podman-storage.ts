@@ -19,12 +19,19 @@ export class PodmanStorage implements AsyncDisposable {
   ) {}
 
   /** @param programs of workloads/, for the image's /bin */
-  static async make(dir: string, { criuDir, programs }: { criuDir: string; programs: readonly string[] }): Promise<PodmanStorage> {
+  static async make(
+    dir: string,
+    { criuDir, programs }: { criuDir: string; programs: readonly string[] },
+  ): Promise<PodmanStorage> {
     await mkdir(dir, { recursive: true });
     await makeRootfs(join(dir, 'rootfs'), programs);
     await run('tar', ['--create', '--file', join(dir, 'rootfs.tar'), '--directory', join(dir, 'rootfs'), '.']);
     const places = ['--root', join(dir, 'root'), '--runroot', join(dir, 'run'), '--tmpdir', join(dir, 'tmp')];
-    const storage = new PodmanStorage([...places, '--cgroup-manager', 'cgroupfs', '--events-backend', 'none', '--runtime', 'runc'], dir, criuDir);
+    const storage = new PodmanStorage(
+      [...places, '--cgroup-manager', 'cgroupfs', '--events-backend', 'none', '--runtime', 'runc'],
+      dir,
+      criuDir,
+    );
     await storage.podman('import', join(dir, 'rootfs.tar'), IMAGE);
     return storage;
   }
@@ -35,7 +42,17 @@ export class PodmanStorage implements AsyncDisposable {
 
   /** Starts a container. @param args options of `podman run` @param program and its arguments */
   async start(name: string, args: readonly string[], program: readonly string[]): Promise<void> {
-    await startDetached('podman', [...this.options, 'run', '--detach', '--name', name, ...LIMITS, ...args, IMAGE, ...program]);
+    await startDetached('podman', [
+      ...this.options,
+      'run',
+      '--detach',
+      '--name',
+      name,
+      ...LIMITS,
+      ...args,
+      IMAGE,
+      ...program,
+    ]);
   }
 
   async pidOf(name: string): Promise<number> {

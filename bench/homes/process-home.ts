@@ -28,7 +28,10 @@ export class ProcessHome implements Home {
     await mkdir(filesDir);
     makeCgroup(cgroup);
     const child = spawnInCgroup(cgroup, workload('gauge'), gaugeArguments(scenario, { statusPath, filesDir }));
-    const gauge = await Gauge.open(statusPath, { timeoutMs: READY_TIMEOUT_MS, alive: () => child.exitCode === null && child.signalCode === null });
+    const gauge = await Gauge.open(statusPath, {
+      timeoutMs: READY_TIMEOUT_MS,
+      alive: () => child.exitCode === null && child.signalCode === null,
+    });
     if (child.pid === undefined) throw new Error('the gauge has no pid');
     Gauge.prefer(child.pid);
     return new ProcessHome(gauge, child.pid, cgroup, filesDir, setup, child);
@@ -44,8 +47,16 @@ export class ProcessHome implements Home {
 }
 
 /** The shell enters the cgroup before it becomes the program: every task it ever has is born there. */
-export function spawnInCgroup(cgroup: string, program: string, args: readonly string[], stdout: 'ignore' | 'pipe' = 'ignore'): ChildProcess {
-  return spawn('/bin/sh', ['-c', 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"', 'sh', cgroup, program, ...args], { detached: true, stdio: ['ignore', stdout, 'ignore'] });
+export function spawnInCgroup(
+  cgroup: string,
+  program: string,
+  args: readonly string[],
+  stdout: 'ignore' | 'pipe' = 'ignore',
+): ChildProcess {
+  return spawn('/bin/sh', ['-c', 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"', 'sh', cgroup, program, ...args], {
+    detached: true,
+    stdio: ['ignore', stdout, 'ignore'],
+  });
 }
 
 export async function endChild(child: ChildProcess): Promise<void> {

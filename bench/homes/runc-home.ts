@@ -36,10 +36,16 @@ export class RuncHome implements Home {
     await run('runc', ['spec', '--bundle', bundle]);
     const specPath = join(bundle, 'config.json');
     const args = ['/bin/gauge', ...gaugeArguments(setup.scenario, { statusPath: '/status/page', filesDir: '/data' })];
-    writeFileSync(specPath, JSON.stringify(adaptSpec(JSON.parse(readFileSync(specPath, 'utf8')) as Spec, args, status)));
+    writeFileSync(
+      specPath,
+      JSON.stringify(adaptSpec(JSON.parse(readFileSync(specPath, 'utf8')) as Spec, args, status)),
+    );
     await startDetached('runc', ['run', '--detach', '--bundle', bundle, id]);
     const pid = (JSON.parse(await run('runc', ['state', id])) as { pid: number }).pid;
-    const gauge = await Gauge.open(join(status, 'page'), { timeoutMs: READY_TIMEOUT_MS, alive: () => existsSync(`/proc/${pid}`) });
+    const gauge = await Gauge.open(join(status, 'page'), {
+      timeoutMs: READY_TIMEOUT_MS,
+      alive: () => existsSync(`/proc/${pid}`),
+    });
     Gauge.prefer(pid);
     return new RuncHome(gauge, id, join(rootfs, 'data'), dirname(setup.criu.path), bundle);
   }

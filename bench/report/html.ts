@@ -1,6 +1,17 @@
 import { figuresOf } from '../figures.js';
 import type { BenchResult } from '../results.js';
-import { CASE_HEAD, caseRow, FIGURE_HEAD, figureRow, machineLines, problemsOf, ROUND_TRIP_HEAD, roundTripRow, SMALL_HEAD, smallRows } from '../tables.js';
+import {
+  CASE_HEAD,
+  caseRow,
+  FIGURE_HEAD,
+  figureRow,
+  machineLines,
+  problemsOf,
+  ROUND_TRIP_HEAD,
+  roundTripRow,
+  SMALL_HEAD,
+  smallRows,
+} from '../tables.js';
 import { againstBytes, againstFileCount, againstMemory, timeline, type Plotted } from './plots.js';
 
 const STYLE = `
@@ -19,18 +30,31 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; fon
 
 /** The whole report in one file: no script, no font, nothing fetched. */
 export function reportHtml(result: BenchResult): string {
-  const plots = [againstBytes(result), againstFileCount(result), againstMemory(result), timeline(result)].filter((plot) => plot !== undefined);
+  const plots = [againstBytes(result), againstFileCount(result), againstMemory(result), timeline(result)].filter(
+    (plot) => plot !== undefined,
+  );
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Stillframe: how long it stands still</title><style>${STYLE}</style></head>
 <body>
 <h1>How long it stands still</h1>
 <p>The longest hole in a workload's own execution while it is checkpointed and runs on, seen by the workload itself. Medians of up to ${result.runs} rounds; the contenders take turns within one run, and a first round is discarded for all alike. ${escape(result.startedAt.slice(0, 10))}.</p>
-<dl>${machineLines(result.machine).map(([name, value]) => `<dt>${escape(name)}</dt><dd>${escape(value)}</dd>`).join('')}</dl>
+<dl>${machineLines(result.machine)
+    .map(([name, value]) => `<dt>${escape(name)}</dt><dd>${escape(value)}</dd>`)
+    .join('')}</dl>
 ${plots.map(plotHtml).join('\n')}
 <h2>Figures to reach</h2>
 ${figuresTable(result)}
 <h2>Every case</h2>
-${result.cases.map((found) => `<h3>${escape(found.scenario.name)}</h3>${tableHtml(CASE_HEAD, found.contenders.filter(({ samples }) => samples.length > 0).map(caseRow), (row) => (row[0]?.startsWith('stillframe') === true ? 'us' : ''))}${problemsOf(found).map((problem) => `<p>${escape(problem)}</p>`).join('')}`).join('\n')}
+${result.cases
+  .map(
+    (found) =>
+      `<h3>${escape(found.scenario.name)}</h3>${tableHtml(CASE_HEAD, found.contenders.filter(({ samples }) => samples.length > 0).map(caseRow), (row) => (row[0]?.startsWith('stillframe') === true ? 'us' : ''))}${problemsOf(
+        found,
+      )
+        .map((problem) => `<p>${escape(problem)}</p>`)
+        .join('')}`,
+  )
+  .join('\n')}
 ${result.small.length === 0 ? '' : `<h2>Small measurements</h2>${tableHtml(SMALL_HEAD, result.small.flatMap(smallRows))}`}
 ${result.roundTrips.length === 0 ? '' : `<h2>Round trips</h2>${tableHtml(ROUND_TRIP_HEAD, result.roundTrips.map(roundTripRow))}`}
 </body></html>
@@ -42,11 +66,20 @@ function plotHtml({ title, caption, svg }: Plotted): string {
 }
 
 function figuresTable(result: BenchResult): string {
-  return tableHtml(FIGURE_HEAD, figuresOf(result).map(figureRow), (row) => ({ reached: 'reached', 'NOT REACHED': 'missed' })[row[3] ?? ''] ?? '');
+  return tableHtml(
+    FIGURE_HEAD,
+    figuresOf(result).map(figureRow),
+    (row) => ({ reached: 'reached', 'NOT REACHED': 'missed' })[row[3] ?? ''] ?? '',
+  );
 }
 
-function tableHtml(head: readonly string[], rows: readonly (readonly string[])[], rowClass: (row: readonly string[]) => string = () => ''): string {
-  const cells = (row: readonly string[], tag: string): string => row.map((cell) => `<${tag}>${escape(cell)}</${tag}>`).join('');
+function tableHtml(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  rowClass: (row: readonly string[]) => string = () => '',
+): string {
+  const cells = (row: readonly string[], tag: string): string =>
+    row.map((cell) => `<${tag}>${escape(cell)}</${tag}>`).join('');
   return `<table><thead><tr>${cells(head, 'th')}</tr></thead><tbody>${rows.map((row) => `<tr class="${rowClass(row)}">${cells(row, 'td')}</tr>`).join('')}</tbody></table>`;
 }
 

@@ -62,7 +62,10 @@ static bool bytes_at(const struct args *args, size_t i, struct bytes *out)
 	bool is_typed = false;
 
 	napi_is_typedarray(args->env, args->at[i], &is_typed);
-	if (!is_typed || napi_get_typedarray_info(args->env, args->at[i], &type, &out->length, (void **)&out->data, &array, &offset) != napi_ok || type != napi_uint8_array) {
+	if (!is_typed ||
+		napi_get_typedarray_info(args->env, args->at[i], &type, &out->length, (void **)&out->data, &array, &offset) !=
+			napi_ok ||
+		type != napi_uint8_array) {
 		napi_throw_type_error(args->env, NULL, "a Buffer was expected");
 		return false;
 	}
@@ -164,7 +167,8 @@ static napi_value sf_linkat(napi_env env, napi_callback_info info)
 
 	if (!get_args(env, info, &args, 5) || !path_at(&args, 1, &from) || !path_at(&args, 3, &to))
 		return NULL;
-	return done(env, linkat((int)number(&args, 0), from.text, (int)number(&args, 2), to.text, (int)number(&args, 4)), "linkat");
+	return done(
+		env, linkat((int)number(&args, 0), from.text, (int)number(&args, 2), to.text, (int)number(&args, 4)), "linkat");
 }
 
 /* unlinkat(dirfd, path, flags) */
@@ -186,7 +190,9 @@ static napi_value sf_renameat2(napi_env env, napi_callback_info info)
 
 	if (!get_args(env, info, &args, 5) || !path_at(&args, 1, &from) || !path_at(&args, 3, &to))
 		return NULL;
-	return done(env, renameat2((int)number(&args, 0), from.text, (int)number(&args, 2), to.text, (unsigned)number(&args, 4)), "renameat2");
+	return done(env,
+		renameat2((int)number(&args, 0), from.text, (int)number(&args, 2), to.text, (unsigned)number(&args, 4)),
+		"renameat2");
 }
 
 /* fchownat(dirfd, path, uid, gid, flags) */
@@ -197,7 +203,10 @@ static napi_value sf_fchownat(napi_env env, napi_callback_info info)
 
 	if (!get_args(env, info, &args, 5) || !path_at(&args, 1, &path))
 		return NULL;
-	return done(env, fchownat((int)number(&args, 0), path.text, (uid_t)number(&args, 2), (gid_t)number(&args, 3), (int)number(&args, 4)), "fchownat");
+	return done(env,
+		fchownat(
+			(int)number(&args, 0), path.text, (uid_t)number(&args, 2), (gid_t)number(&args, 3), (int)number(&args, 4)),
+		"fchownat");
 }
 
 /* fchmodat(dirfd, path, mode, flags); glibc does AT_SYMLINK_NOFOLLOW where the kernel cannot */
@@ -208,7 +217,8 @@ static napi_value sf_fchmodat(napi_env env, napi_callback_info info)
 
 	if (!get_args(env, info, &args, 4) || !path_at(&args, 1, &path))
 		return NULL;
-	return done(env, fchmodat((int)number(&args, 0), path.text, (mode_t)number(&args, 2), (int)number(&args, 3)), "fchmodat");
+	return done(
+		env, fchmodat((int)number(&args, 0), path.text, (mode_t)number(&args, 2), (int)number(&args, 3)), "fchmodat");
 }
 
 /* utimensat(dirfd, path, mtime seconds, nanoseconds, flags): the access time stays. An empty path is dirfd itself. */
@@ -385,7 +395,8 @@ static napi_value sf_copy_ranges(napi_env env, napi_callback_info info)
 	if (!get_args(env, info, &args, 2))
 		return NULL;
 	napi_is_typedarray(env, args.at[1], &is_typed);
-	if (!is_typed || napi_get_typedarray_info(env, args.at[1], &type, &length, &data, &array, &offset) != napi_ok || type != napi_float64_array || length % 4 != 0) {
+	if (!is_typed || napi_get_typedarray_info(env, args.at[1], &type, &length, &data, &array, &offset) != napi_ok ||
+		type != napi_float64_array || length % 4 != 0) {
 		napi_throw_type_error(env, NULL, "a Float64Array of four numbers a range was expected");
 		return NULL;
 	}

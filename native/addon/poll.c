@@ -23,7 +23,7 @@ struct poll {
 	napi_async_cleanup_hook_handle cleanup;
 	int fd;
 	bool closing;
-	bool closed;	/* libuv has let go of the handle */
+	bool closed; /* libuv has let go of the handle */
 	bool finalized; /* JavaScript has let go of the object */
 };
 
@@ -138,8 +138,8 @@ static napi_value construct(napi_env env, napi_callback_info info)
 
 	napi_get_cb_info(env, info, &argc, args, &self, NULL);
 	if (argc < 3 || napi_get_value_int32(env, args[0], &fd) != napi_ok ||
-	    napi_get_value_string_utf8(env, args[1], events, sizeof(events), &length) != napi_ok ||
-	    napi_typeof(env, args[2], &type) != napi_ok || type != napi_function || !(mask = event_mask(events))) {
+		napi_get_value_string_utf8(env, args[1], events, sizeof(events), &length) != napi_ok ||
+		napi_typeof(env, args[2], &type) != napi_ok || type != napi_function || !(mask = event_mask(events))) {
 		napi_throw_type_error(env, NULL, "Poll(fd, 'readable' | 'writable' | 'priority', onEvent)");
 		return NULL;
 	}
@@ -210,7 +210,7 @@ void sf_init_poll(napi_env env, napi_value exports)
 	};
 	napi_value constructor;
 
-	napi_define_class(env, "Poll", NAPI_AUTO_LENGTH, construct, NULL, sizeof(methods) / sizeof(methods[0]), methods,
-			  &constructor);
+	napi_define_class(
+		env, "Poll", NAPI_AUTO_LENGTH, construct, NULL, sizeof(methods) / sizeof(methods[0]), methods, &constructor);
 	napi_set_named_property(env, exports, "Poll", constructor);
 }

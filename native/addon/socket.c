@@ -157,8 +157,8 @@ static napi_value send_message(napi_env env, napi_callback_info info)
 
 	napi_get_cb_info(env, info, &argc, args, NULL, NULL);
 	if (argc < 3 || napi_get_value_int32(env, args[0], &fd) != napi_ok ||
-	    napi_get_typedarray_info(env, args[1], NULL, &iov.iov_len, &iov.iov_base, NULL, NULL) != napi_ok ||
-	    (count = read_fds(env, args[2], fds)) < 0) {
+		napi_get_typedarray_info(env, args[1], NULL, &iov.iov_len, &iov.iov_base, NULL, NULL) != napi_ok ||
+		(count = read_fds(env, args[2], fds)) < 0) {
 		napi_throw_type_error(env, NULL, "sendmsg(fd, Uint8Array, at most 253 descriptors)");
 		return NULL;
 	}
@@ -212,7 +212,7 @@ static napi_value receive_message(napi_env env, napi_callback_info info)
 
 	napi_get_cb_info(env, info, &argc, args, NULL, NULL);
 	if (argc < 2 || napi_get_value_int32(env, args[0], &fd) != napi_ok ||
-	    napi_get_value_int64(env, args[1], &max_bytes) != napi_ok) {
+		napi_get_value_int64(env, args[1], &max_bytes) != napi_ok) {
 		napi_throw_type_error(env, NULL, "recvmsg(fd, maxBytes)");
 		return NULL;
 	}

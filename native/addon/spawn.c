@@ -157,8 +157,9 @@ static int set_attributes(posix_spawnattr_t *attributes, const struct spawn *spa
 	posix_spawnattr_setsigdefault(attributes, &all);
 	posix_spawnattr_setsigmask(attributes, &none);
 	posix_spawnattr_setpgroup(attributes, 0);
-	return posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK |
-					 (spawn->shares_session ? POSIX_SPAWN_SETPGROUP : POSIX_SPAWN_SETSID));
+	return posix_spawnattr_setflags(attributes,
+		POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK |
+			(spawn->shares_session ? POSIX_SPAWN_SETPGROUP : POSIX_SPAWN_SETSID));
 }
 
 static int set_actions(posix_spawn_file_actions_t *actions, const struct spawn *spawn)
@@ -239,9 +240,11 @@ static struct spawn *read_arguments(napi_env env, napi_callback_info info)
 		napi_get_value_bool(env, args[5], &spawn->shares_session);
 		napi_get_value_bool(env, args[6], &spawn->opens_terminal);
 	}
-	if (!spawn->path || !spawn->argv || !spawn->envp || (cwd_type == napi_string && !(spawn->cwd = read_string(env, args[4])))) {
+	if (!spawn->path || !spawn->argv || !spawn->envp ||
+		(cwd_type == napi_string && !(spawn->cwd = read_string(env, args[4])))) {
 		free_spawn(spawn);
-		napi_throw_type_error(env, NULL, "path, arguments, environment, descriptors, cwd, sharesSession, opensTerminal; without zero bytes");
+		napi_throw_type_error(env, NULL,
+			"path, arguments, environment, descriptors, cwd, sharesSession, opensTerminal; without zero bytes");
 		return NULL;
 	}
 	err = take_fds(env, args[3], spawn);
@@ -259,9 +262,11 @@ static napi_value started(napi_env env, struct spawn *spawn)
 	napi_value result, number;
 
 	if (!(spawn->err = sf_hold_child(env, spawn->pidfd))) {
-		if (napi_create_array_with_length(env, 2, &result) == napi_ok && napi_create_int32(env, spawn->pid, &number) == napi_ok &&
-		    napi_set_element(env, result, 0, number) == napi_ok && napi_create_int32(env, spawn->pidfd, &number) == napi_ok &&
-		    napi_set_element(env, result, 1, number) == napi_ok)
+		if (napi_create_array_with_length(env, 2, &result) == napi_ok &&
+			napi_create_int32(env, spawn->pid, &number) == napi_ok &&
+			napi_set_element(env, result, 0, number) == napi_ok &&
+			napi_create_int32(env, spawn->pidfd, &number) == napi_ok &&
+			napi_set_element(env, result, 1, number) == napi_ok)
 			return result;
 		sf_close_fd(env, spawn->pidfd);
 		spawn->err = ECANCELED;

@@ -119,7 +119,9 @@ static int copy_large(struct batch *batch, int fd, const double *ranges, size_t 
 	for (size_t i = 0; i < n_ranges && !out->err; i++) {
 		off_t from = (off_t)ranges[2 * i];
 		for (uint64_t left = (uint64_t)ranges[2 * i + 1]; left > 0 && !out->err;) {
-			uint64_t piece = !batch->ahead && !batch->digest ? left : batch->ahead && out->offset % PAGE == 0 ? BLOCK : PIECE;
+			uint64_t piece = !batch->ahead && !batch->digest ? left
+				: batch->ahead && out->offset % PAGE == 0    ? BLOCK
+															 : PIECE;
 			uint64_t len = left < piece ? left : piece, copied;
 			int status = sf_out_copy(out, fd, from, out->offset, len, &copied);
 			if (status != 0)
@@ -144,7 +146,8 @@ static bool vanished(int err)
 }
 
 /* Data and status of one file; the bytes after a failure are whatever was there: nobody keeps them. */
-static int copy_data(struct batch *batch, struct sf_walk *walk, struct sf_out *out, const struct op *op, const double *ranges)
+static int copy_data(
+	struct batch *batch, struct sf_walk *walk, struct sf_out *out, const struct op *op, const double *ranges)
 {
 	uint32_t id = (uint32_t)op->id;
 	size_t len = (size_t)op->data_len;
@@ -177,7 +180,8 @@ static int copy_data(struct batch *batch, struct sf_walk *walk, struct sf_out *o
 }
 
 /* Header, data and padding of one entry, and its digests. Its status. */
-static int copy_entry(struct batch *batch, struct sf_walk *walk, struct sf_out *out, const struct op *op, const char *header, unsigned char *digests)
+static int copy_entry(struct batch *batch, struct sf_walk *walk, struct sf_out *out, const struct op *op,
+	const char *header, unsigned char *digests)
 {
 	static const char zeros[BLOCK];
 	const double *ranges = (const double *)(op + 1);
@@ -256,7 +260,8 @@ static size_t count_ops(struct batch *batch)
 	while (at + words <= batch->n_ops_words) {
 		const struct op *op = (const struct op *)(batch->ops + at);
 		double sum = 0;
-		if (op->n_ranges < 0 || op->n_ranges > (double)batch->n_ops_words || op->id < 0 || op->id >= batch->tree->n_entries)
+		if (op->n_ranges < 0 || op->n_ranges > (double)batch->n_ops_words || op->id < 0 ||
+			op->id >= batch->tree->n_entries)
 			return 0;
 		at += words;
 		if (at + 2 * (size_t)op->n_ranges > batch->n_ops_words)
@@ -292,11 +297,13 @@ static napi_value copy_batch(napi_env env, napi_callback_info info)
 	batch->tree = sf_tree_of(env, argv[1]);
 	napi_get_value_bool(env, argv[7], &hash);
 	napi_get_value_bool(env, argv[8], &batch->ahead);
-	if (!batch->tree || napi_get_typedarray_info(env, argv[2], NULL, &batch->n_ops_words, (void **)&batch->ops, NULL, NULL) != napi_ok ||
-	    napi_get_buffer_info(env, argv[3], (void **)&batch->headers, &batch->headers_len) != napi_ok ||
-	    napi_get_buffer_info(env, argv[4], (void **)&batch->read, &batch->read_len) != napi_ok ||
-	    napi_get_typedarray_info(env, argv[5], NULL, &status_room, (void **)&batch->status, NULL, NULL) != napi_ok ||
-	    napi_get_buffer_info(env, argv[6], (void **)&batch->digests, &digests_room) != napi_ok) {
+	if (!batch->tree ||
+		napi_get_typedarray_info(env, argv[2], NULL, &batch->n_ops_words, (void **)&batch->ops, NULL, NULL) !=
+			napi_ok ||
+		napi_get_buffer_info(env, argv[3], (void **)&batch->headers, &batch->headers_len) != napi_ok ||
+		napi_get_buffer_info(env, argv[4], (void **)&batch->read, &batch->read_len) != napi_ok ||
+		napi_get_typedarray_info(env, argv[5], NULL, &status_room, (void **)&batch->status, NULL, NULL) != napi_ok ||
+		napi_get_buffer_info(env, argv[6], (void **)&batch->digests, &digests_room) != napi_ok) {
 		release(&batch->job);
 		return NULL;
 	}

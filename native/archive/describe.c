@@ -55,7 +55,8 @@ struct describe {
 	char *prefix; /* of member names; NULL when members are not to be made */
 	size_t prefix_len;
 	EVP_MD_CTX *digest;
-	struct sf_bytes out; /* how many are ready, and how many were left without data (a word each), then the records; the caller's memory while they fit */
+	struct sf_bytes
+		out; /* how many are ready, and how many were left without data (a word each), then the records; the caller's memory while they fit */
 	char *data; /* the caller's: what was read */
 	size_t data_len, data_room;
 	struct ready *ready; /* the caller's, like the digests: room for one of each id */
@@ -95,7 +96,8 @@ static int append_xattrs(struct describe *job, const struct sf_place *place, str
 }
 
 /* Everything but the stat. 0, or an errno. */
-static int append_details(struct describe *job, struct sf_walk *walk, uint32_t id, const struct sf_entry *entry, struct record *record)
+static int append_details(
+	struct describe *job, struct sf_walk *walk, uint32_t id, const struct sf_entry *entry, struct record *record)
 {
 	char name[SF_NAME_ROOM], proc[320];
 
@@ -208,14 +210,20 @@ static void finish_member(struct describe *job, const struct sf_entry *entry, ui
 		sf_digest_of(job->digest, data, size, NULL, 0, digests + SF_DIGEST);
 	}
 	job->ready[job->n_ready++] = (struct ready){
-		.id = id, .header_len = (uint32_t)header_len, .data_len = (uint32_t)size, .fs = entry->fs,
-		.data_at = (double)job->data_len, .ctime_ms = sf_entry_ctime_ms(entry), .ino = entry->ino,
+		.id = id,
+		.header_len = (uint32_t)header_len,
+		.data_len = (uint32_t)size,
+		.fs = entry->fs,
+		.data_at = (double)job->data_len,
+		.ctime_ms = sf_entry_ctime_ms(entry),
+		.ino = entry->ino,
 	};
 	job->data_len += header_len + size + padding;
 }
 
 /* Path, attributes and data of a small file. Its status; `*header_len` is 0 where the record has to tell the rest. */
-static int describe_small(struct describe *job, struct sf_walk *walk, uint32_t id, struct sf_entry *entry, struct record *record, size_t *header_len)
+static int describe_small(struct describe *job, struct sf_walk *walk, uint32_t id, struct sf_entry *entry,
+	struct record *record, size_t *header_len)
 {
 	int fd = sf_walk_open(walk, id);
 
@@ -396,17 +404,20 @@ static napi_value tree_describe(napi_env env, napi_callback_info info)
 	job->job = (struct sf_job){ .run = run, .result = result, .release = release };
 	job->out.borrowed = true;
 	job->tree = sf_tree_of(env, argv[0]);
-	if (!job->tree || napi_get_typedarray_info(env, argv[1], NULL, &job->count, (void **)&job->ids, NULL, NULL) != napi_ok ||
-	    napi_get_buffer_info(env, argv[3], (void **)&job->data, &job->data_room) != napi_ok ||
-	    napi_get_buffer_info(env, argv[4], (void **)&job->ready, &ready_room) != napi_ok ||
-	    napi_get_buffer_info(env, argv[5], (void **)&job->digests, &digests_room) != napi_ok ||
-	    napi_get_buffer_info(env, argv[6], (void **)&job->out.at, &job->out.room) != napi_ok) {
+	if (!job->tree ||
+		napi_get_typedarray_info(env, argv[1], NULL, &job->count, (void **)&job->ids, NULL, NULL) != napi_ok ||
+		napi_get_buffer_info(env, argv[3], (void **)&job->data, &job->data_room) != napi_ok ||
+		napi_get_buffer_info(env, argv[4], (void **)&job->ready, &ready_room) != napi_ok ||
+		napi_get_buffer_info(env, argv[5], (void **)&job->digests, &digests_room) != napi_ok ||
+		napi_get_buffer_info(env, argv[6], (void **)&job->out.at, &job->out.room) != napi_ok) {
 		release(&job->job);
 		return NULL;
 	}
 	napi_get_value_bool(env, argv[2], &job->hash);
 	napi_is_typedarray(env, argv[8], &wants_others);
-	if (wants_others && (napi_get_typedarray_info(env, argv[8], NULL, &n_others, (void **)&job->others, NULL, NULL) != napi_ok || n_others < job->count)) {
+	if (wants_others &&
+		(napi_get_typedarray_info(env, argv[8], NULL, &n_others, (void **)&job->others, NULL, NULL) != napi_ok ||
+			n_others < job->count)) {
 		release(&job->job);
 		return sf_throw_errno(env, EINVAL, "describe");
 	}
@@ -418,7 +429,8 @@ static napi_value tree_describe(napi_env env, napi_callback_info info)
 		if (job->prefix && job->prefix_len > 0)
 			memcpy(job->prefix, prefix, job->prefix_len);
 	}
-	if ((wants_members && !job->prefix) || ready_room < job->count * sizeof(*job->ready) || digests_room < job->count * SF_MEMBER_DIGESTS) {
+	if ((wants_members && !job->prefix) || ready_room < job->count * sizeof(*job->ready) ||
+		digests_room < job->count * SF_MEMBER_DIGESTS) {
 		int err = wants_members && !job->prefix ? ENOMEM : EINVAL;
 		release(&job->job);
 		return sf_throw_errno(env, err, "describe");

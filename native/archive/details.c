@@ -43,7 +43,8 @@ static ssize_t get_xattr(const struct sf_place *place, const char *name, char *v
 {
 	if (place->fd >= 0)
 		return fgetxattr(place->fd, name, value, SF_XATTR_BYTES);
-	return place->follow ? getxattr(place->path, name, value, SF_XATTR_BYTES) : lgetxattr(place->path, name, value, SF_XATTR_BYTES);
+	return place->follow ? getxattr(place->path, name, value, SF_XATTR_BYTES)
+						 : lgetxattr(place->path, name, value, SF_XATTR_BYTES);
 }
 
 int sf_append_xattrs(struct sf_bytes *out, const struct sf_place *place, char *list, char *value, uint32_t *count)

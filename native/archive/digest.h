@@ -29,7 +29,8 @@ static inline void sf_digest_take(EVP_MD_CTX *context, unsigned char *digest)
 }
 
 /* One digest of two pieces, either of which may be empty. */
-static inline void sf_digest_of(EVP_MD_CTX *context, const void *a, size_t a_len, const void *b, size_t b_len, unsigned char *digest)
+static inline void sf_digest_of(
+	EVP_MD_CTX *context, const void *a, size_t a_len, const void *b, size_t b_len, unsigned char *digest)
 {
 	EVP_DigestUpdate(context, a, a_len);
 	EVP_DigestUpdate(context, b, b_len);

@@ -83,7 +83,7 @@ static napi_value sf_hash_members(napi_env env, napi_callback_info info)
 	hash->job = (struct sf_job){ .run = run, .release = release };
 	napi_get_value_int32(env, argv[0], &hash->fd);
 	if (napi_get_typedarray_info(env, argv[1], NULL, &numbers, (void **)&hash->numbers, NULL, NULL) != napi_ok ||
-	    napi_get_buffer_info(env, argv[2], (void **)&hash->digests, &room) != napi_ok) {
+		napi_get_buffer_info(env, argv[2], (void **)&hash->digests, &room) != napi_ok) {
 		release(&hash->job);
 		return NULL;
 	}

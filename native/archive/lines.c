@@ -80,7 +80,8 @@ static int append_lines(struct lines *lines)
 		if (lines->used + LINE_MORE + 2 * name_len > lines->room)
 			break;
 		char *start = lines->into + lines->used;
-		char *end = append_line(start, lines->digests + (size_t)lines->rows[i] * SF_MEMBER_DIGESTS + SF_DIGEST, lines->name, name_len);
+		char *end = append_line(
+			start, lines->digests + (size_t)lines->rows[i] * SF_MEMBER_DIGESTS + SF_DIGEST, lines->name, name_len);
 		lines->used += (size_t)(end - start);
 	}
 	return lines->done == 0 && lines->n_ids > 0 ? ENOBUFS : 0;
@@ -132,10 +133,10 @@ static napi_value member_lines(napi_env env, napi_callback_info info)
 	lines->job = (struct sf_job){ .run = run, .result = result, .release = release };
 	lines->tree = sf_tree_of(env, argv[0]);
 	if (!lines->tree || napi_get_buffer_info(env, argv[1], (void **)&lines->prefix, &lines->prefix_len) != napi_ok ||
-	    napi_get_typedarray_info(env, argv[2], NULL, &lines->n_ids, (void **)&lines->ids, NULL, NULL) != napi_ok ||
-	    napi_get_typedarray_info(env, argv[3], NULL, &n_rows, (void **)&lines->rows, NULL, NULL) != napi_ok ||
-	    napi_get_buffer_info(env, argv[4], (void **)&lines->digests, &lines->digests_len) != napi_ok ||
-	    napi_get_buffer_info(env, argv[5], (void **)&lines->into, &lines->room) != napi_ok) {
+		napi_get_typedarray_info(env, argv[2], NULL, &lines->n_ids, (void **)&lines->ids, NULL, NULL) != napi_ok ||
+		napi_get_typedarray_info(env, argv[3], NULL, &n_rows, (void **)&lines->rows, NULL, NULL) != napi_ok ||
+		napi_get_buffer_info(env, argv[4], (void **)&lines->digests, &lines->digests_len) != napi_ok ||
+		napi_get_buffer_info(env, argv[5], (void **)&lines->into, &lines->room) != napi_ok) {
 		release(&lines->job);
 		return NULL;
 	}

@@ -12,7 +12,8 @@ static void octal(char *at, int digits, uint64_t value)
 }
 
 /* One ustar block into zeroed bytes; a name that is too long is cut: a pax record has it whole. */
-static void write_block(char *out, const char *name, size_t name_len, uint32_t mode, uint32_t uid, uint32_t gid, uint64_t size, uint64_t mtime, char flag)
+static void write_block(char *out, const char *name, size_t name_len, uint32_t mode, uint32_t uid, uint32_t gid,
+	uint64_t size, uint64_t mtime, char flag)
 {
 	uint32_t sum = 8 * ' ';
 
@@ -23,7 +24,10 @@ static void write_block(char *out, const char *name, size_t name_len, uint32_t m
 	octal(out + 124, 11, size);
 	octal(out + 136, 11, mtime);
 	out[156] = flag;
-	memcpy(out + 257, "ustar\0" "00", 8);
+	memcpy(out + 257,
+		"ustar\0"
+		"00",
+		8);
 	octal(out + 329, 7, 0);
 	octal(out + 337, 7, 0);
 	for (int i = 0; i < SF_BLOCK; i++)
@@ -82,7 +86,8 @@ size_t sf_member_header(const struct sf_entry *entry, const char *name, size_t n
 	char time[48];
 	size_t pax = 0, at = 0;
 
-	if (entry->uid > OCTAL_7 || entry->gid > OCTAL_7 || entry->mtime_sec < 0 || entry->mtime_sec > OCTAL_11 || name_len > SF_NAME_MAX)
+	if (entry->uid > OCTAL_7 || entry->gid > OCTAL_7 || entry->mtime_sec < 0 || entry->mtime_sec > OCTAL_11 ||
+		name_len > SF_NAME_MAX)
 		return 0;
 	memset(out, 0, SF_HEADER_MAX);
 	if (entry->mtime_nsec != 0) {
@@ -95,6 +100,7 @@ size_t sf_member_header(const struct sf_entry *entry, const char *name, size_t n
 		write_block(out, "././@PaxHeader", 14, 0644, 0, 0, pax, 0, 'x');
 		at = SF_BLOCK + (pax + SF_BLOCK - 1) / SF_BLOCK * SF_BLOCK;
 	}
-	write_block(out + at, name, name_len, entry->mode & 07777, entry->uid, entry->gid, entry->size, (uint64_t)entry->mtime_sec, '0');
+	write_block(out + at, name, name_len, entry->mode & 07777, entry->uid, entry->gid, entry->size,
+		(uint64_t)entry->mtime_sec, '0');
 	return at + SF_BLOCK;
 }

@@ -74,7 +74,8 @@ void sf_out_append(struct sf_out *out, const char *bytes, size_t len)
 
 static bool kernel_cannot(int err)
 {
-	return err == EXDEV || err == EINVAL || err == EOPNOTSUPP || err == ENOSYS || err == EPERM || err == EBADF || err == ETXTBSY;
+	return err == EXDEV || err == EINVAL || err == EOPNOTSUPP || err == ENOSYS || err == EPERM || err == EBADF ||
+		err == ETXTBSY;
 }
 
 ssize_t sf_out_copy_buffered(struct sf_out *out, int from, off_t from_offset, off_t to_offset, size_t len)
@@ -93,7 +94,8 @@ int sf_out_copy(struct sf_out *out, int from, off_t from_offset, off_t to_offset
 	while (*copied < len && !out->err) {
 		off_t at = from_offset + (off_t)*copied, to = to_offset + (off_t)*copied;
 		size_t want = len - *copied < CHUNK_BYTES ? (size_t)(len - *copied) : CHUNK_BYTES;
-		ssize_t got = buffered ? sf_out_copy_buffered(out, from, at, to, want) : copy_file_range(from, &at, out->fd, &to, want, 0);
+		ssize_t got = buffered ? sf_out_copy_buffered(out, from, at, to, want)
+							   : copy_file_range(from, &at, out->fd, &to, want, 0);
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got < 0 && !buffered) {

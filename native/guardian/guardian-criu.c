@@ -83,7 +83,8 @@ static bool is_child_of_criu(const struct guard *g, pid_t pid)
 {
 	pid_t group, session;
 
-	return pid != g->criu && ids_of(pid, &group, &session) && group == g->criu && session == g->criu && works_in_ours(g, pid);
+	return pid != g->criu && ids_of(pid, &group, &session) && group == g->criu && session == g->criu &&
+		works_in_ours(g, pid);
 }
 
 /*

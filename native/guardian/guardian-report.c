@@ -145,7 +145,8 @@ static void write_syslog(const struct guard *g, const struct tm *utc)
 	if (to < 0)
 		return;
 	strftime(when, sizeof(when), "%b %e %H:%M:%S", utc);
-	snprintf(text, sizeof(text), "<%d>%s stillframe-guardian[%d]: %.900s", g->failed ? SYSLOG_DAEMON_ERROR : SYSLOG_DAEMON_NOTICE, when, (int)getpid(), g->report);
+	snprintf(text, sizeof(text), "<%d>%s stillframe-guardian[%d]: %.900s",
+		g->failed ? SYSLOG_DAEMON_ERROR : SYSLOG_DAEMON_NOTICE, when, (int)getpid(), g->report);
 	sendto(to, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&address, sizeof(address));
 	close(to);
 }

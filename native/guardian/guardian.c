@@ -312,7 +312,8 @@ static void leave_everything_behind(void)
 {
 	/* SIGTERM too: a service manager sends it to all of a service, and the owner, which may be busy with the
 	 * window, still needs us. We end when the owner does. */
-	static const int ignored[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGALRM, SIGUSR1, SIGUSR2, SIGTSTP, SIGTTIN, SIGTTOU };
+	static const int ignored[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGALRM, SIGUSR1, SIGUSR2, SIGTSTP,
+		SIGTTIN, SIGTTOU };
 	int score;
 
 	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)

@@ -32,7 +32,7 @@ struct home {
 
 struct guard {
 	int version; /* 1 or 2; 0 while no cgroup is known */
-	int cgroup;  /* O_PATH */
+	int cgroup; /* O_PATH */
 	char cgroup_path[PATH_MAX];
 	bool found_frozen;
 	enum window window;

@@ -80,7 +80,8 @@ enum work { READ, READ_ON, LOOK };
 
 struct item {
 	enum work work;
-	struct dirref *dir; /* to go on reading, or of the entries to look at; of a directory to read its parent, NULL for the root */
+	struct dirref
+		*dir; /* to go on reading, or of the entries to look at; of a directory to read its parent, NULL for the root */
 	uint32_t id; /* READ: the directory */
 	bool known; /* READ: nothing has happened to its names */
 	uint64_t excludes;
@@ -311,14 +312,16 @@ static uint8_t file_system(struct worker *worker, int parent, const char *name, 
 /* Nothing has happened to it or to its name since the last scan. */
 static bool is_as_known(const struct scan *scan, const struct dirref *dir, uint32_t id, const struct sf_entry *entry)
 {
-	return scan->told && dir && dir->known && sf_bit(scan->tree->before, id) && !sf_inodes_has(&scan->changes, entry->ino);
+	return scan->told && dir && dir->known && sf_bit(scan->tree->before, id) &&
+		!sf_inodes_has(&scan->changes, entry->ino);
 }
 
 /* To be read when there is time, or taken from what is known. */
 static void give_dir(struct scan *scan, struct dirref *dir, uint32_t id, const char *name, bool known)
 {
 	bool whole = false;
-	uint64_t below = dir ? excluded(scan, dir, name, &whole) : (scan->n_excludes == 64 ? ~0ull : (1ull << scan->n_excludes) - 1);
+	uint64_t below =
+		dir ? excluded(scan, dir, name, &whole) : (scan->n_excludes == 64 ? ~0ull : (1ull << scan->n_excludes) - 1);
 
 	give(scan, (struct item){ .work = READ, .dir = ref(dir), .id = id, .known = known, .excludes = below });
 }
@@ -601,8 +604,14 @@ static void read_dir(struct worker *worker, const struct item *item)
 	struct sf_entry entry = sf_entry_of(tree, item->id);
 	uint32_t first = sf_node_of(tree, item->id).child;
 	*dir = (struct dirref){
-		.fd = fd, .id = item->id, .fs = entry.fs, .dev = entry.dev, .excludes = item->excludes, .depth = item->dir ? item->dir->depth + 1 : 0,
-		.known = item->known, .match = { .first = first, .expected = first },
+		.fd = fd,
+		.id = item->id,
+		.fs = entry.fs,
+		.dev = entry.dev,
+		.excludes = item->excludes,
+		.depth = item->dir ? item->dir->depth + 1 : 0,
+		.known = item->known,
+		.match = { .first = first, .expected = first },
 	};
 	atomic_init(&dir->refs, 1);
 	if (item->known)
@@ -754,13 +763,15 @@ static void execute(napi_env env, void *data)
 /* Counts of each list, the size of all files new or changed (two words), whether changes were told, entries looked at, 0 or one more than an entry that changed unnoticed, then the lists. */
 static napi_value result_of(napi_env env, struct scan *scan)
 {
-	uint32_t n_crossings = scan->crossings.count, n_errors = scan->errors.count, n_hot = scan->hottest.count, n_fs = scan->tree->n_fs;
+	uint32_t n_crossings = scan->crossings.count, n_errors = scan->errors.count, n_hot = scan->hottest.count,
+			 n_fs = scan->tree->n_fs;
 	uint32_t words = 9 + n_crossings + n_errors + n_hot + n_fs * 3, at = 9;
 	uint32_t *out;
 	napi_value result;
 
 	napi_create_buffer(env, (size_t)words * 4, (void **)&out, &result);
-	uint32_t head[] = { n_crossings, n_errors, n_hot, n_fs, (uint32_t)scan->bytes, (uint32_t)(scan->bytes >> 32), scan->told, scan->looks, scan->unnoticed };
+	uint32_t head[] = { n_crossings, n_errors, n_hot, n_fs, (uint32_t)scan->bytes, (uint32_t)(scan->bytes >> 32),
+		scan->told, scan->looks, scan->unnoticed };
 	memcpy(out, head, sizeof(head));
 	if (n_crossings > 0)
 		memcpy(out + at, scan->crossings.items, n_crossings * 4);
@@ -784,7 +795,8 @@ static void complete(napi_env env, napi_status status, void *data)
 	struct scan *scan = data;
 
 	if (status != napi_ok || scan->err)
-		napi_reject_deferred(env, scan->deferred, sf_errno_error(env, scan->err ? scan->err : ECANCELED, scan->err ? scan->syscall : "scan"));
+		napi_reject_deferred(env, scan->deferred,
+			sf_errno_error(env, scan->err ? scan->err : ECANCELED, scan->err ? scan->syscall : "scan"));
 	else
 		napi_resolve_deferred(env, scan->deferred, result_of(env, scan));
 	napi_delete_reference(env, scan->keep);
@@ -873,7 +885,8 @@ static napi_value tree_scan(napi_env env, napi_callback_info info)
 		scan->threads = 1;
 	if (scan->threads > MAX_THREADS)
 		scan->threads = MAX_THREADS;
-	if (!scan->tree || !scan->path || !scan->exclude_text || !parse_excludes(scan, exclude_len) || !add_changes(env, argv[6], &scan->changes)) {
+	if (!scan->tree || !scan->path || !scan->exclude_text || !parse_excludes(scan, exclude_len) ||
+		!add_changes(env, argv[6], &scan->changes)) {
 		bool pending = false;
 		sf_inodes_free(&scan->changes);
 		free(scan->path);

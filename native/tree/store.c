@@ -201,7 +201,7 @@ struct sf_store *sf_store_of(napi_env env, napi_value value)
 	void *data = NULL;
 
 	if (napi_check_object_type_tag(env, value, &store_tag, &is_store) != napi_ok || !is_store ||
-	    napi_unwrap(env, value, &data) != napi_ok) {
+		napi_unwrap(env, value, &data) != napi_ok) {
 		napi_throw_type_error(env, NULL, "not a store");
 		return NULL;
 	}

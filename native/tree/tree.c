@@ -139,10 +139,9 @@ bool sf_entry_update(struct sf_entry *entry, const struct statx *st)
 	now.rdev = pack_dev(st->stx_rdev_major, st->stx_rdev_minor);
 	/* How many blocks a file has changes when it is written back; that is no change of the file. */
 	bool different = now.ino != entry->ino || now.size != entry->size || now.mtime_sec != entry->mtime_sec ||
-			 now.mtime_nsec != entry->mtime_nsec || now.ctime_sec != entry->ctime_sec ||
-			 now.ctime_nsec != entry->ctime_nsec || now.dev != entry->dev || now.uid != entry->uid ||
-			 now.gid != entry->gid || now.nlink != entry->nlink || now.mode != entry->mode ||
-			 now.rdev != entry->rdev;
+		now.mtime_nsec != entry->mtime_nsec || now.ctime_sec != entry->ctime_sec ||
+		now.ctime_nsec != entry->ctime_nsec || now.dev != entry->dev || now.uid != entry->uid ||
+		now.gid != entry->gid || now.nlink != entry->nlink || now.mode != entry->mode || now.rdev != entry->rdev;
 	*entry = now;
 	return different;
 }
@@ -241,9 +240,17 @@ static void unwatch(struct sf_tree *tree)
 
 static void release_tree(struct sf_tree *tree)
 {
-	struct { void *at; size_t bytes; } tables[] = {
-		{ tree->entries, ENTRY_PAGES * sizeof(uint32_t) }, { tree->nodes, NODE_PAGES * sizeof(uint32_t) }, { tree->names, NAME_PAGES * sizeof(uint32_t) },
-		{ tree->alive, BITS_BYTES }, { tree->before, BITS_BYTES }, { tree->changed, BITS_BYTES }, { tree->listed, BITS_BYTES },
+	struct {
+		void *at;
+		size_t bytes;
+	} tables[] = {
+		{ tree->entries, ENTRY_PAGES * sizeof(uint32_t) },
+		{ tree->nodes, NODE_PAGES * sizeof(uint32_t) },
+		{ tree->names, NAME_PAGES * sizeof(uint32_t) },
+		{ tree->alive, BITS_BYTES },
+		{ tree->before, BITS_BYTES },
+		{ tree->changed, BITS_BYTES },
+		{ tree->listed, BITS_BYTES },
 	};
 
 	unwatch(tree);
@@ -268,7 +275,7 @@ struct sf_tree *sf_tree_of(napi_env env, napi_value value)
 	void *data = NULL;
 
 	if (napi_check_object_type_tag(env, value, &tree_tag, &is_tree) != napi_ok || !is_tree ||
-	    napi_unwrap(env, value, &data) != napi_ok) {
+		napi_unwrap(env, value, &data) != napi_ok) {
 		napi_throw_type_error(env, NULL, "not a tree");
 		return NULL;
 	}
@@ -298,7 +305,8 @@ static napi_value tree_create(napi_env env, napi_callback_info info)
 	tree->before = sf_reserve(BITS_BYTES);
 	tree->changed = sf_reserve(BITS_BYTES);
 	tree->listed = sf_reserve(BITS_BYTES);
-	if (!tree->entries || !tree->nodes || !tree->names || !tree->alive || !tree->before || !tree->changed || !tree->listed) {
+	if (!tree->entries || !tree->nodes || !tree->names || !tree->alive || !tree->before || !tree->changed ||
+		!tree->listed) {
 		release_tree(tree);
 		return sf_throw_errno(env, ENOMEM, "treeCreate");
 	}
@@ -344,7 +352,7 @@ static napi_value tree_watch(napi_env env, napi_callback_info info)
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
 	struct sf_tree *tree = sf_tree_of(env, argv[0]);
 	if (!tree || napi_get_buffer_info(env, argv[1], (void **)&bytes, &len) != napi_ok ||
-	    napi_get_typedarray_info(env, argv[2], NULL, &count, (void **)&ignored, NULL, NULL) != napi_ok)
+		napi_get_typedarray_info(env, argv[2], NULL, &count, (void **)&ignored, NULL, NULL) != napi_ok)
 		return NULL;
 	unwatch(tree);
 	char *path = strndup(bytes, len);
@@ -379,7 +387,8 @@ static napi_value tree_path(napi_env env, napi_callback_info info)
 
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
 	struct sf_tree *tree = sf_tree_of(env, argv[0]);
-	if (!tree || napi_get_value_uint32(env, argv[1], &id) != napi_ok || napi_get_buffer_info(env, argv[2], (void **)&out, &room) != napi_ok)
+	if (!tree || napi_get_value_uint32(env, argv[1], &id) != napi_ok ||
+		napi_get_buffer_info(env, argv[2], (void **)&out, &room) != napi_ok)
 		return NULL;
 	int len = id < tree->n_entries ? sf_tree_path(tree, id, out, room) : -1;
 	int err = sf_store_error(tree->store);
@@ -449,7 +458,8 @@ static napi_value tree_find(napi_env env, napi_callback_info info)
 		return sf_throw_errno(env, ENOMEM, "treeFind");
 	find->job = (struct sf_job){ .run = find_run, .result = find_result, .release = find_release };
 	find->tree = sf_tree_of(env, argv[0]);
-	if (!find->tree || napi_get_typedarray_info(env, argv[1], NULL, &find->count, (void **)&find->inodes, NULL, NULL) != napi_ok) {
+	if (!find->tree ||
+		napi_get_typedarray_info(env, argv[1], NULL, &find->count, (void **)&find->inodes, NULL, NULL) != napi_ok) {
 		find_release(&find->job);
 		return NULL;
 	}
@@ -470,7 +480,9 @@ static napi_value tree_news(napi_env env, napi_callback_info info)
 	napi_get_value_uint32(env, argv[1], &what);
 	napi_get_value_uint32(env, argv[2], &from);
 	for (uint32_t word = from >> 6; word <= (tree->n_entries - 1) >> 6 && tree->n_entries > 0 && count < room; word++) {
-		uint64_t bits = what == NEWS_ADDED ? tree->alive[word] & ~tree->before[word] : what == NEWS_REMOVED ? tree->before[word] & ~tree->alive[word] : tree->changed[word];
+		uint64_t bits = what == NEWS_ADDED ? tree->alive[word] & ~tree->before[word]
+			: what == NEWS_REMOVED         ? tree->before[word] & ~tree->alive[word]
+										   : tree->changed[word];
 		if (word == from >> 6)
 			bits &= ~0ull << (from & 63);
 		for (; bits && count < room; bits &= bits - 1)

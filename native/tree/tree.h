@@ -88,26 +88,30 @@ static inline struct sf_entry sf_entry_of(struct sf_tree *tree, uint32_t id)
 {
 	struct sf_entry entry;
 
-	sf_store_read(tree->store, tree->entries[id >> SF_ENTRY_BITS], (id & ((1u << SF_ENTRY_BITS) - 1)) * sizeof(entry), &entry, sizeof(entry));
+	sf_store_read(tree->store, tree->entries[id >> SF_ENTRY_BITS], (id & ((1u << SF_ENTRY_BITS) - 1)) * sizeof(entry),
+		&entry, sizeof(entry));
 	return entry;
 }
 
 static inline void sf_entry_put(struct sf_tree *tree, uint32_t id, const struct sf_entry *entry)
 {
-	sf_store_write(tree->store, tree->entries[id >> SF_ENTRY_BITS], (id & ((1u << SF_ENTRY_BITS) - 1)) * sizeof(*entry), entry, sizeof(*entry));
+	sf_store_write(tree->store, tree->entries[id >> SF_ENTRY_BITS], (id & ((1u << SF_ENTRY_BITS) - 1)) * sizeof(*entry),
+		entry, sizeof(*entry));
 }
 
 static inline struct sf_node sf_node_of(struct sf_tree *tree, uint32_t id)
 {
 	struct sf_node node;
 
-	sf_store_read(tree->store, tree->nodes[id >> SF_NODE_BITS], (id & ((1u << SF_NODE_BITS) - 1)) * sizeof(node), &node, sizeof(node));
+	sf_store_read(tree->store, tree->nodes[id >> SF_NODE_BITS], (id & ((1u << SF_NODE_BITS) - 1)) * sizeof(node), &node,
+		sizeof(node));
 	return node;
 }
 
 static inline void sf_node_write(struct sf_tree *tree, uint32_t id, size_t offset, const void *in, size_t len)
 {
-	sf_store_write(tree->store, tree->nodes[id >> SF_NODE_BITS], (uint32_t)((id & ((1u << SF_NODE_BITS) - 1)) * sizeof(struct sf_node) + offset), in, len);
+	sf_store_write(tree->store, tree->nodes[id >> SF_NODE_BITS],
+		(uint32_t)((id & ((1u << SF_NODE_BITS) - 1)) * sizeof(struct sf_node) + offset), in, len);
 }
 
 /* One number alone: the other belongs to the thread that reads the directory itself, this one to whoever reads its parent. */

@@ -22,7 +22,8 @@
  * With FAN_REPORT_FID alone each event names one inode: a directory for names that came or went, else the file itself.
  * Source: fanotify(7), fanotify_init(2).
  */
-#define EVENTS (FAN_MODIFY | FAN_CLOSE_WRITE | FAN_ATTRIB | FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO | FAN_ONDIR)
+#define EVENTS \
+	(FAN_MODIFY | FAN_CLOSE_WRITE | FAN_ATTRIB | FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO | FAN_ONDIR)
 /* Events of one file that nobody has read yet become one: so they are left for a moment. */
 #define GATHER_MS 20
 #define READ_BYTES 65536
@@ -158,7 +159,8 @@ static void take_event(struct sf_watch *watch, const struct fanotify_event_metad
 
 	if (watch->lost)
 		return;
-	bool whole = event->vers == FANOTIFY_METADATA_VERSION && event->event_len >= sizeof(*event) + sizeof(*info) && info->hdr.info_type == FAN_EVENT_INFO_TYPE_FID;
+	bool whole = event->vers == FANOTIFY_METADATA_VERSION && event->event_len >= sizeof(*event) + sizeof(*info) &&
+		info->hdr.info_type == FAN_EVENT_INFO_TYPE_FID;
 	if ((event->mask & FAN_Q_OVERFLOW) || !whole) {
 		watch->lost = true;
 		return;
@@ -186,7 +188,8 @@ static void read_events(struct sf_watch *watch)
 		}
 		struct fanotify_event_metadata event;
 		/* A copy: the kernel aligns an event to 4 bytes (FANOTIFY_EVENT_ALIGN), and the macros of fanotify(7) want 8. */
-		for (const char *at = watch->buffer; bytes >= (ssize_t)FAN_EVENT_METADATA_LEN; at += event.event_len, bytes -= event.event_len, left--) {
+		for (const char *at = watch->buffer; bytes >= (ssize_t)FAN_EVENT_METADATA_LEN;
+			 at += event.event_len, bytes -= event.event_len, left--) {
 			memcpy(&event, at, sizeof(event));
 			if (event.event_len < FAN_EVENT_METADATA_LEN || (ssize_t)event.event_len > bytes)
 				break;
@@ -234,7 +237,8 @@ static void unescape(char *text)
 	char *out = text;
 
 	for (const char *in = text; *in; in++) {
-		if (in[0] == '\\' && in[1] >= '0' && in[1] <= '3' && in[2] >= '0' && in[2] <= '7' && in[3] >= '0' && in[3] <= '7') {
+		if (in[0] == '\\' && in[1] >= '0' && in[1] <= '3' && in[2] >= '0' && in[2] <= '7' && in[3] >= '0' &&
+			in[3] <= '7') {
 			*out++ = (char)((in[1] - '0') << 6 | (in[2] - '0') << 3 | (in[3] - '0'));
 			in += 3;
 		} else {
@@ -317,7 +321,8 @@ static int open_all(struct sf_watch *watch, const char *path)
 		return errno;
 	watch->mounts = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
 	watch->stop = eventfd(0, EFD_CLOEXEC);
-	watch->fan = fanotify_init(FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_QUEUE | FAN_REPORT_FID, O_RDONLY);
+	watch->fan =
+		fanotify_init(FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_QUEUE | FAN_REPORT_FID, O_RDONLY);
 	if (watch->mounts < 0 || watch->stop < 0 || watch->fan < 0)
 		return errno;
 	int err = try_handle(watch->dir);
@@ -357,7 +362,8 @@ struct sf_watch *sf_watch_start(const char *path, int *err)
 void sf_watch_ignore(struct sf_watch *watch, int fd)
 {
 	/* On another file system it needs none, and may not be able to. */
-	(void)fanotify_mark(watch->fan, FAN_MARK_ADD | FAN_MARK_IGNORED_MASK | FAN_MARK_IGNORED_SURV_MODIFY, FAN_MODIFY | FAN_CLOSE_WRITE | FAN_ATTRIB, fd, NULL);
+	(void)fanotify_mark(watch->fan, FAN_MARK_ADD | FAN_MARK_IGNORED_MASK | FAN_MARK_IGNORED_SURV_MODIFY,
+		FAN_MODIFY | FAN_CLOSE_WRITE | FAN_ATTRIB, fd, NULL);
 }
 
 bool sf_watch_take(struct sf_watch *watch, struct sf_inodes *into)

@@ -2,15 +2,54 @@
 export { ArchiveError, type ArchiveErrorCode, type ArchiveFacts } from './format/archive-error.js';
 export { bytesFromJson, bytesToJson, printable, type JsonBytes } from './format/byte-text.js';
 export type { ByteRange, Entry, EntryType, Xattr } from './format/entry.js';
-export { extractMembers, extractTar, extractTree, readVerifiedMember, type ExtractedTree, type ExtractOptions, type ExtractProgress } from './extract/extract.js';
+export {
+  extractMembers,
+  extractTar,
+  extractTree,
+  readVerifiedMember,
+  type ExtractedTree,
+  type ExtractOptions,
+  type ExtractProgress,
+} from './extract/extract.js';
 export { FORMAT_VERSION, type Integrity, type Manifest, type TreeLayout, type TreeRecord } from './format/manifest.js';
-export { openArchive, readMember, walkMembers, type Compression, type Member, type OpenArchive, type OpenArchiveOptions, type TarRange } from './read/reader.js';
-export { inspectArchive, verifyArchive, type Inspection, type MemberPlace, type TreePlace, type VerifiedArchive, type VerifyOptions } from './read/verify.js';
+export {
+  openArchive,
+  readMember,
+  walkMembers,
+  type Compression,
+  type Member,
+  type OpenArchive,
+  type OpenArchiveOptions,
+  type TarRange,
+} from './read/reader.js';
+export {
+  inspectArchive,
+  verifyArchive,
+  type Inspection,
+  type MemberPlace,
+  type TreePlace,
+  type VerifiedArchive,
+  type VerifyOptions,
+} from './read/verify.js';
 
 // The writing.
-export { ArchiveWriter, type ArchiveWriterOptions, type FileOutput, type SealedArchive, type SealOptions, type StreamOutput } from './write/writer.js';
+export {
+  ArchiveWriter,
+  type ArchiveWriterOptions,
+  type FileOutput,
+  type SealedArchive,
+  type SealOptions,
+  type StreamOutput,
+} from './write/writer.js';
 export type { OutputCompression } from './file/deliver.js';
-export { Stage, type Copied, type PrecopyOptions, type RefreshOptions, type StageProgress, type StageTimes } from './write/stage.js';
+export {
+  Stage,
+  type Copied,
+  type PrecopyOptions,
+  type RefreshOptions,
+  type StageProgress,
+  type StageTimes,
+} from './write/stage.js';
 export type { TreeSource } from './write/staged-tree.js';
 export type { FilesInUse } from './scan/copy-trust.js';
 export { openNameless } from './file/unnamed-file.js';

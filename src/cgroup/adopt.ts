@@ -101,7 +101,11 @@ function preferredVersion(): CgroupVersion {
 function refuseThreaded(pid: number, directory: string, version: CgroupVersion): void {
   const typeFile = join(directory, 'cgroup.type');
   if (version !== 2 || !existsSync(typeFile) || readControl(typeFile) === 'domain') return;
-  throw new FreezerError('ADOPT_FAILED', { pid, path: directory, reason: `it is a ${readControl(typeFile)} cgroup, out of which no process can be moved and put back thread by thread` });
+  throw new FreezerError('ADOPT_FAILED', {
+    pid,
+    path: directory,
+    reason: `it is a ${readControl(typeFile)} cgroup, out of which no process can be moved and put back thread by thread`,
+  });
 }
 
 class KernelAdoption implements Adoption {
@@ -136,7 +140,12 @@ class KernelAdoption implements Adoption {
       }
       if (performance.now() < deadline) continue;
       const late = this.#outside().length;
-      if (late > 0) throw new FreezerError('ADOPT_FAILED', { pid: this.#pid, path: this.path, reason: `${late} of its processes were still outside when the time was up` });
+      if (late > 0)
+        throw new FreezerError('ADOPT_FAILED', {
+          pid: this.#pid,
+          path: this.path,
+          reason: `${late} of its processes were still outside when the time was up`,
+        });
     }
   }
 
@@ -151,7 +160,8 @@ class KernelAdoption implements Adoption {
         failed ??= error;
         await immediate();
       }
-      if (round >= MAX_ROUNDS || (failed !== undefined && round > 0)) throw new FreezerError('RELEASE_FAILED', { path: this.path, pids: pidsFrom(this.path), cause: failed });
+      if (round >= MAX_ROUNDS || (failed !== undefined && round > 0))
+        throw new FreezerError('RELEASE_FAILED', { path: this.path, pids: pidsFrom(this.path), cause: failed });
       if (round > 0) await sleep(PAUSE_MS);
     }
     await removeCgroup(this.path);
@@ -163,19 +173,23 @@ class KernelAdoption implements Adoption {
 
   #outside(): ProcessInfo[] {
     const inside = tasksFrom(this.path, this.version);
-    return processTree(this.#pid).filter((process) => threadIds(process).some((tid) => !inside.has(tid) && isAlive(tid)));
+    return processTree(this.#pid).filter((process) =>
+      threadIds(process).some((tid) => !inside.has(tid) && isAlive(tid)),
+    );
   }
 
   /** Nothing for one that is known, has ended, or was born inside after the list of who is inside was read. */
   #learnHome(process: ProcessInfo): ProcessHome[] {
     const { pid, startTime } = process;
     if (this.#homes.get(pid)?.startTime === startTime) return [];
-    return this.#unlessEnded(pid, () => {
-      const home = this.#homeOf(process);
-      if (home.directory === this.path) return [];
-      this.#homes.set(pid, home);
-      return [{ pid, startTime, directory: home.directory }];
-    }) ?? [];
+    return (
+      this.#unlessEnded(pid, () => {
+        const home = this.#homeOf(process);
+        if (home.directory === this.path) return [];
+        this.#homes.set(pid, home);
+        return [{ pid, startTime, directory: home.directory }];
+      }) ?? []
+    );
   }
 
   /** One without a home was born inside: it goes where its parent goes. */
@@ -189,7 +203,12 @@ class KernelAdoption implements Adoption {
     } catch (error) {
       if (isFreezerError(error, 'NO_SUCH_PROCESS') || isFreezerError(error, 'IS_ZOMBIE')) return undefined;
       if (isFreezerError(error, 'ADOPT_FAILED')) throw error;
-      throw new FreezerError('ADOPT_FAILED', { pid: this.#pid, path: this.path, reason: `process ${pid} could not be moved`, cause: error });
+      throw new FreezerError('ADOPT_FAILED', {
+        pid: this.#pid,
+        path: this.path,
+        reason: `process ${pid} could not be moved`,
+        cause: error,
+      });
     }
   }
 

@@ -54,7 +54,12 @@ export class OpenControl implements Disposable {
 }
 
 /** The room's error for a failed access below a cgroup directory. ENODEV is what an open file of a removed cgroup says. */
-export function controlError(cause: unknown, path: string, action: 'read' | 'write' | 'make' | 'remove', value?: string): FreezerError {
+export function controlError(
+  cause: unknown,
+  path: string,
+  action: 'read' | 'write' | 'make' | 'remove',
+  value?: string,
+): FreezerError {
   switch ((cause as NodeJS.ErrnoException).code) {
     case 'ENOENT':
     case 'ENODEV':
@@ -64,6 +69,11 @@ export function controlError(cause: unknown, path: string, action: 'read' | 'wri
     case 'EROFS':
       return new FreezerError('CGROUP_DENIED', { path, action, cause });
     default:
-      return new FreezerError('CONTROL_FILE_FAILED', { path, action, ...(value === undefined ? {} : { value }), cause });
+      return new FreezerError('CONTROL_FILE_FAILED', {
+        path,
+        action,
+        ...(value === undefined ? {} : { value }),
+        cause,
+      });
   }
 }

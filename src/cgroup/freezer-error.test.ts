@@ -3,7 +3,12 @@ import { FreezerError } from './freezer-error.js';
 
 test('a time-out says which cgroup, which tasks, how it was left, and what to do', () => {
   const task = (pid: number, tid = pid) => ({ pid, tid, name: 'writer', state: 'D', wchan: 'io_schedule', stack: [] });
-  const error = new FreezerError('FREEZE_TIMEOUT', { path: '/sys/fs/cgroup/job7', timeoutMs: 2000, tasks: [task(412), task(412, 413)], after: 'thawed' });
+  const error = new FreezerError('FREEZE_TIMEOUT', {
+    path: '/sys/fs/cgroup/job7',
+    timeoutMs: 2000,
+    tasks: [task(412), task(412, 413)],
+    after: 'thawed',
+  });
   expect(error.message).toBe(
     'cgroup not frozen after 2000 ms: /sys/fs/cgroup/job7 (pid 412 writer state D in io_schedule, pid 412 tid 413 writer state D in io_schedule); thawed again\n' +
       'Raise timeoutMs, or look for a task in uninterruptible sleep: state D waits for a disk, a network file system or a driver.',

@@ -73,10 +73,19 @@ export function isFreezerError<C extends FreezerErrorCode>(error: unknown, code:
 
 const texts: { readonly [C in FreezerErrorCode]: (facts: FreezerFacts[C]) => ErrorText } = {
   BAD_ARGUMENT: (f) => ({ what: `${f.argument} is ${String(f.value)}, expected ${f.expected}`, remedy: '' }),
-  CGROUP_NOT_FOUND: (f) => ({ what: `no such cgroup: ${f.path}`, remedy: 'Give the directory of a cgroup on a mounted cgroup file system.' }),
-  NOT_A_CGROUP: (f) => ({ what: `not a cgroup directory: ${f.path}`, remedy: 'Give a directory on a mounted cgroup file system (see: grep cgroup /proc/self/mountinfo).' }),
+  CGROUP_NOT_FOUND: (f) => ({
+    what: `no such cgroup: ${f.path}`,
+    remedy: 'Give the directory of a cgroup on a mounted cgroup file system.',
+  }),
+  NOT_A_CGROUP: (f) => ({
+    what: `not a cgroup directory: ${f.path}`,
+    remedy: 'Give a directory on a mounted cgroup file system (see: grep cgroup /proc/self/mountinfo).',
+  }),
   CGROUP_IS_ROOT: (f) => ({
-    what: f.pid === undefined ? `the root cgroup cannot be frozen: ${f.path}` : `process ${f.pid} is in the root cgroup, which cannot be frozen`,
+    what:
+      f.pid === undefined
+        ? `the root cgroup cannot be frozen: ${f.path}`
+        : `process ${f.pid} is in the root cgroup, which cannot be frozen`,
     remedy: 'Adopt the process tree into a cgroup of its own (adopt: true, --adopt).',
   }),
   CGROUP_NOT_VISIBLE: (f) => ({
@@ -84,34 +93,66 @@ const texts: { readonly [C in FreezerErrorCode]: (facts: FreezerFacts[C]) => Err
     remedy: 'Mount the cgroup hierarchy here, or run outside of this cgroup or mount namespace.',
   }),
   CGROUP_GONE: (f) => ({ what: `the cgroup was removed: ${f.path}`, remedy: '' }),
-  CGROUP_DENIED: (f) => ({ what: `not allowed to ${f.action} ${f.path}`, remedy: 'Run as root, or have the cgroup delegated; in a container mount the cgroup file system writable.' }),
-  CGROUP_BUSY: (f) => ({ what: `cgroup not removed after ${f.timeoutMs} ms: ${f.path} (${pidList(f.pids)})`, remedy: 'Move or end the processes in it first.' }),
-  CONTROL_FILE_FAILED: (f) => ({ what: `cannot ${f.action} ${f.path}${f.value === undefined ? '' : ` (value ${f.value})`}`, remedy: '' }),
+  CGROUP_DENIED: (f) => ({
+    what: `not allowed to ${f.action} ${f.path}`,
+    remedy: 'Run as root, or have the cgroup delegated; in a container mount the cgroup file system writable.',
+  }),
+  CGROUP_BUSY: (f) => ({
+    what: `cgroup not removed after ${f.timeoutMs} ms: ${f.path} (${pidList(f.pids)})`,
+    remedy: 'Move or end the processes in it first.',
+  }),
+  CONTROL_FILE_FAILED: (f) => ({
+    what: `cannot ${f.action} ${f.path}${f.value === undefined ? '' : ` (value ${f.value})`}`,
+    remedy: '',
+  }),
   FREEZER_UNSUPPORTED: (f) => ({
     what: `the cgroup has no freezer: ${f.path}`,
     remedy: 'cgroup v2 has had cgroup.freeze since Linux 5.2; on v1 give a directory of the freezer hierarchy.',
   }),
   FREEZE_TIMEOUT: (f) => ({
     what: `cgroup not frozen after ${f.timeoutMs} ms: ${f.path} (${taskList(f.tasks)}); ${afterText[f.after]}`,
-    remedy: 'Raise timeoutMs, or look for a task in uninterruptible sleep: state D waits for a disk, a network file system or a driver.',
+    remedy:
+      'Raise timeoutMs, or look for a task in uninterruptible sleep: state D waits for a disk, a network file system or a driver.',
   }),
-  FREEZE_ABORTED: (f) => ({ what: `freeze aborted by the caller: ${f.path}${f.tasks.length === 0 ? '' : ` (${taskList(f.tasks)})`}; ${afterText[f.after]}`, remedy: '' }),
-  THAW_TIMEOUT: (f) => ({ what: `cgroup not thawed after ${f.timeoutMs} ms: ${f.path}`, remedy: 'Look whether something else keeps freezing it.' }),
+  FREEZE_ABORTED: (f) => ({
+    what: `freeze aborted by the caller: ${f.path}${f.tasks.length === 0 ? '' : ` (${taskList(f.tasks)})`}; ${afterText[f.after]}`,
+    remedy: '',
+  }),
+  THAW_TIMEOUT: (f) => ({
+    what: `cgroup not thawed after ${f.timeoutMs} ms: ${f.path}`,
+    remedy: 'Look whether something else keeps freezing it.',
+  }),
   THAW_BLOCKED_BY_ANCESTOR: (f) => ({
     what: `cgroup stays frozen because an ancestor is frozen: ${f.path} (ancestor ${f.ancestor})`,
     remedy: 'Its own wish to be frozen was taken back. Thaw the ancestor, or ask who froze it.',
   }),
-  NO_SUCH_PROCESS: (f) => ({ what: `no such process: ${f.pid}`, remedy: 'It may have ended, or live in another pid namespace.' }),
-  IS_KERNEL_THREAD: (f) => ({ what: `process ${f.pid} (${f.processName}) is a kernel thread`, remedy: 'Give the pid of a program.' }),
-  IS_ZOMBIE: (f) => ({ what: `process ${f.pid} (${f.processName}) has ended and waits to be reaped`, remedy: 'Give the pid of a running program.' }),
+  NO_SUCH_PROCESS: (f) => ({
+    what: `no such process: ${f.pid}`,
+    remedy: 'It may have ended, or live in another pid namespace.',
+  }),
+  IS_KERNEL_THREAD: (f) => ({
+    what: `process ${f.pid} (${f.processName}) is a kernel thread`,
+    remedy: 'Give the pid of a program.',
+  }),
+  IS_ZOMBIE: (f) => ({
+    what: `process ${f.pid} (${f.processName}) has ended and waits to be reaped`,
+    remedy: 'Give the pid of a running program.',
+  }),
   TARGET_IS_SELF: (f) => ({
-    what: f.pid === f.self ? `process ${f.pid} is the calling process itself` : `process ${f.pid} is an ancestor of the calling process ${f.self}`,
+    what:
+      f.pid === f.self
+        ? `process ${f.pid} is the calling process itself`
+        : `process ${f.pid} is an ancestor of the calling process ${f.self}`,
     remedy: 'A process cannot freeze the tree that it belongs to; run this from elsewhere.',
   }),
-  PID_NOT_IN_CGROUP: (f) => ({ what: `process ${f.pid} is not in the cgroup ${f.path}, but in ${f.cgroup}`, remedy: 'Leave the cgroup out to have it found, or give the right one.' }),
+  PID_NOT_IN_CGROUP: (f) => ({
+    what: `process ${f.pid} is not in the cgroup ${f.path}, but in ${f.cgroup}`,
+    remedy: 'Leave the cgroup out to have it found, or give the right one.',
+  }),
   TARGET_SPREAD: (f) => ({
     what: `the tree of process ${f.pid} has tasks outside of the cgroup ${f.path}: ${processList(f.outside)}`,
-    remedy: 'They would run on while the rest is frozen. Adopt the tree into a cgroup of its own (adopt: true, --adopt).',
+    remedy:
+      'They would run on while the rest is frozen. Adopt the tree into a cgroup of its own (adopt: true, --adopt).',
   }),
   CGROUP_HAS_STRANGERS: (f) => ({
     what: `the cgroup ${f.path} also holds processes that are not in the tree of ${f.pid}: ${processList(f.strangers)}`,
@@ -121,8 +162,14 @@ const texts: { readonly [C in FreezerErrorCode]: (facts: FreezerFacts[C]) => Err
     what: `the cgroup ${f.path} holds the calling process or its ancestors: ${processList(f.callers)}`,
     remedy: 'Freezing it would freeze the freezer. Adopt the tree into a cgroup of its own (adopt: true, --adopt).',
   }),
-  ADOPT_FAILED: (f) => ({ what: `the tree of process ${f.pid} got no cgroup of its own (${f.path}): ${f.reason}`, remedy: 'Everything that had been moved was moved back.' }),
-  RELEASE_FAILED: (f) => ({ what: `not moved back from ${f.path}: ${pidList(f.pids)}`, remedy: 'Call release() again, or move them by writing their pids to cgroup.procs.' }),
+  ADOPT_FAILED: (f) => ({
+    what: `the tree of process ${f.pid} got no cgroup of its own (${f.path}): ${f.reason}`,
+    remedy: 'Everything that had been moved was moved back.',
+  }),
+  RELEASE_FAILED: (f) => ({
+    what: `not moved back from ${f.path}: ${pidList(f.pids)}`,
+    remedy: 'Call release() again, or move them by writing their pids to cgroup.procs.',
+  }),
   PLACE_FAILED: (f) => ({ what: `process ${f.pid} was not moved into ${f.path}`, remedy: '' }),
 };
 
@@ -151,5 +198,9 @@ function processList(processes: readonly NamedProcess[]): string {
 
 function taskList(tasks: readonly UnfrozenTask[]): string {
   if (tasks.length === 0) return 'no task could be named';
-  return list(tasks, (t) => `${t.pid === t.tid ? `pid ${t.pid}` : `pid ${t.pid} tid ${t.tid}`} ${t.name} state ${t.state}${t.wchan === '' ? '' : ` in ${t.wchan}`}`);
+  return list(
+    tasks,
+    (t) =>
+      `${t.pid === t.tid ? `pid ${t.pid}` : `pid ${t.pid} tid ${t.tid}`} ${t.name} state ${t.state}${t.wchan === '' ? '' : ` in ${t.wchan}`}`,
+  );
 }

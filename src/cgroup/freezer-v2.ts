@@ -25,7 +25,11 @@ export function readState(path: string): FreezerState {
   const selfFrozen = readControl(join(path, FREEZE)) === '1';
   const frozen = isFrozen(readControl(join(path, EVENTS)));
   // A cgroup that nobody asked never reports frozen: whoever asked is then out of sight.
-  return { selfFrozen, frozenAncestor: frozenAncestor(path) ?? (frozen && !selfFrozen ? HIDDEN_ANCESTOR : undefined), frozen };
+  return {
+    selfFrozen,
+    frozenAncestor: frozenAncestor(path) ?? (frozen && !selfFrozen ? HIDDEN_ANCESTOR : undefined),
+    frozen,
+  };
 }
 
 export function writeWish(path: string, frozen: boolean): void {
@@ -70,7 +74,12 @@ function frozenAncestor(path: string): string | undefined {
   return undefined;
 }
 
-function notified(fd: number, reached: () => boolean, deadline: number, signal: AbortSignal | undefined): Promise<WaitOutcome> {
+function notified(
+  fd: number,
+  reached: () => boolean,
+  deadline: number,
+  signal: AbortSignal | undefined,
+): Promise<WaitOutcome> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted === true) return resolve('aborted');
     const look = () => {

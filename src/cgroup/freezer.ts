@@ -52,7 +52,10 @@ const mechanisms: Record<CgroupVersion, FreezerMechanism> = { 1: v1, 2: v2 };
  * @throws FreezerError the codes of openCgroup and locateCgroup
  */
 export function openFreezer(target: FreezerTarget): Freezer {
-  const location = 'cgroup' in target ? openCgroup(target.cgroup) : locateCgroup(target.pid, target.version === undefined ? {} : { version: target.version });
+  const location =
+    'cgroup' in target
+      ? openCgroup(target.cgroup)
+      : locateCgroup(target.pid, target.version === undefined ? {} : { version: target.version });
   return new KernelFreezer(location);
 }
 
@@ -77,7 +80,8 @@ class KernelFreezer implements Freezer {
     const { signal } = options;
     const timeoutMs = checkedTimeout(options.timeoutMs);
     const { path } = this;
-    if (signal?.aborted === true) throw new FreezerError('FREEZE_ABORTED', { path, tasks: [], after: 'untouched', cause: signal.reason });
+    if (signal?.aborted === true)
+      throw new FreezerError('FREEZE_ABORTED', { path, tasks: [], after: 'untouched', cause: signal.reason });
 
     const wasSelfFrozen = this.state().selfFrozen;
     const deadline = performance.now() + timeoutMs;
@@ -92,9 +96,12 @@ class KernelFreezer implements Freezer {
       throw error;
     }
 
-    const { after, cause } = wasSelfFrozen ? { after: 'was-self-frozen' as const, cause: undefined } : await this.#takeBack();
+    const { after, cause } = wasSelfFrozen
+      ? { after: 'was-self-frozen' as const, cause: undefined }
+      : await this.#takeBack();
     const tasks = after === 'thawed' ? stillBlocked(suspects) : suspects;
-    if (outcome === 'aborted') throw new FreezerError('FREEZE_ABORTED', { path, tasks, after, cause: cause ?? signal?.reason });
+    if (outcome === 'aborted')
+      throw new FreezerError('FREEZE_ABORTED', { path, tasks, after, cause: cause ?? signal?.reason });
     throw new FreezerError('FREEZE_TIMEOUT', { path, timeoutMs, tasks, after, cause });
   }
 
@@ -111,7 +118,8 @@ class KernelFreezer implements Freezer {
 
   #throwIfAncestorFrozen(): void {
     const { frozenAncestor } = this.state();
-    if (frozenAncestor !== undefined) throw new FreezerError('THAW_BLOCKED_BY_ANCESTOR', { path: this.path, ancestor: frozenAncestor });
+    if (frozenAncestor !== undefined)
+      throw new FreezerError('THAW_BLOCKED_BY_ANCESTOR', { path: this.path, ancestor: frozenAncestor });
   }
 
   /** A wish left behind would freeze the cgroup later, after the caller was told that it failed. */
@@ -136,5 +144,9 @@ class KernelFreezer implements Freezer {
 
 function checkedTimeout(timeoutMs: number = DEFAULT_TIMEOUT_MS): number {
   if (typeof timeoutMs === 'number' && timeoutMs >= 0 && timeoutMs <= 0x7fff_ffff) return timeoutMs;
-  throw new FreezerError('BAD_ARGUMENT', { argument: 'timeoutMs', value: timeoutMs, expected: 'milliseconds from 0 to 2147483647' });
+  throw new FreezerError('BAD_ARGUMENT', {
+    argument: 'timeoutMs',
+    value: timeoutMs,
+    expected: 'milliseconds from 0 to 2147483647',
+  });
 }

@@ -14,7 +14,8 @@ export function cgroupsFrom(path: string): string[] {
   for (let i = 0; i < found.length; i++) {
     const directory = found[i] as string;
     try {
-      for (const entry of readdirSync(directory, { withFileTypes: true })) if (entry.isDirectory()) found.push(join(directory, entry.name));
+      for (const entry of readdirSync(directory, { withFileTypes: true }))
+        if (entry.isDirectory()) found.push(join(directory, entry.name));
     } catch (cause) {
       const error = controlError(cause, join(directory, PROCS_FILE), 'read');
       if (!isFreezerError(error, 'CGROUP_GONE')) throw error;
@@ -36,7 +37,10 @@ export function tasksFrom(path: string, version: CgroupVersion): Map<number, str
 /** The ids that a cgroup file lists; none when the cgroup is gone. An id of 0 is a task of another pid namespace, or one that is being released. */
 export function readIds(path: string): number[] {
   try {
-    return readControl(path).split('\n').filter((line) => line !== '').map(Number);
+    return readControl(path)
+      .split('\n')
+      .filter((line) => line !== '')
+      .map(Number);
   } catch (error) {
     if (isFreezerError(error, 'CGROUP_GONE')) return [];
     throw error;

@@ -7,4 +7,12 @@ export { locateCgroup, openCgroup, cgroupOf, freezerVersions, hierarchyRoot, typ
 export type { CgroupVersion } from './mountinfo.js';
 export { processTree } from './tree.js';
 export { readProc, readProcess, threadIds, type ProcessInfo } from './proc.js';
-export { FreezerError, isFreezerError, type FreezerErrorCode, type FreezerFacts, type AfterFailure, type NamedProcess, type UnfrozenTask } from './freezer-error.js';
+export {
+  FreezerError,
+  isFreezerError,
+  type FreezerErrorCode,
+  type FreezerFacts,
+  type AfterFailure,
+  type NamedProcess,
+  type UnfrozenTask,
+} from './freezer-error.js';

@@ -26,7 +26,9 @@ const CGROUP2_SUPER_MAGIC = 0x63677270;
  * @throws FreezerError NO_SUCH_PROCESS, IS_ZOMBIE, CGROUP_IS_ROOT, CGROUP_NOT_VISIBLE
  */
 export function locateCgroup(pid: number, options: { version?: CgroupVersion } = {}): CgroupLocation {
-  const memberships = freezerMemberships(pid).filter((m) => options.version === undefined || m.version === options.version);
+  const memberships = freezerMemberships(pid).filter(
+    (m) => options.version === undefined || m.version === options.version,
+  );
   const mounts = readMounts();
   let invisible: unknown;
   for (const { version, name } of memberships.sort((a, b) => a.version - b.version)) {
@@ -59,11 +61,13 @@ export function cgroupOf(pid: number, version: CgroupVersion): CgroupLocation {
 export function openCgroup(directory: string): CgroupLocation {
   const path = realPath(directory);
   const type = statfsSync(path).type;
-  if ((type !== CGROUP2_SUPER_MAGIC && type !== CGROUP_SUPER_MAGIC) || !statSync(path).isDirectory()) throw new FreezerError('NOT_A_CGROUP', { path });
+  if ((type !== CGROUP2_SUPER_MAGIC && type !== CGROUP_SUPER_MAGIC) || !statSync(path).isDirectory())
+    throw new FreezerError('NOT_A_CGROUP', { path });
   const version = type === CGROUP2_SUPER_MAGIC ? 2 : 1;
   const has = new Set(readdirSync(path));
   if (isHierarchyRoot(version, has)) throw new FreezerError('CGROUP_IS_ROOT', { path });
-  if (!has.has(version === 2 ? 'cgroup.freeze' : 'freezer.state')) throw new FreezerError('FREEZER_UNSUPPORTED', { path, version });
+  if (!has.has(version === 2 ? 'cgroup.freeze' : 'freezer.state'))
+    throw new FreezerError('FREEZER_UNSUPPORTED', { path, version });
   return { version, path, name: nameOnMount(path, version) };
 }
 
@@ -141,7 +145,9 @@ function directoriesAtDepth(path: string, depth: number): string[] {
 }
 
 function nameOnMount(path: string, version: CgroupVersion): string {
-  const mounts = readMounts().filter((m) => m.version === version && (m.mountPoint === path || path.startsWith(`${m.mountPoint}/`)));
+  const mounts = readMounts().filter(
+    (m) => m.version === version && (m.mountPoint === path || path.startsWith(`${m.mountPoint}/`)),
+  );
   const nearest = mounts.sort((a, b) => b.mountPoint.length - a.mountPoint.length)[0];
   return nearest === undefined ? path : join(nearest.root, relative(nearest.mountPoint, path));
 }
@@ -151,6 +157,8 @@ function realPath(directory: string): string {
     return realpathSync(directory);
   } catch (cause) {
     const error = controlError(cause, join(directory, '.'), 'read');
-    throw error.code === 'CGROUP_GONE' || dirname(directory) === '' ? new FreezerError('CGROUP_NOT_FOUND', { path: directory, cause }) : error;
+    throw error.code === 'CGROUP_GONE' || dirname(directory) === ''
+      ? new FreezerError('CGROUP_NOT_FOUND', { path: directory, cause })
+      : error;
   }
 }

@@ -37,7 +37,10 @@ export function parseMountinfo(text: string): CgroupMount[] {
       version: type === 'cgroup2' ? 2 : 1,
       root: unescapeOctal(root),
       mountPoint: unescapeOctal(mountPoint),
-      controllers: type === 'cgroup' ? (superOptions ?? '').split(',').filter((option) => option !== 'rw' && option !== 'ro' && option !== '') : [],
+      controllers:
+        type === 'cgroup'
+          ? (superOptions ?? '').split(',').filter((option) => option !== 'rw' && option !== 'ro' && option !== '')
+          : [],
     });
   }
   return mounts;
@@ -86,7 +89,9 @@ function countUps(segments: readonly string[]): number {
 
 function unescapeOctal(text: string): string {
   if (!text.includes('\\')) return text;
-  const bytes = Buffer.from(text, 'utf8').toString('latin1').replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
+  const bytes = Buffer.from(text, 'utf8')
+    .toString('latin1')
+    .replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
   return Buffer.from(bytes, 'latin1').toString('utf8');
 }
 

@@ -18,7 +18,8 @@ export function makeCgroup(path: string): string[] {
   const missing: string[] = [];
   for (let directory = path; !existsSync(directory); directory = dirname(directory)) missing.unshift(directory);
   // A plain directory on a disk must not be taken for a cgroup.
-  if (!existsSync(join(missing.length === 0 ? path : dirname(missing[0] as string), PROCS_FILE))) throw new FreezerError('NOT_A_CGROUP', { path });
+  if (!existsSync(join(missing.length === 0 ? path : dirname(missing[0] as string), PROCS_FILE)))
+    throw new FreezerError('NOT_A_CGROUP', { path });
   const made: string[] = [];
   try {
     for (const directory of missing) if (makeDirectory(directory)) made.push(directory);
@@ -49,7 +50,9 @@ export function placeProcess(pid: number, cgroupPath: string): void {
   makeCgroup(cgroupPath);
   moveProcess(pid, cgroupPath);
   if (readIds(join(cgroupPath, PROCS_FILE)).includes(pid)) return;
-  throw readProcess(pid) === undefined ? new FreezerError('NO_SUCH_PROCESS', { pid }) : new FreezerError('PLACE_FAILED', { pid, path: cgroupPath });
+  throw readProcess(pid) === undefined
+    ? new FreezerError('NO_SUCH_PROCESS', { pid })
+    : new FreezerError('PLACE_FAILED', { pid, path: cgroupPath });
 }
 
 /** @throws FreezerError NO_SUCH_PROCESS, CGROUP_GONE, PLACE_FAILED with the kernel's errno as cause */
@@ -64,7 +67,8 @@ export function moveThread(tid: number, cgroupPath: string): void {
 
 function move(id: number, cgroupPath: string, file: string): void {
   // The kernel takes 0 for the writer itself: a caller who mistook it would move this very process.
-  if (!Number.isInteger(id) || id <= 0) throw new FreezerError('BAD_ARGUMENT', { argument: 'pid', value: id, expected: 'a process id' });
+  if (!Number.isInteger(id) || id <= 0)
+    throw new FreezerError('BAD_ARGUMENT', { argument: 'pid', value: id, expected: 'a process id' });
   try {
     writeControl(join(cgroupPath, file), String(id));
   } catch (error) {
@@ -87,9 +91,13 @@ export async function removeCgroup(path: string, options: { timeoutMs?: number }
   const { timeoutMs = 2000 } = options;
   const deadline = performance.now() + timeoutMs;
   for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
-    const busy = cgroupsFrom(path).reverse().map(removeDirectory).find((error) => error !== undefined);
+    const busy = cgroupsFrom(path)
+      .reverse()
+      .map(removeDirectory)
+      .find((error) => error !== undefined);
     if (busy === undefined && !existsSync(path)) return;
-    if (performance.now() >= deadline) throw new FreezerError('CGROUP_BUSY', { path, pids: pidsFrom(path), timeoutMs, cause: busy });
+    if (performance.now() >= deadline)
+      throw new FreezerError('CGROUP_BUSY', { path, pids: pidsFrom(path), timeoutMs, cause: busy });
     await sleep(pauseMs);
   }
 }

@@ -83,12 +83,15 @@ export function leaderOf(tid: number): number | undefined {
 /** The process, its parent, its parent's parent, ... as far as /proc shows them. */
 export function selfAndAncestors(pid: number): ProcessInfo[] {
   const chain: ProcessInfo[] = [];
-  for (let info = readProcess(pid); info !== undefined; info = info.ppid === 0 ? undefined : readProcess(info.ppid)) chain.push(info);
+  for (let info = readProcess(pid); info !== undefined; info = info.ppid === 0 ? undefined : readProcess(info.ppid))
+    chain.push(info);
   return chain;
 }
 
 /** The name of a task's cgroup in the hierarchy that can freeze, as /proc tells it; '' when the task is gone. */
 export function cgroupNameOf(tid: number, version: CgroupVersion): string {
   const memberships = parseProcCgroup(readProc(`${tid}/cgroup`) ?? '');
-  return memberships.find((m) => m.version === version && (version === 2 || m.controllers.includes('freezer')))?.name ?? '';
+  return (
+    memberships.find((m) => m.version === version && (version === 2 || m.controllers.includes('freezer')))?.name ?? ''
+  );
 }

@@ -2,7 +2,16 @@ import { relative } from 'node:path';
 import { FreezerError, type NamedProcess } from './freezer-error.js';
 import { tasksFrom } from './hierarchy.js';
 import { openCgroup, type CgroupLocation } from './locate.js';
-import { cgroupNameOf, isAlive, leaderOf, readProcess, selfAndAncestors, threadIds, threadsOf, type ProcessInfo } from './proc.js';
+import {
+  cgroupNameOf,
+  isAlive,
+  leaderOf,
+  readProcess,
+  selfAndAncestors,
+  threadIds,
+  threadsOf,
+  type ProcessInfo,
+} from './proc.js';
 import { processTree } from './tree.js';
 
 export interface CgroupMember {
@@ -61,23 +70,39 @@ export function checkTarget(target: TargetToCheck): CheckedTarget {
  * @throws FreezerError BAD_ARGUMENT, NO_SUCH_PROCESS, IS_KERNEL_THREAD, IS_ZOMBIE, TARGET_IS_SELF
  */
 export function checkProcess(pid: number): ProcessInfo {
-  if (!Number.isInteger(pid) || pid <= 0) throw new FreezerError('BAD_ARGUMENT', { argument: 'pid', value: pid, expected: 'a process id' });
+  if (!Number.isInteger(pid) || pid <= 0)
+    throw new FreezerError('BAD_ARGUMENT', { argument: 'pid', value: pid, expected: 'a process id' });
   const info = readProcess(pid);
   // A thread's id has a /proc entry too, but it is no process.
   if (info === undefined || leaderOf(pid) !== pid) throw new FreezerError('NO_SUCH_PROCESS', { pid });
   if (info.isKernelThread) throw new FreezerError('IS_KERNEL_THREAD', { pid, processName: info.name });
-  if (selfAndAncestors(process.pid).some((ancestor) => ancestor.pid === pid)) throw new FreezerError('TARGET_IS_SELF', { pid, self: process.pid });
+  if (selfAndAncestors(process.pid).some((ancestor) => ancestor.pid === pid))
+    throw new FreezerError('TARGET_IS_SELF', { pid, self: process.pid });
   // A leader that ended before its threads shows Z as well, yet its process lives.
-  if (info.state === 'Z' && threadsOf(pid).length <= 1) throw new FreezerError('IS_ZOMBIE', { pid, processName: info.name });
+  if (info.state === 'Z' && threadsOf(pid).length <= 1)
+    throw new FreezerError('IS_ZOMBIE', { pid, processName: info.name });
   return info;
 }
 
 function checkCaller({ path, version }: CgroupLocation, tasks: ReadonlyMap<number, string>): void {
-  const callers = selfAndAncestors(process.pid).filter((ancestor) => tasks.has(ancestor.pid) || (ancestor.pid === process.pid && threadsOf(ancestor.pid).some((tid) => tasks.has(tid))));
-  if (callers.length > 0) throw new FreezerError('CGROUP_HOLDS_CALLER', { path, callers: callers.map((caller) => named(caller.pid, caller.name, version)) });
+  const callers = selfAndAncestors(process.pid).filter(
+    (ancestor) =>
+      tasks.has(ancestor.pid) ||
+      (ancestor.pid === process.pid && threadsOf(ancestor.pid).some((tid) => tasks.has(tid))),
+  );
+  if (callers.length > 0)
+    throw new FreezerError('CGROUP_HOLDS_CALLER', {
+      path,
+      callers: callers.map((caller) => named(caller.pid, caller.name, version)),
+    });
 }
 
-function checkOutside(pid: number, { path, version }: CgroupLocation, tree: readonly ProcessInfo[], tasks: ReadonlyMap<number, string>): void {
+function checkOutside(
+  pid: number,
+  { path, version }: CgroupLocation,
+  tree: readonly ProcessInfo[],
+  tasks: ReadonlyMap<number, string>,
+): void {
   const outside: NamedProcess[] = [];
   let again: Map<number, string> | undefined;
   for (const process of tree) {
@@ -91,7 +116,12 @@ function checkOutside(pid: number, { path, version }: CgroupLocation, tree: read
   if (outside.length > 0) throw new FreezerError('TARGET_SPREAD', { pid, path, outside });
 }
 
-function checkStrangers(pid: number, { path, version }: CgroupLocation, tree: readonly ProcessInfo[], tasks: ReadonlyMap<number, string>): void {
+function checkStrangers(
+  pid: number,
+  { path, version }: CgroupLocation,
+  tree: readonly ProcessInfo[],
+  tasks: ReadonlyMap<number, string>,
+): void {
   const known = new Set(tree.map((process) => process.pid));
   const strangers = new Map<number, NamedProcess>();
   for (const tid of tasks.keys()) {
@@ -103,7 +133,8 @@ function checkStrangers(pid: number, { path, version }: CgroupLocation, tree: re
     else if (isAlive(leader)) strangers.set(leader, named(leader, chain[0]?.name ?? '', version));
   }
   if (holdsForeigner(path, version, tasks)) strangers.set(0, { pid: 0, name: 'of another pid namespace', cgroup: '' });
-  if (strangers.size > 0) throw new FreezerError('CGROUP_HAS_STRANGERS', { pid, path, strangers: [...strangers.values()] });
+  if (strangers.size > 0)
+    throw new FreezerError('CGROUP_HAS_STRANGERS', { pid, path, strangers: [...strangers.values()] });
 }
 
 /**

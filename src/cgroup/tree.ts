@@ -26,7 +26,12 @@ export function processTree(pid: number): ProcessInfo[] {
 
 /** Source: man 5 proc, /proc/pid/task/tid/children: there only in kernels built with CONFIG_PROC_CHILDREN. */
 function readChildren(parent: ProcessInfo): number[] {
-  return threadIds(parent).flatMap((tid) => (readProc(`${parent.pid}/task/${tid}/children`) ?? '').split(' ').filter((child) => child !== '').map(Number));
+  return threadIds(parent).flatMap((tid) =>
+    (readProc(`${parent.pid}/task/${tid}/children`) ?? '')
+      .split(' ')
+      .filter((child) => child !== '')
+      .map(Number),
+  );
 }
 
 /** The other way, for kernels without the `children` file or a zombie leader: everybody's parent. */

@@ -33,6 +33,9 @@ function readTask(tid: number): UnfrozenTask | undefined {
   if (stat === undefined) return undefined;
   const { name, state } = parseStat(stat);
   const wchan = readProc(`${tid}/wchan`) ?? '';
-  const stack = (readProc(`${tid}/stack`) ?? '').split('\n').map((line) => line.replace(/^\[<[^>]*>\] /, '')).filter((line) => line !== '');
+  const stack = (readProc(`${tid}/stack`) ?? '')
+    .split('\n')
+    .map((line) => line.replace(/^\[<[^>]*>\] /, ''))
+    .filter((line) => line !== '');
   return { pid: leaderOf(tid) ?? tid, tid, name, state, wchan: wchan === '0' ? '' : wchan, stack };
 }

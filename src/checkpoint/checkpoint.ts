@@ -46,16 +46,26 @@ export async function checkpoint(options: CheckpointOptions): Promise<Checkpoint
   }));
 }
 
-async function checkpointOnce(options: CheckpointOptions, settings: CheckpointSettings, phases: Phases, isLast: boolean): Promise<Omit<CheckpointReport, 'attempts'>> {
+async function checkpointOnce(
+  options: CheckpointOptions,
+  settings: CheckpointSettings,
+  phases: Phases,
+  isLast: boolean,
+): Promise<Omit<CheckpointReport, 'attempts'>> {
   const { signal } = options;
   const { stateDir } = settings;
   const createdAt = new Date().toISOString();
 
   const criu = await findCriu({ criuPath: options.criuPath, timeoutMs: settings.criuStartTimeoutMs });
-  if (settings.preDump !== undefined) await requireMemTrack(criu.path, { signal, timeoutMs: settings.criuStartTimeoutMs });
+  if (settings.preDump !== undefined)
+    await requireMemTrack(criu.path, { signal, timeoutMs: settings.criuStartTimeoutMs });
   const freezer = await phases.run('resolve', () => findFreezer(options));
-  using journal = await phases.run('lock', () => lockTarget({ pid: options.pid, cgroup: freezer && { version: freezer.version, path: freezer.path }, stateDir }));
-  await using guardian = await phases.run('guardian', () => Guardian.arm({ journal, placeGuardianIn: settings.placeGuardianIn }));
+  using journal = await phases.run('lock', () =>
+    lockTarget({ pid: options.pid, cgroup: freezer && { version: freezer.version, path: freezer.path }, stateDir }),
+  );
+  await using guardian = await phases.run('guardian', () =>
+    Guardian.arm({ journal, placeGuardianIn: settings.placeGuardianIn }),
+  );
   await using target = await phases.run('adopt', () =>
     ReadyTarget.make(options, freezer, {
       onMaking: (path) => guardian.willMakeCgroup(path),
@@ -66,9 +76,14 @@ async function checkpointOnce(options: CheckpointOptions, settings: CheckpointSe
       onHomes: (homes) => guardian.keepHomes(homes),
     }),
   );
-  const hidden = { willMake: (path: string) => guardian.willMake(path), removed: (path: string) => guardian.forget(path) };
+  const hidden = {
+    willMake: (path: string) => guardian.willMake(path),
+    removed: (path: string) => guardian.forget(path),
+  };
   await using writer = await ArchiveWriter.create({ ...settings.writer, hidden });
-  const imagesPlace = settings.workDir ?? (settings.preDump === undefined ? placeForImages(target.pid, settings.diskDir) : settings.diskDir);
+  const imagesPlace =
+    settings.workDir ??
+    (settings.preDump === undefined ? placeForImages(target.pid, settings.diskDir) : settings.diskDir);
   await using scratch = await PrivateDir.make(imagesPlace, hidden);
   const imagesDir = join(scratch.path, 'images');
   await mkdir(imagesDir, { mode: 0o700 });
@@ -76,25 +91,57 @@ async function checkpointOnce(options: CheckpointOptions, settings: CheckpointSe
   const stage = new Stage(writer, target.files, settings);
   if (settings.precopy) {
     await phases.run('precopy', () =>
-      stage.precopy({ mapped: () => target.mapped(runningPids(target.pid)), signal, onProgress: (work) => phases.progress('precopy', work) }),
+      stage.precopy({
+        mapped: () => target.mapped(runningPids(target.pid)),
+        signal,
+        onProgress: (work) => phases.progress('precopy', work),
+      }),
     );
   }
   signal?.throwIfAborted();
-  using deadline = new Deadline({ maxFrozenMs: settings.maxFrozenMs, criuStartTimeoutMs: settings.criuStartTimeoutMs, signal, phase: () => phases.current });
+  using deadline = new Deadline({
+    maxFrozenMs: settings.maxFrozenMs,
+    criuStartTimeoutMs: settings.criuStartTimeoutMs,
+    signal,
+    phase: () => phases.current,
+  });
   let ahead: PreDumps | undefined;
   const plan = settings.preDump;
   // A frozen task writes nothing: there would be nothing to gain, and CRIU could not stop it.
   if (plan !== undefined && !target.freezer.state().frozen) {
-    const onRound = ({ writtenBytes }: { writtenBytes: number }): void => phases.progress('pre-dump', { done: writtenBytes, unit: 'bytes' });
+    const onRound = ({ writtenBytes }: { writtenBytes: number }): void =>
+      phases.progress('pre-dump', { done: writtenBytes, unit: 'bytes' });
     ahead = await phases
-      .run('pre-dump', () => preDump({ criuPath: criu.path, pid: target.pid, imagesDir, workDir: scratch.path, plan, overrides: target.criu, deadline, onRound }))
+      .run('pre-dump', () =>
+        preDump({
+          criuPath: criu.path,
+          pid: target.pid,
+          imagesDir,
+          workDir: scratch.path,
+          plan,
+          overrides: target.criu,
+          deadline,
+          onRound,
+        }),
+      )
       .catch(async (error: unknown) => {
         throw await withoutLostLog(error, join(scratch.path, PRE_DUMP_LOG), settings.criuLog);
       });
   }
 
-  const window = new FrozenWindow(target.freezer, { freezeTimeoutMs: settings.freezeTimeoutMs, thawTimeoutMs: settings.thawTimeoutMs, signal: deadline.signal });
-  const dump = dumpOptions({ pid: target.pid, freezeCgroup: target.freezer.path, imagesDir, workDir: scratch.path, leaveRunning: !settings.stop, overrides: { ...target.criu, ...ahead?.dump } });
+  const window = new FrozenWindow(target.freezer, {
+    freezeTimeoutMs: settings.freezeTimeoutMs,
+    thawTimeoutMs: settings.thawTimeoutMs,
+    signal: deadline.signal,
+  });
+  const dump = dumpOptions({
+    pid: target.pid,
+    freezeCgroup: target.freezer.path,
+    imagesDir,
+    workDir: scratch.path,
+    leaveRunning: !settings.stop,
+    overrides: { ...target.criu, ...ahead?.dump },
+  });
   const neededBytes = residentBytes(runningPids(target.pid));
 
   let needs = false;
@@ -113,26 +160,39 @@ async function checkpointOnce(options: CheckpointOptions, settings: CheckpointSe
         ...target.parts.subject,
       };
       needs = dump.shellJob === true && dump.orphanPtsMaster !== true && (await needsTerminal(imagesDir));
-      const documents = (await target.parts.complete?.({ imagesDir, livePaths: (name) => stage.livePaths(name) })) ?? [];
+      const documents =
+        (await target.parts.complete?.({ imagesDir, livePaths: (name) => stage.livePaths(name) })) ?? [];
       await writer.addTree({ path: imagesDir, name: 'checkpoint' });
       for (const name of [DUMP_LOG, 'stats-dump']) {
         const document = await readOptional(join(scratch.path, name));
         if (document !== undefined) await writer.addDocument({ name, data: document });
       }
       for (const document of documents) await writer.addDocument(document);
-      return writer.seal({ subject: { ...subject }, signal: deadline.signal, onProgress: (work) => phases.progress('seal', work) });
+      return writer.seal({
+        subject: { ...subject },
+        signal: deadline.signal,
+        onProgress: (work) => phases.progress('seal', work),
+      });
     });
 
   let sealed: SealedArchive | undefined;
   const snapshot = await takeSnapshot({
-    target, stage, window, phases, guardian, deadline, criuPath: criu.path, dump,
+    target,
+    stage,
+    window,
+    phases,
+    guardian,
+    deadline,
+    criuPath: criu.path,
+    dump,
     beforeRelease: settings.stop
       ? async (members) => {
           sealed = await seal({}, members);
         }
       : undefined,
   }).catch(async (error: unknown) => {
-    const explain = (reason: unknown): unknown => explainDumpFailure(reason, { pid: target.pid, imagesDir, neededBytes });
+    const explain = (reason: unknown): unknown =>
+      explainDumpFailure(reason, { pid: target.pid, imagesDir, neededBytes });
     const isFinal = isLast || !passesByItself(explain(error));
     throw explain(await withoutLostLog(error, join(scratch.path, DUMP_LOG), isFinal ? settings.criuLog : undefined));
   });

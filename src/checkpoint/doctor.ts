@@ -1,4 +1,13 @@
-import { constants, copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import {
+  constants,
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  writeFileSync,
+} from 'node:fs';
 import { arch, release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openNameless } from '../archive/index.js';
@@ -39,7 +48,13 @@ export async function diagnose(options: { criuPath?: string; workDir?: string } 
     runFinding(),
     await workDirFinding(options.workDir ?? tmpdir()),
   ];
-  return { usable: findings.every(({ verdict }) => verdict !== 'problem'), kernel: { release: release(), arch: arch() }, freezers, criu, findings };
+  return {
+    usable: findings.every(({ verdict }) => verdict !== 'problem'),
+    kernel: { release: release(), arch: arch() },
+    freezers,
+    criu,
+    findings,
+  };
 }
 
 const ok = (subject: string, what: string): Finding => ({ subject, verdict: 'ok', what, remedy: '' });
@@ -53,7 +68,12 @@ function nativeFinding(): Finding {
     native();
     return ok('native part', 'loaded');
   } catch (error) {
-    return { subject: 'native part', verdict: 'problem', what: (error as Error).message.split('\n')[0] ?? '', remedy: 'Build it: npm run build:native' };
+    return {
+      subject: 'native part',
+      verdict: 'problem',
+      what: (error as Error).message.split('\n')[0] ?? '',
+      remedy: 'Build it: npm run build:native',
+    };
   }
 }
 
@@ -63,48 +83,108 @@ function kernelFinding(): Finding {
 
 function freezerFindings(freezers: Diagnosis['freezers']): Finding[] {
   if (freezers.length === 0) {
-    return [{ subject: 'freezer', verdict: 'problem', what: 'no cgroup file system with a freezer is mounted', remedy: 'Mount one: mount -t cgroup2 none /sys/fs/cgroup' }];
+    return [
+      {
+        subject: 'freezer',
+        verdict: 'problem',
+        what: 'no cgroup file system with a freezer is mounted',
+        remedy: 'Mount one: mount -t cgroup2 none /sys/fs/cgroup',
+      },
+    ];
   }
-  return freezers.map(({ version, root }) => ok(`freezer v${version}`, root ?? 'mounted, its root not visible from here'));
+  return freezers.map(({ version, root }) =>
+    ok(`freezer v${version}`, root ?? 'mounted, its root not visible from here'),
+  );
 }
 
 // linux/capability.h
-const CAPABILITIES = { CAP_DAC_OVERRIDE: 1, CAP_KILL: 5, CAP_SYS_PTRACE: 19, CAP_SYS_ADMIN: 21, CAP_SYS_RESOURCE: 24 } as const;
+const CAPABILITIES = {
+  CAP_DAC_OVERRIDE: 1,
+  CAP_KILL: 5,
+  CAP_SYS_PTRACE: 19,
+  CAP_SYS_ADMIN: 21,
+  CAP_SYS_RESOURCE: 24,
+} as const;
 
 function privilegeFinding(): Finding {
   const subject = 'privileges';
-  if (process.geteuid?.() !== 0) return { subject, verdict: 'problem', what: `running as uid ${process.geteuid?.()}`, remedy: 'Run it as root: sudo stillframe ...' };
-  const effective = BigInt(`0x${/^CapEff:\s+([0-9a-f]+)/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1] ?? '0'}`);
-  const missing = Object.entries(CAPABILITIES).filter(([, bit]) => ((effective >> BigInt(bit)) & 1n) === 0n).map(([name]) => name);
+  if (process.geteuid?.() !== 0)
+    return {
+      subject,
+      verdict: 'problem',
+      what: `running as uid ${process.geteuid?.()}`,
+      remedy: 'Run it as root: sudo stillframe ...',
+    };
+  const effective = BigInt(
+    `0x${/^CapEff:\s+([0-9a-f]+)/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1] ?? '0'}`,
+  );
+  const missing = Object.entries(CAPABILITIES)
+    .filter(([, bit]) => ((effective >> BigInt(bit)) & 1n) === 0n)
+    .map(([name]) => name);
   if (missing.length === 0) return ok(subject, 'root, with all capabilities that CRIU uses');
   if (missing.length === 1 && missing[0] === 'CAP_SYS_RESOURCE') {
-    return { subject, verdict: 'note', what: 'root without CAP_SYS_RESOURCE: CRIU cannot raise its limits, and says so in its messages', remedy: 'Nothing, unless trees with very many open files fail; then grant it.' };
+    return {
+      subject,
+      verdict: 'note',
+      what: 'root without CAP_SYS_RESOURCE: CRIU cannot raise its limits, and says so in its messages',
+      remedy: 'Nothing, unless trees with very many open files fail; then grant it.',
+    };
   }
-  return { subject, verdict: 'problem', what: `root without ${missing.join(', ')}`, remedy: 'Run it where these capabilities are granted (not in an unprivileged container).' };
+  return {
+    subject,
+    verdict: 'problem',
+    what: `root without ${missing.join(', ')}`,
+    remedy: 'Run it where these capabilities are granted (not in an unprivileged container).',
+  };
 }
 
 function criuFindings(verdicts: CriuVerdict[]): Finding[] {
   const anyUsable = verdicts.some(({ usable }) => usable);
-  if (verdicts.length === 0) return [{ subject: 'CRIU', verdict: 'problem', what: 'none found', remedy: 'Set STILLFRAME_CRIU to one, install CRIU 4.0 or newer, or run scripts/install-criu.sh' }];
+  if (verdicts.length === 0)
+    return [
+      {
+        subject: 'CRIU',
+        verdict: 'problem',
+        what: 'none found',
+        remedy: 'Set STILLFRAME_CRIU to one, install CRIU 4.0 or newer, or run scripts/install-criu.sh',
+      },
+    ];
   return verdicts.map((verdict) => {
     const subject = `CRIU (${verdict.from})`;
     if (!verdict.usable) {
       const version = verdict.version === undefined ? '' : `${verdict.version}, `;
-      return { subject, verdict: anyUsable ? 'note' : 'problem', what: `${version}${verdict.path}: ${verdict.error.message.split('\n')[0] ?? ''}`, remedy: verdict.error.remedy };
+      return {
+        subject,
+        verdict: anyUsable ? 'note' : 'problem',
+        what: `${version}${verdict.path}: ${verdict.error.message.split('\n')[0] ?? ''}`,
+        remedy: verdict.error.remedy,
+      };
     }
     const refused = verdict.versionNumber < 40200 ? refusedBeforeCriu42() : undefined;
-    if (refused !== undefined) return { subject, verdict: 'note', what: `${verdict.version}, ${verdict.path}: on this kernel CRIU before 4.2 refuses ${refused}`, remedy: 'Take CRIU 4.2 or newer: set STILLFRAME_CRIU to one, or run scripts/install-criu.sh.' };
+    if (refused !== undefined)
+      return {
+        subject,
+        verdict: 'note',
+        what: `${verdict.version}, ${verdict.path}: on this kernel CRIU before 4.2 refuses ${refused}`,
+        remedy: 'Take CRIU 4.2 or newer: set STILLFRAME_CRIU to one, or run scripts/install-criu.sh.',
+      };
     const { memTrack, lazyPages, memCompression } = verdict.features;
     const compression = memCompression === undefined ? '' : `; compressed memory images: ${yes(memCompression)}`;
-    return ok(subject, `${verdict.version}, ${verdict.path}; dirty tracking (iterative pre-dump): ${yes(memTrack)}; lazy pages: ${yes(lazyPages)}${compression}`);
+    return ok(
+      subject,
+      `${verdict.version}, ${verdict.path}; dirty tracking (iterative pre-dump): ${yes(memTrack)}; lazy pages: ${yes(lazyPages)}${compression}`,
+    );
   });
 }
 
 /** Seen with 4.1.1 on Linux 6.18 and 7.2; the errors say so too (criu/known-failures.ts). */
 function refusedBeforeCriu42(): string | undefined {
-  if (!existsSync('/proc/net/udplite')) return 'trees that have a network namespace of their own or a TCP or UDP socket: it knows no kernel without UDP-Lite';
+  if (!existsSync('/proc/net/udplite'))
+    return 'trees that have a network namespace of their own or a TCP or UDP socket: it knows no kernel without UDP-Lite';
   const [major = 0, minor = 0] = release().split('.').map(Number);
-  return major > 6 || (major === 6 && minor >= 16) ? 'trees that have a TCP or UDP socket: it asks for options that Linux 6.16 and newer have for unix sockets only' : undefined;
+  return major > 6 || (major === 6 && minor >= 16)
+    ? 'trees that have a TCP or UDP socket: it asks for options that Linux 6.16 and newer have for unix sockets only'
+    : undefined;
 }
 
 const yes = (value: boolean | undefined): string => (value === true ? 'yes' : 'no');
@@ -112,7 +192,12 @@ const yes = (value: boolean | undefined): string => (value === true ? 'yes' : 'n
 /** CRIU keeps what it learned of the kernel in /run, but only on a tmpfs. Source: criu/kerndat.c, CRIU v4.2. */
 function runFinding(): Finding {
   if (isTmpfs(statfsSync('/run'))) return ok('/run', 'a tmpfs: CRIU keeps its knowledge of the kernel there');
-  return { subject: '/run', verdict: 'note', what: 'no tmpfs: CRIU probes the kernel anew at each start (30 to 60 ms, outside the frozen window)', remedy: 'Mount a tmpfs on /run.' };
+  return {
+    subject: '/run',
+    verdict: 'note',
+    what: 'no tmpfs: CRIU probes the kernel anew at each start (30 to 60 ms, outside the frozen window)',
+    remedy: 'Mount a tmpfs on /run.',
+  };
 }
 
 async function workDirFinding(dir: string): Promise<Finding> {
@@ -120,7 +205,10 @@ async function workDirFinding(dir: string): Promise<Finding> {
   try {
     const { bavail, bsize } = statfsSync(dir);
     const free = `${Math.floor((bavail * bsize) / 2 ** 20)} MiB free`;
-    return ok(subject, `${free}; nameless files: ${yes(await canMakeNameless(dir))}; copies by reference: ${yes(canReflink(dir))}`);
+    return ok(
+      subject,
+      `${free}; nameless files: ${yes(await canMakeNameless(dir))}; copies by reference: ${yes(canReflink(dir))}`,
+    );
   } catch (error) {
     return { subject, verdict: 'problem', what: (error as Error).message, remedy: 'Name a directory that exists.' };
   }

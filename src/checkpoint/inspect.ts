@@ -1,4 +1,12 @@
-import { ArchiveError, inspectArchive, openArchive, printable, readMember as readMemberOf, verifyArchive, type Manifest } from '../archive/index.js';
+import {
+  ArchiveError,
+  inspectArchive,
+  openArchive,
+  printable,
+  readMember as readMemberOf,
+  verifyArchive,
+  type Manifest,
+} from '../archive/index.js';
 
 export interface ArchiveMember {
   /** For people: bytes that are not UTF-8, and control characters, are shown as `\xNN`. */
@@ -49,7 +57,10 @@ export async function inspect(archivePath: string, options: ReadOptions = {}): P
  * Checks every byte of an archive against its manifest.
  * @throws ArchiveError ARCHIVE_DAMAGED with the member, ARCHIVE_TRUNCATED, NOT_AN_ARCHIVE, FORMAT_TOO_NEW
  */
-export async function verify(archivePath: string, options: ReadOptions & { onProgress?: (progress: { bytes: number; totalBytes: number }) => void } = {}): Promise<ArchiveVerification> {
+export async function verify(
+  archivePath: string,
+  options: ReadOptions & { onProgress?: (progress: { bytes: number; totalBytes: number }) => void } = {},
+): Promise<ArchiveVerification> {
   await using archive = await openArchive(archivePath, options);
   const { manifest } = await verifyArchive(archive, options);
   return { archivePath, members: manifest.integrity.members, bytes: manifest.integrity.bytes, manifest };
@@ -60,7 +71,11 @@ export async function verify(archivePath: string, options: ReadOptions & { onPro
  * @param options `maxBytes`: a larger member is refused with MEMBER_TOO_BIG. Default 64 MiB.
  * @throws ArchiveError MEMBER_MISSING, MEMBER_TOO_BIG, and those of `inspect`
  */
-export async function readMember(archivePath: string, name: string, options: ReadOptions & { maxBytes?: number } = {}): Promise<Buffer> {
+export async function readMember(
+  archivePath: string,
+  name: string,
+  options: ReadOptions & { maxBytes?: number } = {},
+): Promise<Buffer> {
   const { maxBytes = 64 << 20, ...open } = options;
   await using archive = await openArchive(archivePath, open);
   const { members } = await inspectArchive(archive, open);

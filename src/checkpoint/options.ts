@@ -160,12 +160,14 @@ export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSe
     requirePath('output', output);
     if (basename(output) === '' || output.endsWith('/')) bad('output', output, "a file's path");
   }
-  if (options.compress !== undefined && !['gzip', 'zstd'].includes(options.compress)) bad('compress', options.compress, 'gzip or zstd');
+  if (options.compress !== undefined && !['gzip', 'zstd'].includes(options.compress))
+    bad('compress', options.compress, 'gzip or zstd');
   optional('cgroup', options.cgroup, requirePath);
   optional('placeGuardianIn', options.placeGuardianIn, requirePath);
   optional('criuLog', options.criuLog, requirePath);
   optional('stateDir', options.stateDir, requirePath);
-  if (options.cgroup !== undefined && options.adopt === true) bad('adopt', true, 'no cgroup beside it: an adopted tree gets a cgroup of its own');
+  if (options.cgroup !== undefined && options.adopt === true)
+    bad('adopt', true, 'no cgroup beside it: an adopted tree gets a cgroup of its own');
   for (const tree of options.files ?? []) checkTree(tree);
   checkNames(options.files ?? []);
   requireRoot('a checkpoint');
@@ -174,7 +176,8 @@ export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSe
   optional('workDir', options.workDir, requirePath);
   const workDir = options.workDir === undefined ? undefined : resolve(options.workDir);
   const diskDir = workDir ?? (outputPath === undefined ? tmpdir() : dirname(outputPath));
-  const place = output instanceof Writable ? { output, stagingDir: diskDir } : { outputPath: resolve(output), overwrite };
+  const place =
+    output instanceof Writable ? { output, stagingDir: diskDir } : { outputPath: resolve(output), overwrite };
   return {
     outputPath,
     writer: { ...place, compress: options.compress },
@@ -235,7 +238,8 @@ export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
 
 function checkPreDump(plan: PreDumpPlan): PreDumpPlan {
   const expected = '{ rounds } or { untilBelowBytes, maxRounds }, each a whole number above 0';
-  const names = typeof plan === 'object' && (plan as PreDumpPlan | null) !== null ? Object.keys(plan).sort().join() : '';
+  const names =
+    typeof plan === 'object' && (plan as PreDumpPlan | null) !== null ? Object.keys(plan).sort().join() : '';
   if (!['rounds', 'untilBelowBytes', 'maxRounds,untilBelowBytes'].includes(names)) bad('preDump', plan, expected);
   const numbers = 'rounds' in plan ? [plan.rounds] : [plan.untilBelowBytes, plan.maxRounds ?? 1];
   if (!numbers.every((number) => Number.isSafeInteger(number) && number > 0)) bad('preDump', plan, expected);
@@ -245,16 +249,27 @@ function checkPreDump(plan: PreDumpPlan): PreDumpPlan {
 function checkTree({ path, name }: FileTree): void {
   requirePath('files[].path', path);
   const segments = name.split('/');
-  if (name === '' || name.startsWith('/') || name.includes('\0') || segments.some((s) => s === '' || s === '.' || s === '..')) {
+  if (
+    name === '' ||
+    name.startsWith('/') ||
+    name.includes('\0') ||
+    segments.some((s) => s === '' || s === '.' || s === '..')
+  ) {
     bad('files[].name', name, "a relative name without '.', '..' or empty parts");
   }
-  if (segments[0] === 'checkpoint' || segments[0] === 'stillframe') bad('files[].name', name, 'a name that does not begin with checkpoint/ or stillframe/, which the archive itself uses');
+  if (segments[0] === 'checkpoint' || segments[0] === 'stillframe')
+    bad(
+      'files[].name',
+      name,
+      'a name that does not begin with checkpoint/ or stillframe/, which the archive itself uses',
+    );
 }
 
 function checkNames(trees: FileTree[]): void {
   for (const a of trees) {
     for (const b of trees) {
-      if (a !== b && (a.name === b.name || b.name.startsWith(`${a.name}/`))) bad('files[].name', b.name, `a name apart from that of ${a.path} (${a.name})`);
+      if (a !== b && (a.name === b.name || b.name.startsWith(`${a.name}/`)))
+        bad('files[].name', b.name, `a name apart from that of ${a.path} (${a.name})`);
     }
   }
 }
@@ -282,12 +297,14 @@ function flag(option: string, value: unknown, byDefault: boolean): boolean {
 }
 
 function count(option: string, value: unknown, byDefault: number): number {
-  if (value !== undefined && !(Number.isSafeInteger(value) && (value as number) >= 0)) bad(option, value, 'a whole number, 0 or more');
+  if (value !== undefined && !(Number.isSafeInteger(value) && (value as number) >= 0))
+    bad(option, value, 'a whole number, 0 or more');
   return (value as number | undefined) ?? byDefault;
 }
 
 function milliseconds(option: string, value: unknown, byDefault: number): number {
-  if (value !== undefined && (typeof value !== 'number' || !(value >= 0) || !Number.isFinite(value))) bad(option, value, 'a number of milliseconds');
+  if (value !== undefined && (typeof value !== 'number' || !(value >= 0) || !Number.isFinite(value)))
+    bad(option, value, 'a number of milliseconds');
   return (value as number | undefined) ?? byDefault;
 }
 

@@ -24,7 +24,12 @@ export interface RetryPlan {
 export function passesByItself(error: unknown): boolean {
   if (error instanceof CheckpointError) return error.code === 'TARGET_FORKING';
   if (error instanceof ArchiveError) return error.code === 'CHANGE_UNNOTICED'; // the next try looks at everything
-  return error instanceof CriuError && error.code === 'CRIU_REQUEST_FAILED' && error.facts.problem !== undefined && passing.has(error.facts.problem);
+  return (
+    error instanceof CriuError &&
+    error.code === 'CRIU_REQUEST_FAILED' &&
+    error.facts.problem !== undefined &&
+    passing.has(error.facts.problem)
+  );
 }
 
 /**
@@ -33,14 +38,20 @@ export function passesByItself(error: unknown): boolean {
  * @param attempt Leaves nothing behind when it fails. `isLast`: a failure that would pass by itself is final too.
  * @throws the last attempt's error, unchanged; the signal's reason
  */
-export async function withRetries<T>({ retries, phases, signal }: RetryPlan, attempt: (number: number, isLast: boolean) => Promise<T>): Promise<T> {
+export async function withRetries<T>(
+  { retries, phases, signal }: RetryPlan,
+  attempt: (number: number, isLast: boolean) => Promise<T>,
+): Promise<T> {
   for (let number = 1; ; number++) {
     try {
       return await attempt(number, number > retries);
     } catch (error) {
       if (number > retries || !passesByItself(error)) throw error;
       const pauseMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (number - 1)) * (1 + Math.random() / 2);
-      await phases.run('retry', () => sleep(pauseMs, undefined, signal === undefined ? {} : { signal }), { attempt: number + 1, error });
+      await phases.run('retry', () => sleep(pauseMs, undefined, signal === undefined ? {} : { signal }), {
+        attempt: number + 1,
+        error,
+      });
     }
   }
 }

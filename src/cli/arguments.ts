@@ -2,7 +2,8 @@ import { InvalidArgumentError } from 'commander';
 
 export function positiveInteger(text: string): number {
   const value = Number(text);
-  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value <= 0) throw new InvalidArgumentError('Give a positive whole number.');
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value <= 0)
+    throw new InvalidArgumentError('Give a positive whole number.');
   return value;
 }
 
@@ -16,7 +17,8 @@ export function byteCount(text: string): number {
   const units = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
   const [, digits, unit] = /^(\d+)([KMG]?)$/.exec(text) ?? [];
   const bytes = Number(digits) * units[unit as keyof typeof units];
-  if (!Number.isSafeInteger(bytes) || bytes <= 0) throw new InvalidArgumentError('Give an amount such as 65536, 64K, 16M or 1G.');
+  if (!Number.isSafeInteger(bytes) || bytes <= 0)
+    throw new InvalidArgumentError('Give an amount such as 65536, 64K, 16M or 1G.');
   return bytes;
 }
 

@@ -11,10 +11,14 @@ import { recoverCommand } from './commands/recover.js';
 import { restoreCommand } from './commands/restore.js';
 import { errorText, EXIT_FAILED, EXIT_USAGE } from './output.js';
 
-const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };
+const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+};
 
 const program = new Command('stillframe')
-  .description('Freeze a process tree, checkpoint it with CRIU, archive its files while they cannot change, and thaw it, with proof.')
+  .description(
+    'Freeze a process tree, checkpoint it with CRIU, archive its files while they cannot change, and thaw it, with proof.',
+  )
   .version(version)
   .showHelpAfterError('(see: stillframe --help)')
   .addHelpText(
@@ -34,7 +38,19 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => cancel.abort(new Error(`cancelled by ${signal}`)));
 }
 
-for (const make of [checkpointCommand, restoreCommand, podCommand, imageCommand, freezeCommand, thawCommand, statusCommand, inspectCommand, verifyCommand, recoverCommand, doctorCommand]) {
+for (const make of [
+  checkpointCommand,
+  restoreCommand,
+  podCommand,
+  imageCommand,
+  freezeCommand,
+  thawCommand,
+  statusCommand,
+  inspectCommand,
+  verifyCommand,
+  recoverCommand,
+  doctorCommand,
+]) {
   program.addCommand(throwing(make(cancel.signal)));
 }
 

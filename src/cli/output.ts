@@ -6,12 +6,34 @@ export const EXIT_FAILED = 1;
 export const EXIT_USAGE = 2;
 
 const PLAIN_BORDERS = Object.fromEntries(
-  ['top', 'top-mid', 'top-left', 'top-right', 'bottom', 'bottom-mid', 'bottom-left', 'bottom-right', 'left', 'left-mid', 'mid', 'mid-mid', 'right', 'right-mid'].map((name) => [name, '']),
+  [
+    'top',
+    'top-mid',
+    'top-left',
+    'top-right',
+    'bottom',
+    'bottom-mid',
+    'bottom-left',
+    'bottom-right',
+    'left',
+    'left-mid',
+    'mid',
+    'mid-mid',
+    'right',
+    'right-mid',
+  ].map((name) => [name, '']),
 );
 
 /** Rows under a head, in columns a person can read and `awk` can split; numbers to the right. */
 export function table(head: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
-  const numeric = head.map((_, column) => rows.length > 0 && rows.every((row) => typeof row[column] === 'number' || /^[\d.,]+( (ms|s|B|[KMGT]iB|%|x))?$/.test(String(row[column] ?? ''))));
+  const numeric = head.map(
+    (_, column) =>
+      rows.length > 0 &&
+      rows.every(
+        (row) =>
+          typeof row[column] === 'number' || /^[\d.,]+( (ms|s|B|[KMGT]iB|%|x))?$/.test(String(row[column] ?? '')),
+      ),
+  );
   const grid = new Table({
     head: [...head],
     colAligns: numeric.map((right) => (right ? 'right' : 'left')),
@@ -41,13 +63,22 @@ export function milliseconds(ms: number): string {
 
 /** Pretty JSON with big integers as numbers where they fit, as strings where they do not. */
 export function json(value: unknown): string {
-  return JSON.stringify(value, (_, v: unknown) => (typeof v === 'bigint' ? (Number.isSafeInteger(Number(v)) ? Number(v) : String(v)) : v), 2);
+  return JSON.stringify(
+    value,
+    (_, v: unknown) => (typeof v === 'bigint' ? (Number.isSafeInteger(Number(v)) ? Number(v) : String(v)) : v),
+    2,
+  );
 }
 
 /** What a failure looks like: on stderr for a person, as an object with `error` for a program. */
 export function errorText(error: unknown, asJson: boolean): string {
   if (asJson) {
-    return json({ error: error instanceof StillframeError ? error.toJSON() : { name: 'Error', message: error instanceof Error ? error.message : String(error) } });
+    return json({
+      error:
+        error instanceof StillframeError
+          ? error.toJSON()
+          : { name: 'Error', message: error instanceof Error ? error.message : String(error) },
+    });
   }
   if (error instanceof StillframeError) return `stillframe: ${error.message} [${error.code}]`;
   return `stillframe: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`;

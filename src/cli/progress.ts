@@ -38,7 +38,10 @@ export class ProgressLine {
           if (unit === undefined || params.total <= 0) return `  ${words} …`;
           const width = options.barsize ?? 24;
           const full = Math.round(Math.min(params.progress, 1) * width);
-          const amount = unit === 'bytes' ? `${bytes(params.value)} of ${bytes(params.total)}` : `${params.value} of ${params.total} files`;
+          const amount =
+            unit === 'bytes'
+              ? `${bytes(params.value)} of ${bytes(params.total)}`
+              : `${params.value} of ${params.total} files`;
           return `  ${words}  ${'█'.repeat(full)}${'░'.repeat(width - full)}  ${amount}`;
         },
         barsize: 24,

@@ -9,7 +9,9 @@ import { containerTarget, type ContainerTarget, type ContainerTargetOptions } fr
 import { findContainer, type ContainerName } from './runtimes/find-container.js';
 
 /** A container by name, and what `checkpoint()` takes; the target's own options come from the container. */
-export type ContainerCheckpointOptions = ContainerName & ContainerTargetOptions & Omit<CheckpointOptions, 'pid' | 'cgroup' | 'cgroupVersion' | 'adopt' | 'files' | 'parts'>;
+export type ContainerCheckpointOptions = ContainerName &
+  ContainerTargetOptions &
+  Omit<CheckpointOptions, 'pid' | 'cgroup' | 'cgroupVersion' | 'adopt' | 'files' | 'parts'>;
 
 export interface ContainerCheckpointReport extends CheckpointReport {
   container: { runtime: RuntimeName; id: string; name: string };
@@ -28,7 +30,11 @@ export async function checkpointContainer(options: ContainerCheckpointOptions): 
 }
 
 /** The same for a container that has been found; `together` with others when they are to be of one instant. */
-export async function checkpointFound(container: Container, options: Omit<ContainerCheckpointOptions, keyof ContainerName>, together?: Rendezvous): Promise<ContainerCheckpointReport> {
+export async function checkpointFound(
+  container: Container,
+  options: Omit<ContainerCheckpointOptions, keyof ContainerName>,
+  together?: Rendezvous,
+): Promise<ContainerCheckpointReport> {
   let withConnections = false;
   const attempt = async (): Promise<ContainerCheckpointReport> => {
     const { target, leftOut } = await containerTarget(container, options);
@@ -42,7 +48,8 @@ export async function checkpointFound(container: Container, options: Omit<Contai
     return await attempt();
   } catch (error) {
     // A connection was made after we looked: CRIU refused the dump, the container runs on, and now we know.
-    const isNew = !withConnections && options.criu?.tcpEstablished === undefined && hasTcpConnections(runningPids(container.pid));
+    const isNew =
+      !withConnections && options.criu?.tcpEstablished === undefined && hasTcpConnections(runningPids(container.pid));
     if (together !== undefined || !isNew) throw error;
     return attempt();
   }

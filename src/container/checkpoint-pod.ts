@@ -1,6 +1,10 @@
 import { lstat, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { checkpointFound, type ContainerCheckpointOptions, type ContainerCheckpointReport } from './checkpoint-container.js';
+import {
+  checkpointFound,
+  type ContainerCheckpointOptions,
+  type ContainerCheckpointReport,
+} from './checkpoint-container.js';
 import type { Container } from './model/container.js';
 import { ContainerError } from './model/container-error.js';
 import { engineFacts } from './model/engine.js';
@@ -8,7 +12,10 @@ import { findContainer, type ContainerName } from './runtimes/find-container.js'
 import { containersBelow } from './runtimes/pod-members.js';
 import { Meeting } from './pod-barrier.js';
 
-export interface PodCheckpointOptions extends Omit<ContainerCheckpointOptions, keyof ContainerName | 'output' | 'overwrite'> {
+export interface PodCheckpointOptions extends Omit<
+  ContainerCheckpointOptions,
+  keyof ContainerName | 'output' | 'overwrite'
+> {
   /** The containers, by name... */
   containers?: readonly ContainerName[] | undefined;
   /** ...or the cgroup that all of them are in: the pod's. */
@@ -51,7 +58,9 @@ export async function checkpointPod(options: PodCheckpointOptions): Promise<PodC
     const meeting = new Meeting(containers.length);
     const archives = archiveNames(containers);
     const reports = await all(
-      containers.map((container, i) => checkpointFound(container, { ...rest, output: join(fresh, archives[i] as string) }, meeting.rendezvous)),
+      containers.map((container, i) =>
+        checkpointFound(container, { ...rest, output: join(fresh, archives[i] as string) }, meeting.rendezvous),
+      ),
       (error) => meeting.fail(error),
     );
     const instant = { fromMs: meeting.times.frozen ?? 0, toMs: meeting.times.dumped ?? 0 };
@@ -61,7 +70,11 @@ export async function checkpointPod(options: PodCheckpointOptions): Promise<PodC
       version: 1,
       createdAt: new Date(instant.fromMs).toISOString(),
       instant,
-      containers: moved.map(({ archivePath, container, windowMs }) => ({ archive: basename(archivePath), ...container, windowMs })),
+      containers: moved.map(({ archivePath, container, windowMs }) => ({
+        archive: basename(archivePath),
+        ...container,
+        windowMs,
+      })),
     };
     await writeFile(join(fresh, 'pod.json'), `${JSON.stringify(manifest, null, 2)}\n`, { mode: 0o600, flush: true });
     await rename(fresh, directory);
@@ -72,19 +85,41 @@ export async function checkpointPod(options: PodCheckpointOptions): Promise<PodC
   }
 }
 
-async function members({ names, parentCgroup, stateRoot }: { names?: readonly ContainerName[] | undefined; parentCgroup?: string | undefined; stateRoot?: string | undefined }): Promise<Container[]> {
+async function members({
+  names,
+  parentCgroup,
+  stateRoot,
+}: {
+  names?: readonly ContainerName[] | undefined;
+  parentCgroup?: string | undefined;
+  stateRoot?: string | undefined;
+}): Promise<Container[]> {
   if ((names === undefined) === (parentCgroup === undefined)) {
-    throw new ContainerError('BAD_CONTAINER_OPTION', { option: 'containers, parentCgroup', value: parentCgroup, expected: 'exactly one of them' });
+    throw new ContainerError('BAD_CONTAINER_OPTION', {
+      option: 'containers, parentCgroup',
+      value: parentCgroup,
+      expected: 'exactly one of them',
+    });
   }
-  const found = parentCgroup !== undefined ? await containersBelow(parentCgroup, stateRoot) : await Promise.all((names ?? []).map((name) => findContainer(name)));
-  if (found.length === 0) throw new ContainerError('NO_SUCH_CONTAINER', { runtime: 'runc or crun', id: `in ${parentCgroup ?? 'an empty list'}`, searched: stateRoot === undefined ? ['the usual state directories'] : [stateRoot] });
+  const found =
+    parentCgroup !== undefined
+      ? await containersBelow(parentCgroup, stateRoot)
+      : await Promise.all((names ?? []).map((name) => findContainer(name)));
+  if (found.length === 0)
+    throw new ContainerError('NO_SUCH_CONTAINER', {
+      runtime: 'runc or crun',
+      id: `in ${parentCgroup ?? 'an empty list'}`,
+      searched: stateRoot === undefined ? ['the usual state directories'] : [stateRoot],
+    });
   return found;
 }
 
 /** The containers' names in the pod, or their ids where two have the same. */
 function archiveNames(containers: readonly Container[]): string[] {
   const names = containers.map(({ spec, name }) => (engineFacts(spec).containerName ?? name).replaceAll('/', '_'));
-  return names.map((name, i) => `${names.indexOf(name) === names.lastIndexOf(name) ? name : (containers[i] as Container).id}.tar`);
+  return names.map(
+    (name, i) => `${names.indexOf(name) === names.lastIndexOf(name) ? name : (containers[i] as Container).id}.tar`,
+  );
 }
 
 /** Waits for every one, whatever the others do; then the first failure is the result. */
@@ -94,10 +129,14 @@ async function all<T>(work: readonly Promise<T>[], onFailure: (error: unknown) =
     first ??= { error };
     onFailure(error);
   };
-  const results = await Promise.allSettled(work.map((promise) => promise.catch((error: unknown) => {
-    failed(error);
-    throw error;
-  })));
+  const results = await Promise.allSettled(
+    work.map((promise) =>
+      promise.catch((error: unknown) => {
+        failed(error);
+        throw error;
+      }),
+    ),
+  );
   if (first !== undefined) throw first.error;
   return results.map((result) => (result as PromiseFulfilledResult<T>).value);
 }

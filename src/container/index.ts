@@ -1,5 +1,14 @@
-export { checkpointContainer, type ContainerCheckpointOptions, type ContainerCheckpointReport } from './checkpoint-container.js';
-export { checkpointPod, type PodCheckpointOptions, type PodCheckpointReport, type PodManifest } from './checkpoint-pod.js';
+export {
+  checkpointContainer,
+  type ContainerCheckpointOptions,
+  type ContainerCheckpointReport,
+} from './checkpoint-container.js';
+export {
+  checkpointPod,
+  type PodCheckpointOptions,
+  type PodCheckpointReport,
+  type PodManifest,
+} from './checkpoint-pod.js';
 export { restoreContainer, type ContainerRestoreOptions, type ContainerRestoreReport } from './restore-container.js';
 export { writeImage, type ImageOptions, type ImageReport } from './documents/oci-image.js';
 export { containerTarget, type ContainerTarget, type ContainerTargetOptions } from './target/container-target.js';

@@ -59,7 +59,11 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
   const criu = await findCriu({ criuPath: options.criuPath });
   await using archive = await openArchive(options.archive, { tmpDir: workDir, signal });
   const verified = await phases.run('verify', () =>
-    verifyContainerArchive(archive, { signal, onProgress: ({ bytes, totalBytes }) => phases.progress('verify', { done: bytes, total: totalBytes, unit: 'bytes' }) }),
+    verifyContainerArchive(archive, {
+      signal,
+      onProgress: ({ bytes, totalBytes }) =>
+        phases.progress('verify', { done: bytes, total: totalBytes, unit: 'bytes' }),
+    }),
   );
   const subject = containerSubject(verified);
   await using scratch = await PrivateDir.make(workDir);
@@ -68,7 +72,8 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
 
   const container = options.podman === undefined ? await restoreBundle(plan) : await restorePodman(plan);
   // A container that was frozen when it was dumped, or whose image says so, would otherwise stand still.
-  const freezer = container.cgroup === undefined ? openFreezer({ pid: container.pid }) : openFreezer({ cgroup: container.cgroup });
+  const freezer =
+    container.cgroup === undefined ? openFreezer({ pid: container.pid }) : openFreezer({ cgroup: container.cgroup });
   await phases.run('thaw', () => freezer.thaw({ timeoutMs: options.thawTimeoutMs ?? 5000 }));
   const { runtime, id, name, pid } = container;
   return { runtime, id, name, pid, totalMs: phases.elapsedMs, phasesMs: phases.durationsMs };
@@ -90,7 +95,8 @@ async function restoreBundle({ options, phases, verified, subject, scratch, env 
   const bundle = resolve(options.bundle as string);
   const imagesDir = join(scratch, 'images');
   const root = options.stateRoot === undefined ? [] : ['--root', options.stateRoot];
-  if (await succeeds(command, [...root, 'state', id])) throw new ContainerError('CONTAINER_EXISTS', { runtime: command, id });
+  if (await succeeds(command, [...root, 'state', id]))
+    throw new ContainerError('CONTAINER_EXISTS', { runtime: command, id });
   await phases.run('extract', async () => {
     await mkdir(imagesDir, { mode: 0o700 });
     await extractMembers({ verified, prefix: members.images, destination: imagesDir, signal });
@@ -100,10 +106,12 @@ async function restoreBundle({ options, phases, verified, subject, scratch, env 
   const flags = ['--detach', '--bundle', bundle, '--image-path', imagesDir, '--work-path', scratch, '--file-locks'];
   if (subject.criuOptions?.tcpEstablished === true) flags.push('--tcp-established');
   await phases.run('restore', () =>
-    launch(command, [...root, 'restore', ...flags, id], { env, signal, logPath: join(scratch, 'runtime.log') }).catch(async (error: unknown) => {
-      await succeeds(command, [...root, 'delete', '--force', id]);
-      throw await withCriuLog(error, join(scratch, 'restore.log'));
-    }),
+    launch(command, [...root, 'restore', ...flags, id], { env, signal, logPath: join(scratch, 'runtime.log') }).catch(
+      async (error: unknown) => {
+        await succeeds(command, [...root, 'delete', '--force', id]);
+        throw await withCriuLog(error, join(scratch, 'restore.log'));
+      },
+    ),
   );
   return findContainer({ [command]: id, stateRoot: options.stateRoot, bundle } as ContainerName);
 }
@@ -114,21 +122,36 @@ async function restorePodman({ options, phases, subject, env }: Plan): Promise<C
   const flags = ['--import', resolve(options.archive), '--file-locks'];
   if (name !== subject.container.name) flags.push('--name', name);
   if (subject.criuOptions?.tcpEstablished === true) flags.push('--tcp-established');
-  await phases.run('restore', () => run('podman', [...podmanOptions, 'container', 'restore', ...flags], { env, signal }));
+  await phases.run('restore', () =>
+    run('podman', [...podmanOptions, 'container', 'restore', ...flags], { env, signal }),
+  );
   return findContainer({ podman: name, podmanOptions });
 }
 
 function checkOptions({ runc, crun, podman, bundle }: ContainerRestoreOptions): void {
   const given = [runc, crun, podman].filter((name) => name !== undefined);
-  if (given.length !== 1) throw new ContainerError('BAD_CONTAINER_OPTION', { option: 'runc, crun, podman', value: given.join(', ') || undefined, expected: 'exactly one of them' });
-  if (podman === undefined && bundle === undefined) throw new ContainerError('BAD_CONTAINER_OPTION', { option: 'bundle', value: undefined, expected: "the new container's bundle directory" });
+  if (given.length !== 1)
+    throw new ContainerError('BAD_CONTAINER_OPTION', {
+      option: 'runc, crun, podman',
+      value: given.join(', ') || undefined,
+      expected: 'exactly one of them',
+    });
+  if (podman === undefined && bundle === undefined)
+    throw new ContainerError('BAD_CONTAINER_OPTION', {
+      option: 'bundle',
+      value: undefined,
+      expected: "the new container's bundle directory",
+    });
 }
 
 /** @throws ContainerError NOT_A_CONTAINER_CHECKPOINT */
 function containerSubject({ manifest, archive }: VerifiedArchive): Plan['subject'] {
   const subject = manifest.subject as unknown as Partial<Plan['subject']>;
   if (subject.kind !== 'container' || typeof subject.container?.name !== 'string') {
-    throw new ContainerError('NOT_A_CONTAINER_CHECKPOINT', { archivePath: archive.path, what: `its kind is ${String(manifest.subject['kind'])}` });
+    throw new ContainerError('NOT_A_CONTAINER_CHECKPOINT', {
+      archivePath: archive.path,
+      what: `its kind is ${String(manifest.subject['kind'])}`,
+    });
   }
   return subject as Plan['subject'];
 }
@@ -167,5 +190,10 @@ async function withCriuLog(error: unknown, logPath: string): Promise<unknown> {
   if (!(error instanceof ContainerError) || !('stderr' in error.facts)) return error;
   const lines = await readLastErrors(logPath).catch(() => []);
   const { command, status, stderr } = error.facts as ContainerFacts['RUNTIME_FAILED'];
-  return new ContainerError('RUNTIME_FAILED', { command, status, stderr: [stderr, ...lines].join('\n'), cause: error.cause });
+  return new ContainerError('RUNTIME_FAILED', {
+    command,
+    status,
+    stderr: [stderr, ...lines].join('\n'),
+    cause: error.cause,
+  });
 }

@@ -14,11 +14,19 @@ import { Meeting } from './pod-barrier.js';
 import { resolveInRoot } from './target/resolve-in-root.js';
 
 describe("a dump's cgroup image", () => {
-  const property = (value: string): Buffer => Buffer.concat([Buffer.from('\n\rfreezer.state\x12\x06'), Buffer.from(value)]);
+  const property = (value: string): Buffer =>
+    Buffer.concat([Buffer.from('\n\rfreezer.state\x12\x06'), Buffer.from(value)]);
 
   it('says THAWED afterwards for every freezer, and is otherwise the same', () => {
-    const image = Buffer.concat([Buffer.from('before FROZEN'), property('FROZEN'), Buffer.from('between'), property('FROZEN')]);
-    expect(thawedCgroupImage(image)).toEqual(Buffer.concat([Buffer.from('before FROZEN'), property('THAWED'), Buffer.from('between'), property('THAWED')]));
+    const image = Buffer.concat([
+      Buffer.from('before FROZEN'),
+      property('FROZEN'),
+      Buffer.from('between'),
+      property('FROZEN'),
+    ]);
+    expect(thawedCgroupImage(image)).toEqual(
+      Buffer.concat([Buffer.from('before FROZEN'), property('THAWED'), Buffer.from('between'), property('THAWED')]),
+    );
   });
 
   it('is left alone when nothing in it is frozen', () => {
@@ -72,11 +80,17 @@ it('networks go into a configuration whose numbers JavaScript could not hold', (
   const config = '{"id":"0123456789abcdef","rlimit":18446744073709551615}';
   expect(withNetworks({ config, networks: new Map() }, '0123456789abcdef')).toBe(config);
   const networks = new Map([['net', '{"aliases":["0123456789ab","web"],"interface_name":"eth0"}']]);
-  expect(withNetworks({ config, networks }, '0123456789abcdef')).toBe('{"id":"0123456789abcdef","rlimit":18446744073709551615,"newNetworks":{"net":{"aliases":["web"],"interface_name":"eth0"}}}');
+  expect(withNetworks({ config, networks }, '0123456789abcdef')).toBe(
+    '{"id":"0123456789abcdef","rlimit":18446744073709551615,"newNetworks":{"net":{"aliases":["web"],"interface_name":"eth0"}}}',
+  );
 });
 
 it("an engine's facts come from CRI-O's or containerd's annotations, and empty ones count for nothing", () => {
-  const annotations = { 'io.kubernetes.cri.container-name': 'web', 'io.kubernetes.cri.sandbox-name': 'shop', 'io.kubernetes.cri-o.ImageName': '' };
+  const annotations = {
+    'io.kubernetes.cri.container-name': 'web',
+    'io.kubernetes.cri.sandbox-name': 'shop',
+    'io.kubernetes.cri-o.ImageName': '',
+  };
   expect(engineFacts({ annotations })).toEqual({ containerName: 'web', podName: 'shop' });
   expect(engineFacts({})).toEqual({});
 });
@@ -84,9 +98,29 @@ it("an engine's facts come from CRI-O's or containerd's annotations, and empty o
 it("containerd's container gets the status that containerd's restore reads, and no other does", async () => {
   const bundle = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
   writeFileSync(join(bundle, 'config.json'), '{}');
-  const annotations = { 'io.kubernetes.cri.container-name': 'web', 'io.kubernetes.cri.sandbox-name': 'shop', 'io.kubernetes.cri.sandbox-namespace': 'default', 'io.kubernetes.cri.sandbox-uid': 'u-1' };
-  const container: Container = { runtime: 'runc', ociRuntime: 'runc', id: 'abc', name: 'web', pid: 1, bundle, spec: { annotations }, rootfs: '/', descriptors: [], createdAt: '', image: { name: 'registry.example/web:1' } };
-  const read = async (of: Container): Promise<Record<string, unknown>> => Object.fromEntries((await containerDocuments(of, new Date())).map(({ name, data }) => [name, JSON.parse(data.toString())]));
+  const annotations = {
+    'io.kubernetes.cri.container-name': 'web',
+    'io.kubernetes.cri.sandbox-name': 'shop',
+    'io.kubernetes.cri.sandbox-namespace': 'default',
+    'io.kubernetes.cri.sandbox-uid': 'u-1',
+  };
+  const container: Container = {
+    runtime: 'runc',
+    ociRuntime: 'runc',
+    id: 'abc',
+    name: 'web',
+    pid: 1,
+    bundle,
+    spec: { annotations },
+    rootfs: '/',
+    descriptors: [],
+    createdAt: '',
+    image: { name: 'registry.example/web:1' },
+  };
+  const read = async (of: Container): Promise<Record<string, unknown>> =>
+    Object.fromEntries(
+      (await containerDocuments(of, new Date())).map(({ name, data }) => [name, JSON.parse(data.toString())]),
+    );
   try {
     expect(await read(container)).toMatchObject({
       'config.dump': { rootfsImageName: 'registry.example/web:1', rootfsImageRef: 'registry.example/web:1' },
@@ -94,7 +128,12 @@ it("containerd's container gets the status that containerd's restore reads, and 
         id: 'abc',
         metadata: { name: 'web' },
         image: { image: 'registry.example/web:1', user_specified_image: 'registry.example/web:1' },
-        labels: { 'io.kubernetes.container.name': 'web', 'io.kubernetes.pod.name': 'shop', 'io.kubernetes.pod.namespace': 'default', 'io.kubernetes.pod.uid': 'u-1' },
+        labels: {
+          'io.kubernetes.container.name': 'web',
+          'io.kubernetes.pod.name': 'shop',
+          'io.kubernetes.pod.namespace': 'default',
+          'io.kubernetes.pod.uid': 'u-1',
+        },
       },
     });
     expect(Object.keys(await read({ ...container, spec: {} }))).toEqual(['config.dump', 'spec.dump']);

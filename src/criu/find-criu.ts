@@ -48,7 +48,10 @@ export async function findCriu({ criuPath, timeoutMs = 30_000 }: FindCriuOptions
     if (!(verdict instanceof CriuError)) return verdict;
     tried.push({ path: candidate.path, problem: verdict });
   }
-  throw new CriuError(tried.every(({ problem }) => problem.code === 'CRIU_NOT_FOUND') ? 'CRIU_NOT_FOUND' : 'CRIU_UNUSABLE', { tried });
+  throw new CriuError(
+    tried.every(({ problem }) => problem.code === 'CRIU_NOT_FOUND') ? 'CRIU_NOT_FOUND' : 'CRIU_UNUSABLE',
+    { tried },
+  );
 }
 
 /** Every candidate, in the order in which `findCriu` asks them, with what it can do or why it does not work. */
@@ -90,16 +93,22 @@ async function fileKey(path: string): Promise<string> {
   }
 }
 
-async function judge({ path, from }: Candidate, timeoutMs: number, onVersion?: (known: Pick<CriuBinary, 'version' | 'versionNumber'>) => void): Promise<CriuBinary> {
+async function judge(
+  { path, from }: Candidate,
+  timeoutMs: number,
+  onVersion?: (known: Pick<CriuBinary, 'version' | 'versionNumber'>) => void,
+): Promise<CriuBinary> {
   // A candidate that hangs is killed at once: it has done nothing that it could undo.
   await using client = await CriuClient.start({ criuPath: path, graceMs: 1000 });
   const { text: version, versionNumber } = await client.version({ timeoutMs });
   onVersion?.({ version, versionNumber });
-  if (versionNumber < oldest.versionNumber) throw new CriuError('CRIU_TOO_OLD', { criuPath: path, version, since: oldest.text });
+  if (versionNumber < oldest.versionNumber)
+    throw new CriuError('CRIU_TOO_OLD', { criuPath: path, version, since: oldest.text });
   try {
     await client.check({ timeoutMs });
   } catch (cause) {
-    if (cause instanceof CriuError && cause.code === 'CRIU_REQUEST_FAILED') throw new CriuError('CRIU_UNUSABLE', { ...cause.facts, version });
+    if (cause instanceof CriuError && cause.code === 'CRIU_REQUEST_FAILED')
+      throw new CriuError('CRIU_UNUSABLE', { ...cause.facts, version });
     throw cause;
   }
   return { path, from, version, versionNumber };
@@ -108,14 +117,25 @@ async function judge({ path, from }: Candidate, timeoutMs: number, onVersion?: (
 async function featuresOf({ path, versionNumber }: CriuBinary, timeoutMs: number): Promise<CriuFeatures> {
   await using client = await CriuClient.start({ criuPath: path, graceMs: 1000 });
   // An older CRIU does not know the question: its silence would read as a lack that a build with LZ4 mends.
-  return await client.featureCheck({ memTrack: true, lazyPages: true, pidfdStore: true, memCompression: versionNumber >= 40300 }, { timeoutMs });
+  return await client.featureCheck(
+    { memTrack: true, lazyPages: true, pidfdStore: true, memCompression: versionNumber >= 40300 },
+    { timeoutMs },
+  );
 }
 
 async function candidates(criuPath: string | undefined): Promise<Candidate[]> {
   if (criuPath !== undefined) return [{ path: resolve(criuPath), from: 'option' }];
   const fromEnvironment = process.env.STILLFRAME_CRIU;
-  const found: Candidate[] = fromEnvironment === undefined || fromEnvironment === '' ? [] : [{ path: resolve(fromEnvironment), from: 'environment' }];
-  const onPath = await firstExecutable((process.env.PATH ?? '').split(delimiter).filter((dir) => dir !== '').map((dir) => join(dir, 'criu')));
+  const found: Candidate[] =
+    fromEnvironment === undefined || fromEnvironment === ''
+      ? []
+      : [{ path: resolve(fromEnvironment), from: 'environment' }];
+  const onPath = await firstExecutable(
+    (process.env.PATH ?? '')
+      .split(delimiter)
+      .filter((dir) => dir !== '')
+      .map((dir) => join(dir, 'criu')),
+  );
   if (onPath !== undefined) found.push({ path: onPath, from: 'PATH' });
   const own = await firstExecutable(privatePaths());
   if (own !== undefined) found.push({ path: own, from: 'private' });
@@ -125,7 +145,9 @@ async function candidates(criuPath: string | undefined): Promise<Candidate[]> {
 /** Where scripts/install-criu.sh puts one. From src/criu the package's root is two levels up, from dist/src/criu three. */
 function privatePaths(): string[] {
   const here = dirname(fileURLToPath(import.meta.url));
-  return [join(here, '../..'), join(here, '../../..')].map((root) => join(root, '.stillframe/criu/current/usr/sbin/criu'));
+  return [join(here, '../..'), join(here, '../../..')].map((root) =>
+    join(root, '.stillframe/criu/current/usr/sbin/criu'),
+  );
 }
 
 async function firstExecutable(paths: string[]): Promise<string | undefined> {

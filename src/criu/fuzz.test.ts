@@ -31,21 +31,29 @@ class Wire implements Connection {
 }
 
 type Answer = Partial<criu_resp.$Properties>;
-const encode = (fields: Answer): Uint8Array => criu_resp.encode({ type: criu_req_type.VERSION, success: true, ...fields }).finish();
+const encode = (fields: Answer): Uint8Array =>
+  criu_resp.encode({ type: criu_req_type.VERSION, success: true, ...fields }).finish();
 const version = encode({ version: { majorNumber: 4, minorNumber: 1 } });
-const notification = (script: string, pid?: number): Uint8Array => encode({ type: criu_req_type.NOTIFY, notify: { script, ...(pid === undefined ? {} : { pid }) } });
+const notification = (script: string, pid?: number): Uint8Array =>
+  encode({ type: criu_req_type.NOTIFY, notify: { script, ...(pid === undefined ? {} : { pid }) } });
 
 /** Anything a peer may say: bytes, true answers, answers with some bytes changed or cut off. */
 function packetsLike(...answers: Uint8Array[]): fc.Arbitrary<Uint8Array> {
   const answer = fc.constantFrom(...answers);
-  const mutated = fc.tuple(answer, fc.array(fc.tuple(fc.nat(40), fc.nat(255)), { maxLength: 4 }), fc.nat(60)).map(([bytes, changes, length]) => {
-    const changed = Uint8Array.from(bytes).subarray(0, Math.max(1, length));
-    for (const [index, value] of changes) if (index < changed.length) changed[index] = value;
-    return changed;
-  });
+  const mutated = fc
+    .tuple(answer, fc.array(fc.tuple(fc.nat(40), fc.nat(255)), { maxLength: 4 }), fc.nat(60))
+    .map(([bytes, changes, length]) => {
+      const changed = Uint8Array.from(bytes).subarray(0, Math.max(1, length));
+      for (const [index, value] of changes) if (index < changed.length) changed[index] = value;
+      return changed;
+    });
   return fc.oneof(answer, mutated, fc.uint8Array({ minLength: 1, maxLength: 300 }));
 }
-const packet = packetsLike(version, notification('pre-dump', 5), encode({ success: false, crErrno: 3, crErrmsg: 'no' }));
+const packet = packetsLike(
+  version,
+  notification('pre-dump', 5),
+  encode({ success: false, crErrno: 3, crErrmsg: 'no' }),
+);
 
 test('whatever a peer sends, and when it closes: a request ends with an answer or a typed error, and nothing is left open', async () => {
   const before = readdirSync('/proc/self/fd').length;
@@ -62,7 +70,9 @@ test('whatever a peer sends, and when it closes: a request ends with an answer o
         expect(typeof version.text).toBe('string');
       } catch (error) {
         expect(error).toBeInstanceOf(CriuError);
-        expect(['CRIU_PROTOCOL', 'CRIU_DIED', 'CRIU_REQUEST_FAILED', 'CRIU_TIMEOUT']).toContain((error as CriuError).code);
+        expect(['CRIU_PROTOCOL', 'CRIU_DIED', 'CRIU_REQUEST_FAILED', 'CRIU_TIMEOUT']).toContain(
+          (error as CriuError).code,
+        );
         await expect(conversation.version({})).rejects.toMatchObject({ code: 'CRIU_SESSION_ENDED' });
       }
       await conversation.close();
@@ -75,9 +85,18 @@ test('whatever a peer sends, and when it closes: a request ends with an answer o
 
 const works = (['DUMP', 'RESTORE'] as const).map((type) => ({
   type,
-  packet: packetsLike(...notificationScripts.map((script) => notification(script, 5)), notification('newer'), encode({ type: criu_req_type[type], restore: { pid: 5 } }), encode({ type: criu_req_type[type], success: false, crErrno: 3 })),
+  packet: packetsLike(
+    ...notificationScripts.map((script) => notification(script, 5)),
+    notification('newer'),
+    encode({ type: criu_req_type[type], restore: { pid: 5 } }),
+    encode({ type: criu_req_type[type], success: false, crErrno: 3 }),
+  ),
 }));
-const work = fc.constantFrom(...works).chain(({ type, packet }) => fc.record({ type: fc.constant(type), packets: fc.array(fc.tuple(packet, fc.nat(2)), { maxLength: 6 }) }));
+const work = fc
+  .constantFrom(...works)
+  .chain(({ type, packet }) =>
+    fc.record({ type: fc.constant(type), packets: fc.array(fc.tuple(packet, fc.nat(2)), { maxLength: 6 }) }),
+  );
 
 /** What a callback may do, in turn; every one closes the descriptor that is its own now. */
 const refusal = new Error('no');
@@ -89,7 +108,10 @@ const callbacks: Record<string, OnNotify> = {
   },
   rejects: () => Promise.reject(refusal),
 };
-const answers = fc.option(fc.array(fc.constantFrom('returns', 'replies', 'throws', 'rejects'), { minLength: 1, maxLength: 6 }), { nil: undefined });
+const answers = fc.option(
+  fc.array(fc.constantFrom('returns', 'replies', 'throws', 'rejects'), { minLength: 1, maxLength: 6 }),
+  { nil: undefined },
+);
 
 test('whatever a peer sends in the middle of a dump or a restore, and whatever the callback makes of it: a result, the error of the callback or a typed one', async () => {
   const before = readdirSync('/proc/self/fd').length;
@@ -113,7 +135,12 @@ test('whatever a peer sends in the middle of a dump or a restore, and whatever t
       };
       try {
         const call = { timeoutMs: 30, ...(answers === undefined ? {} : { onNotify }) };
-        const response = await conversation.work({ type, options: { imagesDir: tmpdir() }, call, ...(type === 'DUMP' ? { pid: 5 } : {}) });
+        const response = await conversation.work({
+          type,
+          options: { imagesDir: tmpdir() },
+          call,
+          ...(type === 'DUMP' ? { pid: 5 } : {}),
+        });
         expect(response).toMatchObject({ type, success: true });
         expect(refused).toBe(false);
       } catch (error) {

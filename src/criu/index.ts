@@ -1,14 +1,49 @@
-export { CriuClient, type CheckOptions, type CriuClientOptions, type CriuFeatures, type CriuServiceClient, type ExitStatus, type PageServerChildResult, type PageServerResult, type RestoreResult } from './client/client.js';
+export {
+  CriuClient,
+  type CheckOptions,
+  type CriuClientOptions,
+  type CriuFeatures,
+  type CriuServiceClient,
+  type ExitStatus,
+  type PageServerChildResult,
+  type PageServerResult,
+  type RestoreResult,
+} from './client/client.js';
 export type { CallOptions, DumpCallOptions, WorkOptions } from './client/session.js';
 export type { DumpProgress } from './client/dump-progress.js';
 export type { ServiceOptions } from './process/criu-connection.js';
-export type { CgroupRoot, CpuCap, CriuDumpOptions, CriuDumpRequest, CriuOptions, CriuRequestOptions, CriuRestoreOptions, InheritFd, JoinNamespace, PageServer, RawOption } from './rpc/options.js';
-export { notificationScripts, type CriuNotification, type NotificationReply, type NotificationScript, type OnNotify } from './rpc/notification.js';
+export type {
+  CgroupRoot,
+  CpuCap,
+  CriuDumpOptions,
+  CriuDumpRequest,
+  CriuOptions,
+  CriuRequestOptions,
+  CriuRestoreOptions,
+  InheritFd,
+  JoinNamespace,
+  PageServer,
+  RawOption,
+} from './rpc/options.js';
+export {
+  notificationScripts,
+  type CriuNotification,
+  type NotificationReply,
+  type NotificationScript,
+  type OnNotify,
+} from './rpc/notification.js';
 export { CriuError, type CriuErrorCode, type CriuErrorFacts } from './errors/criu-error.js';
 export type { CriuProblem } from './errors/known-failures.js';
 export { criuErrorOf } from './client/exchange.js';
 export type { CriuVersion, VersionNumber } from './rpc/version.js';
-export { findCriu, listCriu, type CriuBinary, type CriuSource, type CriuVerdict, type FindCriuOptions } from './find-criu.js';
+export {
+  findCriu,
+  listCriu,
+  type CriuBinary,
+  type CriuSource,
+  type CriuVerdict,
+  type FindCriuOptions,
+} from './find-criu.js';
 export { followLog, type FollowLogOptions } from './client/follow-log.js';
 export { lastErrors, parseLogLine, readLastErrors, type LogLine } from './errors/log-line.js';
 export { readDumpStats, readRestoreStats, type DumpStats, type RestoreStats } from './images/stats.js';

@@ -13,7 +13,10 @@ import { isShortage } from './errors/resource-shortage.js';
 import { endOrphans } from './process/swrk.js';
 
 /** `tls` and its like encrypt the connection to `pageServer`, and have to suit what is said there. */
-export interface LazyPagesOptions extends Pick<CriuOptions, 'tls' | 'tlsCacert' | 'tlsCacrl' | 'tlsCert' | 'tlsKey' | 'tlsNoCnVerify'> {
+export interface LazyPagesOptions extends Pick<
+  CriuOptions,
+  'tls' | 'tlsCacert' | 'tlsCacrl' | 'tlsCert' | 'tlsKey' | 'tlsNoCnVerify'
+> {
   criuPath: string;
   /** The images, with their memory unless a page server has it. */
   imagesDir: string;
@@ -55,7 +58,8 @@ export class LazyPages implements AsyncDisposable {
     const { criuPath, workDir, logFile = 'lazy-pages.log', timeoutMs = 10_000 } = options;
     requireMs('timeoutMs', timeoutMs);
     filled('criuPath', criuPath);
-    for (const option of ['imagesDir', 'workDir'] as const) await (await SharedDirectory.open(option, options[option]))[Symbol.asyncDispose]();
+    for (const option of ['imagesDir', 'workDir'] as const)
+      await (await SharedDirectory.open(option, options[option]))[Symbol.asyncDispose]();
     const { child, status } = startDaemon(criuPath, argumentsOf(options, logFile));
     const daemon = new LazyPages(child, join(workDir, logFile));
     try {
@@ -112,18 +116,40 @@ export class LazyPages implements AsyncDisposable {
     throw await (late ? this.#failure('CRIU_TIMEOUT', { timeoutMs }) : this.#failure());
   }
 
-  async #failure(code: CriuErrorCode = 'CRIU_DIED', facts: CriuErrorFacts & { cause?: unknown } = {}): Promise<CriuError> {
+  async #failure(
+    code: CriuErrorCode = 'CRIU_DIED',
+    facts: CriuErrorFacts & { cause?: unknown } = {},
+  ): Promise<CriuError> {
     const ending = await this.#child.ended;
-    const log = existsSync(this.#logPath) ? { logPath: this.#logPath, logErrors: await readLastErrors(this.#logPath) } : {};
+    const log = existsSync(this.#logPath)
+      ? { logPath: this.#logPath, logErrors: await readLastErrors(this.#logPath) }
+      : {};
     return new CriuError(code, { request: 'lazy-pages', ...ending, ...log, ...facts });
   }
 }
 
 /** Its options: criu/config.c, v4.2. */
-function argumentsOf({ imagesDir, workDir, pageServer, tls, tlsCacert, tlsCacrl, tlsCert, tlsKey, tlsNoCnVerify, args = [] }: LazyPagesOptions, logFile: string): string[] {
-  const { address, port: number } = pageServer === undefined ? {} : object('pageServer', pageServer, { address: filled, port });
-  const path = (option: string, name: string, value: string | undefined): string[] => (value === undefined ? [] : [name, string(option, value)]);
-  const flag = (option: string, name: string, value: boolean | undefined): string[] => (value !== undefined && boolean(option, value) ? [name] : []);
+function argumentsOf(
+  {
+    imagesDir,
+    workDir,
+    pageServer,
+    tls,
+    tlsCacert,
+    tlsCacrl,
+    tlsCert,
+    tlsKey,
+    tlsNoCnVerify,
+    args = [],
+  }: LazyPagesOptions,
+  logFile: string,
+): string[] {
+  const { address, port: number } =
+    pageServer === undefined ? {} : object('pageServer', pageServer, { address: filled, port });
+  const path = (option: string, name: string, value: string | undefined): string[] =>
+    value === undefined ? [] : [name, string(option, value)];
+  const flag = (option: string, name: string, value: boolean | undefined): string[] =>
+    value !== undefined && boolean(option, value) ? [name] : [];
   return [
     ...['lazy-pages', '-D', imagesDir, '-W', workDir, '-o', logFile, '--status-fd', String(STATUS_FD)],
     ...(address === undefined ? [] : ['--page-server', '--address', address, '--port', String(number)]),

@@ -29,7 +29,18 @@ describe.each(freezerVersions())('deadlines, cgroup %s', (version) => {
       const maxFrozenMs = 1 + Math.random() * LONGEST_MS;
       const windows: WindowEvent[] = [];
       const onWindow = (event: WindowEvent): void => void windows.push(event);
-      const error: unknown = await checkpoint({ pid: writer.pid, cgroup: writer.cgroup.path, files: [{ path: writer.data, name: 'data' }], output, maxFrozenMs, retries: 0, onWindow }).then(() => undefined, (e: unknown) => e);
+      const error: unknown = await checkpoint({
+        pid: writer.pid,
+        cgroup: writer.cgroup.path,
+        files: [{ path: writer.data, name: 'data' }],
+        output,
+        maxFrozenMs,
+        retries: 0,
+        onWindow,
+      }).then(
+        () => undefined,
+        (e: unknown) => e,
+      );
       if (error === undefined) {
         dumped++;
         rmSync(output);
@@ -45,7 +56,9 @@ describe.each(freezerVersions())('deadlines, cgroup %s', (version) => {
       expect(writer.leftovers()).toEqual([]);
     }
     late.sort((a, b) => a - b);
-    console.log(`${version}: ${CHECKPOINTS - late.filter((ms) => ms > BOUND_MS).length} of ${CHECKPOINTS} windows closed within maxFrozenMs + ${BOUND_MS} ms (${dumped} whole checkpoints, ${CHECKPOINTS - dumped} cancelled); of those the window was longer than maxFrozenMs by ${late[late.length >> 1]?.toFixed(0)} ms (median), ${late.at(-1)?.toFixed(0)} ms (worst)`);
+    console.log(
+      `${version}: ${CHECKPOINTS - late.filter((ms) => ms > BOUND_MS).length} of ${CHECKPOINTS} windows closed within maxFrozenMs + ${BOUND_MS} ms (${dumped} whole checkpoints, ${CHECKPOINTS - dumped} cancelled); of those the window was longer than maxFrozenMs by ${late[late.length >> 1]?.toFixed(0)} ms (median), ${late.at(-1)?.toFixed(0)} ms (worst)`,
+    );
     expect(await writer.isWell()).toEqual({ goesOn: true, mismatches: 0, lost: '' });
   });
 });

@@ -34,14 +34,31 @@ const makeFile: Make = (path, i) => closeSync(openSync(path(i), 'w'));
 
 const TREES: { of: string; make: Make; entries?: number; regular: (entries: number) => number }[] = [
   { of: 'files', make: makeFile, regular: (entries) => entries },
-  { of: 'files with two names each, beside each other', make: (path, i) => (i % 2 === 0 ? makeFile(path, i) : linkSync(path(i - 1), path(i))), regular: (entries) => entries / 2 },
-  { of: 'files with two names each, the second ones in other directories', make: (path, i) => (i < ENTRIES / 2 ? makeFile(path, i) : linkSync(path(i - ENTRIES / 2), path(i))), regular: (entries) => entries / 2 },
+  {
+    of: 'files with two names each, beside each other',
+    make: (path, i) => (i % 2 === 0 ? makeFile(path, i) : linkSync(path(i - 1), path(i))),
+    regular: (entries) => entries / 2,
+  },
+  {
+    of: 'files with two names each, the second ones in other directories',
+    make: (path, i) => (i < ENTRIES / 2 ? makeFile(path, i) : linkSync(path(i - ENTRIES / 2), path(i))),
+    regular: (entries) => entries / 2,
+  },
   // ext4 has no more names for one file.
-  { of: 'names of one file', make: (path, i) => (i === 0 ? makeFile(path, i) : linkSync(path(0), path(i))), entries: Math.min(ENTRIES, 65_000), regular: () => 1 },
+  {
+    of: 'names of one file',
+    make: (path, i) => (i === 0 ? makeFile(path, i) : linkSync(path(0), path(i))),
+    entries: Math.min(ENTRIES, 65_000),
+    regular: () => 1,
+  },
   { of: 'symbolic links', make: (path, i) => symlinkSync('somewhere else', path(i)), regular: () => 0 },
   // Fewer: they take a disk several times as long as files.
   { of: 'directories', make: (path, i) => mkdirSync(path(i)), entries: Math.min(ENTRIES, 100_000), regular: () => 0 },
-  { of: 'files with holes', make: (path, i) => (makeFile(path, i), truncateSync(path(i), 100_000)), regular: (entries) => entries },
+  {
+    of: 'files with holes',
+    make: (path, i) => (makeFile(path, i), truncateSync(path(i), 100_000)),
+    regular: (entries) => entries,
+  },
 ];
 
 it.each(TREES)('an archive of $of is written in less than a bound', ({ of, make, entries = ENTRIES, regular }) => {
@@ -53,9 +70,15 @@ it.each(TREES)('an archive of $of is written in less than a bound', ({ of, make,
     make(path, i);
   }
   const library = fileURLToPath(new URL('../../dist/src/archive/index.js', import.meta.url));
-  const output = execFileSync(process.execPath, ['--input-type=module', '--eval', child, library, scratch.in('tree'), scratch.in('x.tar')], { encoding: 'utf8' });
+  const output = execFileSync(
+    process.execPath,
+    ['--input-type=module', '--eval', child, library, scratch.in('tree'), scratch.in('x.tar')],
+    { encoding: 'utf8' },
+  );
   const { members, peakKib, heldMs } = JSON.parse(output) as { members: number; peakKib: number; heldMs: number };
-  console.log(`${entries} ${of}: at most ${Math.ceil(peakKib / 1024)} MiB resident; the event loop was held for ${heldMs.toFixed(1)} ms at most`);
+  console.log(
+    `${entries} ${of}: at most ${Math.ceil(peakKib / 1024)} MiB resident; the event loop was held for ${heldMs.toFixed(1)} ms at most`,
+  );
   expect(members).toBe(regular(entries));
   expect(peakKib / 1024).toBeLessThan(BOUND_MIB);
 });

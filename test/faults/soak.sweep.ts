@@ -32,12 +32,24 @@ describe.each(freezerVersions())('soak, cgroup %s', (version) => {
         before = footprint(writer.pid);
         temporary = temporaryFiles();
       }
-      windows.push((await checkpoint({ pid: writer.pid, cgroup: writer.cgroup.path, files: [{ path: writer.data, name: 'data' }], output, overwrite: true })).windowMs);
+      windows.push(
+        (
+          await checkpoint({
+            pid: writer.pid,
+            cgroup: writer.cgroup.path,
+            files: [{ path: writer.data, name: 'data' }],
+            output,
+            overwrite: true,
+          })
+        ).windowMs,
+      );
     }
     rmSync(output);
     const after = footprint(writer.pid);
     windows.sort((a, b) => a - b);
-    console.log(`${version}: windows ${windows[windows.length >> 1]?.toFixed(1)} ms (median), ${windows.at(-1)?.toFixed(1)} ms (worst); resident ${mib(before)} MiB, then ${mib(after)} MiB`);
+    console.log(
+      `${version}: windows ${windows[windows.length >> 1]?.toFixed(1)} ms (median), ${windows.at(-1)?.toFixed(1)} ms (worst); resident ${mib(before)} MiB, then ${mib(after)} MiB`,
+    );
     expect({ ...after, rssBytes: 0 }).toEqual({ ...before, rssBytes: 0 });
     expect(after.rssBytes).toBeLessThan((before as Footprint).rssBytes * 1.1);
     expect(writer.leftovers()).toEqual([]);
@@ -61,7 +73,11 @@ function footprint(target: number): Footprint {
 
 /** Where images, checks and archives of a stream are made. */
 function temporaryFiles(): string[] {
-  return [tmpdir(), '/dev/shm'].flatMap((dir) => readdirSync(dir).filter((name) => name.startsWith('stillframe-criu') || name.startsWith('.stillframe')).map((name) => join(dir, name)));
+  return [tmpdir(), '/dev/shm'].flatMap((dir) =>
+    readdirSync(dir)
+      .filter((name) => name.startsWith('stillframe-criu') || name.startsWith('.stillframe'))
+      .map((name) => join(dir, name)),
+  );
 }
 
 const mib = (at: Footprint | undefined): string => ((at?.rssBytes ?? 0) / 2 ** 20).toFixed(0);

@@ -27,7 +27,13 @@ class Recipe implements AsyncDisposable {
    * @param put What stands in place of the page's paths, pids and addresses.
    * @param which Of its programs, from 0.
    */
-  constructor(dir: string, heading: string, put: Record<string, string | number>, which = 0, stdin: 'ignore' | number = 'ignore') {
+  constructor(
+    dir: string,
+    heading: string,
+    put: Record<string, string | number>,
+    which = 0,
+    stdin: 'ignore' | number = 'ignore',
+  ) {
     const section = page.split(/^## /m).find((text) => text.startsWith(`${heading}\n`)) ?? '';
     let code = [...section.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, text]) => text)[which];
     if (code === undefined) throw new Error(`no program ${which} below "${heading}"`);
@@ -44,7 +50,8 @@ class Recipe implements AsyncDisposable {
     // `await using` is newer than the oldest Node.js.
     writeFileSync(file, ts.transpile(code, { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext }));
     this.#child = spawn(process.execPath, [file], { cwd: dir, stdio: [stdin, 'pipe', 'pipe'] });
-    for (const stream of [this.#child.stdout, this.#child.stderr]) stream?.on('data', (data: Buffer) => (this.said += data.toString()));
+    for (const stream of [this.#child.stdout, this.#child.stderr])
+      stream?.on('data', (data: Buffer) => (this.said += data.toString()));
   }
 
   async ended(): Promise<{ status: number | null; said: string }> {
@@ -61,7 +68,11 @@ class Recipe implements AsyncDisposable {
 /** proc(5), /proc/PID/stat: the process group of a process, zombies too. */
 function groupOf(pid: string): number | undefined {
   try {
-    return Number(readFileSync(`/proc/${Number(pid)}/stat`, 'latin1').replace(/^.*\) /s, '').split(' ')[2]);
+    return Number(
+      readFileSync(`/proc/${Number(pid)}/stat`, 'latin1')
+        .replace(/^.*\) /s, '')
+        .split(' ')[2],
+    );
   } catch {
     return undefined; // it has ended, or is no process
   }
@@ -100,7 +111,10 @@ test.each([
   await using dir = await scratch();
   const images = join(dir.path, 'images');
   mkdirSync(images);
-  const script = spawn('script', ['-qefc', 'exec env -i PS1= HISTFILE= /bin/sh -i', '/dev/null'], { stdio: ['pipe', 'pipe', 'ignore'], cwd: '/' });
+  const script = spawn('script', ['-qefc', 'exec env -i PS1= HISTFILE= /bin/sh -i', '/dev/null'], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+    cwd: '/',
+  });
   let shown = '';
   script.stdout.on('data', (data: Buffer) => (shown += data.toString()));
   script.stdin.write('echo ready-$((40+2))\n');
@@ -125,11 +139,17 @@ try:
     while True: os.write(1, os.read(fds[0], 4096))
 except OSError: pass # the shell has ended
 `;
-  const receiver = which === 2 ? spawn('python3', ['-c', python, socket], { stdio: ['ignore', 'pipe', 'inherit'] }) : undefined;
+  const receiver =
+    which === 2 ? spawn('python3', ['-c', python, socket], { stdio: ['ignore', 'pipe', 'inherit'] }) : undefined;
   let received = '';
   receiver?.stdout.on('data', (data: Buffer) => (received += data.toString()));
   if (receiver !== undefined) await until(() => existsSync(socket), 'the receiver listens');
-  await using recipe = new Recipe(dir.path, shellHeading, { '/var/lib/shell/images': images, ...(which === 2 ? { '/run/c1/console.sock': socket } : {}) }, which);
+  await using recipe = new Recipe(
+    dir.path,
+    shellHeading,
+    { '/var/lib/shell/images': images, ...(which === 2 ? { '/run/c1/console.sock': socket } : {}) },
+    which,
+  );
   try {
     await until(() => /^back again\r?$/m.test(which === 2 ? received : recipe.said), 'the restored shell answers');
   } finally {
@@ -147,7 +167,11 @@ test('other descriptors than those of the dump', async () => {
   mkdirSync(images);
   const log = join(dir.path, 'c1.log');
   const program = join(dir.path, 'server');
-  writeFileSync(program, '#!/bin/sh\ncd /\nexec 0>&- 2>&1\ni=0; while :; do i=$((i + 1)); echo line $i; sleep 0.02; done\n', { mode: 0o755 });
+  writeFileSync(
+    program,
+    '#!/bin/sh\ncd /\nexec 0>&- 2>&1\ni=0; while :; do i=$((i + 1)); echo line $i; sleep 0.02; done\n',
+    { mode: 0o755 },
+  );
   const heading = 'Other descriptors than those of the dump';
   await using start = new Recipe(dir.path, heading, { '/srv/app/server': program });
   await until(() => /^\d+$/m.test(start.said) && start.said.includes('line 3\n'), 'the program runs, and is heard');
@@ -155,8 +179,16 @@ test('other descriptors than those of the dump', async () => {
   try {
     await using dump = new Recipe(dir.path, heading, { 4711: pid, '/var/lib/c1/images': images }, 1);
     expect((await dump.ended()).status, dump.said).toBe(0);
-    await until(() => !readdirSync('/proc').some((name) => groupOf(name) === pid), 'every process of the tree has been reaped');
-    await using restore = new Recipe(dir.path, heading, { 'pipe:[31337]': dump.said.trim(), '/var/lib/c1/images': images, '/var/log/c1.log': log }, 2);
+    await until(
+      () => !readdirSync('/proc').some((name) => groupOf(name) === pid),
+      'every process of the tree has been reaped',
+    );
+    await using restore = new Recipe(
+      dir.path,
+      heading,
+      { 'pipe:[31337]': dump.said.trim(), '/var/lib/c1/images': images, '/var/log/c1.log': log },
+      2,
+    );
     expect((await restore.ended()).status, restore.said).toBe(0);
     await until(() => /^line \d+\n/.test(readFileSync(log, 'utf8')), 'the restored tree writes into our log');
   } finally {
@@ -170,9 +202,17 @@ test('memory to another machine', async () => {
   await using counter = await Counter.start(dir.path);
   const [memory, rest, port] = [join(dir.path, 'memory'), join(dir.path, 'rest'), await freePort()];
   for (const path of [memory, rest]) mkdirSync(path);
-  await using there = new Recipe(dir.path, 'Memory to another machine', { '/var/lib/c1/images': memory, "address: '10.0.0.2', port: 0": `address: '127.0.0.1', port: ${port}` });
+  await using there = new Recipe(dir.path, 'Memory to another machine', {
+    '/var/lib/c1/images': memory,
+    "address: '10.0.0.2', port: 0": `address: '127.0.0.1', port: ${port}`,
+  });
   await until(() => there.said.includes(`${port}\n`), `the server listens: ${there.said}`);
-  await using here = new Recipe(dir.path, 'Memory to another machine', { 4711: counter.pid, '/var/lib/c1/rest': rest, '10.0.0.2': '127.0.0.1', 27000: port }, 1);
+  await using here = new Recipe(
+    dir.path,
+    'Memory to another machine',
+    { 4711: counter.pid, '/var/lib/c1/rest': rest, '10.0.0.2': '127.0.0.1', 27000: port },
+    1,
+  );
   expect((await here.ended()).status, here.said).toBe(0);
   expect(await there.ended()).toEqual({ status: 0, said: `${port}\n{ exitCode: 0 }\n` });
   const pages = (path: string): boolean => readdirSync(path).some((name) => name.startsWith('pages-'));
@@ -182,10 +222,18 @@ test('memory to another machine', async () => {
 test('a CRIU that runs already', async () => {
   await using dir = await scratch();
   const socket = join(dir.path, 'socket');
-  const service = spawn(criuPath, ['service', '--address', socket, '--work-dir', dir.path, '-o', 'service.log'], { stdio: 'ignore' });
+  const service = spawn(criuPath, ['service', '--address', socket, '--work-dir', dir.path, '-o', 'service.log'], {
+    stdio: 'ignore',
+  });
   try {
     // proc(5), /proc/net/unix: the flag of a socket that listens, which the file in the directory says nothing of.
-    await until(() => readFileSync('/proc/net/unix', 'latin1').split('\n').some((line) => line.includes(' 00010000 ') && line.endsWith(socket)), 'the service listens');
+    await until(
+      () =>
+        readFileSync('/proc/net/unix', 'latin1')
+          .split('\n')
+          .some((line) => line.includes(' 00010000 ') && line.endsWith(socket)),
+      'the service listens',
+    );
     await using recipe = new Recipe(dir.path, 'A CRIU that runs already', { '/run/criu/socket': socket });
     expect((await recipe.ended()).said).toMatch(/^\d+\.\d+(\.\d+)?\n$/);
   } finally {
@@ -196,7 +244,10 @@ test('a CRIU that runs already', async () => {
 
 test('what failed, and why', async () => {
   await using dir = await scratch();
-  await using recipe = new Recipe(dir.path, 'What failed, and why', { 4711: 4_000_000, '/var/lib/c1/images': dir.path });
+  await using recipe = new Recipe(dir.path, 'What failed, and why', {
+    4711: 4_000_000,
+    '/var/lib/c1/images': dir.path,
+  });
   const { status, said } = await recipe.ended();
   expect(status).toBe(0);
   expect(said).toContain('CRIU_REQUEST_FAILED');

@@ -28,7 +28,8 @@ export async function openDirectory(path: string): Promise<Target> {
   try {
     handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
   } catch (cause) {
-    if (errnoOf(cause) === 'ENOTDIR') throw new ArchiveError('DESTINATION_EXISTS', { path, what: 'it is not a directory' });
+    if (errnoOf(cause) === 'ENOTDIR')
+      throw new ArchiveError('DESTINATION_EXISTS', { path, what: 'it is not a directory' });
     throw new ArchiveError('DESTINATION_MISSING', { path, cause });
   }
   try {
@@ -58,7 +59,10 @@ export async function remover(target: Target): Promise<() => Promise<void>> {
   const { dev, ino } = await target.handle.stat({ bigint: true });
   const { path, fileName, made } = target;
   return async () => {
-    const handle = await open(fileName === undefined ? path : dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
+    const handle = await open(
+      fileName === undefined ? path : dirname(path),
+      constants.O_RDONLY | constants.O_DIRECTORY,
+    );
     try {
       const now = await handle.stat({ bigint: true });
       if (now.dev === dev && now.ino === ino) await removeTarget({ path, handle, made, fileName });

@@ -52,11 +52,18 @@ const MAX_BATCHES = 2;
  * @throws ArchiveError MEMBER_MISSING, DESTINATION_EXISTS, DESTINATION_NOT_EMPTY, DESTINATION_MISSING, DESTINATION_FULL,
  *   UNSAFE_PATH, UNSAFE_LINK, EXTRACT_FAILED (which path, with the system's error as cause)
  */
-export async function extractTree(options: ExtractOptions & { verified: VerifiedArchive; tree: string | Buffer }): Promise<ExtractedTree> {
+export async function extractTree(
+  options: ExtractOptions & { verified: VerifiedArchive; tree: string | Buffer },
+): Promise<ExtractedTree> {
   const { verified } = options;
   const name = Buffer.from(options.tree);
   const place = verified.trees.find((candidate) => candidate.name.equals(name));
-  if (place === undefined) throw new ArchiveError('MEMBER_MISSING', { archivePath: verified.archive.path, member: printable(name), what: 'no such tree' });
+  if (place === undefined)
+    throw new ArchiveError('MEMBER_MISSING', {
+      archivePath: verified.archive.path,
+      member: printable(name),
+      what: 'no such tree',
+    });
   const root = place.record.layout === 'nested' ? ROOT_NAME : place.name.toString('latin1');
   return extractTar({ ...options, archive: verified.archive, range: place.range, root });
 }
@@ -65,10 +72,13 @@ export async function extractTree(options: ExtractOptions & { verified: Verified
  * Extracts a directory that is not a listed tree, with all below it: CRIU's images are in `checkpoint`.
  * Promises and errors are those of `extractTree`.
  */
-export async function extractMembers(options: ExtractOptions & { verified: VerifiedArchive; prefix: string }): Promise<ExtractedTree> {
+export async function extractMembers(
+  options: ExtractOptions & { verified: VerifiedArchive; prefix: string },
+): Promise<ExtractedTree> {
   const { verified, prefix } = options;
   const start = verified.members.get(prefix)?.headerOffset;
-  if (start === undefined) throw new ArchiveError('MEMBER_MISSING', { archivePath: verified.archive.path, member: prefix });
+  if (start === undefined)
+    throw new ArchiveError('MEMBER_MISSING', { archivePath: verified.archive.path, member: prefix });
   let end = start;
   for (const [name, { headerOffset }] of verified.members) {
     end = headerOffset;
@@ -84,8 +94,10 @@ export async function extractMembers(options: ExtractOptions & { verified: Verif
 export async function readVerifiedMember(verified: VerifiedArchive, name: string, maxBytes: number): Promise<Buffer> {
   const { archive, members } = verified;
   const place = members.get(name);
-  if (place === undefined || place.type !== 'file') throw new ArchiveError('MEMBER_MISSING', { archivePath: archive.path, member: name });
-  for await (const member of walkMembers(archive, { start: place.headerOffset, end: archive.bytes })) return readMember(archive, member, maxBytes);
+  if (place === undefined || place.type !== 'file')
+    throw new ArchiveError('MEMBER_MISSING', { archivePath: archive.path, member: name });
+  for await (const member of walkMembers(archive, { start: place.headerOffset, end: archive.bytes }))
+    return readMember(archive, member, maxBytes);
   throw new ArchiveError('MEMBER_MISSING', { archivePath: archive.path, member: name });
 }
 
@@ -93,7 +105,9 @@ export async function readVerifiedMember(verified: VerifiedArchive, name: string
  * Extracts the members of a tar, or of a part of one, that lie at or below `root` ('.' for all). What the names
  * and links say is checked first; data and headers must have been verified, or be trusted for other reasons.
  */
-export async function extractTar(options: ExtractOptions & { archive: OpenArchive; range: TarRange; root: string }): Promise<ExtractedTree> {
+export async function extractTar(
+  options: ExtractOptions & { archive: OpenArchive; range: TarRange; root: string },
+): Promise<ExtractedTree> {
   const { archive, range, root, signal } = options;
   signal?.throwIfAborted();
   const rootType = await checkTar(archive, range, root, options);
@@ -194,7 +208,10 @@ class Extraction {
     const copy = this.#copyBatch(files);
     this.#running.add(copy);
     // A rejection stays in #running, and is met by the next race or by the last wait.
-    copy.then(() => this.#running.delete(copy), () => undefined);
+    copy.then(
+      () => this.#running.delete(copy),
+      () => undefined,
+    );
   }
 
   async #copyBatch(files: PendingFile[]): Promise<void> {

@@ -40,7 +40,13 @@ export class Beneath {
   /** A new, empty file, open for writing; the descriptor is the caller's. */
   createFile(name: string): number {
     const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
-    return this.#native.openat2(this.#parent(name), base(name), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600, RESOLVE);
+    return this.#native.openat2(
+      this.#parent(name),
+      base(name),
+      O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW,
+      0o600,
+      RESOLVE,
+    );
   }
 
   /** A directory that only its owner can enter, until `finishDirectory` gives it its mode. */
@@ -55,7 +61,13 @@ export class Beneath {
   /** Both names are below the root; neither is followed when it is a symbolic link. */
   createHardlink(name: string, target: string): void {
     // The second parent may push the first out of the cache: then it is opened again.
-    const from = this.#native.openat2(this.#rootFd, path(parentName(target)), O_PATH | constants.O_DIRECTORY, 0, RESOLVE);
+    const from = this.#native.openat2(
+      this.#rootFd,
+      path(parentName(target)),
+      O_PATH | constants.O_DIRECTORY,
+      0,
+      RESOLVE,
+    );
     try {
       this.#native.linkat(from, base(target), this.#parent(name), base(name), 0);
     } finally {
@@ -131,7 +143,8 @@ export class Beneath {
   }
 
   #openParent(dir: string): number {
-    const open = (): number => this.#native.openat2(this.#rootFd, path(dir), O_PATH | constants.O_DIRECTORY, 0, RESOLVE);
+    const open = (): number =>
+      this.#native.openat2(this.#rootFd, path(dir), O_PATH | constants.O_DIRECTORY, 0, RESOLVE);
     try {
       return open();
     } catch (error) {

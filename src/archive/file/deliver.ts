@@ -23,11 +23,19 @@ export function compressor(compression: OutputCompression | undefined): Duplex {
 /** @throws ArchiveError OUTPUT_FAILED where nothing here can compress so: to be known before the work, not after it */
 export function checkCompression(compression: OutputCompression | undefined, path: string): void {
   if (compression !== 'zstd' || hasZstd()) return;
-  throw new ArchiveError('OUTPUT_FAILED', { path, what: `Node.js ${process.versions.node} has no zstd, and the program zstd is not installed; install it, or choose gzip` });
+  throw new ArchiveError('OUTPUT_FAILED', {
+    path,
+    what: `Node.js ${process.versions.node} has no zstd, and the program zstd is not installed; install it, or choose gzip`,
+  });
 }
 
 /** Sends the archive to a stream, as fast as that takes it, and ends the stream. Returns the bytes that it got. */
-export async function send(file: StagingFile, through: Duplex, to: Writable, options: { signal?: AbortSignal | undefined; onRead?: (bytes: number) => void }): Promise<number> {
+export async function send(
+  file: StagingFile,
+  through: Duplex,
+  to: Writable,
+  options: { signal?: AbortSignal | undefined; onRead?: (bytes: number) => void },
+): Promise<number> {
   let sent = 0;
   const source = file.handle.createReadStream({ start: 0, autoClose: false, highWaterMark: CHUNK_BYTES });
   source.on('data', (chunk) => options.onRead?.(chunk.length));
@@ -40,7 +48,7 @@ export async function send(file: StagingFile, through: Duplex, to: Writable, opt
 export function writableOf(file: StagingFile): Writable {
   let offset = 0;
   const write = async (chunk: Buffer): Promise<void> => {
-    for (let at = 0; at < chunk.length; ) {
+    for (let at = 0; at < chunk.length;) {
       const { bytesWritten } = await file.handle.write(chunk, at, chunk.length - at, offset);
       at += bytesWritten;
       offset += bytesWritten;

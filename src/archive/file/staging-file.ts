@@ -39,7 +39,11 @@ export class StagingFile {
     const hidden = hiddenName(directory, label);
     watch.willMake?.(hidden);
     try {
-      return new StagingFile(await open(hidden, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600), hidden, watch);
+      return new StagingFile(
+        await open(hidden, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600),
+        hidden,
+        watch,
+      );
     } catch (error) {
       watch.removed?.(hidden);
       throw error;
@@ -92,7 +96,14 @@ export class StagingFile {
     try {
       if (this.#hidden !== undefined && this.#hidden !== path) await link(this.#hidden, path);
       // By way of /proc: linkat's AT_EMPTY_PATH asks for a capability more.
-      else native().linkat(AT_FDCWD, Buffer.from(`/proc/self/fd/${this.fd}`), AT_FDCWD, Buffer.from(path), AT_SYMLINK_FOLLOW);
+      else
+        native().linkat(
+          AT_FDCWD,
+          Buffer.from(`/proc/self/fd/${this.fd}`),
+          AT_FDCWD,
+          Buffer.from(path),
+          AT_SYMLINK_FOLLOW,
+        );
     } catch (cause) {
       if (errnoOf(cause) === 'EEXIST') throw new ArchiveError('OUTPUT_EXISTS', { path, cause });
       throw cause;

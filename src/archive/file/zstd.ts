@@ -4,7 +4,10 @@ import { Duplex, type Readable, type Transform, type Writable } from 'node:strea
 import * as zlib from 'node:zlib';
 
 // In node:zlib since Node.js 22.15, and not in the types of 20.
-const { createZstdCompress, createZstdDecompress } = zlib as { createZstdCompress?: () => Transform; createZstdDecompress?: () => Transform };
+const { createZstdCompress, createZstdDecompress } = zlib as {
+  createZstdCompress?: () => Transform;
+  createZstdDecompress?: () => Transform;
+};
 
 /** Whether anything here can do zstd: Node.js itself, or the program zstd. */
 export function hasZstd(): boolean {

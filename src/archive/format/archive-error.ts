@@ -51,40 +51,110 @@ export interface ArchiveFacts {
   version?: number;
 }
 
-const archive = (f: ArchiveFacts): string => (f.archivePath === undefined ? 'the archive' : `the archive ${f.archivePath}`);
+const archive = (f: ArchiveFacts): string =>
+  f.archivePath === undefined ? 'the archive' : `the archive ${f.archivePath}`;
 const member = (f: ArchiveFacts): string => (f.member === undefined ? '' : `, member ${f.member}`);
 const what = (f: ArchiveFacts): string => (f.what === undefined ? '' : `: ${f.what}`);
 const at = (f: ArchiveFacts): string => (f.offset === undefined ? '' : ` (at byte ${f.offset})`);
 const path = (f: ArchiveFacts): string => f.path ?? '(no path)';
 
 const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
-  NOT_AN_ARCHIVE: (f) => ({ what: `not a stillframe archive: ${f.archivePath ?? 'input'}${what(f)}`, remedy: 'Give the file that `stillframe checkpoint --output` wrote.' }),
-  FORMAT_TOO_NEW: (f) => ({ what: `${archive(f)} has format version ${f.version ?? '?'}, newer than this stillframe reads`, remedy: 'Update stillframe.' }),
-  ARCHIVE_UNREADABLE: (f) => ({ what: `cannot read ${archive(f)}${what(f)}`, remedy: 'Check that the path is right and may be read.' }),
-  ARCHIVE_TRUNCATED: (f) => ({ what: `${archive(f)} is cut short${member(f)}${what(f)}${at(f)}`, remedy: 'Copy it again from its source, or make a new checkpoint.' }),
-  ARCHIVE_DAMAGED: (f) => ({ what: `${archive(f)} is damaged${member(f)}${what(f)}${at(f)}`, remedy: 'Copy it again from its source, or make a new checkpoint.' }),
-  ARCHIVE_UNSUPPORTED: (f) => ({ what: `${archive(f)} uses what stillframe does not read${member(f)}${what(f)}`, remedy: 'Unpack it with the tool that made it, or pack it as a plain pax tar.' }),
-  MEMBER_MISSING: (f) => ({ what: `${archive(f)} has no member ${f.member ?? ''}${what(f)}`, remedy: 'See what it holds with: stillframe inspect' }),
-  MEMBER_TOO_BIG: (f) => ({ what: `${archive(f)}${member(f)} has more than ${f.bytes ?? '?'} bytes`, remedy: 'Extract it to a file, or raise maxBytes.' }),
+  NOT_AN_ARCHIVE: (f) => ({
+    what: `not a stillframe archive: ${f.archivePath ?? 'input'}${what(f)}`,
+    remedy: 'Give the file that `stillframe checkpoint --output` wrote.',
+  }),
+  FORMAT_TOO_NEW: (f) => ({
+    what: `${archive(f)} has format version ${f.version ?? '?'}, newer than this stillframe reads`,
+    remedy: 'Update stillframe.',
+  }),
+  ARCHIVE_UNREADABLE: (f) => ({
+    what: `cannot read ${archive(f)}${what(f)}`,
+    remedy: 'Check that the path is right and may be read.',
+  }),
+  ARCHIVE_TRUNCATED: (f) => ({
+    what: `${archive(f)} is cut short${member(f)}${what(f)}${at(f)}`,
+    remedy: 'Copy it again from its source, or make a new checkpoint.',
+  }),
+  ARCHIVE_DAMAGED: (f) => ({
+    what: `${archive(f)} is damaged${member(f)}${what(f)}${at(f)}`,
+    remedy: 'Copy it again from its source, or make a new checkpoint.',
+  }),
+  ARCHIVE_UNSUPPORTED: (f) => ({
+    what: `${archive(f)} uses what stillframe does not read${member(f)}${what(f)}`,
+    remedy: 'Unpack it with the tool that made it, or pack it as a plain pax tar.',
+  }),
+  MEMBER_MISSING: (f) => ({
+    what: `${archive(f)} has no member ${f.member ?? ''}${what(f)}`,
+    remedy: 'See what it holds with: stillframe inspect',
+  }),
+  MEMBER_TOO_BIG: (f) => ({
+    what: `${archive(f)}${member(f)} has more than ${f.bytes ?? '?'} bytes`,
+    remedy: 'Extract it to a file, or raise maxBytes.',
+  }),
 
-  UNSAFE_PATH: (f) => ({ what: `${archive(f)} holds an unsafe name${member(f)}${what(f)}`, remedy: 'Nothing was extracted. Do not trust this archive.' }),
-  UNSAFE_LINK: (f) => ({ what: `${archive(f)} holds an unsafe link${member(f)} -> ${f.linkname ?? '?'}${what(f)}`, remedy: 'Do not trust this archive.' }),
-  DESTINATION_EXISTS: (f) => ({ what: `the destination exists: ${path(f)}${what(f)}`, remedy: 'Name one that does not exist, or remove it first.' }),
-  DESTINATION_NOT_EMPTY: (f) => ({ what: `the destination is not empty: ${path(f)}`, remedy: 'Name an empty or a new directory.' }),
-  DESTINATION_MISSING: (f) => ({ what: `the destination cannot be opened: ${path(f)}`, remedy: 'Its parent directory must exist.' }),
-  DESTINATION_FULL: (f) => ({ what: `no space left to extract ${f.member ?? 'a member'} to ${path(f)}`, remedy: 'Free space, or name a destination on another file system.' }),
-  EXTRACT_FAILED: (f) => ({ what: `cannot extract ${f.member ?? 'a member'} to ${path(f)}${what(f)}`, remedy: 'Look at the cause: space, privileges, or what the file system can hold.' }),
+  UNSAFE_PATH: (f) => ({
+    what: `${archive(f)} holds an unsafe name${member(f)}${what(f)}`,
+    remedy: 'Nothing was extracted. Do not trust this archive.',
+  }),
+  UNSAFE_LINK: (f) => ({
+    what: `${archive(f)} holds an unsafe link${member(f)} -> ${f.linkname ?? '?'}${what(f)}`,
+    remedy: 'Do not trust this archive.',
+  }),
+  DESTINATION_EXISTS: (f) => ({
+    what: `the destination exists: ${path(f)}${what(f)}`,
+    remedy: 'Name one that does not exist, or remove it first.',
+  }),
+  DESTINATION_NOT_EMPTY: (f) => ({
+    what: `the destination is not empty: ${path(f)}`,
+    remedy: 'Name an empty or a new directory.',
+  }),
+  DESTINATION_MISSING: (f) => ({
+    what: `the destination cannot be opened: ${path(f)}`,
+    remedy: 'Its parent directory must exist.',
+  }),
+  DESTINATION_FULL: (f) => ({
+    what: `no space left to extract ${f.member ?? 'a member'} to ${path(f)}`,
+    remedy: 'Free space, or name a destination on another file system.',
+  }),
+  EXTRACT_FAILED: (f) => ({
+    what: `cannot extract ${f.member ?? 'a member'} to ${path(f)}${what(f)}`,
+    remedy: 'Look at the cause: space, privileges, or what the file system can hold.',
+  }),
 
   OUTPUT_EXISTS: (f) => ({ what: `the output exists: ${path(f)}`, remedy: 'Name another file, or remove it first.' }),
-  OUTPUT_DIR_MISSING: (f) => ({ what: `there is no directory for the output: ${path(f)}`, remedy: 'Make it, or name another.' }),
-  OUTPUT_FULL: (f) => ({ what: `no space left for the archive: ${path(f)}${f.bytes === undefined ? '' : ` (${f.bytes} bytes needed)`}`, remedy: 'Free space, or name an output on another file system.' }),
-  OUTPUT_FAILED: (f) => ({ what: `cannot write the archive: ${path(f)}${what(f)}`, remedy: 'Name an output on a file system that can be written, or see what its error means.' }),
+  OUTPUT_DIR_MISSING: (f) => ({
+    what: `there is no directory for the output: ${path(f)}`,
+    remedy: 'Make it, or name another.',
+  }),
+  OUTPUT_FULL: (f) => ({
+    what: `no space left for the archive: ${path(f)}${f.bytes === undefined ? '' : ` (${f.bytes} bytes needed)`}`,
+    remedy: 'Free space, or name an output on another file system.',
+  }),
+  OUTPUT_FAILED: (f) => ({
+    what: `cannot write the archive: ${path(f)}${what(f)}`,
+    remedy: 'Name an output on a file system that can be written, or see what its error means.',
+  }),
   TREE_MISSING: (f) => ({ what: `the file tree does not exist: ${path(f)}`, remedy: 'Check the path given for it.' }),
-  TREE_UNREADABLE: (f) => ({ what: `cannot read a file of the tree: ${path(f)}${what(f)}`, remedy: 'Run as root, or leave the file out of the tree.' }),
-  FILE_CHANGED: (f) => ({ what: `a file changed while it was copied: ${path(f)}${what(f)}`, remedy: 'A process outside the cgroup writes to it: stop it, or leave the file out of the tree.' }),
-  CHANGE_UNNOTICED: (f) => ({ what: `the kernel did not tell of a change: ${path(f)}${what(f)}`, remedy: 'No archive was written. Try again with watchFromMs: Infinity (--no-watch), which looks at every file.' }),
-  STAGING_INSIDE_TREE: (f) => ({ what: `the staging directory lies inside a tree that is archived: ${path(f)}`, remedy: 'Name a staging directory elsewhere.' }),
-  ENTRY_UNREPRESENTABLE: (f) => ({ what: `a tar archive cannot hold ${f.path ?? f.member ?? 'this file'}${what(f)}`, remedy: 'Leave the file out of the tree.' }),
+  TREE_UNREADABLE: (f) => ({
+    what: `cannot read a file of the tree: ${path(f)}${what(f)}`,
+    remedy: 'Run as root, or leave the file out of the tree.',
+  }),
+  FILE_CHANGED: (f) => ({
+    what: `a file changed while it was copied: ${path(f)}${what(f)}`,
+    remedy: 'A process outside the cgroup writes to it: stop it, or leave the file out of the tree.',
+  }),
+  CHANGE_UNNOTICED: (f) => ({
+    what: `the kernel did not tell of a change: ${path(f)}${what(f)}`,
+    remedy: 'No archive was written. Try again with watchFromMs: Infinity (--no-watch), which looks at every file.',
+  }),
+  STAGING_INSIDE_TREE: (f) => ({
+    what: `the staging directory lies inside a tree that is archived: ${path(f)}`,
+    remedy: 'Name a staging directory elsewhere.',
+  }),
+  ENTRY_UNREPRESENTABLE: (f) => ({
+    what: `a tar archive cannot hold ${f.path ?? f.member ?? 'this file'}${what(f)}`,
+    remedy: 'Leave the file out of the tree.',
+  }),
 };
 
 /** Everything that goes wrong while an archive is written, read or extracted. */

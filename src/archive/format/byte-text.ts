@@ -3,7 +3,8 @@
  * no encoding as `\xNN`. For display only: it does not lead back to the bytes.
  */
 export function printable(name: Uint8Array | string): string {
-  const bytes = typeof name === 'string' ? Buffer.from(name) : Buffer.from(name.buffer, name.byteOffset, name.byteLength);
+  const bytes =
+    typeof name === 'string' ? Buffer.from(name) : Buffer.from(name.buffer, name.byteOffset, name.byteLength);
   const text = bytes.toString('utf8');
   const chars = Buffer.from(text).equals(bytes) ? text : bytes.toString('latin1').replace(/[\x80-\xff]/g, hex);
   return chars.replace(/[\x00-\x1f\x7f]/g, hex);

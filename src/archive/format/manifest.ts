@@ -83,16 +83,23 @@ export function encodeManifest(manifest: Manifest): Buffer {
  * @throws ArchiveError ARCHIVE_DAMAGED, FORMAT_TOO_NEW
  */
 export function parseManifest(bytes: Buffer, archivePath: string): Manifest {
-  const wrong = (what: string, cause?: unknown): ArchiveError => new ArchiveError('ARCHIVE_DAMAGED', { archivePath, member: MANIFEST_JSON, what, cause });
+  const wrong = (what: string, cause?: unknown): ArchiveError =>
+    new ArchiveError('ARCHIVE_DAMAGED', { archivePath, member: MANIFEST_JSON, what, cause });
   let value: unknown;
   try {
     value = JSON.parse(bytes.toString('utf8'));
   } catch (cause) {
     throw wrong('not JSON', cause);
   }
-  if (!isRecord(value) || value['format'] !== 'stillframe' || !isCount(value['version'])) throw wrong('not a stillframe manifest');
-  if (value['version'] > FORMAT_VERSION) throw new ArchiveError('FORMAT_TOO_NEW', { archivePath, version: value['version'] });
-  if (value['version'] < FORMAT_VERSION) throw new ArchiveError('ARCHIVE_UNSUPPORTED', { archivePath, what: `format version ${value['version']}, which no released stillframe has written` });
+  if (!isRecord(value) || value['format'] !== 'stillframe' || !isCount(value['version']))
+    throw wrong('not a stillframe manifest');
+  if (value['version'] > FORMAT_VERSION)
+    throw new ArchiveError('FORMAT_TOO_NEW', { archivePath, version: value['version'] });
+  if (value['version'] < FORMAT_VERSION)
+    throw new ArchiveError('ARCHIVE_UNSUPPORTED', {
+      archivePath,
+      what: `format version ${value['version']}, which no released stillframe has written`,
+    });
   const { integrity, trees, subject } = value;
   if (!isIntegrity(integrity)) throw wrong('no integrity record');
   if (!Array.isArray(trees) || !trees.every(isTree)) throw wrong('a tree record that is none');
@@ -117,12 +124,24 @@ function isJsonBytes(value: unknown): value is JsonBytes {
 }
 
 function isIntegrity(value: unknown): value is Integrity {
-  return isRecord(value) && isCount(value['members']) && isCount(value['bytes']) && isHash(value['membersSha256']) && isHash(value['headersSha256']);
+  return (
+    isRecord(value) &&
+    isCount(value['members']) &&
+    isCount(value['bytes']) &&
+    isHash(value['membersSha256']) &&
+    isHash(value['headersSha256'])
+  );
 }
 
 function isTree(value: unknown): value is TreeRecord {
   return (
-    isRecord(value) && isJsonBytes(value['name']) && isJsonBytes(value['source']) && (value['layout'] === 'members' || value['layout'] === 'nested') &&
-    isCount(value['entries']) && isCount(value['bytes']) && Array.isArray(value['skippedSockets']) && value['skippedSockets'].every(isJsonBytes)
+    isRecord(value) &&
+    isJsonBytes(value['name']) &&
+    isJsonBytes(value['source']) &&
+    (value['layout'] === 'members' || value['layout'] === 'nested') &&
+    isCount(value['entries']) &&
+    isCount(value['bytes']) &&
+    Array.isArray(value['skippedSockets']) &&
+    value['skippedSockets'].every(isJsonBytes)
   );
 }

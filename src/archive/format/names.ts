@@ -41,7 +41,8 @@ export class NameTable<T extends { type: EntryType }> {
   /** Adds a member whose name is safe. Returns what forbids it, if anything does. */
   add(name: string, member: T, linkname?: string): string | undefined {
     if (this.members.has(name)) return 'the name is there twice';
-    if (member.type !== 'directory' && this.#implied.has(name)) return 'members before it lie below it, and it is no directory';
+    if (member.type !== 'directory' && this.#implied.has(name))
+      return 'members before it lie below it, and it is no directory';
     const wrong = this.#addParents(name);
     if (wrong !== undefined) return wrong;
     if (member.type === 'hardlink') {

@@ -53,7 +53,8 @@ export function parsePax(body: Buffer): { records: [keyword: string, value: stri
     const space = body.indexOf(0x20, at);
     const digits = space < 0 || space - at > 8 ? '' : body.toString('latin1', at, space);
     const end = at + Number(digits);
-    if (!/^[1-9][0-9]*$/.test(digits) || end > body.length || end <= space + 1) return { wrong: 'a pax record of impossible length' };
+    if (!/^[1-9][0-9]*$/.test(digits) || end > body.length || end <= space + 1)
+      return { wrong: 'a pax record of impossible length' };
     const equals = body.indexOf(0x3d, space + 1);
     if (equals < 0 || equals >= end || equals === space + 1) return { wrong: 'a pax record without a keyword' };
     if (body[end - 1] !== 0x0a) return { wrong: 'a pax record without its end' };

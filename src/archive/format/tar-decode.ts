@@ -64,7 +64,12 @@ export class TarParser {
 
   /** True between members: here the archive may end, and the next header begins. */
   get atMember(): boolean {
-    return this.#state.step === 'header' && this.#pending.pax.size === 0 && this.#pending.longName === undefined && this.#pending.longLink === undefined;
+    return (
+      this.#state.step === 'header' &&
+      this.#pending.pax.size === 0 &&
+      this.#pending.longName === undefined &&
+      this.#pending.longLink === undefined
+    );
   }
 
   /**
@@ -85,12 +90,14 @@ export class TarParser {
       if (!this.atMember) throw this.#error('ARCHIVE_DAMAGED', 'a pax or long-name header without its member');
       return { kind: 'end' };
     }
-    if (!checksumFits(block)) throw this.#error(this.#begun ? 'ARCHIVE_DAMAGED' : 'NOT_AN_ARCHIVE', 'no tar header where one must be');
+    if (!checksumFits(block))
+      throw this.#error(this.#begun ? 'ARCHIVE_DAMAGED' : 'NOT_AN_ARCHIVE', 'no tar header where one must be');
     this.#begun = true;
     const flag = String.fromCharCode(block[156] ?? 0);
     if (flag === 'x' || flag === 'g' || flag === 'L' || flag === 'K') {
       const bytes = this.#number(block, 124, 12, 'size');
-      if (bytes === 0 || bytes > (flag === 'x' || flag === 'g' ? MAX_PAX_BYTES : MAX_NAME_BYTES)) throw this.#error('ARCHIVE_DAMAGED', `an extended header of ${bytes} bytes`);
+      if (bytes === 0 || bytes > (flag === 'x' || flag === 'g' ? MAX_PAX_BYTES : MAX_NAME_BYTES))
+        throw this.#error('ARCHIVE_DAMAGED', `an extended header of ${bytes} bytes`);
       this.#state = { step: 'body', flag, bytes };
       return undefined;
     }
@@ -102,7 +109,8 @@ export class TarParser {
     const pending = this.#pending;
     if (flag === 'L' || flag === 'K') {
       const text = untilZero(body.toString('latin1'));
-      if (pending[flag === 'L' ? 'longName' : 'longLink'] !== undefined) throw this.#error('ARCHIVE_DAMAGED', 'two long names for one member');
+      if (pending[flag === 'L' ? 'longName' : 'longLink'] !== undefined)
+        throw this.#error('ARCHIVE_DAMAGED', 'two long names for one member');
       pending[flag === 'L' ? 'longName' : 'longLink'] = text;
       return undefined;
     }
@@ -127,14 +135,23 @@ export class TarParser {
     const name = normalName(rawName);
 
     const known = TYPES[flag];
-    if (known === undefined) throw this.#error('ARCHIVE_UNSUPPORTED', flag === 'S' ? 'a sparse file in the old GNU format' : `a member of type ${JSON.stringify(flag)}`, name);
+    if (known === undefined)
+      throw this.#error(
+        'ARCHIVE_UNSUPPORTED',
+        flag === 'S' ? 'a sparse file in the old GNU format' : `a member of type ${JSON.stringify(flag)}`,
+        name,
+      );
     // Before ustar a directory was a file whose name ends with a slash.
     const type: EntryType = known === 'file' && rawName.endsWith('/') ? 'directory' : known;
     const archivedBytes = this.#paxNumber(get('size'), 'size', name) ?? this.#number(block, 124, 12, 'size', name);
-    if (type !== 'file' && archivedBytes !== 0) throw this.#error('ARCHIVE_DAMAGED', `a ${type} with ${archivedBytes} bytes of data`, name);
+    if (type !== 'file' && archivedBytes !== 0)
+      throw this.#error('ARCHIVE_DAMAGED', `a ${type} with ${archivedBytes} bytes of data`, name);
 
     const mtime = get('mtime');
-    const mtimeNs = mtime === undefined ? BigInt(this.#number(block, 136, 12, 'mtime', name, true)) * 1_000_000_000n : parsePaxTime(mtime);
+    const mtimeNs =
+      mtime === undefined
+        ? BigInt(this.#number(block, 136, 12, 'mtime', name, true)) * 1_000_000_000n
+        : parsePaxTime(mtime);
     if (mtimeNs === undefined) throw this.#error('ARCHIVE_DAMAGED', 'an mtime that is no number', name);
 
     const entry: Entry = {
@@ -156,16 +173,21 @@ export class TarParser {
     }
     const xattrs = [...this.#global, ...pax].filter(([keyword]) => keyword.startsWith('SCHILY.xattr.'));
     if (xattrs.length > 0) {
-      entry.xattrs = xattrs.map(([keyword, value]) => ({ name: Buffer.from(unescapeKeyword(keyword.slice(13)), 'latin1'), value: Buffer.from(value, 'latin1') }));
+      entry.xattrs = xattrs.map(([keyword, value]) => ({
+        name: Buffer.from(unescapeKeyword(keyword.slice(13)), 'latin1'),
+        value: Buffer.from(value, 'latin1'),
+      }));
     }
     this.#pending = { pax: new Map() };
 
     if (sparse === undefined) {
-      if (get('GNU.sparse.map') !== undefined || get('GNU.sparse.numblocks') !== undefined) throw this.#error('ARCHIVE_UNSUPPORTED', 'a sparse file in a format older than 1.0', name);
+      if (get('GNU.sparse.map') !== undefined || get('GNU.sparse.numblocks') !== undefined)
+        throw this.#error('ARCHIVE_UNSUPPORTED', 'a sparse file in a format older than 1.0', name);
       return { kind: 'member', entry, storedBytes: archivedBytes };
     }
     const minor = get('GNU.sparse.minor');
-    if (sparse !== '1' || minor !== '0' || type !== 'file') throw this.#error('ARCHIVE_UNSUPPORTED', `a sparse file in format ${sparse}.${minor ?? '?'}`, name);
+    if (sparse !== '1' || minor !== '0' || type !== 'file')
+      throw this.#error('ARCHIVE_UNSUPPORTED', `a sparse file in format ${sparse}.${minor ?? '?'}`, name);
     const realsize = this.#paxNumber(get('GNU.sparse.realsize'), 'GNU.sparse.realsize', name);
     if (realsize === undefined) throw this.#error('ARCHIVE_DAMAGED', 'a sparse file without its size', name);
     entry.size = realsize;
@@ -176,20 +198,24 @@ export class TarParser {
   #map(state: Extract<State, { step: 'map' }>, block: Buffer): Parsed | undefined {
     const { entry, archivedBytes } = state;
     state.mapBytes += BLOCK_BYTES;
-    if (state.mapBytes > archivedBytes || state.mapBytes > MAX_MAP_BYTES) throw this.#error('ARCHIVE_DAMAGED', 'a sparse map without end', entry.name);
+    if (state.mapBytes > archivedBytes || state.mapBytes > MAX_MAP_BYTES)
+      throw this.#error('ARCHIVE_DAMAGED', 'a sparse map without end', entry.name);
     if (!this.#takeNumbers(state, block)) return undefined;
     const { numbers } = state;
     const ranges: ByteRange[] = [];
-    for (let i = 1; i < numbers.length; i += 2) ranges.push({ offset: numbers[i] as number, length: numbers[i + 1] as number });
+    for (let i = 1; i < numbers.length; i += 2)
+      ranges.push({ offset: numbers[i] as number, length: numbers[i + 1] as number });
 
     let end = 0;
     for (const { offset, length } of ranges) {
-      if (offset < end || offset + length > entry.size) throw this.#error('ARCHIVE_DAMAGED', 'a sparse map that is not ascending, or past its end', entry.name);
+      if (offset < end || offset + length > entry.size)
+        throw this.#error('ARCHIVE_DAMAGED', 'a sparse map that is not ascending, or past its end', entry.name);
       end = offset + length;
     }
     entry.data = ranges.filter(({ length }) => length > 0);
     const storedBytes = storedSize(entry);
-    if (storedBytes !== archivedBytes - state.mapBytes) throw this.#error('ARCHIVE_DAMAGED', 'a sparse map that does not fit its data', entry.name);
+    if (storedBytes !== archivedBytes - state.mapBytes)
+      throw this.#error('ARCHIVE_DAMAGED', 'a sparse map that does not fit its data', entry.name);
     this.#state = { step: 'header' };
     return { kind: 'member', entry, storedBytes };
   }
@@ -218,7 +244,8 @@ export class TarParser {
 
   #number(block: Buffer, at: number, width: number, field: string, name?: Buffer, negative = false): number {
     const value = (block[at] as number) & 0x80 ? base256(block, at, width) : parseOctal(block, at, width);
-    if (!Number.isSafeInteger(value) || (value < 0 && !negative)) throw this.#error('ARCHIVE_DAMAGED', `an impossible ${field}`, name);
+    if (!Number.isSafeInteger(value) || (value < 0 && !negative))
+      throw this.#error('ARCHIVE_DAMAGED', `an impossible ${field}`, name);
     return value;
   }
 

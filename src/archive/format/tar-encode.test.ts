@@ -6,7 +6,16 @@ import { paxRecord, parsePax, parsePaxTime, paxTime } from './pax.js';
 import { TarParser, type Parsed } from './tar-decode.js';
 import { alignRanges, encodeHeader, END_OF_ARCHIVE, padding, storedSize } from './tar-encode.js';
 
-const entry = (fields: Partial<Entry>): Entry => ({ name: Buffer.from('a'), type: 'file', mode: 0o644, uid: 0, gid: 0, size: 0, mtimeNs: 0n, ...fields });
+const entry = (fields: Partial<Entry>): Entry => ({
+  name: Buffer.from('a'),
+  type: 'file',
+  mode: 0o644,
+  uid: 0,
+  gid: 0,
+  size: 0,
+  mtimeNs: 0n,
+  ...fields,
+});
 
 function parse(bytes: Buffer): Extract<Parsed, { kind: 'member' }> {
   const parser = new TarParser();
@@ -22,21 +31,36 @@ function parse(bytes: Buffer): Extract<Parsed, { kind: 'member' }> {
   }
 }
 
-const bytes = (max: number): fc.Arbitrary<Buffer> => fc.uint8Array({ minLength: 1, maxLength: max }).map((b) => Buffer.from(b.map((byte) => byte || 1)));
+const bytes = (max: number): fc.Arbitrary<Buffer> =>
+  fc.uint8Array({ minLength: 1, maxLength: max }).map((b) => Buffer.from(b.map((byte) => byte || 1)));
 const name = bytes(600).filter((b) => b[0] !== 0x2f && b.at(-1) !== 0x2f && !b.toString('latin1').startsWith('..'));
 const anyEntry = fc
   .record({
     name,
-    type: fc.constantFrom<EntryType>('file', 'directory', 'symlink', 'hardlink', 'fifo', 'character-device', 'block-device'),
+    type: fc.constantFrom<EntryType>(
+      'file',
+      'directory',
+      'symlink',
+      'hardlink',
+      'fifo',
+      'character-device',
+      'block-device',
+    ),
     mode: fc.integer({ min: 0, max: 0o7777 }),
     uid: fc.integer({ min: 0, max: 0xffffffff }),
     gid: fc.integer({ min: 0, max: 0xffffffff }),
     size: fc.maxSafeNat(),
     mtimeNs: fc.bigInt({ min: -(2n ** 66n), max: 2n ** 66n }),
-    linkname: fc.oneof(name, bytes(100).filter((b) => b.at(-1) !== 0x2f && !b.toString('latin1').startsWith('..'))),
+    linkname: fc.oneof(
+      name,
+      bytes(100).filter((b) => b.at(-1) !== 0x2f && !b.toString('latin1').startsWith('..')),
+    ),
     devmajor: fc.integer({ min: 0, max: 4095 }),
     devminor: fc.integer({ min: 0, max: 1048575 }),
-    xattrs: fc.array(fc.record({ name: bytes(60), value: fc.uint8Array({ maxLength: 300 }).map((b) => Buffer.from(b)) }), { minLength: 1, maxLength: 3 }),
+    xattrs: fc.array(
+      fc.record({ name: bytes(60), value: fc.uint8Array({ maxLength: 300 }).map((b) => Buffer.from(b)) }),
+      { minLength: 1, maxLength: 3 },
+    ),
   })
   .map(({ linkname, devmajor, devminor, xattrs, size, ...rest }): Entry => ({
     ...rest,
@@ -70,7 +94,10 @@ describe('tar headers', () => {
   });
 
   it('carry a sparse file with its ranges', () => {
-    const ranges = fc.array(fc.record({ offset: fc.integer({ min: 0, max: 1e9 }), length: fc.integer({ min: 0, max: 1e6 }) }), { maxLength: 200 });
+    const ranges = fc.array(
+      fc.record({ offset: fc.integer({ min: 0, max: 1e9 }), length: fc.integer({ min: 0, max: 1e6 }) }),
+      { maxLength: 200 },
+    );
     fc.assert(
       fc.property(ranges, fc.integer({ min: 0, max: 1e9 }), (raw, extra) => {
         const sorted = raw.sort((a, b) => a.offset - b.offset);
@@ -84,7 +111,16 @@ describe('tar headers', () => {
   });
 
   it('need no pax header when everything fits its field', () => {
-    expect(encodeHeader(entry({ name: Buffer.alloc(100, 'x'), size: 8 * 1024 ** 3 - 1, uid: 2097151, mtimeNs: 8589934591n * 10n ** 9n })).length).toBe(512);
+    expect(
+      encodeHeader(
+        entry({
+          name: Buffer.alloc(100, 'x'),
+          size: 8 * 1024 ** 3 - 1,
+          uid: 2097151,
+          mtimeNs: 8589934591n * 10n ** 9n,
+        }),
+      ).length,
+    ).toBe(512);
     expect(encodeHeader(entry({ uid: 2097152 })).length).toBe(3 * 512);
   });
 
@@ -99,7 +135,16 @@ describe('tar headers', () => {
     ['a device number that does not fit', { type: 'block-device', devmajor: 1, devminor: 2 ** 24 }],
     ['attributes of 9 MiB', { xattrs: [{ name: Buffer.from('user.a'), value: Buffer.alloc(9 * 1024 ** 2) }] }],
     ['a range past the end', { size: 10, data: [{ offset: 0, length: 512 }] }],
-    ['ranges that overlap', { size: 4096, data: [{ offset: 0, length: 1024 }, { offset: 512, length: 512 }] }],
+    [
+      'ranges that overlap',
+      {
+        size: 4096,
+        data: [
+          { offset: 0, length: 1024 },
+          { offset: 512, length: 512 },
+        ],
+      },
+    ],
     ['a range that ends within a block', { size: 4096, data: [{ offset: 0, length: 100 }] }],
   ])('refuse %s', (_, fields) => {
     expect(() => encodeHeader(entry(fields))).toThrowError(expect.objectContaining({ code: 'ENTRY_UNREPRESENTABLE' }));
@@ -108,7 +153,9 @@ describe('tar headers', () => {
   it('are read alike by tar-stream', async () => {
     const long = `${'d'.repeat(200)}/${'ü'.repeat(100)}`;
     const pack = Buffer.concat([
-      encodeHeader(entry({ name: Buffer.from(long), size: 5, uid: 1000, mtimeNs: 1716900000000000000n })), Buffer.from('hello'), Buffer.alloc(padding(5)),
+      encodeHeader(entry({ name: Buffer.from(long), size: 5, uid: 1000, mtimeNs: 1716900000000000000n })),
+      Buffer.from('hello'),
+      Buffer.alloc(padding(5)),
       encodeHeader(entry({ name: Buffer.from('link'), type: 'symlink', linkname: Buffer.from(`../${long}`) })),
       encodeHeader(entry({ name: Buffer.from('null'), type: 'character-device', devmajor: 1, devminor: 3 })),
       END_OF_ARCHIVE,
@@ -131,17 +178,19 @@ describe('tar headers', () => {
 
 describe('the parser', () => {
   it('throws nothing but typed errors at random and mutated headers', () => {
-    const mutated = fc.tuple(anyEntry, fc.array(fc.tuple(fc.nat(), fc.integer({ min: 0, max: 255 })), { maxLength: 8 }), fc.boolean()).map(([e, edits, fix]) => {
-      const out = encodeHeader(e);
-      for (const [at, byte] of edits) out[at % out.length] = byte;
-      if (fix) for (let at = 0; at < out.length; at += 512) fixChecksum(out.subarray(at, at + 512));
-      return out;
-    });
+    const mutated = fc
+      .tuple(anyEntry, fc.array(fc.tuple(fc.nat(), fc.integer({ min: 0, max: 255 })), { maxLength: 8 }), fc.boolean())
+      .map(([e, edits, fix]) => {
+        const out = encodeHeader(e);
+        for (const [at, byte] of edits) out[at % out.length] = byte;
+        if (fix) for (let at = 0; at < out.length; at += 512) fixChecksum(out.subarray(at, at + 512));
+        return out;
+      });
     fc.assert(
       fc.property(mutated, (input) => {
         const parser = new TarParser();
         try {
-          for (let at = 0; at + parser.need <= input.length; ) {
+          for (let at = 0; at + parser.need <= input.length;) {
             const { need } = parser;
             parser.push(input.subarray(at, (at += need)));
           }
@@ -169,7 +218,9 @@ describe('the parser', () => {
 
   it('refuses pax headers one after the other', () => {
     const one = withPax(paxRecord('path', 'p')).subarray(0, 1024);
-    expect(() => parse(Buffer.concat([one, one, encodeHeader(entry({}))]))).toThrowError(expect.objectContaining({ code: 'ARCHIVE_DAMAGED' }));
+    expect(() => parse(Buffer.concat([one, one, encodeHeader(entry({}))]))).toThrowError(
+      expect.objectContaining({ code: 'ARCHIVE_DAMAGED' }),
+    );
   });
 });
 
@@ -186,9 +237,12 @@ describe('pax records', () => {
     expect(paxTime(-1_500_000_000n)).toBe('-1.500000000');
   });
 
-  it.each(['5 a=b', '6 a=b\n0', '4 =b\n', '99 a=b\n', '3 a\n', 'a=b\n', '-6 a=b\n', '0 a=b\n'])('refuses %j', (text) => {
-    expect(parsePax(Buffer.from(text))).toHaveProperty('wrong');
-  });
+  it.each(['5 a=b', '6 a=b\n0', '4 =b\n', '99 a=b\n', '3 a\n', 'a=b\n', '-6 a=b\n', '0 a=b\n'])(
+    'refuses %j',
+    (text) => {
+      expect(parsePax(Buffer.from(text))).toHaveProperty('wrong');
+    },
+  );
 });
 
 function withPax(body: string): Buffer {

@@ -65,7 +65,8 @@ export function alignRanges(ranges: readonly ByteRange[], size: number): ByteRan
     const end = Math.min(offset + length + padding(offset + length), size);
     if (end <= start) continue;
     const last = out.at(-1);
-    if (last !== undefined && start <= last.offset + last.length) last.length = Math.max(last.length, end - last.offset);
+    if (last !== undefined && start <= last.offset + last.length)
+      last.length = Math.max(last.length, end - last.offset);
     else out.push({ offset: start, length: end - start });
   }
   return out;
@@ -78,7 +79,11 @@ export function alignRanges(ranges: readonly ByteRange[], size: number): ByteRan
  * @param offset Where they will be, if the data is to begin on a page: a comment makes the pax header longer.
  * @throws ArchiveError ENTRY_UNREPRESENTABLE; nothing is ever cut to fit
  */
-export function encodeHeader(entry: Entry, take: (bytes: number) => Buffer = (bytes) => Buffer.allocUnsafe(bytes), offset?: number): Buffer {
+export function encodeHeader(
+  entry: Entry,
+  take: (bytes: number) => Buffer = (bytes) => Buffer.allocUnsafe(bytes),
+  offset?: number,
+): Buffer {
   const { type } = entry;
   check(entry);
   const name = type === 'directory' ? `${entry.name.toString('latin1')}/` : entry.name.toString('latin1');
@@ -89,7 +94,8 @@ export function encodeHeader(entry: Entry, take: (bytes: number) => Buffer = (by
 
   let seconds = Number(entry.mtimeNs / SECOND_NS);
   let pax = '';
-  if (entry.mtimeNs < 0n || seconds > MAX_OCTAL_11 || entry.mtimeNs % SECOND_NS !== 0n) pax += paxRecord('mtime', paxTime(entry.mtimeNs));
+  if (entry.mtimeNs < 0n || seconds > MAX_OCTAL_11 || entry.mtimeNs % SECOND_NS !== 0n)
+    pax += paxRecord('mtime', paxTime(entry.mtimeNs));
   if (seconds < 0 || seconds > MAX_OCTAL_11) seconds = 0;
   if (map !== '') {
     pax += paxRecord('GNU.sparse.major', '1') + paxRecord('GNU.sparse.minor', '0');
@@ -102,9 +108,11 @@ export function encodeHeader(entry: Entry, take: (bytes: number) => Buffer = (by
   if (entry.gid > MAX_OCTAL_7) pax += paxRecord('gid', String(entry.gid));
   if (size > MAX_OCTAL_11) pax += paxRecord('size', String(size));
   if (entry.xattrs !== undefined) {
-    for (const xattr of entry.xattrs) pax += paxRecord(`SCHILY.xattr.${escapeKeyword(xattr.name.toString('latin1'))}`, xattr.value.toString('latin1'));
+    for (const xattr of entry.xattrs)
+      pax += paxRecord(`SCHILY.xattr.${escapeKeyword(xattr.name.toString('latin1'))}`, xattr.value.toString('latin1'));
   }
-  if (pax.length > MAX_PAX_BYTES) throw unrepresentable(entry.name, `its attributes take ${pax.length} bytes of header`);
+  if (pax.length > MAX_PAX_BYTES)
+    throw unrepresentable(entry.name, `its attributes take ${pax.length} bytes of header`);
   if (offset !== undefined) pax += filler(pax.length, offset + BLOCK_BYTES + mapBytes);
 
   const paxBytes = paxBytesOf(pax.length);
@@ -117,7 +125,20 @@ export function encodeHeader(entry: Entry, take: (bytes: number) => Buffer = (by
   const shown = map === '' ? name : `GNUSparseFile.0/${name.slice(name.lastIndexOf('/') + 1)}`;
   const uid = entry.uid > MAX_OCTAL_7 ? 0 : entry.uid;
   const gid = entry.gid > MAX_OCTAL_7 ? 0 : entry.gid;
-  writeBlock(out, paxBytes, shown, entry.mode, uid, gid, size > MAX_OCTAL_11 ? 0 : size, seconds, TYPE_FLAGS[type], linkname, entry.devmajor, entry.devminor);
+  writeBlock(
+    out,
+    paxBytes,
+    shown,
+    entry.mode,
+    uid,
+    gid,
+    size > MAX_OCTAL_11 ? 0 : size,
+    seconds,
+    TYPE_FLAGS[type],
+    linkname,
+    entry.devmajor,
+    entry.devminor,
+  );
   if (map !== '') out.write(map, paxBytes + BLOCK_BYTES, 'latin1');
   return out;
 }
@@ -152,18 +173,22 @@ function paxBlock(bytes: number): Buffer {
 
 function check(entry: Entry): void {
   const { name, type, linkname } = entry;
-  if (name.length === 0 || name.includes(0)) throw unrepresentable(name, 'a name must have at least one byte, and none that is zero');
-  if (name[0] === 0x2f || name[name.length - 1] === 0x2f) throw unrepresentable(name, 'its name begins or ends with a slash');
+  if (name.length === 0 || name.includes(0))
+    throw unrepresentable(name, 'a name must have at least one byte, and none that is zero');
+  if (name[0] === 0x2f || name[name.length - 1] === 0x2f)
+    throw unrepresentable(name, 'its name begins or ends with a slash');
   if ((entry.mode & ~0o7777) !== 0) throw unrepresentable(name, `mode ${entry.mode}`);
   for (const value of [entry.uid, entry.gid, entry.size]) {
     if (!Number.isSafeInteger(value) || value < 0) throw unrepresentable(name, `the number ${value}`);
   }
   if (type === 'symlink' || type === 'hardlink') {
-    if (linkname === undefined || linkname.length === 0 || linkname.includes(0)) throw unrepresentable(name, 'a link without a target');
+    if (linkname === undefined || linkname.length === 0 || linkname.includes(0))
+      throw unrepresentable(name, 'a link without a target');
   }
   if (type === 'character-device' || type === 'block-device') {
     for (const value of [entry.devmajor, entry.devminor]) {
-      if (value === undefined || !Number.isInteger(value) || value < 0 || value > MAX_OCTAL_7) throw unrepresentable(name, `device number ${value}`);
+      if (value === undefined || !Number.isInteger(value) || value < 0 || value > MAX_OCTAL_7)
+        throw unrepresentable(name, `device number ${value}`);
     }
   }
   for (const xattr of entry.xattrs ?? []) {
@@ -176,9 +201,11 @@ function encodeMap(entry: Entry, ranges: readonly ByteRange[]): string {
   const lines: number[] = [0];
   let end = 0;
   for (const { offset, length } of ranges) {
-    if (!Number.isSafeInteger(offset + length) || offset < end || length <= 0 || offset + length > entry.size) throw unrepresentable(entry.name, 'its data ranges are not ascending, or past its end');
+    if (!Number.isSafeInteger(offset + length) || offset < end || length <= 0 || offset + length > entry.size)
+      throw unrepresentable(entry.name, 'its data ranges are not ascending, or past its end');
     end = offset + length;
-    if (end % BLOCK_BYTES !== 0 && end !== entry.size) throw unrepresentable(entry.name, 'a data range ends within a block');
+    if (end % BLOCK_BYTES !== 0 && end !== entry.size)
+      throw unrepresentable(entry.name, 'a data range ends within a block');
     lines.push(offset, length);
   }
   // A file that ends in a hole needs an empty range there, or GNU tar leaves it short.
@@ -191,8 +218,18 @@ function encodeMap(entry: Entry, ranges: readonly ByteRange[]): string {
 
 /** One ustar block into zeroed bytes. Numbers must fit; names are cut only where a pax record has them whole. */
 function writeBlock(
-  out: Buffer, at: number, name: string, mode: number, uid: number, gid: number, size: number, mtime: number, flag: number,
-  linkname = '', devmajor?: number, devminor?: number,
+  out: Buffer,
+  at: number,
+  name: string,
+  mode: number,
+  uid: number,
+  gid: number,
+  size: number,
+  mtime: number,
+  flag: number,
+  linkname = '',
+  devmajor?: number,
+  devminor?: number,
 ): void {
   out.write(name, at, 100, 'latin1');
   octal(out, at + 100, 7, mode);

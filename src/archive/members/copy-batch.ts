@@ -90,7 +90,9 @@ export class CopyBatch {
   }
 
   get isFull(): boolean {
-    return this.bytes >= BATCH_BYTES || this.#headersUsed >= HEADER_ROOM * FULL || this.#numbersUsed >= NUMBERS_ROOM * FULL;
+    return (
+      this.bytes >= BATCH_BYTES || this.#headersUsed >= HEADER_ROOM * FULL || this.#numbersUsed >= NUMBERS_ROOM * FULL
+    );
   }
 
   /** Memory for the header of the entry that is added next. */
@@ -106,7 +108,8 @@ export class CopyBatch {
 
   add({ id, record, segment, headerBytes, offset, dataBytes, ranges, isFile, dataAt }: CopyOp): void {
     let at = this.#append(record, 0, segment, OP_NUMBERS + 2 * (ranges?.length ?? 0));
-    for (const number of [id, headerBytes, offset, dataBytes, ranges?.length ?? 0, isFile ? FILE : HEADER, dataAt]) this.#numbers[at++] = number;
+    for (const number of [id, headerBytes, offset, dataBytes, ranges?.length ?? 0, isFile ? FILE : HEADER, dataAt])
+      this.#numbers[at++] = number;
     for (const range of ranges ?? []) {
       this.#numbers[at++] = range.offset;
       this.#numbers[at++] = range.length;
@@ -142,13 +145,37 @@ export class CopyBatch {
   async run({ hash, ahead }: { hash: boolean; ahead: boolean }): Promise<void> {
     const numbers = this.#numbers.subarray(0, this.#numbersUsed);
     const headers = this.#headers.subarray(0, this.#headersUsed);
-    await native().copyBatch(this.#fd, this.#tree, numbers, headers, this.room.data, this.#status, this.#digests, hash, ahead);
+    await native().copyBatch(
+      this.#fd,
+      this.#tree,
+      numbers,
+      headers,
+      this.room.data,
+      this.#status,
+      this.#digests,
+      hash,
+      ahead,
+    );
   }
 
   /** What became of each: its status (0; 1 gone; 2 changed; or a negative errno) and digests; or so many `ready` members, the first of which has this number. */
-  *results(): Generator<{ first: number; ready: number; segment: number; status: number; digests: Buffer; row: number }> {
+  *results(): Generator<{
+    first: number;
+    ready: number;
+    segment: number;
+    status: number;
+    digests: Buffer;
+    row: number;
+  }> {
     for (let i = 0; i < this.#count; i++) {
-      yield { first: this.#first[i] as number, ready: this.#ready[i] as number, segment: this.#segments[i] as number, status: this.#status[i] as number, digests: this.#digests, row: i };
+      yield {
+        first: this.#first[i] as number,
+        ready: this.#ready[i] as number,
+        segment: this.#segments[i] as number,
+        status: this.#status[i] as number,
+        digests: this.#digests,
+        row: i,
+      };
     }
   }
 

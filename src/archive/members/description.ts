@@ -85,8 +85,22 @@ export class Room implements Stamps {
    * Describes them all, in their order. With a `prefix` for their names some are ready members. `others`: for each an entry whose
    * path is wanted, too, or the entry itself.
    */
-  async describe(tree: NativeTree, ids: Uint32Array, options: { hash: boolean; prefix: Buffer | undefined; others?: Uint32Array | undefined }): Promise<Description> {
-    const records = await native().treeDescribe(tree, ids, options.hash, this.data, this.#ready, this.digests, this.#records, options.prefix, options.others);
+  async describe(
+    tree: NativeTree,
+    ids: Uint32Array,
+    options: { hash: boolean; prefix: Buffer | undefined; others?: Uint32Array | undefined },
+  ): Promise<Description> {
+    const records = await native().treeDescribe(
+      tree,
+      ids,
+      options.hash,
+      this.data,
+      this.#ready,
+      this.digests,
+      this.#records,
+      options.prefix,
+      options.others,
+    );
     return new Description(typeof records === 'number' ? this.#records.subarray(0, records) : records, ids.length);
   }
 
@@ -189,7 +203,10 @@ export class Description implements Stamps {
       const nameBytes = bytes.readUInt32LE(next);
       const valueBytes = bytes.readUInt32LE(next + 4);
       next += 8;
-      xattrs.push({ name: bytes.subarray(next, next + nameBytes), value: bytes.subarray(next + nameBytes, next + nameBytes + valueBytes) });
+      xattrs.push({
+        name: bytes.subarray(next, next + nameBytes),
+        value: bytes.subarray(next + nameBytes, next + nameBytes + valueBytes),
+      });
       next += nameBytes + valueBytes;
     }
     return {

@@ -72,7 +72,7 @@ export class Area {
     if (this.#homes.has(segment)) return;
     const home = this.offsetOf(segment);
     this.#homes.set(segment, home);
-    const offset = this.end + ((home - this.end) % PAGE_BYTES + PAGE_BYTES) % PAGE_BYTES;
+    const offset = this.end + ((((home - this.end) % PAGE_BYTES) + PAGE_BYTES) % PAGE_BYTES);
     this.#offsets.set(segment, offset);
     this.end = offset + this.lengthOf(segment);
   }
@@ -166,7 +166,12 @@ export class Area {
     const moves = new Moves(this.fd, fd);
     const digests = Buffer.alloc(MEMBER_DIGESTS);
     const take = (segment: number): void => {
-      const to = copy.append(this.ownerOf(segment), this.headerBytesOf(segment), this.dataBytesOf(segment), this.isRegular(segment));
+      const to = copy.append(
+        this.ownerOf(segment),
+        this.headerBytesOf(segment),
+        this.dataBytesOf(segment),
+        this.isRegular(segment),
+      );
       if (this.isHashed(segment)) {
         this.readDigests(segment, segment + 1, digests);
         copy.setDigests(to, digests, 0);

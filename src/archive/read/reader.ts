@@ -89,30 +89,50 @@ async function detectCompression(handle: FileHandle): Promise<Compression> {
   return bytesRead === 4 && buffer.readUInt32BE(0) === 0x28b52ffd ? 'zstd' : 'none';
 }
 
-async function unpack(path: string, from: FileHandle, compression: Exclude<Compression, 'none'>, tmpDir: string, signal: AbortSignal | undefined): Promise<FileHandle> {
+async function unpack(
+  path: string,
+  from: FileHandle,
+  compression: Exclude<Compression, 'none'>,
+  tmpDir: string,
+  signal: AbortSignal | undefined,
+): Promise<FileHandle> {
   const decompressor = decompressorFor(path, compression);
   let to: FileHandle;
   try {
     to = await openUnnamed(tmpDir);
   } catch (cause) {
-    throw new ArchiveError('ARCHIVE_UNREADABLE', { archivePath: path, what: `it is compressed, and cannot be unpacked in ${tmpDir}`, cause });
+    throw new ArchiveError('ARCHIVE_UNREADABLE', {
+      archivePath: path,
+      what: `it is compressed, and cannot be unpacked in ${tmpDir}`,
+      cause,
+    });
   }
   try {
     // Not FileHandle's own streams: with autoClose off, which keeps the descriptors ours, a pipeline never ends.
-    await pipeline(chunksOf(from), decompressor, (chunks: AsyncIterable<Buffer>) => writeChunks(to, chunks), signal === undefined ? {} : { signal });
+    await pipeline(
+      chunksOf(from),
+      decompressor,
+      (chunks: AsyncIterable<Buffer>) => writeChunks(to, chunks),
+      signal === undefined ? {} : { signal },
+    );
     return to;
   } catch (cause) {
     await to.close().catch(() => undefined);
     signal?.throwIfAborted();
     const { code } = cause as NodeJS.ErrnoException;
     if (code === 'Z_BUF_ERROR') throw new ArchiveError('ARCHIVE_TRUNCATED', { archivePath: path, cause });
-    if (errnoOf(cause) === undefined || /^Z_|^ZSTD_/.test(code ?? '')) throw new ArchiveError('ARCHIVE_DAMAGED', { archivePath: path, what: `its ${compression} stream`, cause });
-    throw new ArchiveError('ARCHIVE_UNREADABLE', { archivePath: path, what: `while it was unpacked in ${tmpDir}`, cause });
+    if (errnoOf(cause) === undefined || /^Z_|^ZSTD_/.test(code ?? ''))
+      throw new ArchiveError('ARCHIVE_DAMAGED', { archivePath: path, what: `its ${compression} stream`, cause });
+    throw new ArchiveError('ARCHIVE_UNREADABLE', {
+      archivePath: path,
+      what: `while it was unpacked in ${tmpDir}`,
+      cause,
+    });
   }
 }
 
 async function* chunksOf(handle: FileHandle): AsyncGenerator<Buffer> {
-  for (let position = 0; ; ) {
+  for (let position = 0; ;) {
     const { buffer, bytesRead } = await handle.read(Buffer.allocUnsafe(256 * 1024), 0, 256 * 1024, position);
     if (bytesRead === 0) return;
     yield buffer.subarray(0, bytesRead);
@@ -123,7 +143,7 @@ async function* chunksOf(handle: FileHandle): AsyncGenerator<Buffer> {
 async function writeChunks(handle: FileHandle, chunks: AsyncIterable<Buffer>): Promise<void> {
   let position = 0;
   for await (const chunk of chunks) {
-    for (let done = 0; done < chunk.length; ) {
+    for (let done = 0; done < chunk.length;) {
       const { bytesWritten } = await handle.write(chunk, done, chunk.length - done, position);
       done += bytesWritten;
       position += bytesWritten;
@@ -133,7 +153,11 @@ async function writeChunks(handle: FileHandle, chunks: AsyncIterable<Buffer>): P
 
 function decompressorFor(path: string, compression: Exclude<Compression, 'none'>): Duplex {
   if (compression === 'gzip') return zlib.createGunzip({ chunkSize: 256 * 1024 });
-  if (!hasZstd()) throw new ArchiveError('ARCHIVE_UNSUPPORTED', { archivePath: path, what: `zstd, which Node.js ${process.versions.node} cannot unpack; install the program zstd` });
+  if (!hasZstd())
+    throw new ArchiveError('ARCHIVE_UNSUPPORTED', {
+      archivePath: path,
+      what: `zstd, which Node.js ${process.versions.node} cannot unpack; install the program zstd`,
+    });
   return zstdDecompressor();
 }
 
@@ -151,7 +175,10 @@ async function openUnnamed(dir: string): Promise<FileHandle> {
  * The members in order, by random access: no data is read.
  * @throws ArchiveError NOT_AN_ARCHIVE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED, ARCHIVE_UNSUPPORTED
  */
-export async function* walkMembers(archive: OpenArchive, range: TarRange = { start: 0, end: archive.bytes }): AsyncGenerator<Member, void, void> {
+export async function* walkMembers(
+  archive: OpenArchive,
+  range: TarRange = { start: 0, end: archive.bytes },
+): AsyncGenerator<Member, void, void> {
   const bytes = new ByteReader(archive, range, 64 * 1024);
   const parser = new TarParser({ archivePath: archive.path });
   for (;;) {
@@ -169,7 +196,11 @@ export async function* walkMembers(archive: OpenArchive, range: TarRange = { sta
 }
 
 /** Reads headers until a member or the end is complete. `onBytes` sees every block read. */
-export async function nextHeader(parser: TarParser, bytes: ByteReader, onBytes?: (block: Buffer) => void): Promise<NonNullable<ReturnType<TarParser['push']>>> {
+export async function nextHeader(
+  parser: TarParser,
+  bytes: ByteReader,
+  onBytes?: (block: Buffer) => void,
+): Promise<NonNullable<ReturnType<TarParser['push']>>> {
   for (;;) {
     const { need } = parser;
     if (bytes.buffered < need && !(await bytes.fill(need))) throw truncated(bytes.archive, bytes.range);
@@ -182,20 +213,34 @@ export async function nextHeader(parser: TarParser, bytes: ByteReader, onBytes?:
 }
 
 export function truncated(archive: OpenArchive, range: TarRange, name?: Buffer): ArchiveError {
-  return new ArchiveError('ARCHIVE_TRUNCATED', { archivePath: archive.path, offset: range.end, ...(name === undefined ? {} : { member: printable(name) }) });
+  return new ArchiveError('ARCHIVE_TRUNCATED', {
+    archivePath: archive.path,
+    offset: range.end,
+    ...(name === undefined ? {} : { member: printable(name) }),
+  });
 }
 
 /**
  * A member's content, holes filled.
  * @throws ArchiveError MEMBER_TOO_BIG when it is longer than maxBytes, ARCHIVE_TRUNCATED
  */
-export async function readMember(archive: OpenArchive, member: Pick<Member, 'entry' | 'dataOffset' | 'storedBytes'>, maxBytes: number): Promise<Buffer> {
+export async function readMember(
+  archive: OpenArchive,
+  member: Pick<Member, 'entry' | 'dataOffset' | 'storedBytes'>,
+  maxBytes: number,
+): Promise<Buffer> {
   const { entry, dataOffset, storedBytes } = member;
-  if (entry.size > maxBytes) throw new ArchiveError('MEMBER_TOO_BIG', { archivePath: archive.path, member: printable(entry.name), bytes: maxBytes });
+  if (entry.size > maxBytes)
+    throw new ArchiveError('MEMBER_TOO_BIG', {
+      archivePath: archive.path,
+      member: printable(entry.name),
+      bytes: maxBytes,
+    });
   const out = Buffer.alloc(entry.size);
   let at = dataOffset;
   for (const { offset, length } of entry.data ?? [{ offset: 0, length: storedBytes }]) {
-    if ((await readFully(archive.handle, out.subarray(offset, offset + length), at)) < length) throw truncated(archive, { start: 0, end: archive.bytes }, entry.name);
+    if ((await readFully(archive.handle, out.subarray(offset, offset + length), at)) < length)
+      throw truncated(archive, { start: 0, end: archive.bytes }, entry.name);
     at += length;
   }
   return out;
@@ -245,7 +290,11 @@ export class ByteReader {
     try {
       this.#to += await readFully(this.archive.handle, grown.subarray(buffered, wanted), this.offset + buffered);
     } catch (cause) {
-      throw new ArchiveError('ARCHIVE_UNREADABLE', { archivePath: this.archive.path, offset: this.offset + buffered, cause });
+      throw new ArchiveError('ARCHIVE_UNREADABLE', {
+        archivePath: this.archive.path,
+        offset: this.offset + buffered,
+        cause,
+      });
     }
     return this.buffered >= count;
   }

@@ -6,7 +6,12 @@ import { walkMembers, type OpenArchive, type TarRange } from './reader.js';
 import { takeTurns } from '../../yield-to-loop.js';
 
 /** Reads all headers and refuses the whole tar when one of them must not be extracted. */
-export async function checkTar(archive: OpenArchive, range: TarRange, root: string, options: { devices?: 'create' | 'refuse' | undefined; signal?: AbortSignal | undefined }): Promise<EntryType> {
+export async function checkTar(
+  archive: OpenArchive,
+  range: TarRange,
+  root: string,
+  options: { devices?: 'create' | 'refuse' | undefined; signal?: AbortSignal | undefined },
+): Promise<EntryType> {
   const names = new NameTable<{ type: EntryType }>();
   const types = new Map<EntryType, { type: EntryType }>();
   let turn = performance.now();
@@ -15,21 +20,30 @@ export async function checkTar(archive: OpenArchive, range: TarRange, root: stri
     const facts = { archivePath: archive.path, member: printable(entry.name) };
     const unsafe = unsafeName(entry.name);
     const name = relativeName(entry.name, root);
-    if (unsafe !== undefined || name === undefined) throw new ArchiveError('UNSAFE_PATH', { ...facts, what: unsafe ?? `it is not below ${root}` });
+    if (unsafe !== undefined || name === undefined)
+      throw new ArchiveError('UNSAFE_PATH', { ...facts, what: unsafe ?? `it is not below ${root}` });
     // (uid_t)-1 tells chown to leave the owner alone.
-    if (entry.uid >= 0xffffffff || entry.gid >= 0xffffffff) throw new ArchiveError('ARCHIVE_DAMAGED', { ...facts, what: `owner ${entry.uid}:${entry.gid}` });
-    if (options.devices === 'refuse' && type.endsWith('-device')) throw new ArchiveError('UNSAFE_PATH', { ...facts, what: 'a device node' });
+    if (entry.uid >= 0xffffffff || entry.gid >= 0xffffffff)
+      throw new ArchiveError('ARCHIVE_DAMAGED', { ...facts, what: `owner ${entry.uid}:${entry.gid}` });
+    if (options.devices === 'refuse' && type.endsWith('-device'))
+      throw new ArchiveError('UNSAFE_PATH', { ...facts, what: 'a device node' });
     const linkname = entry.linkname === undefined ? undefined : relativeName(entry.linkname, root);
     let shared = types.get(type);
     if (shared === undefined) types.set(type, (shared = { type }));
     const wrong = names.add(name, shared, linkname);
-    if (wrong !== undefined && type === 'hardlink') throw new ArchiveError('UNSAFE_LINK', { ...facts, linkname: printable(entry.linkname ?? ''), what: wrong });
+    if (wrong !== undefined && type === 'hardlink')
+      throw new ArchiveError('UNSAFE_LINK', { ...facts, linkname: printable(entry.linkname ?? ''), what: wrong });
     if (wrong !== undefined) throw new ArchiveError('UNSAFE_PATH', { ...facts, what: wrong });
     turn = await takeTurns(turn, options.signal);
   }
   const rootType = names.members.get('')?.type ?? 'directory';
   const first = names.members.keys().next().value;
-  const wrong = (what: string): ArchiveError => new ArchiveError('UNSAFE_PATH', { archivePath: archive.path, member: printable(Buffer.from(root, 'latin1')), what });
+  const wrong = (what: string): ArchiveError =>
+    new ArchiveError('UNSAFE_PATH', {
+      archivePath: archive.path,
+      member: printable(Buffer.from(root, 'latin1')),
+      what,
+    });
   if (names.members.has('') && first !== '') throw wrong('the root is not the first member');
   if (rootType !== 'directory' && names.members.size > 1) throw wrong('members lie below it, and it is no directory');
   return rootType;

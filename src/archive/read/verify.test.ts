@@ -5,7 +5,15 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { archiveOf, tarOf, toEntry, tree, withScratch, writeArchive, type FixtureMember } from '../../../test/root/archive/archive-fixture.js';
+import {
+  archiveOf,
+  tarOf,
+  toEntry,
+  tree,
+  withScratch,
+  writeArchive,
+  type FixtureMember,
+} from '../../../test/root/archive/archive-fixture.js';
 import { readVerifiedMember } from '../extract/extract.js';
 import { FORMAT_VERSION, MANIFEST_JSON, MEMBERS_SHA256 } from '../format/manifest.js';
 import { openArchive, walkMembers, type OpenArchive } from './reader.js';
@@ -13,7 +21,11 @@ import { encodeHeader } from '../format/tar-encode.js';
 import { inspectArchive, verifyArchive, type VerifiedArchive } from './verify.js';
 
 const members: FixtureMember[] = [
-  { name: 'data', type: 'directory', xattrs: [{ name: Buffer.from('user.a=b'), value: Buffer.from([0, 10, 61, 255]) }] },
+  {
+    name: 'data',
+    type: 'directory',
+    xattrs: [{ name: Buffer.from('user.a=b'), value: Buffer.from([0, 10, 61, 255]) }],
+  },
   { name: 'data/hello', stored: 'hello, world' },
   { name: Buffer.from('data/back\\slash\nline \xff', 'latin1'), stored: Buffer.alloc(1500, 7) },
   { name: 'data/empty' },
@@ -21,7 +33,13 @@ const members: FixtureMember[] = [
   { name: 'data/link', type: 'symlink', linkname: '/etc/passwd' },
   { name: 'data/sparse', size: 1 << 20, stored: Buffer.alloc(4096, 1), data: [{ offset: 65536, length: 4096 }] },
   { name: 'single', stored: 'one file' },
-  { name: 'inner.tar', stored: tarOf([{ name: '.', type: 'directory' }, { name: 'file', stored: 'inner' }]) },
+  {
+    name: 'inner.tar',
+    stored: tarOf([
+      { name: '.', type: 'directory' },
+      { name: 'file', stored: 'inner' },
+    ]),
+  },
   { name: 'checkpoint', type: 'directory' },
   { name: 'checkpoint/pages-1.img', stored: Buffer.alloc(9000, 3) },
   { name: 'dump.log', stored: 'log' },
@@ -54,7 +72,9 @@ describe('verifyArchive', () => {
       expect(verified.trees.map(({ name }) => name.toString())).toEqual(['data', 'single', 'inner.tar']);
       expect((await readVerifiedMember(verified, 'dump.log', 100)).toString()).toBe('log');
       const sparse = await readVerifiedMember(verified, 'data/sparse', 1 << 20);
-      expect(sparse.equals(Buffer.concat([Buffer.alloc(65536), Buffer.alloc(4096, 1), Buffer.alloc((1 << 20) - 69632)]))).toBe(true);
+      expect(
+        sparse.equals(Buffer.concat([Buffer.alloc(65536), Buffer.alloc(4096, 1), Buffer.alloc((1 << 20) - 69632)])),
+      ).toBe(true);
       expect(await codeOf(readVerifiedMember(verified, 'data/sparse', 1000))).toBe('MEMBER_TOO_BIG');
       expect(await codeOf(readVerifiedMember(verified, 'nothing', 1000))).toBe('MEMBER_MISSING');
     }));
@@ -64,7 +84,9 @@ describe('verifyArchive', () => {
       const plain = members.filter(({ name }) => name !== 'data/sparse');
       const path = await writeArchive(dir, archiveOf(plain, [tree('data', 6), ...trees.slice(1)]));
       expect(spawnSync('tar', ['-xf', path, '-C', dir]).stderr.toString()).toBe('');
-      const check = spawnSync('sha256sum', ['--strict', '-c', MEMBERS_SHA256, 'stillframe/manifest.sha256'], { cwd: dir });
+      const check = spawnSync('sha256sum', ['--strict', '-c', MEMBERS_SHA256, 'stillframe/manifest.sha256'], {
+        cwd: dir,
+      });
       expect(check.stderr.toString()).toBe('');
       expect(check.status).toBe(0);
       expect(check.stdout.toString().trim().split('\n')).toHaveLength(8);
@@ -117,7 +139,7 @@ describe('verifyArchive', () => {
     it('finds every flipped bit in the headers of its own last members and in the end', async () => {
       const start = good.length - 1024 - 3 * 1024;
       for (let at = start; at < good.length; at += 1) {
-        const byte = Buffer.from([(good[at] as number) ^ (1 << at % 8)]);
+        const byte = Buffer.from([(good[at] as number) ^ (1 << (at % 8))]);
         await handle.write(byte, 0, 1, at);
         expect(await verifyPath(), `byte ${at}`).not.toBe('none');
         await handle.write(good, at, 1, at);
@@ -142,14 +164,19 @@ describe('verifyArchive', () => {
   it('finds what is not zero after the end, and passes over zeros', () =>
     withScratch(async (dir) => {
       expect(await codeOf(verifyBytes(dir, Buffer.concat([good, Buffer.alloc(10240)])))).toBe('none');
-      expect(await codeOf(verifyBytes(dir, Buffer.concat([good, Buffer.alloc(10240), Buffer.from('x')])))).toBe('ARCHIVE_DAMAGED');
+      expect(await codeOf(verifyBytes(dir, Buffer.concat([good, Buffer.alloc(10240), Buffer.from('x')])))).toBe(
+        'ARCHIVE_DAMAGED',
+      );
     }));
 
   it('names the member whose data was changed', () =>
     withScratch(async (dir) => {
       const bad = Buffer.from(good);
       bad.write('HELLO', bad.indexOf('hello, world'));
-      await expect(verifyBytes(dir, bad)).rejects.toMatchObject({ code: 'ARCHIVE_DAMAGED', facts: { member: 'data/hello' } });
+      await expect(verifyBytes(dir, bad)).rejects.toMatchObject({
+        code: 'ARCHIVE_DAMAGED',
+        facts: { member: 'data/hello' },
+      });
     }));
 
   const hello: FixtureMember = { name: 'data/hello', stored: 'hello' };
@@ -157,12 +184,42 @@ describe('verifyArchive', () => {
   it.each<[string, string, FixtureMember[], ReturnType<typeof tree>[]]>([
     ['a name that leads upwards', 'UNSAFE_PATH', [data, { name: 'data/../../x' }], [tree('data', 2)]],
     ['a name that is there twice', 'UNSAFE_PATH', [data, hello, hello], [tree('data', 3)]],
-    ['a member below a symbolic link', 'UNSAFE_PATH', [data, { name: 'data/l', type: 'symlink', linkname: '/tmp' }, { name: 'data/l/x' }], [tree('data', 3)]],
-    ['a symbolic link in the place of a directory of others', 'UNSAFE_PATH', [data, { name: 'data/d/x' }, { name: 'data/d', type: 'symlink', linkname: '/tmp' }], [tree('data', 3)]],
-    ['a hard link to no member', 'UNSAFE_LINK', [data, { name: 'data/l', type: 'hardlink', linkname: 'etc/passwd' }], [tree('data', 2)]],
-    ['a hard link to a later member', 'UNSAFE_LINK', [data, { name: 'data/l', type: 'hardlink', linkname: 'data/hello' }, hello], [tree('data', 3)]],
-    ['a hard link to a directory', 'UNSAFE_LINK', [data, { name: 'data/l', type: 'hardlink', linkname: 'data' }], [tree('data', 2)]],
-    ['a member of our own folder that is not ours', 'ARCHIVE_DAMAGED', [data, { name: 'stillframe/extra' }], [tree('data', 1)]],
+    [
+      'a member below a symbolic link',
+      'UNSAFE_PATH',
+      [data, { name: 'data/l', type: 'symlink', linkname: '/tmp' }, { name: 'data/l/x' }],
+      [tree('data', 3)],
+    ],
+    [
+      'a symbolic link in the place of a directory of others',
+      'UNSAFE_PATH',
+      [data, { name: 'data/d/x' }, { name: 'data/d', type: 'symlink', linkname: '/tmp' }],
+      [tree('data', 3)],
+    ],
+    [
+      'a hard link to no member',
+      'UNSAFE_LINK',
+      [data, { name: 'data/l', type: 'hardlink', linkname: 'etc/passwd' }],
+      [tree('data', 2)],
+    ],
+    [
+      'a hard link to a later member',
+      'UNSAFE_LINK',
+      [data, { name: 'data/l', type: 'hardlink', linkname: 'data/hello' }, hello],
+      [tree('data', 3)],
+    ],
+    [
+      'a hard link to a directory',
+      'UNSAFE_LINK',
+      [data, { name: 'data/l', type: 'hardlink', linkname: 'data' }],
+      [tree('data', 2)],
+    ],
+    [
+      'a member of our own folder that is not ours',
+      'ARCHIVE_DAMAGED',
+      [data, { name: 'stillframe/extra' }],
+      [tree('data', 1)],
+    ],
     ['a tree that is not there', 'ARCHIVE_DAMAGED', [data], [tree('data', 1), tree('other', 1)]],
     ['a tree with more entries than the manifest says', 'ARCHIVE_DAMAGED', [data, hello], [tree('data', 1)]],
     ['a tree that does not lie side by side', 'ARCHIVE_DAMAGED', [data, { name: 'other' }, hello], [tree('data', 2)]],
@@ -179,22 +236,31 @@ describe('verifyArchive', () => {
       expect(await codeOf(verifyBytes(dir, Buffer.alloc(4096, 'text')))).toBe('NOT_AN_ARCHIVE');
     }));
 
-  it('does not hold the event loop while it hashes 256 MiB', () =>
-    withScratch(async (dir) => {
-      const path = await writeArchive(dir, archiveOf([{ name: 'big', stored: Buffer.alloc(256 << 20, 5) }], [tree('big', 1)]));
-      await using archive = await openArchive(path);
-      let turns = 0;
-      const timer = setInterval(() => turns++, 1);
-      await verifyArchive(archive);
-      clearInterval(timer);
-      // 1024 pieces of 256 KiB: held in one go, there would be none or one.
-      expect(turns).toBeGreaterThan(20);
-    }), 60_000);
+  it(
+    'does not hold the event loop while it hashes 256 MiB',
+    () =>
+      withScratch(async (dir) => {
+        const path = await writeArchive(
+          dir,
+          archiveOf([{ name: 'big', stored: Buffer.alloc(256 << 20, 5) }], [tree('big', 1)]),
+        );
+        await using archive = await openArchive(path);
+        let turns = 0;
+        const timer = setInterval(() => turns++, 1);
+        await verifyArchive(archive);
+        clearInterval(timer);
+        // 1024 pieces of 256 KiB: held in one go, there would be none or one.
+        expect(turns).toBeGreaterThan(20);
+      }),
+    60_000,
+  );
 
   it('stops when its signal says so', () =>
     withScratch(async (dir) => {
       await using archive = await openArchive(await writeArchive(dir, good));
-      await expect(verifyArchive(archive, { signal: AbortSignal.abort() })).rejects.toMatchObject({ name: 'AbortError' });
+      await expect(verifyArchive(archive, { signal: AbortSignal.abort() })).rejects.toMatchObject({
+        name: 'AbortError',
+      });
     }));
 });
 
@@ -213,7 +279,10 @@ describe('openArchive', () => {
       expect(await codeOf(verifyBytes(dir, bad))).toBe('ARCHIVE_DAMAGED');
     }));
 
-  it.each([['missing', 'nothing'], ['a directory', '.']])('says why it cannot read a path that is %s', (_, name) =>
+  it.each([
+    ['missing', 'nothing'],
+    ['a directory', '.'],
+  ])('says why it cannot read a path that is %s', (_, name) =>
     withScratch(async (dir) => {
       expect(await codeOf(openArchive(join(dir, name)))).toBe('ARCHIVE_UNREADABLE');
     }),
@@ -238,12 +307,18 @@ describe('inspectArchive', () => {
       expect(listed.at(-2)?.entry.name.toString()).toBe(MANIFEST_JSON);
     }));
 
-  it.each([[FORMAT_VERSION + 1, { code: 'FORMAT_TOO_NEW', facts: { version: FORMAT_VERSION + 1 } }], [1, { code: 'ARCHIVE_UNSUPPORTED' }]])('says of version %i that it cannot read it', (version, error) =>
+  it.each([
+    [FORMAT_VERSION + 1, { code: 'FORMAT_TOO_NEW', facts: { version: FORMAT_VERSION + 1 } }],
+    [1, { code: 'ARCHIVE_UNSUPPORTED' }],
+  ])('says of version %i that it cannot read it', (version, error) =>
     withScratch(async (dir) => {
       const manifest = Buffer.from(JSON.stringify({ format: 'stillframe', version }));
-      await using archive = await openArchive(await writeArchive(dir, tarOf([{ name: MANIFEST_JSON, stored: manifest }])));
+      await using archive = await openArchive(
+        await writeArchive(dir, tarOf([{ name: MANIFEST_JSON, stored: manifest }])),
+      );
       await expect(inspectArchive(archive)).rejects.toMatchObject(error);
-    }));
+    }),
+  );
 });
 
 describe('walkMembers', () => {

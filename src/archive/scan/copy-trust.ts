@@ -93,7 +93,8 @@ function upperDirOf(dev: number): string | undefined {
   for (const line of readFileSync('/proc/self/mountinfo', 'latin1').split('\n')) {
     const [, , lineDevice] = line.split(' ', 3);
     const upper = /(?:^|[ ,])upperdir=([^, ]+)/.exec(line.slice(line.indexOf(' - ') + 3))?.[1];
-    if (lineDevice === device && upper !== undefined) return upper.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
+    if (lineDevice === device && upper !== undefined)
+      return upper.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
   }
   return undefined;
 }

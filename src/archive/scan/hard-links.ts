@@ -19,8 +19,16 @@ export class HardLinks {
   readonly #previous: Column;
 
   constructor(scratch: Scratch) {
-    [this.#dev, this.#inoLow, this.#inoHigh] = [new Column(scratch, Uint32Array), new Column(scratch, Uint32Array), new Column(scratch, Uint32Array)];
-    [this.#carrier, this.#next, this.#previous] = [new Column(scratch, Uint32Array), new Column(scratch, Uint32Array), new Column(scratch, Uint32Array)];
+    [this.#dev, this.#inoLow, this.#inoHigh] = [
+      new Column(scratch, Uint32Array),
+      new Column(scratch, Uint32Array),
+      new Column(scratch, Uint32Array),
+    ];
+    [this.#carrier, this.#next, this.#previous] = [
+      new Column(scratch, Uint32Array),
+      new Column(scratch, Uint32Array),
+      new Column(scratch, Uint32Array),
+    ];
   }
 
   /** No entry has ever had several names. */
@@ -38,7 +46,11 @@ export class HardLinks {
     const low = Number(ino & 0xffff_ffffn);
     const high = Number(ino >> 32n);
     const hash = hashOf(dev, low, high);
-    const carrier = this.#carriers.find(hash, (other) => this.#inoLow.get(other) === low && this.#inoHigh.get(other) === high && this.#dev.get(other) === dev) ?? -1;
+    const carrier =
+      this.#carriers.find(
+        hash,
+        (other) => this.#inoLow.get(other) === low && this.#inoHigh.get(other) === high && this.#dev.get(other) === dev,
+      ) ?? -1;
     if (carrier >= 0 && this.#carrier.get(id) === carrier + 1) return carrier;
     // It was somebody else's a moment ago: its directory is being written to.
     if (this.#carrier.get(id) !== 0) for (const _ of this.leave(id));

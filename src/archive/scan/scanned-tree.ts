@@ -64,7 +64,9 @@ export class FileTree {
   constructor(path: string | Buffer, options: FileTreeOptions = {}, scratch = new Scratch()) {
     this.path = Buffer.from(path as string);
     this.#native = native().treeCreate(scratch.store);
-    this.#excludes = Buffer.concat((options.exclude ?? []).flatMap((name) => [Buffer.from(name as string), Buffer.alloc(1)]));
+    this.#excludes = Buffer.concat(
+      (options.exclude ?? []).flatMap((name) => [Buffer.from(name as string), Buffer.alloc(1)]),
+    );
     this.#oneFileSystem = options.oneFileSystem ?? false;
   }
 
@@ -96,28 +98,58 @@ export class FileTree {
     const threads = Math.max(2, Math.min(8, availableParallelism()));
     let bytes: Buffer;
     try {
-      bytes = await native().treeScan(this.#native, this.path, threads, hotSinceSec, this.#oneFileSystem, this.#excludes, BigUint64Array.from(inodes ?? []), stillSinceMs);
+      bytes = await native().treeScan(
+        this.#native,
+        this.path,
+        threads,
+        hotSinceSec,
+        this.#oneFileSystem,
+        this.#excludes,
+        BigUint64Array.from(inodes ?? []),
+        stillSinceMs,
+      );
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).syscall === 'scratch') throw cause;
       const errno = errnoOf(cause);
-      throw new ArchiveError(errno === 'ENOENT' || errno === 'ENOTDIR' ? 'TREE_MISSING' : 'TREE_UNREADABLE', { path: printable(this.path), cause });
+      throw new ArchiveError(errno === 'ENOENT' || errno === 'ENOTDIR' ? 'TREE_MISSING' : 'TREE_UNREADABLE', {
+        path: printable(this.path),
+        cause,
+      });
     }
     const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
     let at = 9;
     const take = (count: number): Uint32Array => words.subarray(at, (at += count));
-    const [crossings, errors, late] = [0, 1, 2].map((i) => take(words[i] as number)) as [Uint32Array, Uint32Array, Uint32Array];
+    const [crossings, errors, late] = [0, 1, 2].map((i) => take(words[i] as number)) as [
+      Uint32Array,
+      Uint32Array,
+      Uint32Array,
+    ];
     if (errors.length > 0) throw this.unreadable(errors[0] as number, errors[1] as number);
     const fileSystems = Array.from({ length: words[3] as number }, () => {
       const [dev, type, sample] = take(3);
       return { dev: dev as number, type: type as number, sample: sample as number };
     });
-    const [low, high, told, looks, unnoticed] = words.subarray(4) as unknown as [number, number, number, number, number];
-    return { late, crossings, bytes: low + high * 2 ** 32, fileSystems, told: told === 1, looks, unnoticed: unnoticed === 0 ? undefined : unnoticed - 1 };
+    const [low, high, told, looks, unnoticed] = words.subarray(4) as unknown as [
+      number,
+      number,
+      number,
+      number,
+      number,
+    ];
+    return {
+      late,
+      crossings,
+      bytes: low + high * 2 ** 32,
+      fileSystems,
+      told: told === 1,
+      looks,
+      unnoticed: unnoticed === 0 ? undefined : unnoticed - 1,
+    };
   }
 
   /** Ids of what the last scan found to be different from the one before; in pieces, a parent's before its children's. */
   *news(what: keyof typeof NEWS): Generator<Uint32Array> {
-    for (let from = 0; ; ) {
+    for (let from = 0; ;) {
       const ids = new Uint32Array(NEWS_AT_ONCE);
       const count = native().treeNews(this.#native, NEWS[what], from, ids);
       if (count > 0) yield ids.subarray(0, count);

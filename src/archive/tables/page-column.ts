@@ -25,7 +25,13 @@ class Table {
     let page = this.#pages[number];
     if (page === undefined) {
       for (let next = this.#pages.length; next <= number; next++) this.#pages[next] = this.numbers[next] = undefined;
-      this.#pages[number] = page = { Numbers: this.#Numbers, table: this.numbers, number, dirty: false, place: undefined };
+      this.#pages[number] = page = {
+        Numbers: this.#Numbers,
+        table: this.numbers,
+        number,
+        dirty: false,
+        place: undefined,
+      };
     }
     const numbers = this.numbers[number] ?? this.#scratch.bring(page);
     page.dirty = true;

@@ -33,7 +33,11 @@ test('columns give back what was set last, whatever is in memory', () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 3 }), fc.array(fc.tuple(fc.nat(2), row, fc.nat(200))), (tables, sets) => {
       using file = spilling(tables);
-      const columns = [new Column(file.scratch, Float64Array), new Column(file.scratch, Uint32Array), new Column(file.scratch, Uint8Array)] as const;
+      const columns = [
+        new Column(file.scratch, Float64Array),
+        new Column(file.scratch, Uint32Array),
+        new Column(file.scratch, Uint8Array),
+      ] as const;
       const model = new Map<string, number>();
       for (const [which, at, value] of sets) {
         columns[which as 0]?.set(at, value);
@@ -72,7 +76,10 @@ test('a page that is not in memory is lost when the file is closed, and that is 
 });
 
 test('hard links: an inode has one carrier, and whoever leaves as such takes its links along', () => {
-  const step = fc.oneof(fc.record({ join: fc.nat(40), ino: fc.bigInt({ min: 0n, max: 7n }), dev: fc.nat(1) }), fc.record({ leave: fc.nat(40) }));
+  const step = fc.oneof(
+    fc.record({ join: fc.nat(40), ino: fc.bigInt({ min: 0n, max: 7n }), dev: fc.nat(1) }),
+    fc.record({ leave: fc.nat(40) }),
+  );
   fc.assert(
     fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
       using file = spilling(1);

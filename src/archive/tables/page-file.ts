@@ -98,10 +98,14 @@ export class Scratch {
   #move(what: 'read' | 'write', buffer: ArrayBuffer, place: number): void {
     if (this.#closed) throw new Error('the scratch file is closed');
     const bytes = new Uint8Array(buffer);
-    for (let at = 0; at < PAGE_BYTES; ) {
+    for (let at = 0; at < PAGE_BYTES;) {
       const position = place * PAGE_BYTES + at;
-      const moved = what === 'read' ? readSync(this.#fd, bytes, at, PAGE_BYTES - at, position) : writeSync(this.#fd, bytes, at, PAGE_BYTES - at, position);
-      if (moved === 0) throw Object.assign(new Error('EIO: the scratch file ends early'), { code: 'EIO', syscall: 'scratch' });
+      const moved =
+        what === 'read'
+          ? readSync(this.#fd, bytes, at, PAGE_BYTES - at, position)
+          : writeSync(this.#fd, bytes, at, PAGE_BYTES - at, position);
+      if (moved === 0)
+        throw Object.assign(new Error('EIO: the scratch file ends early'), { code: 'EIO', syscall: 'scratch' });
       at += moved;
     }
   }

@@ -77,6 +77,7 @@ class Part {
     while (slots < 2 * live + 2) slots *= 2;
     this.#pairs = new Uint32Array(2 * slots);
     this.#used = live;
-    for (let at = 0; at < old.length; at += 2) if (old[at] !== FREE && old[at] !== LEFT) this.#put(old[at + 1] as number, old[at] as number);
+    for (let at = 0; at < old.length; at += 2)
+      if (old[at] !== FREE && old[at] !== LEFT) this.#put(old[at + 1] as number, old[at] as number);
   }
 }

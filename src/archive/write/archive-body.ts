@@ -11,7 +11,15 @@ import { END_OF_ARCHIVE, encodeHeader, padding } from '../format/tar-encode.js';
 
 /** A nested tree's member as far as it is known before the tree is. Its header takes this much room in front. */
 export function nestedHeader(name: Buffer, mtimeNs: bigint, size: number): Buffer {
-  return encodeHeader({ name, type: 'file', mode: 0o600, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, size, mtimeNs });
+  return encodeHeader({
+    name,
+    type: 'file',
+    mode: 0o600,
+    uid: process.getuid?.() ?? 0,
+    gid: process.getgid?.() ?? 0,
+    size,
+    mtimeNs,
+  });
 }
 
 /** A fraction of a second, so that the header has a pax part whatever the size: then its length is known beforehand. */
@@ -22,7 +30,14 @@ export function nestedTime(): bigint {
 /** What the archive consists of, in order. */
 type Part =
   | { kind: 'tree'; tree: StagedTree; area: Area }
-  | { kind: 'member'; name: Buffer; offset: number; headerBytes: number; dataBytes: number; digests: Buffer | undefined };
+  | {
+      kind: 'member';
+      name: Buffer;
+      offset: number;
+      headerBytes: number;
+      dataBytes: number;
+      digests: Buffer | undefined;
+    };
 
 export interface NestedTree {
   tree: StagedTree;
@@ -66,9 +81,24 @@ export class Body {
 
   /** A member that is written here and now. */
   async addDocument(name: Buffer, data: Buffer): Promise<void> {
-    const header = encodeHeader({ name, type: 'file', mode: 0o600, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, size: data.length, mtimeNs: wholeSecond() });
+    const header = encodeHeader({
+      name,
+      type: 'file',
+      mode: 0o600,
+      uid: process.getuid?.() ?? 0,
+      gid: process.getgid?.() ?? 0,
+      size: data.length,
+      mtimeNs: wholeSecond(),
+    });
     await this.write(this.end, Buffer.concat([header, data, Buffer.alloc(padding(data.length))]));
-    this.#parts.push({ kind: 'member', name, offset: this.end, headerBytes: header.length, dataBytes: data.length, digests: undefined });
+    this.#parts.push({
+      kind: 'member',
+      name,
+      offset: this.end,
+      headerBytes: header.length,
+      dataBytes: data.length,
+      digests: undefined,
+    });
     this.end += header.length + data.length + padding(data.length);
   }
 
@@ -81,7 +111,8 @@ export class Body {
 
   async write(offset: number, bytes: Buffer): Promise<void> {
     // A file system that runs full may take a part; the next write then says why.
-    for (let at = 0; at < bytes.length; ) at += (await this.file.handle.write(bytes, at, bytes.length - at, offset + at)).bytesWritten;
+    for (let at = 0; at < bytes.length;)
+      at += (await this.file.handle.write(bytes, at, bytes.length - at, offset + at)).bytesWritten;
   }
 
   /** Hashes what has not been hashed in passing. What is appended from here on does not count. */
@@ -135,7 +166,7 @@ export class Body {
         yield checksumLine((part.digests as Buffer).subarray(MEMBER_DIGESTS / 2), part.name);
         continue;
       }
-      for (let from = 0; from < part.area.count; ) {
+      for (let from = 0; from < part.area.count;) {
         const lines = spare.pop() ?? new MemberLines();
         from = lines.start(part.tree, part.area, from, totals);
         yield lines;
@@ -164,7 +195,14 @@ export class Body {
     const header = nestedHeader(tree.name, mtimeNs, dataBytes);
     await this.write(start, header);
     await this.write(area.end, END_OF_ARCHIVE);
-    this.#parts.push({ kind: 'member', name: tree.name, offset: start, headerBytes: header.length, dataBytes, digests: undefined });
+    this.#parts.push({
+      kind: 'member',
+      name: tree.name,
+      offset: start,
+      headerBytes: header.length,
+      dataBytes,
+      digests: undefined,
+    });
     this.end = area.end + END_OF_ARCHIVE.length;
   }
 }

@@ -58,7 +58,10 @@ export class MemberLines {
 
   #next(): void {
     const { files, prefix } = this.#tree as StagedTree;
-    const [owners, rows] = [this.#owners.subarray(this.#done, this.#count), this.#rows.subarray(this.#done, this.#count)];
+    const [owners, rows] = [
+      this.#owners.subarray(this.#done, this.#count),
+      this.#rows.subarray(this.#done, this.#count),
+    ];
     this.#job = native().memberLines(files.handle, prefix, owners, rows, this.#digests, this.#into);
     this.#job.catch(() => undefined); // it is awaited in its turn
   }

@@ -95,7 +95,10 @@ export class CopyPass {
       for (let current = described.shift(); current !== undefined; current = described.shift()) {
         const { description, room } = await current;
         // As many as had room lately: those without are read once more when they are copied.
-        atOnce = description.unread > 0 ? Math.max(1, description.count - description.unread) : Math.min(IDS, atOnce + 1 + (atOnce >> 3));
+        atOnce =
+          description.unread > 0
+            ? Math.max(1, description.count - description.unread)
+            : Math.min(IDS, atOnce + 1 + (atOnce >> 3));
         since = await takeTurns(since);
         await describe();
         const copies: Promise<void>[] = [];
@@ -119,7 +122,10 @@ export class CopyPass {
     const prefix = this.#tree.source.filter === undefined ? this.#tree.prefix : undefined;
     // What is a link names what it is a link to.
     const others = deferLinks ? undefined : ids.map((id) => this.#copies.links.carrierOf(id));
-    return { description: await room.describe(this.#tree.files.handle, ids, { hash: this.#options.hash, prefix, others }), room };
+    return {
+      description: await room.describe(this.#tree.files.handle, ids, { hash: this.#options.hash, prefix, others }),
+      room,
+    };
   }
 
   /** All of the entries, in their order and each with its place. */
@@ -165,7 +171,8 @@ export class CopyPass {
       return;
     }
     this.#copies.sockets.delete(id);
-    const carrier = type !== 'directory' && described.nlink > 1 ? this.#copies.links.join(id, described.dev, described.ino) : id;
+    const carrier =
+      type !== 'directory' && described.nlink > 1 ? this.#copies.links.join(id, described.dev, described.ino) : id;
     if (carrier !== id && deferLinks) {
       this.#copies.defer(id);
       return;
@@ -179,14 +186,27 @@ export class CopyPass {
     const isFile = entry.type === 'file';
     const ranges = isFile ? entry.data : undefined;
     const dataBytes = storedSize(entry);
-    const isShared = dataBytes >= SHARED_BYTES && ranges === undefined && this.#fileSystems[described.fs]?.shares === true;
+    const isShared =
+      dataBytes >= SHARED_BYTES && ranges === undefined && this.#fileSystems[described.fs]?.shares === true;
     const headerBytesAt = (offset: number): number => encodeHeader(entry, undefined, offset).length;
-    const shared = isShared ? { offset: this.#copies.offsetFor(id, dataBytes, headerBytesAt), byReference: !this.#options.ahead } : undefined;
+    const shared = isShared
+      ? { offset: this.#copies.offsetFor(id, dataBytes, headerBytesAt), byReference: !this.#options.ahead }
+      : undefined;
     const headerBytes = encodeHeader(entry, batch.takeHeader, shared?.offset).length;
     this.#copies.setApparent(id, ranges === undefined ? 0 : entry.size);
     const segment = this.#copies.place(id, headerBytes, dataBytes, isFile, carrier !== id, shared);
     const offset = this.#copies.area.offsetOf(segment);
-    batch.add({ id, record, segment, headerBytes, offset, dataBytes, ranges, isFile, dataAt: isFile ? described.dataAt : -1 });
+    batch.add({
+      id,
+      record,
+      segment,
+      headerBytes,
+      offset,
+      dataBytes,
+      ranges,
+      isFile,
+      dataAt: isFile ? described.dataAt : -1,
+    });
   }
 
   /** The member that it becomes; undefined when it is filtered out. */
@@ -194,7 +214,10 @@ export class CopyPass {
     const { source, files } = this.#tree;
     const name = this.#tree.memberName(described.path);
     const target = (): Buffer => (carrier === described.other ? described.otherPath : files.pathOf(carrier));
-    const entry = carrier === described.id ? entryOf(described, type, name) : linkOf(described, name, this.#tree.memberName(target()));
+    const entry =
+      carrier === described.id
+        ? entryOf(described, type, name)
+        : linkOf(described, name, this.#tree.memberName(target()));
     return source.filter === undefined ? entry : source.filter(entry);
   }
 
@@ -214,7 +237,14 @@ export class CopyPass {
     for (let number = first; number < first + count; number++) this.#judge(room, number);
   }
 
-  #settle(description: Description, record: number, segment: number, status: number, digests: Buffer, row: number): void {
+  #settle(
+    description: Description,
+    record: number,
+    segment: number,
+    status: number,
+    digests: Buffer,
+    row: number,
+  ): void {
     const id = description.id(record);
     if (status < 0) throw this.#tree.files.unreadable(id, -status);
     if (status !== 0) return this.#copies.vacate(id);
@@ -227,6 +257,10 @@ export class CopyPass {
     const ctimeMs = stamps.ctimeMs(i);
     this.#latestChangeMs = Math.max(this.#latestChangeMs, ctimeMs);
     const isMapped = trust?.hasMapped === true && trust.isMapped(stamps.ino(i));
-    this.#copies.judge(stamps.id(i), trust, { ctimeMs, isMapped, notifies: this.#fileSystems[stamps.fs(i)]?.notifies === true });
+    this.#copies.judge(stamps.id(i), trust, {
+      ctimeMs,
+      isMapped,
+      notifies: this.#fileSystems[stamps.fs(i)]?.notifies === true,
+    });
   }
 }

@@ -108,7 +108,14 @@ export class Copies {
    * A segment for a new copy: the old place where it fits; links always go to the end, behind what they link to. With
    * `shared`, at the offset that `offsetFor` chose, the old place only in the end.
    */
-  place(id: number, headerBytes: number, dataBytes: number, regular: boolean, isLink: boolean, shared?: { offset: number; byReference: boolean }): number {
+  place(
+    id: number,
+    headerBytes: number,
+    dataBytes: number,
+    regular: boolean,
+    isLink: boolean,
+    shared?: { offset: number; byReference: boolean },
+  ): number {
     const old = this.#segments.get(id) - 1;
     const isWanted = shared === undefined || (old >= 0 && shared.offset === this.area.offsetOf(old));
     if (old >= 0 && !isLink && isWanted && this.area.fits(old, headerBytes, dataBytes)) {
@@ -123,7 +130,11 @@ export class Copies {
   }
 
   /** The copy is good, as far as `trust` goes: it equals what it was made of. `notifies`: its file system dates writes through mappings. */
-  judge(id: number, trust: PassTrust | undefined, stamp: { ctimeMs: number; isMapped: boolean; notifies: boolean }): void {
+  judge(
+    id: number,
+    trust: PassTrust | undefined,
+    stamp: { ctimeMs: number; isMapped: boolean; notifies: boolean },
+  ): void {
     const hopeless = trust !== undefined && (!stamp.notifies || stamp.isMapped);
     const trusted = trust === undefined || (!hopeless && trust.isOld(stamp.ctimeMs));
     this.#mark(id, LIVE | (trusted ? TRUSTED : 0) | (hopeless ? HOPELESS : 0));
@@ -162,8 +173,13 @@ export class Copies {
 
   /** Ids of what has no good copy, in an order that suits the archive; found as they are asked for. */
   async *pending({ hopeful }: { hopeful: boolean }): AsyncGenerator<Uint32Array> {
-    yield* this.#inPieces(this.#pendingIds(), (id) => (this.#flags.get(id) & LATE) === 0 && !this.#isHopeless(id, hopeful));
-    const late = this.#late.filter((id) => (this.#flags.get(id) & (LATE | LIVE | TRUSTED)) === (LATE | LIVE) && !this.#isHopeless(id, hopeful));
+    yield* this.#inPieces(
+      this.#pendingIds(),
+      (id) => (this.#flags.get(id) & LATE) === 0 && !this.#isHopeless(id, hopeful),
+    );
+    const late = this.#late.filter(
+      (id) => (this.#flags.get(id) & (LATE | LIVE | TRUSTED)) === (LATE | LIVE) && !this.#isHopeless(id, hopeful),
+    );
     this.#late = new Uint32Array();
     for (const id of late) this.#mark(id, this.#flags.get(id) & ~LATE);
     for (let at = 0; at < late.length; at += CHUNK) yield late.subarray(at, at + CHUNK);

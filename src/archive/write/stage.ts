@@ -88,11 +88,18 @@ export class Stage {
   #trees: StagedTree[] | undefined;
   #rate = { bytes: 0, ms: 0 };
   #lastScanMs = 0;
-  readonly copied: { precopied: Copied; refreshed: Copied } = { precopied: { files: 0, bytes: 0 }, refreshed: { files: 0, bytes: 0 } };
+  readonly copied: { precopied: Copied; refreshed: Copied } = {
+    precopied: { files: 0, bytes: 0 },
+    refreshed: { files: 0, bytes: 0 },
+  };
   readonly times: StageTimes = { passes: 0, precopyMs: 0, refreshScanMs: 0, refreshCopyMs: 0, refreshMs: 0 };
 
   /** `watchFromMs`: the kernel is to tell what changes, where it can, in trees that take this long to be looked at. Default 20; Infinity: in none. */
-  constructor(writer: ArchiveWriter, sources: readonly TreeSource[], { watchFromMs = 20 }: { watchFromMs?: number } = {}) {
+  constructor(
+    writer: ArchiveWriter,
+    sources: readonly TreeSource[],
+    { watchFromMs = 20 }: { watchFromMs?: number } = {},
+  ) {
     this.#writer = writer;
     this.#sources = sources;
     this.#watchFromMs = watchFromMs;
@@ -107,7 +114,8 @@ export class Stage {
     const begin = performance.now();
     const work = new Work(this.copied.precopied, options);
     await this.#guard(async () => {
-      if (this.#trees === undefined && this.#watchFromMs < Infinity) for (const tree of await this.#open()) tree.watch(this.#writer.fds, this.#watchFromMs);
+      if (this.#trees === undefined && this.#watchFromMs < Infinity)
+        for (const tree of await this.#open()) tree.watch(this.#writer.fds, this.#watchFromMs);
       const written: Promise<void>[] = [];
       try {
         await this.#passes(options, work, (tree) => written.push(fdatasync(tree.area.fd)));
@@ -134,7 +142,10 @@ export class Stage {
       let latestChangeMs = -Infinity;
       for (const { tree, bytes } of found) {
         work.expect(bytes);
-        latestChangeMs = Math.max(latestChangeMs, await tree.copy({ trust, hopeful: true, hash: true, ahead: true, onCopied: work.onCopied }));
+        latestChangeMs = Math.max(
+          latestChangeMs,
+          await tree.copy({ trust, hopeful: true, hash: true, ahead: true, onCopied: work.onCopied }),
+        );
         onCopied(tree);
       }
       this.#rate = { bytes: cost, ms: performance.now() - started };
@@ -155,7 +166,11 @@ export class Stage {
     const work = new Work(this.copied.refreshed, options);
     await this.#guard(async () => {
       const isWatched = (await this.#open()).some((tree) => tree.isWatched);
-      let found = await this.#scan(work, inodesOf(options.mapped), isWatched ? inodesOf(options.writable()) : new Set());
+      let found = await this.#scan(
+        work,
+        inodesOf(options.mapped),
+        isWatched ? inodesOf(options.writable()) : new Set(),
+      );
       this.times.refreshScanMs += this.#lastScanMs;
       for (let tries = 0; found.some(({ entries }) => entries > 0); tries++) {
         if (tries === REFRESH_TRIES) throw this.#changed(found);

@@ -179,7 +179,10 @@ export class StagedTree {
 
   /** For the manifest: entries in the archive, apparent bytes of regular files, sockets left out. */
   async totals(): Promise<{ entries: number; bytes: number; skippedSockets: Buffer[] }> {
-    return { ...(await this.#copies.totals()), skippedSockets: [...this.#copies.sockets].map((id) => this.files.pathOf(id)) };
+    return {
+      ...(await this.#copies.totals()),
+      skippedSockets: [...this.#copies.sockets].map((id) => this.files.pathOf(id)),
+    };
   }
 
   /** Below the root, all that the last scan found; what the filter left out included. */
@@ -189,7 +192,8 @@ export class StagedTree {
 
   /** The segment of the root, which must come first in an archive. */
   get rootSegment(): number {
-    for (let segment = 0; segment < this.area.count; segment++) if (this.area.isLive(segment) && this.area.ownerOf(segment) === ROOT) return segment;
+    for (let segment = 0; segment < this.area.count; segment++)
+      if (this.area.isLive(segment) && this.area.ownerOf(segment) === ROOT) return segment;
     return -1;
   }
 

@@ -7,7 +7,15 @@ import { errnoOf, StillframeError } from '../../errors.js';
 import { ArchiveError } from '../format/archive-error.js';
 import { Body, nestedHeader, nestedTime, wholeSecond, type NestedTree } from './archive-body.js';
 import { bytesToJson, printable } from '../format/byte-text.js';
-import { checksumLine, encodeManifest, FORMAT_VERSION, MANIFEST_JSON, MANIFEST_SHA256, MEMBERS_SHA256, type TreeRecord } from '../format/manifest.js';
+import {
+  checksumLine,
+  encodeManifest,
+  FORMAT_VERSION,
+  MANIFEST_JSON,
+  MANIFEST_SHA256,
+  MEMBERS_SHA256,
+  type TreeRecord,
+} from '../format/manifest.js';
 import { checkCompression, compressor, send, writableOf, type OutputCompression } from '../file/deliver.js';
 import { Scratch, type ScratchLimits } from '../tables/page-file.js';
 import { StagedTree, type TreeSource } from './staged-tree.js';
@@ -128,7 +136,9 @@ export class ArchiveWriter implements AsyncDisposable {
 
   /** Adds a small regular member. */
   async addDocument(document: { name: string; data: Buffer | string }): Promise<void> {
-    await this.#guard(async () => (await this.#assembled()).addDocument(Buffer.from(document.name), Buffer.from(document.data as string)));
+    await this.#guard(async () =>
+      (await this.#assembled()).addDocument(Buffer.from(document.name), Buffer.from(document.data as string)),
+    );
   }
 
   /**
@@ -141,13 +151,23 @@ export class ArchiveWriter implements AsyncDisposable {
       const total = body.end;
       options.onProgress?.({ done: 0, total, unit: 'bytes' });
       // They wait for different parts of the machine. Whichever fails, none may go on in a thread when the file is closed.
-      const work = [this.#writeList(body), this.#startFlush(body), ...this.#staged.map(({ tree }) => tree.confirm())] as const;
+      const work = [
+        this.#writeList(body),
+        this.#startFlush(body),
+        ...this.#staged.map(({ tree }) => tree.confirm()),
+      ] as const;
       await Promise.allSettled(work);
       const [list] = await Promise.all(work);
       options.signal?.throwIfAborted();
       const { members, bytes: memberBytes } = list;
       const integrity = { members, bytes: memberBytes, membersSha256: list.sha256, headersSha256: list.headersSha256 };
-      const json = encodeManifest({ format: 'stillframe', version: FORMAT_VERSION, integrity, trees: await this.#records(), subject: options.subject });
+      const json = encodeManifest({
+        format: 'stillframe',
+        version: FORMAT_VERSION,
+        integrity,
+        trees: await this.#records(),
+        subject: options.subject,
+      });
       const proof = checksumLine(createHash('sha256').update(json).digest(), Buffer.from(MANIFEST_JSON));
       await body.addDocument(Buffer.from(MANIFEST_JSON), json);
       await body.addDocument(Buffer.from(MANIFEST_SHA256), proof);
@@ -167,7 +187,8 @@ export class ArchiveWriter implements AsyncDisposable {
   async #hand(file: StagingFile, bytes: number, { signal, onProgress }: SealOptions): Promise<number> {
     let done = 0;
     const onRead = (read: number): void => onProgress?.({ done: (done += read), total: bytes, unit: 'bytes' });
-    if (!('outputPath' in this.#output)) return send(file, compressor(this.#compress), this.#output.output, { signal, onRead });
+    if (!('outputPath' in this.#output))
+      return send(file, compressor(this.#compress), this.#output.output, { signal, onRead });
     const options = { overwrite: this.#output.overwrite ?? false };
     if (this.#compress === undefined) {
       await file.publish(this.#path, options);
@@ -219,7 +240,8 @@ export class ArchiveWriter implements AsyncDisposable {
   async #checkOutput(): Promise<void> {
     if ('outputPath' in this.#output) {
       const existing = await lstat(this.#path).catch(() => undefined);
-      if (existing !== undefined && (this.#output.overwrite !== true || existing.isDirectory())) throw new ArchiveError('OUTPUT_EXISTS', { path: this.#path });
+      if (existing !== undefined && (this.#output.overwrite !== true || existing.isDirectory()))
+        throw new ArchiveError('OUTPUT_EXISTS', { path: this.#path });
     }
     try {
       this.#first = await this.#openFile();
@@ -242,7 +264,8 @@ export class ArchiveWriter implements AsyncDisposable {
     }
     for (const place of places) {
       const found = await stat(place, { bigint: true }).catch(() => undefined);
-      if (found?.dev === root.dev && found.ino === root.ino) throw new ArchiveError('STAGING_INSIDE_TREE', { path: printable(tree) });
+      if (found?.dev === root.dev && found.ino === root.ino)
+        throw new ArchiveError('STAGING_INSIDE_TREE', { path: printable(tree) });
     }
   }
 
@@ -262,7 +285,10 @@ export class ArchiveWriter implements AsyncDisposable {
   #assembled(): Promise<Body> {
     if (this.#body === undefined) {
       const stale = this.#staged.find(({ tree }) => !tree.isCurrent);
-      if (stale !== undefined) throw new Error(`the copy of ${printable(stale.tree.files.path)} is not current: refresh() must come before this`);
+      if (stale !== undefined)
+        throw new Error(
+          `the copy of ${printable(stale.tree.files.path)} is not current: refresh() must come before this`,
+        );
       this.#body = Body.of(this.#staged, () => this.#openFile());
     }
     return this.#body;
@@ -287,8 +313,20 @@ export class ArchiveWriter implements AsyncDisposable {
       at += lines.length;
     }
     const size = at - start;
-    const header = encodeHeader({ name: Buffer.from(MEMBERS_SHA256), type: 'file', mode: 0o600, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, size, mtimeNs: wholeSecond() });
-    if (header.length !== BLOCK_BYTES) throw new ArchiveError('ENTRY_UNREPRESENTABLE', { member: MEMBERS_SHA256, what: `its header takes ${header.length} bytes` });
+    const header = encodeHeader({
+      name: Buffer.from(MEMBERS_SHA256),
+      type: 'file',
+      mode: 0o600,
+      uid: process.getuid?.() ?? 0,
+      gid: process.getgid?.() ?? 0,
+      size,
+      mtimeNs: wholeSecond(),
+    });
+    if (header.length !== BLOCK_BYTES)
+      throw new ArchiveError('ENTRY_UNREPRESENTABLE', {
+        member: MEMBERS_SHA256,
+        what: `its header takes ${header.length} bytes`,
+      });
     await body.write(body.end, header);
     await body.write(at, Buffer.alloc(padding(size)));
     body.end = at + padding(size);
@@ -299,7 +337,14 @@ export class ArchiveWriter implements AsyncDisposable {
     const records: TreeRecord[] = [];
     for (const { tree } of this.#staged) {
       const { entries, bytes, skippedSockets } = await tree.totals();
-      records.push({ name: bytesToJson(tree.name), source: bytesToJson(tree.files.path), layout: tree.layout, entries, bytes, skippedSockets: skippedSockets.map(bytesToJson) });
+      records.push({
+        name: bytesToJson(tree.name),
+        source: bytesToJson(tree.files.path),
+        layout: tree.layout,
+        entries,
+        bytes,
+        skippedSockets: skippedSockets.map(bytesToJson),
+      });
     }
     return records;
   }

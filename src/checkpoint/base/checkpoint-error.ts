@@ -67,7 +67,10 @@ export interface CheckpointFacts {
 export type CheckpointErrorCode = keyof CheckpointFacts;
 
 /** Every error of checkpoint and restore themselves. Match on `code`. */
-export class CheckpointError<C extends CheckpointErrorCode = CheckpointErrorCode> extends StillframeError<C, CheckpointFacts[C]> {
+export class CheckpointError<C extends CheckpointErrorCode = CheckpointErrorCode> extends StillframeError<
+  C,
+  CheckpointFacts[C]
+> {
   override readonly name = 'CheckpointError';
   constructor(code: C, facts: CheckpointFacts[C] & { cause?: unknown }) {
     super(code, texts[code](facts), facts);
@@ -92,7 +95,10 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
     what: `cgroup ${f.cgroup} could not be thawed after a failed checkpoint, and may still be frozen`,
     remedy: `Thaw it: stillframe thaw ${f.cgroup}`,
   }),
-  WORK_DIR_UNUSABLE: (f) => ({ what: `cannot make a private directory in ${f.path}`, remedy: 'Name a writable directory with workDir (--work-dir).' }),
+  WORK_DIR_UNUSABLE: (f) => ({
+    what: `cannot make a private directory in ${f.path}`,
+    remedy: 'Name a writable directory with workDir (--work-dir).',
+  }),
   IMAGES_FULL: (f) => ({
     what: `the file system of the images directory ${f.path} is full: ${f.freeBytes} bytes are left, the images need about ${f.neededBytes}`,
     remedy: 'Make room, or name a directory on a larger file system with workDir (--work-dir).',
@@ -105,20 +111,32 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
     what: `the private directory ${f.path} could not be removed`,
     remedy: 'It can hold the memory of the target: remove it as soon as its file system lets you.',
   }),
-  TARGET_GONE: (f) => ({ what: `process ${f.pid} ended during the checkpoint`, remedy: 'Nothing is left of it; start it again.' }),
+  TARGET_GONE: (f) => ({
+    what: `process ${f.pid} ended during the checkpoint`,
+    remedy: 'Nothing is left of it; start it again.',
+  }),
   TARGET_FORKING: (f) => ({
     what: `process ${f.pid} (${f.name}) waits in vfork for its child to start another program, and CRIU can stop no task that does`,
     remedy: 'Try again a moment later (retries, --retries): it takes a program a millisecond as a rule.',
   }),
-  NOT_A_CHECKPOINT: (f) => ({ what: `${f.archivePath} is a valid archive but holds no checkpoint that can be restored here: ${f.what}`, remedy: 'Give the file that `stillframe checkpoint --output` wrote.' }),
+  NOT_A_CHECKPOINT: (f) => ({
+    what: `${f.archivePath} is a valid archive but holds no checkpoint that can be restored here: ${f.what}`,
+    remedy: 'Give the file that `stillframe checkpoint --output` wrote.',
+  }),
   NO_DESTINATION: (f) => ({
     what: `the archive ${f.archivePath} does not say where its file tree ${f.tree} was`,
     remedy: `Say it: files: { ${JSON.stringify(f.tree)}: DIR } (--files ${f.tree}=DIR).`,
   }),
-  UNKNOWN_TREE: (f) => ({ what: `the archive has no file tree ${f.tree}; it has: ${f.trees.join(', ') || 'none'}`, remedy: 'See: stillframe inspect ARCHIVE' }),
+  UNKNOWN_TREE: (f) => ({
+    what: `the archive has no file tree ${f.tree}; it has: ${f.trees.join(', ') || 'none'}`,
+    remedy: 'See: stillframe inspect ARCHIVE',
+  }),
   OPEN_FILE_DIFFERS: (f) => ({
     what: `CRIU would refuse the restore, because open files differ from the checkpoint: ${list(f.files, (x) =>
-      x.foundBytes === undefined ? `${x.path} is missing (expected ${x.expectedBytes} bytes)` : `${x.path} has ${x.foundBytes} bytes (expected ${x.expectedBytes})`)}`,
+      x.foundBytes === undefined
+        ? `${x.path} is missing (expected ${x.expectedBytes} bytes)`
+        : `${x.path} has ${x.foundBytes} bytes (expected ${x.expectedBytes})`,
+    )}`,
     remedy: 'Put these files back as they were, or include them in the checkpoint (files, --files DIR=NAME).',
   }),
   NO_TERMINAL: (f) => ({
@@ -126,28 +144,47 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
     remedy: 'Restore in a terminal, or give one (terminal: FD).',
   }),
   PIDS_TAKEN: (f) => ({
-    what: `after ${f.timeoutMs} ms the process ids of the checkpoint are still taken: ${list(f.holders, (h) =>
-      `${h.pid} by ${h.as === 'process' ? '' : `the ${h.as} of `}process ${h.holder} (${h.name}, state ${h.state})`)}`,
+    what: `after ${f.timeoutMs} ms the process ids of the checkpoint are still taken: ${list(
+      f.holders,
+      (h) =>
+        `${h.pid} by ${h.as === 'process' ? '' : `the ${h.as} of `}process ${h.holder} (${h.name}, state ${h.state})`,
+    )}`,
     remedy: 'End or wait for those processes, or restore in a pid namespace of its own.',
   }),
-  NO_CGROUP: (f) => ({ what: `this machine has no cgroup freezer for the recorded cgroup ${f.name}`, remedy: 'See: stillframe doctor' }),
+  NO_CGROUP: (f) => ({
+    what: `this machine has no cgroup freezer for the recorded cgroup ${f.name}`,
+    remedy: 'See: stillframe doctor',
+  }),
   CGROUP_FROZEN: (f) => ({
     what: `cgroup ${f.cgroup} is frozen: CRIU could not run in it`,
     remedy: `Thaw it (stillframe thaw ${f.cgroup}), or restore into another one (cgroup, --cgroup).`,
   }),
-  NOT_RUNNING: (f) => ({ what: `CRIU reported the restore of process ${f.pid} as done, but ${f.what}`, remedy: 'See restore.log.' }),
+  NOT_RUNNING: (f) => ({
+    what: `CRIU reported the restore of process ${f.pid} as done, but ${f.what}`,
+    remedy: 'See restore.log.',
+  }),
   TARGET_BUSY: (f) => ({
     what: `process ${f.pid}${f.cgroup === undefined ? '' : ` (cgroup ${f.cgroup})`} is already being checkpointed, by process ${f.holder.pid} since ${f.holder.since}${
-      f.holder.cgroup === undefined || f.holder.cgroup === f.cgroup ? '' : `, in cgroup ${f.holder.cgroup}`}`,
+      f.holder.cgroup === undefined || f.holder.cgroup === f.cgroup ? '' : `, in cgroup ${f.holder.cgroup}`
+    }`,
     remedy: 'Wait for it to end, or end that process.',
   }),
-  STATE_DIR_UNSAFE: (f) => ({ what: `the state directory ${f.stateDir} ${f.why}`, remedy: 'It must be a directory of root that nobody else can enter (mode 0700).' }),
-  GUARDIAN_MISSING: (f) => ({ what: `the guardian program could not be started (tried ${f.tried.join(', ')})`, remedy: 'Build it with: npm run build:native' }),
+  STATE_DIR_UNSAFE: (f) => ({
+    what: `the state directory ${f.stateDir} ${f.why}`,
+    remedy: 'It must be a directory of root that nobody else can enter (mode 0700).',
+  }),
+  GUARDIAN_MISSING: (f) => ({
+    what: `the guardian program could not be started (tried ${f.tried.join(', ')})`,
+    remedy: 'Build it with: npm run build:native',
+  }),
   GUARDIAN_LOST: (f) => ({
     what: `the guardian (process ${f.pid}) ${f.exitSignal !== undefined ? `was ended by ${f.exitSignal}` : f.exitCode !== undefined ? `ended with status ${f.exitCode}` : 'does not answer'}, so that nobody would thaw the target if this process died`,
     remedy: 'Find who ends it; a service manager that kills the whole cgroup is kept away with placeGuardianIn.',
   }),
-  GUARDIAN_REFUSED: (f) => ({ what: `the guardian could not take in "${f.record}" (errno ${f.errno})`, remedy: 'See docs/guardian.md for what each record needs.' }),
+  GUARDIAN_REFUSED: (f) => ({
+    what: `the guardian could not take in "${f.record}" (errno ${f.errno})`,
+    remedy: 'See docs/guardian.md for what each record needs.',
+  }),
   RECOVERY_FAILED: (f) => ({
     what: `what the dead checkpoint of process ${f.pid} left behind could not be put right: ${f.did.join('; ') || 'the guardian said nothing'}`,
     remedy: `Mend what it names, then: stillframe recover (the facts are in ${f.journalPath})`,
@@ -161,9 +198,15 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
       f.during !== undefined
         ? `CRIU (process ${f.pid}) stood still for ${f.timeoutMs} ms in a ${f.during}, because somebody has stopped it (SIGSTOP); it was continued and ended, and the tree runs on`
         : `CRIU (process ${f.pid}) was not ready to dump after ${f.timeoutMs} ms${f.state === 'T' ? ', because somebody has stopped it (SIGSTOP)' : ''}; nothing had been frozen, and it was ended`,
-    remedy: f.state === 'T' ? 'Find who stops it, and try again.' : 'Before it is ready CRIU asks the kernel what it can do: see `stillframe doctor`, or raise criuStartTimeoutMs (--criu-start-timeout) on a slow machine.',
+    remedy:
+      f.state === 'T'
+        ? 'Find who stops it, and try again.'
+        : 'Before it is ready CRIU asks the kernel what it can do: see `stillframe doctor`, or raise criuStartTimeoutMs (--criu-start-timeout) on a slow machine.',
   }),
-  SERVICE_MANAGER_UNREACHABLE: (f) => ({ what: `the service manager could not be told at ${f.socket}`, remedy: 'Install the optional package unix-dgram, and check NOTIFY_SOCKET.' }),
+  SERVICE_MANAGER_UNREACHABLE: (f) => ({
+    what: `the service manager could not be told at ${f.socket}`,
+    remedy: 'Install the optional package unix-dgram, and check NOTIFY_SOCKET.',
+  }),
 };
 
 function show(value: unknown): string {

@@ -34,7 +34,10 @@ export function explainFailedPlace(error: unknown): unknown {
   if (last instanceof CheckpointError && last.code === 'LEFT_BEHIND') {
     const { path } = last.facts as { path: string };
     const first = explainFailedPlace(suppressed);
-    return new CheckpointError('LEFT_BEHIND', { path, cause: new AggregateError([first, last.cause], messageOf(first)) });
+    return new CheckpointError('LEFT_BEHIND', {
+      path,
+      cause: new AggregateError([first, last.cause], messageOf(first)),
+    });
   }
   const path = error instanceof CheckpointError ? undefined : pathOf(error);
   const place = path === undefined ? undefined : privateDirIn(path);
@@ -49,7 +52,10 @@ function suppressedBy(error: unknown): [suppressed: unknown, last: unknown] {
 }
 
 function pathOf(error: unknown): string | undefined {
-  const path: unknown = error instanceof StillframeError ? (error.facts as { path?: unknown }).path : (error as NodeJS.ErrnoException | undefined)?.path;
+  const path: unknown =
+    error instanceof StillframeError
+      ? (error.facts as { path?: unknown }).path
+      : (error as NodeJS.ErrnoException | undefined)?.path;
   return typeof path === 'string' ? path : undefined;
 }
 

@@ -25,7 +25,10 @@ export class PrivateDir implements AsyncDisposable {
    * @param watch Told the path before the directory is made, and when it is removed.
    * @throws CheckpointError WORK_DIR_UNUSABLE
    */
-  static async make(parent: string, watch: { willMake?: (path: string) => void; removed?: (path: string) => void } = {}): Promise<PrivateDir> {
+  static async make(
+    parent: string,
+    watch: { willMake?: (path: string) => void; removed?: (path: string) => void } = {},
+  ): Promise<PrivateDir> {
     const path = join(parent, `.stillframe-${randomBytes(8).toString('hex')}`);
     watch.willMake?.(path);
     try {

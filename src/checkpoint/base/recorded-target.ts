@@ -25,9 +25,19 @@ export interface Subject {
 }
 
 /** Options that CRIU wants on restore as they were on dump. */
-export type RepeatedOptions = Pick<CriuOptions, 'shellJob' | 'tcpEstablished' | 'tcpClose' | 'fileLocks' | 'extUnixSk' | 'linkRemap'>;
+export type RepeatedOptions = Pick<
+  CriuOptions,
+  'shellJob' | 'tcpEstablished' | 'tcpClose' | 'fileLocks' | 'extUnixSk' | 'linkRemap'
+>;
 
-const REPEATED = ['shellJob', 'tcpEstablished', 'tcpClose', 'fileLocks', 'extUnixSk', 'linkRemap'] as const satisfies (keyof RepeatedOptions)[];
+const REPEATED = [
+  'shellJob',
+  'tcpEstablished',
+  'tcpClose',
+  'fileLocks',
+  'extUnixSk',
+  'linkRemap',
+] as const satisfies (keyof RepeatedOptions)[];
 
 export function repeatedOptions(dump: CriuOptions): RepeatedOptions {
   return Object.fromEntries(REPEATED.filter((name) => dump[name] !== undefined).map((name) => [name, dump[name]]));
@@ -47,9 +57,15 @@ export function parseSubject(value: Record<string, unknown>, archivePath: string
   if (subject.kind !== 'process-tree') throw wrong(`its kind is ${String(value['kind'])}`);
   if (!isPid(subject.pid)) throw wrong('it names no pid');
   const { cgroup, kernel } = subject;
-  if (typeof cgroup !== 'object' || (cgroup.version !== 1 && cgroup.version !== 2) || !isCgroupName(cgroup.name)) throw wrong('it names no cgroup');
-  if (!Array.isArray(cgroup.members) || !cgroup.members.every((m) => isPid(m.pid) && (m.cgroup === '' || isCgroupName(`/${m.cgroup}`)))) throw wrong('its list of processes is damaged');
-  if (kernel?.arch !== arch()) throw wrong(`it is of a machine of another kind (${String(kernel?.arch)}, this one is ${arch()})`);
+  if (typeof cgroup !== 'object' || (cgroup.version !== 1 && cgroup.version !== 2) || !isCgroupName(cgroup.name))
+    throw wrong('it names no cgroup');
+  if (
+    !Array.isArray(cgroup.members) ||
+    !cgroup.members.every((m) => isPid(m.pid) && (m.cgroup === '' || isCgroupName(`/${m.cgroup}`)))
+  )
+    throw wrong('its list of processes is damaged');
+  if (kernel?.arch !== arch())
+    throw wrong(`it is of a machine of another kind (${String(kernel?.arch)}, this one is ${arch()})`);
   if (typeof subject.criuOptions !== 'object') throw wrong('it names no options of CRIU');
   return { ...(value as unknown as Subject), criuOptions: repeatedOptions(subject.criuOptions) };
 }
@@ -60,5 +76,10 @@ function isPid(value: unknown): value is number {
 
 /** A name in a cgroup hierarchy: it becomes a path, so it must not lead out of it. */
 function isCgroupName(value: unknown): value is string {
-  return typeof value === 'string' && value.startsWith('/') && !value.includes('\0') && !value.split('/').some((part) => part === '..' || part === '.');
+  return (
+    typeof value === 'string' &&
+    value.startsWith('/') &&
+    !value.includes('\0') &&
+    !value.split('/').some((part) => part === '..' || part === '.')
+  );
 }

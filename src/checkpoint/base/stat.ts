@@ -11,5 +11,10 @@ export function readStat(path: string): { name: string; state: string; group: nu
   // The name is in brackets and may hold any byte, brackets and spaces too.
   const end = text.lastIndexOf(')');
   const [state, , group, session] = text.slice(end + 2).split(' ');
-  return { name: text.slice(text.indexOf('(') + 1, end), state: state ?? '?', group: Number(group), session: Number(session) };
+  return {
+    name: text.slice(text.indexOf('(') + 1, end),
+    state: state ?? '?',
+    group: Number(group),
+    session: Number(session),
+  };
 }

@@ -46,15 +46,25 @@ export function sessionIsOutside(pid: number): boolean {
  * Makes the reason of a failed dump plain where CRIU's own words do not: a full or dead disk, a target that ended.
  * The error as it came is the cause.
  */
-export function explainDumpFailure(error: unknown, plan: { pid: number; imagesDir: string; neededBytes: number }): unknown {
+export function explainDumpFailure(
+  error: unknown,
+  plan: { pid: number; imagesDir: string; neededBytes: number },
+): unknown {
   if (runningPids(plan.pid).length === 0) return new CheckpointError('TARGET_GONE', { pid: plan.pid, cause: error });
   const freeBytes = freeBytesAt(plan.imagesDir);
   const reason = tryWrite(plan.imagesDir);
   // No inode or a quota left is as full as no byte.
   if (freeBytes < Math.min(1 << 20, plan.neededBytes) || reason === 'ENOSPC' || reason === 'EDQUOT') {
-    return new CheckpointError('IMAGES_FULL', { path: plan.imagesDir, freeBytes, neededBytes: plan.neededBytes, cause: error });
+    return new CheckpointError('IMAGES_FULL', {
+      path: plan.imagesDir,
+      freeBytes,
+      neededBytes: plan.neededBytes,
+      cause: error,
+    });
   }
-  return reason === undefined ? error : new CheckpointError('IMAGES_FAILED', { path: plan.imagesDir, reason, cause: error });
+  return reason === undefined
+    ? error
+    : new CheckpointError('IMAGES_FAILED', { path: plan.imagesDir, reason, cause: error });
 }
 
 /** Infinite where nobody can be asked. */

@@ -21,7 +21,9 @@ export function placeForImages(pid: number, onDisk: string): string {
   const neededBytes = residentBytes(runningPids(pid));
   try {
     const stats = statfsSync(SHARED_MEMORY);
-    const fits = stats.bavail * stats.bsize >= 2 * neededBytes + 64 * MIB && process.availableMemory() >= 4 * neededBytes + 256 * MIB;
+    const fits =
+      stats.bavail * stats.bsize >= 2 * neededBytes + 64 * MIB &&
+      process.availableMemory() >= 4 * neededBytes + 256 * MIB;
     return isTmpfs(stats) && fits ? SHARED_MEMORY : onDisk;
   } catch {
     return onDisk; // there is none

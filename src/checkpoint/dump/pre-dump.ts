@@ -49,10 +49,21 @@ const defaultMaxRounds = 8;
  * Nothing is touched when the kernel does not track memory.
  * @throws CriuError CRIU_FEATURE_MISSING, CRIU_TIMEOUT
  */
-export async function requireMemTrack(criuPath: string, { signal, timeoutMs }: { signal: AbortSignal | undefined; timeoutMs: number }): Promise<void> {
+export async function requireMemTrack(
+  criuPath: string,
+  { signal, timeoutMs }: { signal: AbortSignal | undefined; timeoutMs: number },
+): Promise<void> {
   await using client = await CriuClient.start({ criuPath });
-  const { memTrack } = await client.featureCheck({ memTrack: true }, { timeoutMs, ...(signal === undefined ? {} : { signal }) });
-  if (memTrack !== true) throw new CriuError('CRIU_FEATURE_MISSING', { request: 'PRE_DUMP', feature: 'memTrack', problem: 'dirty-tracking' });
+  const { memTrack } = await client.featureCheck(
+    { memTrack: true },
+    { timeoutMs, ...(signal === undefined ? {} : { signal }) },
+  );
+  if (memTrack !== true)
+    throw new CriuError('CRIU_FEATURE_MISSING', {
+      request: 'PRE_DUMP',
+      feature: 'memTrack',
+      problem: 'dirty-tracking',
+    });
 }
 
 /**
@@ -63,7 +74,16 @@ export async function requireMemTrack(criuPath: string, { signal, timeoutMs }: {
  * stay frozen with no guardian to thaw it.
  * @throws CriuError; CheckpointError CRIU_NOT_READY
  */
-export async function preDump({ criuPath, pid, imagesDir, workDir, plan, overrides, deadline, onRound }: PreDumpOptions): Promise<PreDumps> {
+export async function preDump({
+  criuPath,
+  pid,
+  imagesDir,
+  workDir,
+  plan,
+  overrides,
+  deadline,
+  onRound,
+}: PreDumpOptions): Promise<PreDumps> {
   const rounds: PreDumpRound[] = [];
   do {
     deadline.signal.throwIfAborted();

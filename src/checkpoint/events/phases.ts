@@ -107,7 +107,11 @@ export class Phases {
   }
 
   /** @param facts Told with the phase's start. */
-  async run<T>(phase: Phase, work: () => T | Promise<T>, facts: Pick<PhaseEvent, 'attempt' | 'error'> = {}): Promise<T> {
+  async run<T>(
+    phase: Phase,
+    work: () => T | Promise<T>,
+    facts: Pick<PhaseEvent, 'attempt' | 'error'> = {},
+  ): Promise<T> {
     const start = performance.now();
     this.#running.add(phase);
     this.#tell({ phase, at: 'start', ...facts });

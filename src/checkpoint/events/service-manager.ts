@@ -73,7 +73,8 @@ export class ServiceManager implements Disposable {
     const path = (options.env ?? process.env).NOTIFY_SOCKET;
     if (path === undefined || path === '') return undefined;
     try {
-      if (!path.startsWith('/')) throw new Error(path.startsWith('@') ? 'abstract sockets are not supported' : 'not an absolute path');
+      if (!path.startsWith('/'))
+        throw new Error(path.startsWith('@') ? 'abstract sockets are not supported' : 'not an absolute path');
       return new ServiceManager(connected(path), options);
     } catch (cause) {
       throw new CheckpointError('SERVICE_MANAGER_UNREACHABLE', { socket: path, cause });
@@ -135,7 +136,8 @@ export class ServiceManager implements Disposable {
 
   #feed(): void {
     this.watchdog();
-    if (this.watchdogEveryMs !== undefined) this.#watchdog ??= setInterval(() => this.watchdog(), this.watchdogEveryMs).unref();
+    if (this.watchdogEveryMs !== undefined)
+      this.#watchdog ??= setInterval(() => this.watchdog(), this.watchdogEveryMs).unref();
   }
 
   #stopFeeding(): void {
@@ -152,7 +154,9 @@ export class ServiceManager implements Disposable {
 
 function connected(path: string): DatagramSocket {
   // Loaded here and not above: it is an optional dependency, and native.
-  const { createSocket } = createRequire(import.meta.url)('unix-dgram') as { createSocket(type: 'unix_dgram'): DatagramSocket };
+  const { createSocket } = createRequire(import.meta.url)('unix-dgram') as {
+    createSocket(type: 'unix_dgram'): DatagramSocket;
+  };
   const socket = createSocket('unix_dgram');
   let failure: Error | undefined;
   socket.on('error', (error) => (failure = error));

@@ -46,7 +46,10 @@ export class GuardianProcess {
     const [ours, theirs] = native().socketpairStream();
     const socket = new Socket({ fd: ours });
     try {
-      return new GuardianProcess(Child.start({ path, cwd: '/', env: {}, fds: [undefined, undefined, undefined, theirs] }), socket);
+      return new GuardianProcess(
+        Child.start({ path, cwd: '/', env: {}, fds: [undefined, undefined, undefined, theirs] }),
+        socket,
+      );
     } catch (cause) {
       socket.destroy();
       if (cause instanceof NativeError) throw cause;

@@ -81,7 +81,9 @@ export class Guardian implements AsyncDisposable {
   keepHomes(homes: ProcessHome[]): void {
     const { cgroup } = this.#journal.entry;
     if (cgroup === undefined) return;
-    const added = homes.map(({ pid, startTime, directory }) => ({ pid, startTime: String(startTime), path: directory })).slice(0, MAX_HOMES - (cgroup.homes?.length ?? 0));
+    const added = homes
+      .map(({ pid, startTime, directory }) => ({ pid, startTime: String(startTime), path: directory }))
+      .slice(0, MAX_HOMES - (cgroup.homes?.length ?? 0));
     this.#journal.update({ cgroup: { ...cgroup, homes: [...(cgroup.homes ?? []), ...added] } });
     this.#process.say(...added.map(homeRecord));
   }
@@ -163,7 +165,11 @@ export class Guardian implements AsyncDisposable {
 }
 
 export function cgroupRecords({ version, path, adoptedFrom, homes = [] }: JournalCgroup): string[] {
-  return [`cgroup ${version} ${path}`, ...(adoptedFrom === undefined ? [] : [`home ${adoptedFrom}`]), ...homes.map(homeRecord)];
+  return [
+    `cgroup ${version} ${path}`,
+    ...(adoptedFrom === undefined ? [] : [`home ${adoptedFrom}`]),
+    ...homes.map(homeRecord),
+  ];
 }
 
 function homeRecord({ pid, startTime, path }: NonNullable<JournalCgroup['homes']>[number]): string {

@@ -4,7 +4,16 @@
  * name, so that taking over a dead owner's journal is one rename, which only one process can win.
  */
 import { randomUUID } from 'node:crypto';
-import { lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { readProcess } from '../../cgroup/index.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
@@ -68,7 +77,8 @@ export function prepareStateDir(stateDir: string): void {
   try {
     mkdirSync(stateDir, { mode: 0o700 });
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') throw new CheckpointError('STATE_DIR_UNSAFE', { stateDir, why: 'cannot be made', cause });
+    if ((cause as NodeJS.ErrnoException).code !== 'EEXIST')
+      throw new CheckpointError('STATE_DIR_UNSAFE', { stateDir, why: 'cannot be made', cause });
   }
   checkStateDir(stateDir);
 }
@@ -81,8 +91,13 @@ export function checkStateDir(stateDir: string): void {
   const stat = lstatSync(stateDir, { throwIfNoEntry: false });
   if (stat === undefined) return;
   if (!stat.isDirectory()) throw new CheckpointError('STATE_DIR_UNSAFE', { stateDir, why: 'is not a directory' });
-  if (stat.uid !== process.geteuid?.()) throw new CheckpointError('STATE_DIR_UNSAFE', { stateDir, why: `belongs to uid ${stat.uid}` });
-  if ((stat.mode & 0o077) !== 0) throw new CheckpointError('STATE_DIR_UNSAFE', { stateDir, why: `has mode ${(stat.mode & 0o777).toString(8)}, which lets others in` });
+  if (stat.uid !== process.geteuid?.())
+    throw new CheckpointError('STATE_DIR_UNSAFE', { stateDir, why: `belongs to uid ${stat.uid}` });
+  if ((stat.mode & 0o077) !== 0)
+    throw new CheckpointError('STATE_DIR_UNSAFE', {
+      stateDir,
+      why: `has mode ${(stat.mode & 0o777).toString(8)}, which lets others in`,
+    });
 }
 
 /** A journal of this process. Each change is on the file system when the call returns, whole or not at all. */
@@ -194,7 +209,12 @@ export function isOwnerDead({ owner, entry }: FoundJournal): boolean {
 
 /** Abandoned before anything was touched: a guardian is armed before the first thing is. */
 export function isEmpty({ entry }: FoundJournal): boolean {
-  return entry.guardian === undefined && entry.window === 'never' && entry.newCgroup === undefined && entry.removals.length === 0;
+  return (
+    entry.guardian === undefined &&
+    entry.window === 'never' &&
+    entry.newCgroup === undefined &&
+    entry.removals.length === 0
+  );
 }
 
 export function isOfThisBoot(entry: JournalEntry): boolean {

@@ -7,7 +7,18 @@ import { rmSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CheckpointError } from '../base/checkpoint-error.js';
-import { identify, isAbandoned, isEmpty, isOwnerDead, Journal, readJournals, STATE_DIR, type FoundJournal, type JournalCgroup, type JournalEntry } from './journal.js';
+import {
+  identify,
+  isAbandoned,
+  isEmpty,
+  isOwnerDead,
+  Journal,
+  readJournals,
+  STATE_DIR,
+  type FoundJournal,
+  type JournalCgroup,
+  type JournalEntry,
+} from './journal.js';
 import { recoverJournal } from './recover.js';
 
 export interface LockOptions {
@@ -46,17 +57,24 @@ export async function lockTarget(options: LockOptions): Promise<Journal> {
  * Adds the cgroup to a lock that was taken for the pid alone.
  * @throws CheckpointError TARGET_BUSY; the lock on the pid is still held then
  */
-export async function lockCgroup(journal: Journal, cgroup: NonNullable<LockOptions['cgroup']>, stateDir: string = STATE_DIR): Promise<void> {
+export async function lockCgroup(
+  journal: Journal,
+  cgroup: NonNullable<LockOptions['cgroup']>,
+  stateDir: string = STATE_DIR,
+): Promise<void> {
   journal.update({ cgroup: withIds(cgroup), lock: 'waiting' });
   await winOver(journal, stateDir);
 }
 
 async function winOver(journal: Journal, stateDir: string): Promise<void> {
   // Of whatever target: a tree that died between its lock and its guardian may never be locked again.
-  for (const found of readJournals(stateDir)) if (isAbandoned(found) && isEmpty(found)) rmSync(found.path, { force: true });
+  for (const found of readJournals(stateDir))
+    if (isAbandoned(found) && isEmpty(found)) rmSync(found.path, { force: true });
   const patienceEnd = performance.now() + PUT_RIGHT_PATIENCE_MS;
   for (;;) {
-    const others = readJournals(stateDir).filter(({ entry }) => entry.id !== journal.entry.id && overlap(entry, journal.entry));
+    const others = readJournals(stateDir).filter(
+      ({ entry }) => entry.id !== journal.entry.id && overlap(entry, journal.entry),
+    );
     const abandoned = others.find(isAbandoned);
     if (abandoned !== undefined) {
       await recoverJournal(abandoned, { stateDir });
@@ -64,7 +82,8 @@ async function winOver(journal: Journal, stateDir: string): Promise<void> {
     }
     const holder = others.find((other) => other.entry.lock === 'held' || other.entry.id < journal.entry.id);
     if (holder === undefined && others.length === 0) break;
-    if (holder !== undefined && !(isOwnerDead(holder) && performance.now() < patienceEnd)) throw busy(journal.entry, holder);
+    if (holder !== undefined && !(isOwnerDead(holder) && performance.now() < patienceEnd))
+      throw busy(journal.entry, holder);
     // A guardian at work, or one that ended a moment ago, or a competitor that will see us and give way.
     await sleep(POLL_MS);
   }
@@ -73,7 +92,13 @@ async function winOver(journal: Journal, stateDir: string): Promise<void> {
 
 /** The same tree, or cgroups of which one contains the other. */
 function overlap(a: JournalEntry, b: JournalEntry): boolean {
-  if (a.bootId === b.bootId && a.pidNamespace === b.pidNamespace && a.target.pid === b.target.pid && a.target.startTime === b.target.startTime) return true;
+  if (
+    a.bootId === b.bootId &&
+    a.pidNamespace === b.pidNamespace &&
+    a.target.pid === b.target.pid &&
+    a.target.startTime === b.target.startTime
+  )
+    return true;
   if (a.cgroup === undefined || b.cgroup === undefined || a.bootId !== b.bootId) return false;
   return a.cgroup.ids.includes(b.cgroup.ids[0] as string) || b.cgroup.ids.includes(a.cgroup.ids[0] as string);
 }
@@ -90,7 +115,11 @@ function busy(wanted: JournalEntry, { owner, entry }: FoundJournal): CheckpointE
 function withIds(cgroup: NonNullable<LockOptions['cgroup']>): JournalCgroup {
   const own = statSync(cgroup.path);
   const ids = [`${cgroup.version}:${own.ino}`];
-  for (let path = dirname(cgroup.path), stat = statSync(path); stat.dev === own.dev; path = dirname(path), stat = statSync(path)) {
+  for (
+    let path = dirname(cgroup.path), stat = statSync(path);
+    stat.dev === own.dev;
+    path = dirname(path), stat = statSync(path)
+  ) {
     ids.push(`${cgroup.version}:${stat.ino}`);
     if (path === '/') break;
   }

@@ -5,7 +5,16 @@ import { freezerVersions, hierarchyRoot, isFreezerError, openFreezer, type Freez
 import { CheckpointError } from '../base/checkpoint-error.js';
 import { cgroupRecords, logPath } from './guardian.js';
 import { GuardianProcess } from './guardian-process.js';
-import { checkStateDir, isAbandoned, isOfThisBoot, Journal, readJournals, STATE_DIR, type FoundJournal, type JournalEntry } from './journal.js';
+import {
+  checkStateDir,
+  isAbandoned,
+  isOfThisBoot,
+  Journal,
+  readJournals,
+  STATE_DIR,
+  type FoundJournal,
+  type JournalEntry,
+} from './journal.js';
 
 export interface RecoverOptions {
   /** Default /run/stillframe. */
@@ -46,7 +55,10 @@ export async function recover(options: RecoverOptions = {}): Promise<Recovery[]>
       failures.push(error);
     }
   }
-  if (failures.length > 0) throw failures.length === 1 ? failures[0] : new AggregateError(failures, `${failures.length} checkpoints could not be recovered`);
+  if (failures.length > 0)
+    throw failures.length === 1
+      ? failures[0]
+      : new AggregateError(failures, `${failures.length} checkpoints could not be recovered`);
   return recoveries;
 }
 
@@ -62,12 +74,23 @@ export async function recoverJournal(found: FoundJournal, options: RecoverOption
   if (journal === undefined) return undefined;
   const { entry } = journal;
   const guardian = GuardianProcess.start();
-  guardian.say(`owner ${found.owner.pid}`, `bounds ${Math.ceil(criuTimeoutMs)} ${Math.ceil(thawTimeoutMs)}`, `log ${logPath(journal)}`, `journal ${journal.path}`, ...recordsOf(entry));
+  guardian.say(
+    `owner ${found.owner.pid}`,
+    `bounds ${Math.ceil(criuTimeoutMs)} ${Math.ceil(thawTimeoutMs)}`,
+    `log ${logPath(journal)}`,
+    `journal ${journal.path}`,
+    ...recordsOf(entry),
+  );
   const { heard, end } = await guardian.abandon();
   const did = heard.slice(heard.findIndex((line) => line.startsWith('owner ')) + 1); // before it: answers
   if (end.exitCode !== 0) {
     journal.giveBack(found);
-    throw new CheckpointError('RECOVERY_FAILED', { pid: entry.target.pid, cgroup: entry.cgroup?.path, did, journalPath: found.path });
+    throw new CheckpointError('RECOVERY_FAILED', {
+      pid: entry.target.pid,
+      cgroup: entry.cgroup?.path,
+      did,
+      journalPath: found.path,
+    });
   }
   return { owner: found.owner.pid, pid: entry.target.pid, cgroup: entry.cgroup?.path, since: entry.since, did };
 }
@@ -117,7 +140,10 @@ export async function frozenCgroups(options: { stateDir?: string } = {}): Promis
         version,
         path,
         ...state,
-        by: ours === undefined ? undefined : { pid: ours.owner.pid, targetPid: ours.entry.target.pid, isAlive: !isAbandoned(ours) },
+        by:
+          ours === undefined
+            ? undefined
+            : { pid: ours.owner.pid, targetPid: ours.entry.target.pid, isAlive: !isAbandoned(ours) },
         since: ours?.entry.windowSince,
       });
     }
@@ -135,7 +161,9 @@ function* cgroupsBelow(directory: string): Generator<string> {
 
 function listed(directory: string): string[] {
   try {
-    return readdirSync(directory, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+    return readdirSync(directory, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .map((entry) => entry.name);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []; // removed since it was listed
     throw error;

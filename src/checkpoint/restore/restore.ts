@@ -1,8 +1,34 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { extractMembers, extractTree, openArchive, verifyArchive, type ExtractedTree, type VerifiedArchive } from '../../archive/index.js';
-import { cgroupOf, hierarchyRoot, makeCgroup, moveProcess, openFreezer, placeProcess, removeCgroup } from '../../cgroup/index.js';
-import { CriuClient, findCriu, isOurTerminal, LazyPages, needsTerminal, readPstree, terminalProblem, type CriuBinary, type CriuNotification, type DumpedProcess } from '../../criu/index.js';
+import {
+  extractMembers,
+  extractTree,
+  openArchive,
+  verifyArchive,
+  type ExtractedTree,
+  type VerifiedArchive,
+} from '../../archive/index.js';
+import {
+  cgroupOf,
+  hierarchyRoot,
+  makeCgroup,
+  moveProcess,
+  openFreezer,
+  placeProcess,
+  removeCgroup,
+} from '../../cgroup/index.js';
+import {
+  CriuClient,
+  findCriu,
+  isOurTerminal,
+  LazyPages,
+  needsTerminal,
+  readPstree,
+  terminalProblem,
+  type CriuBinary,
+  type CriuNotification,
+  type DumpedProcess,
+} from '../../criu/index.js';
 import { whenAborted } from '../../when-aborted.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 import { withoutLostLog } from '../base/criu-log.js';
@@ -43,7 +69,8 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   const verified = await phases.run('verify', () =>
     verifyArchive(archive, {
       signal,
-      onProgress: ({ bytes, totalBytes }) => phases.progress('verify', { done: bytes, total: totalBytes, unit: 'bytes' }),
+      onProgress: ({ bytes, totalBytes }) =>
+        phases.progress('verify', { done: bytes, total: totalBytes, unit: 'bytes' }),
     }),
   );
   const subject = parseSubject(verified.manifest.subject, settings.archive);
@@ -70,11 +97,25 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
       const [outermost] = prepareCgroup(cgroup);
       if (outermost !== undefined) undo.push(() => removeCgroup(outermost));
     }
-    await using lazyPages = settings.lazyPages ? await LazyPages.start({ criuPath: criu.path, imagesDir, workDir: scratch.path }) : undefined;
-    const { pid, leader } = await phases.run('restore', () => restoreTree({ criu, subject, imagesDir, workDir: scratch.path, cgroup, lazyPages: settings.lazyPages, terminal, options }));
+    await using lazyPages = settings.lazyPages
+      ? await LazyPages.start({ criuPath: criu.path, imagesDir, workDir: scratch.path })
+      : undefined;
+    const { pid, leader } = await phases.run('restore', () =>
+      restoreTree({
+        criu,
+        subject,
+        imagesDir,
+        workDir: scratch.path,
+        cgroup,
+        lazyPages: settings.lazyPages,
+        terminal,
+        options,
+      }),
+    );
     undo.push(() => killTree(pid, cgroup));
     // What CRIU has become is none of the tree: a next checkpoint would find it in the cgroup.
-    if (leader !== undefined && cgroup !== undefined) moveProcess(leader, cgroupOf(process.pid, openFreezer({ cgroup }).version).path);
+    if (leader !== undefined && cgroup !== undefined)
+      moveProcess(leader, cgroupOf(process.pid, openFreezer({ cgroup }).version).path);
     await phases.run('thaw', () => verifyRunning(pid, cgroup, settings.thawTimeoutMs));
     // The images must stay until then, and a tree whose memory cannot come any more is of no use to anybody.
     if (lazyPages !== undefined) await phases.run('lazy-pages', () => finished(lazyPages, signal));
@@ -94,27 +135,46 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
 }
 
 /** Where each tree of the archive goes. */
-function treeDestinations({ manifest }: VerifiedArchive, { files, archive }: RestoreSettings): [name: string, destination: string][] {
+function treeDestinations(
+  { manifest }: VerifiedArchive,
+  { files, archive }: RestoreSettings,
+): [name: string, destination: string][] {
   const trees = new Map(manifest.trees.map(({ name, source }) => [name, source]));
   for (const name of Object.keys(files)) {
-    if (!trees.has(name)) throw new CheckpointError('UNKNOWN_TREE', { tree: name, trees: [...trees.keys()].map(String) });
+    if (!trees.has(name))
+      throw new CheckpointError('UNKNOWN_TREE', { tree: name, trees: [...trees.keys()].map(String) });
   }
   return [...trees].map(([name, source]) => {
-    if (typeof name !== 'string') throw new CheckpointError('NOT_A_CHECKPOINT', { archivePath: archive, what: 'the name of a file tree is not UTF-8' });
+    if (typeof name !== 'string')
+      throw new CheckpointError('NOT_A_CHECKPOINT', {
+        archivePath: archive,
+        what: 'the name of a file tree is not UTF-8',
+      });
     const destination = files[name] ?? source;
-    if (typeof destination !== 'string' || destination === '') throw new CheckpointError('NO_DESTINATION', { tree: name, archivePath: archive });
+    if (typeof destination !== 'string' || destination === '')
+      throw new CheckpointError('NO_DESTINATION', { tree: name, archivePath: archive });
     return [name, destination];
   });
 }
 
 /** The terminal that the tree has to be given, if it has to. */
-async function terminalFor(imagesDir: string, { criuOptions }: Subject, { archive, terminal }: RestoreSettings, { criu }: RestoreOptions): Promise<number | undefined> {
+async function terminalFor(
+  imagesDir: string,
+  { criuOptions }: Subject,
+  { archive, terminal }: RestoreSettings,
+  { criu }: RestoreOptions,
+): Promise<number | undefined> {
   const { shellJob, orphanPtsMaster } = { ...criuOptions, ...criu };
   if (shellJob !== true || orphanPtsMaster === true || !(await needsTerminal(imagesDir))) return undefined;
   if (terminal === undefined) throw new CheckpointError('NO_TERMINAL', { archivePath: archive });
   // Only now: the command gives whatever its stdin is, and most trees want none.
   const problem = terminalProblem(terminal);
-  if (problem !== undefined) throw new CheckpointError('BAD_OPTION', { option: 'terminal', value: terminal, expected: `a terminal: ${problem}` });
+  if (problem !== undefined)
+    throw new CheckpointError('BAD_OPTION', {
+      option: 'terminal',
+      value: terminal,
+      expected: `a terminal: ${problem}`,
+    });
   return terminal;
 }
 
@@ -155,7 +215,16 @@ interface TreePlan {
 }
 
 /** CRIU is placed in the cgroup first: what it restores is born there. `leader`: its process, where it leads the session of the terminal from now on. */
-async function restoreTree({ criu, subject, imagesDir, workDir, cgroup, lazyPages, terminal, options }: TreePlan): Promise<{ pid: number; leader: number | undefined }> {
+async function restoreTree({
+  criu,
+  subject,
+  imagesDir,
+  workDir,
+  cgroup,
+  lazyPages,
+  terminal,
+  options,
+}: TreePlan): Promise<{ pid: number; leader: number | undefined }> {
   await using client = await CriuClient.start({ criuPath: criu.path, ...(terminal === undefined ? {} : { terminal }) });
   if (cgroup !== undefined) placeProcess(client.pid, cgroup);
   const onNotify = ({ script }: CriuNotification): void => {
@@ -163,7 +232,15 @@ async function restoreTree({ criu, subject, imagesDir, workDir, cgroup, lazyPage
     if (script === 'post-restore' && cgroup !== undefined) placeMembers(subject, cgroup);
   };
   const { pid } = await client.restore(
-    { logFile: RESTORE_LOG, logLevel: 2, ...subject.criuOptions, ...options.criu, ...(lazyPages ? { lazyPages } : {}), imagesDir, workDir },
+    {
+      logFile: RESTORE_LOG,
+      logLevel: 2,
+      ...subject.criuOptions,
+      ...options.criu,
+      ...(lazyPages ? { lazyPages } : {}),
+      imagesDir,
+      workDir,
+    },
     { onNotify, signal: options.signal },
   );
   return { pid, leader: terminal !== undefined && !isOurTerminal(terminal) ? client.pid : undefined };
@@ -213,5 +290,7 @@ async function killTree(pid: number, cgroup: string | undefined): Promise<void> 
 async function undone(steps: readonly (() => Promise<void>)[], error: unknown): Promise<unknown> {
   const failures: unknown[] = [];
   for (const step of steps) await step().catch((failure: unknown) => failures.push(failure));
-  return failures.length === 0 ? error : new AggregateError([error, ...failures], 'the restore failed, and so did a part of undoing it');
+  return failures.length === 0
+    ? error
+    : new AggregateError([error, ...failures], 'the restore failed, and so did a part of undoing it');
 }

@@ -37,7 +37,14 @@ export function pidHolders(pids: readonly number[]): PidHolder[] {
     const task = readStat(`/proc/${name}/stat`);
     if (task === undefined) continue;
     const as = wanted.has(task.session) ? 'session' : wanted.has(task.group) ? 'process group' : undefined;
-    if (as !== undefined) holders.push({ pid: as === 'session' ? task.session : task.group, holder: Number(name), as, name: task.name, state: task.state });
+    if (as !== undefined)
+      holders.push({
+        pid: as === 'session' ? task.session : task.group,
+        holder: Number(name),
+        as,
+        name: task.name,
+        state: task.state,
+      });
   }
   return holders;
 }

@@ -13,7 +13,10 @@ describe('Deadline', () => {
     deadline.start();
     phase = 'dump';
     await sleep(60);
-    expect(deadline.signal.reason).toMatchObject({ code: 'DEADLINE_EXCEEDED', facts: { maxFrozenMs: 30, phase: 'dump' } });
+    expect(deadline.signal.reason).toMatchObject({
+      code: 'DEADLINE_EXCEEDED',
+      facts: { maxFrozenMs: 30, phase: 'dump' },
+    });
     expect(deadline.exceeded).toBe(deadline.signal.reason);
   });
 
@@ -21,7 +24,10 @@ describe('Deadline', () => {
     using waiting = new Deadline({ criuStartTimeoutMs: 20, phase: () => 'dump' });
     waiting.awaitCriu(process.pid);
     await sleep(60);
-    expect(waiting.exceeded).toMatchObject({ code: 'CRIU_NOT_READY', facts: { pid: process.pid, timeoutMs: 20, state: expect.stringMatching(/^[RS]$/) } });
+    expect(waiting.exceeded).toMatchObject({
+      code: 'CRIU_NOT_READY',
+      facts: { pid: process.pid, timeoutMs: 20, state: expect.stringMatching(/^[RS]$/) },
+    });
     expect(waiting.signal.reason).toBe(waiting.exceeded);
     using ready = new Deadline({ criuStartTimeoutMs: 20, phase: () => 'dump' });
     ready.awaitCriu(process.pid);
@@ -39,7 +45,10 @@ describe('Deadline', () => {
       stopped.awaitPreDump(sleeper.pid!);
       sleeper.kill('SIGSTOP');
       if (!stopped.signal.aborted) await once(stopped.signal, 'abort');
-      expect(stopped.exceeded).toMatchObject({ code: 'CRIU_NOT_READY', facts: { pid: sleeper.pid, timeoutMs: 30, state: 'T', during: 'pre-dump' } });
+      expect(stopped.exceeded).toMatchObject({
+        code: 'CRIU_NOT_READY',
+        facts: { pid: sleeper.pid, timeoutMs: 30, state: 'T', during: 'pre-dump' },
+      });
       expect(stopped.exceeded?.message).toContain('somebody has stopped it');
       expect(working.signal.aborted).toBe(false);
     } finally {
@@ -56,7 +65,7 @@ describe('Deadline', () => {
     expect(deadline.exceeded).toBeUndefined();
   });
 
-  it('hands the caller\'s reason on, and lets go of the caller\'s signal', () => {
+  it("hands the caller's reason on, and lets go of the caller's signal", () => {
     const caller = new AbortController();
     const reason = new Error('enough');
     {

@@ -48,7 +48,10 @@ export class Deadline implements Disposable {
   awaitCriu(pid: number): void {
     const { criuStartTimeoutMs: timeoutMs } = this.#options;
     if (timeoutMs === undefined) return;
-    this.#run(timeoutMs, () => new CheckpointError('CRIU_NOT_READY', { pid, timeoutMs, state: readProcess(pid)?.state ?? '?' }));
+    this.#run(
+      timeoutMs,
+      () => new CheckpointError('CRIU_NOT_READY', { pid, timeoutMs, state: readProcess(pid)?.state ?? '?' }),
+    );
   }
 
   /**
@@ -60,18 +63,23 @@ export class Deadline implements Disposable {
     const timeoutMs = Math.min(criuStartTimeoutMs, maxFrozenMs);
     if (timeoutMs === Infinity) return;
     let stoppedSince: number | undefined;
-    this.#timer = setInterval(() => {
-      const state = readProcess(pid)?.state;
-      if (state !== 'T') stoppedSince = undefined;
-      else if (performance.now() - (stoppedSince ??= performance.now()) >= timeoutMs) this.#exceed(new CheckpointError('CRIU_NOT_READY', { pid, timeoutMs, state, during: 'pre-dump' }));
-    }, Math.min(timeoutMs, LOOK_MS));
+    this.#timer = setInterval(
+      () => {
+        const state = readProcess(pid)?.state;
+        if (state !== 'T') stoppedSince = undefined;
+        else if (performance.now() - (stoppedSince ??= performance.now()) >= timeoutMs)
+          this.#exceed(new CheckpointError('CRIU_NOT_READY', { pid, timeoutMs, state, during: 'pre-dump' }));
+      },
+      Math.min(timeoutMs, LOOK_MS),
+    );
   }
 
   /** The window opens: call it right before the freeze. */
   start(): void {
     this.stop();
     const { maxFrozenMs, phase } = this.#options;
-    if (maxFrozenMs !== undefined) this.#run(maxFrozenMs, () => new CheckpointError('DEADLINE_EXCEEDED', { maxFrozenMs, phase: phase() }));
+    if (maxFrozenMs !== undefined)
+      this.#run(maxFrozenMs, () => new CheckpointError('DEADLINE_EXCEEDED', { maxFrozenMs, phase: phase() }));
   }
 
   /** The window is closed, or its end is being made, or CRIU has answered: nothing is cancelled for slowness any more. */

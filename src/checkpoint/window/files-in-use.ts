@@ -8,7 +8,8 @@ import { lstatSync, readdirSync, readFileSync, statSync } from 'node:fs';
 export function* sharedWritableMappings(pids: Iterable<number>): Generator<string> {
   for (const pid of pids) {
     // A task that ended, or a thread group whose memory is gone, maps nothing.
-    for (const range of sharedWritableRanges(orGone(() => readFileSync(`/proc/${pid}/maps`, 'latin1')) ?? '')) yield `/proc/${pid}/map_files/${range}`;
+    for (const range of sharedWritableRanges(orGone(() => readFileSync(`/proc/${pid}/maps`, 'latin1')) ?? ''))
+      yield `/proc/${pid}/map_files/${range}`;
   }
 }
 
@@ -16,7 +17,10 @@ export function* sharedWritableMappings(pids: Iterable<number>): Generator<strin
 function* sharedWritableRanges(maps: string): Generator<string> {
   for (const [, range] of maps.matchAll(/^([0-9a-f]+-[0-9a-f]+) .w.s [0-9a-f]+ [0-9a-f]+:[0-9a-f]+ [1-9]\d*/gm)) {
     // map_files names its entries without the leading zeros that maps pads with.
-    yield range!.split('-').map((address) => address.replace(/^0+(?=.)/, '')).join('-');
+    yield range!
+      .split('-')
+      .map((address) => address.replace(/^0+(?=.)/, ''))
+      .join('-');
   }
 }
 

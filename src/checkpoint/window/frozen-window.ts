@@ -23,7 +23,8 @@ export class FrozenWindow implements AsyncDisposable {
     this.#freezer = freezer;
     this.#options = options;
     const { selfFrozen, frozenAncestor } = freezer.state();
-    if (frozenAncestor !== undefined) throw new CheckpointError('ANCESTOR_FROZEN', { cgroup: freezer.path, path: frozenAncestor });
+    if (frozenAncestor !== undefined)
+      throw new CheckpointError('ANCESTOR_FROZEN', { cgroup: freezer.path, path: frozenAncestor });
     this.foundFrozen = selfFrozen;
   }
 
@@ -48,7 +49,8 @@ export class FrozenWindow implements AsyncDisposable {
    * @throws CheckpointError THAWED_BY_OTHERS
    */
   async verifyHeld(): Promise<void> {
-    if (!this.#freezer.state().selfFrozen) throw new CheckpointError('THAWED_BY_OTHERS', { cgroup: this.#freezer.path });
+    if (!this.#freezer.state().selfFrozen)
+      throw new CheckpointError('THAWED_BY_OTHERS', { cgroup: this.#freezer.path });
     await this.#freezer.freeze({ timeoutMs: this.#options.freezeTimeoutMs });
   }
 

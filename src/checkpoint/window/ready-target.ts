@@ -1,5 +1,15 @@
 import { resolve } from 'node:path';
-import { adopt, checkProcess, checkTarget, openFreezer, type Adoption, type AdoptOptions, type CgroupMember, type Freezer, type ProcessInfo } from '../../cgroup/index.js';
+import {
+  adopt,
+  checkProcess,
+  checkTarget,
+  openFreezer,
+  type Adoption,
+  type AdoptOptions,
+  type CgroupMember,
+  type Freezer,
+  type ProcessInfo,
+} from '../../cgroup/index.js';
 import type { FilesInUse, TreeSource } from '../../archive/index.js';
 import type { CriuDumpOptions } from '../../criu/index.js';
 import { filesBehind, openForWriting, sharedWritableMappings, type FileInUse } from './files-in-use.js';
@@ -105,7 +115,11 @@ export class ReadyTarget implements AsyncDisposable {
    * @param watch Told of what an adoption is about to do.
    * @throws FreezerError the codes of adopt
    */
-  static async make(target: Target, freezer: Freezer | undefined, watch: Pick<AdoptOptions, 'onMaking' | 'onMade' | 'onHomes'>): Promise<ReadyTarget> {
+  static async make(
+    target: Target,
+    freezer: Freezer | undefined,
+    watch: Pick<AdoptOptions, 'onMaking' | 'onMade' | 'onHomes'>,
+  ): Promise<ReadyTarget> {
     if (freezer !== undefined) return new ReadyTarget(target, freezer, undefined);
     const adoption = await adopt({ pid: target.pid, version: target.cgroupVersion, ...watch });
     try {

@@ -15,7 +15,10 @@ export function refuseVfork(tree: readonly ProcessInfo[]): void {
   // Only who has a child can wait for it: of a thousand workers that leaves one to be asked.
   const parents = new Set(tree.map(({ ppid }) => ppid));
   for (const process of tree) {
-    if (parents.has(process.pid) && threadIds(process).some((tid) => WAITS_FOR_CHILD.has(readProc(`${process.pid}/task/${tid}/wchan`) ?? ''))) {
+    if (
+      parents.has(process.pid) &&
+      threadIds(process).some((tid) => WAITS_FOR_CHILD.has(readProc(`${process.pid}/task/${tid}/wchan`) ?? ''))
+    ) {
       throw new CheckpointError('TARGET_FORKING', { pid: process.pid, name: process.name });
     }
   }

@@ -84,7 +84,9 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     }
     const pids = members.map(({ pid }) => pid);
     const mapped = plan.target.mapped(pids);
-    await phases.run('refresh', () => plan.stage.refresh({ mapped, writable: () => plan.target.writable(pids), signal: deadline.signal }));
+    await phases.run('refresh', () =>
+      plan.stage.refresh({ mapped, writable: () => plan.target.writable(pids), signal: deadline.signal }),
+    );
   };
 
   const onPostDump = async (): Promise<void> => {
@@ -106,7 +108,12 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
   guardian.knowCriu(client.pid);
   deadline.awaitCriu(client.pid);
   try {
-    const told = phases.listened ? { onProgress: ({ writtenBytes: done, expectedBytes: total }: DumpProgress): void => phases.progress('dump', { done, total, unit: 'bytes' }) } : {};
+    const told = phases.listened
+      ? {
+          onProgress: ({ writtenBytes: done, expectedBytes: total }: DumpProgress): void =>
+            phases.progress('dump', { done, total, unit: 'bytes' }),
+        }
+      : {};
     await phases.run('dump', () => client.dump(plan.dump, { onNotify, signal: deadline.signal, ...told }));
     deadline.stop();
     clock.mark('releaseMs');
@@ -121,7 +128,13 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     const reason = deadline.exceeded ?? refused ?? error;
     if (window.isOpen) {
       await phases.run('thaw', () => closeAfter(window, reason));
-      phases.window({ pid: plan.target.pid, cgroup: window.cgroup, windowMs: clock.sinceStartMs, outcome: 'failed', error: reason });
+      phases.window({
+        pid: plan.target.pid,
+        cgroup: window.cgroup,
+        windowMs: clock.sinceStartMs,
+        outcome: 'failed',
+        error: reason,
+      });
     }
     throw reason;
   } finally {
@@ -138,7 +151,10 @@ async function closeAfter(window: FrozenWindow, error: unknown): Promise<void> {
   try {
     await window.close();
   } catch (thawError) {
-    throw new CheckpointError('LEFT_FROZEN', { cgroup: window.cgroup, cause: new AggregateError([error, thawError], 'the checkpoint failed, and so did the thaw') });
+    throw new CheckpointError('LEFT_FROZEN', {
+      cgroup: window.cgroup,
+      cause: new AggregateError([error, thawError], 'the checkpoint failed, and so did the thaw'),
+    });
   }
 }
 

@@ -1,5 +1,14 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { checkpoint, checkpointContainer, ServiceManager, writeImage, type CheckpointReport, type PhaseEvent, type PreDumpPlan, type WindowEvent } from '../../index.js';
+import {
+  checkpoint,
+  checkpointContainer,
+  ServiceManager,
+  writeImage,
+  type CheckpointReport,
+  type PhaseEvent,
+  type PreDumpPlan,
+  type WindowEvent,
+} from '../../index.js';
 import { byteCount, cgroupVersion, pair, positiveInteger, wholeNumber } from '../arguments.js';
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
 import { EventLog } from '../event-log.js';
@@ -57,15 +66,37 @@ export function checkpointCommand(signal: AbortSignal): Command {
     .option('--overwrite', 'replace an existing archive')
     .option('--no-precopy', 'copy all files inside the frozen window')
     .option('--no-watch', 'look at every file inside the window, not only at those that the kernel says have changed')
-    .option('--pre-dump <rounds>', 'write memory ahead so often, while the target runs; needs a kernel that tracks memory', positiveInteger)
-    .option('--pre-dump-until <bytes>', 'write memory ahead until a round wrote less, such as 16M; with --pre-dump so often at most (default 8)', byteCount)
+    .option(
+      '--pre-dump <rounds>',
+      'write memory ahead so often, while the target runs; needs a kernel that tracks memory',
+      positiveInteger,
+    )
+    .option(
+      '--pre-dump-until <bytes>',
+      'write memory ahead until a round wrote less, such as 16M; with --pre-dump so often at most (default 8)',
+      byteCount,
+    )
     .option('--tcp-established', 'checkpoint established TCP connections too')
-    .option('--work-dir <dir>', "where CRIU's images are written first (default: /dev/shm when they fit with ease, else the archive's directory)")
+    .option(
+      '--work-dir <dir>',
+      "where CRIU's images are written first (default: /dev/shm when they fit with ease, else the archive's directory)",
+    )
     .option('--freeze-timeout <ms>', 'how long the freeze may take', positiveInteger)
     .option('--max-frozen <ms>', 'cancel when the tree would stand still for longer', positiveInteger)
-    .option('--criu-start-timeout <ms>', 'give up when CRIU takes longer to get ready, while the tree runs (default 30000)', positiveInteger)
-    .option('--place-guardian-in <dir>', 'cgroup for the guardian, where a service manager would kill it with this command')
-    .option('--retries <n>', 'how often to try again when CRIU refuses at an instant that passes (default 2)', wholeNumber)
+    .option(
+      '--criu-start-timeout <ms>',
+      'give up when CRIU takes longer to get ready, while the tree runs (default 30000)',
+      positiveInteger,
+    )
+    .option(
+      '--place-guardian-in <dir>',
+      'cgroup for the guardian, where a service manager would kill it with this command',
+    )
+    .option(
+      '--retries <n>',
+      'how often to try again when CRIU refuses at an instant that passes (default 2)',
+      wholeNumber,
+    )
     .option('--state-dir <dir>', 'where journals and locks are (default /run/stillframe)')
     .option('--events <file>', 'append every phase and frozen window to this file, as JSON lines')
     .option('--notify', 'keep the service manager informed ($NOTIFY_SOCKET)')
@@ -122,12 +153,20 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
       if (options.output === '-') refuseBeside('--output -', options, ['oci']);
       refuseBeside('a container', options, ['pid', 'cgroup', 'freezer', 'adopt', 'files']);
       report = await checkpointContainer({ ...common, ...container, wholeRootfs: options.wholeRootfs });
-      if (options.oci !== undefined) report.image = await writeImage({ archive: options.output, directory: options.oci, signal });
+      if (options.oci !== undefined)
+        report.image = await writeImage({ archive: options.output, directory: options.oci, signal });
     } else {
       if (options.pid === undefined) throw new InvalidArgumentError('Say what: --pid, --runc, --crun or --podman.');
       refuseBeside('--pid', options, ['stateRoot', 'bundle', 'wholeRootfs', 'oci']);
       const files = (options.files ?? []).map(([path, name]) => ({ path, name }));
-      report = await checkpoint({ ...common, pid: options.pid, files, cgroup: options.cgroup, cgroupVersion: options.freezer, adopt: options.adopt });
+      report = await checkpoint({
+        ...common,
+        pid: options.pid,
+        files,
+        cgroup: options.cgroup,
+        cgroupVersion: options.freezer,
+        adopt: options.adopt,
+      });
     }
   } finally {
     progress.stop();
@@ -146,15 +185,27 @@ function reportText(report: CheckpointReport & { image?: unknown }): string {
   const { criuStats: stats, preDumps } = report;
   return facts([
     ['archive', `${report.archivePath ?? 'written to stdout'} (${bytes(report.archiveBytes)})`],
-    ...(report.image === undefined ? [] : ([['OCI image', (report.image as { directory: string }).directory]] as const)),
+    ...(report.image === undefined
+      ? []
+      : ([['OCI image', (report.image as { directory: string }).directory]] as const)),
     ['processes', report.pids.length],
-    ['frozen window', `${milliseconds(report.windowMs)}${report.attempts === 1 ? '' : ` (attempt ${report.attempts}: CRIU refused those before it)`}`],
-    ...(stats === undefined ? [] : ([['  of which CRIU', milliseconds((stats.freezingTimeUs + stats.frozenTimeUs) / 1000)]] as const)),
-    ...(preDumps.length === 0 ? [] : ([['memory before it', preDumps.map(({ writtenBytes }) => bytes(writtenBytes)).join(', ')]] as const)),
+    [
+      'frozen window',
+      `${milliseconds(report.windowMs)}${report.attempts === 1 ? '' : ` (attempt ${report.attempts}: CRIU refused those before it)`}`,
+    ],
+    ...(stats === undefined
+      ? []
+      : ([['  of which CRIU', milliseconds((stats.freezingTimeUs + stats.frozenTimeUs) / 1000)]] as const)),
+    ...(preDumps.length === 0
+      ? []
+      : ([['memory before it', preDumps.map(({ writtenBytes }) => bytes(writtenBytes)).join(', ')]] as const)),
     ['files before it', `${report.files.precopied.files} (${bytes(report.files.precopied.bytes)})`],
     ['files inside it', `${report.files.refreshed.files} (${bytes(report.files.refreshed.bytes)})`],
     ['total time', milliseconds(report.totalMs)],
-    ['the tree', report.stopped ? 'was ended' : report.foundFrozen ? 'is still frozen, as it was found' : 'runs on (verified)'],
+    [
+      'the tree',
+      report.stopped ? 'was ended' : report.foundFrozen ? 'is still frozen, as it was found' : 'runs on (verified)',
+    ],
     ...(report.needsTerminal ? ([['to be restored', 'in a terminal: its own is outside the tree']] as const) : []),
   ]);
 }

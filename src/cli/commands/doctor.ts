@@ -9,13 +9,18 @@ export function doctorCommand(): Command {
     .description('Say whether this machine has what a checkpoint needs, and what to do where it has not.')
     .option('--work-dir <dir>', 'the directory that archives and images will be written to')
     .option('--json', 'print the diagnosis as JSON')
-    .addHelpText('after', '\nExit status 1 when something that is needed is missing.\n\nExample:\n  sudo stillframe doctor --work-dir /var/lib/checkpoints')
+    .addHelpText(
+      'after',
+      '\nExit status 1 when something that is needed is missing.\n\nExample:\n  sudo stillframe doctor --work-dir /var/lib/checkpoints',
+    )
     .action(async (options: { workDir?: string; json?: boolean }) => {
       const diagnosis = await diagnose({ workDir: options.workDir });
       if (options.json === true) process.stdout.write(`${json(diagnosis)}\n`);
       else {
         for (const { subject, verdict, what, remedy } of diagnosis.findings) {
-          process.stdout.write(`${MARKS[verdict]}  ${subject}: ${what}\n${remedy === '' ? '' : `         ${remedy}\n`}`);
+          process.stdout.write(
+            `${MARKS[verdict]}  ${subject}: ${what}\n${remedy === '' ? '' : `         ${remedy}\n`}`,
+          );
         }
       }
       if (!diagnosis.usable) process.exitCode = EXIT_FAILED;

@@ -13,13 +13,22 @@ interface Options {
 }
 
 export function freezeCommand(signal: AbortSignal): Command {
-  return freezerCommand('freeze', 'Freeze a cgroup, and wait until the kernel says that it is.', async (freezer, timeout) => {
-    await freezer.freeze({ ...timeout, signal });
-  }).addHelpText('after', '\nOn a time-out the freeze is taken back, and every task that did not freeze is named.\n\nExample:\n  stillframe freeze /sys/fs/cgroup/app');
+  return freezerCommand(
+    'freeze',
+    'Freeze a cgroup, and wait until the kernel says that it is.',
+    async (freezer, timeout) => {
+      await freezer.freeze({ ...timeout, signal });
+    },
+  ).addHelpText(
+    'after',
+    '\nOn a time-out the freeze is taken back, and every task that did not freeze is named.\n\nExample:\n  stillframe freeze /sys/fs/cgroup/app',
+  );
 }
 
 export function thawCommand(): Command {
-  return freezerCommand('thaw', 'Thaw a cgroup, and wait until the kernel says that it runs.', (freezer, timeout) => freezer.thaw(timeout)).addHelpText(
+  return freezerCommand('thaw', 'Thaw a cgroup, and wait until the kernel says that it runs.', (freezer, timeout) =>
+    freezer.thaw(timeout),
+  ).addHelpText(
     'after',
     '\nA frozen ancestor keeps a cgroup frozen; it is named then.\n\nExample:\n  stillframe thaw --pid 4711',
   );
@@ -39,19 +48,31 @@ async function printAllFrozen(asJson: boolean, stateDir: string | undefined): Pr
   else if (frozen.length === 0) process.stdout.write('no cgroup of this machine is frozen\n');
   else {
     const by = (owner: (typeof frozen)[number]['by']): string =>
-      owner === undefined ? 'not by stillframe' : `stillframe ${owner.pid}, for ${owner.targetPid}${owner.isAlive ? '' : ' (dead: run stillframe recover)'}`;
-    process.stdout.write(`${table(['cgroup', 'freezer', 'frozen by', 'since'], frozen.map((f) => [f.path, `v${f.version}`, by(f.by), f.since ?? 'not known']))}\n`);
+      owner === undefined
+        ? 'not by stillframe'
+        : `stillframe ${owner.pid}, for ${owner.targetPid}${owner.isAlive ? '' : ' (dead: run stillframe recover)'}`;
+    process.stdout.write(
+      `${table(
+        ['cgroup', 'freezer', 'frozen by', 'since'],
+        frozen.map((f) => [f.path, `v${f.version}`, by(f.by), f.since ?? 'not known']),
+      )}\n`,
+    );
   }
 }
 
-function freezerCommand(name: string, description: string, act: (freezer: Freezer, timeout: { timeoutMs?: number }) => Promise<void>): Command {
+function freezerCommand(
+  name: string,
+  description: string,
+  act: (freezer: Freezer, timeout: { timeoutMs?: number }) => Promise<void>,
+): Command {
   const command = new Command(name)
     .description(description)
     .argument('[cgroup]', 'directory of the cgroup')
     .option('--pid <n>', 'the cgroup of this process', positiveInteger)
     .option('--freezer <v1|v2>', 'which freezer of the process, where the machine has both', cgroupVersion)
     .option('--json', 'print the state as JSON');
-  if (name !== 'status') command.option('--timeout <ms>', 'how long to wait for the kernel (default 2000)', positiveInteger);
+  if (name !== 'status')
+    command.option('--timeout <ms>', 'how long to wait for the kernel (default 2000)', positiveInteger);
   return command.action(async (cgroup: string | undefined, options: Options) => {
     if (options.all === true) {
       await printAllFrozen(options.json === true, options.stateDir);
@@ -60,7 +81,9 @@ function freezerCommand(name: string, description: string, act: (freezer: Freeze
     if ((cgroup === undefined) === (options.pid === undefined)) command.error('error: give either a cgroup or --pid');
     const freezer = openFreezer(cgroup !== undefined ? { cgroup } : { pid: options.pid!, version: options.freezer });
     await act(freezer, { timeoutMs: options.timeout });
-    process.stdout.write(`${options.json === true ? json({ cgroup: freezer.path, version: freezer.version, ...freezer.state() }) : stateText(freezer, freezer.state())}\n`);
+    process.stdout.write(
+      `${options.json === true ? json({ cgroup: freezer.path, version: freezer.version, ...freezer.state() }) : stateText(freezer, freezer.state())}\n`,
+    );
   });
 }
 
@@ -68,6 +91,12 @@ function stateText(freezer: Freezer, state: FreezerState): string {
   return facts([
     ['cgroup', `${freezer.path} (v${freezer.version})`],
     ['frozen', state.frozen ? 'yes' : 'no'],
-    ['asked for by', [...(state.selfFrozen ? ['itself'] : []), ...(state.frozenAncestor === undefined ? [] : [`its ancestor ${state.frozenAncestor}`])].join(' and ') || 'nobody'],
+    [
+      'asked for by',
+      [
+        ...(state.selfFrozen ? ['itself'] : []),
+        ...(state.frozenAncestor === undefined ? [] : [`its ancestor ${state.frozenAncestor}`]),
+      ].join(' and ') || 'nobody',
+    ],
   ]);
 }

@@ -18,7 +18,14 @@ Example:
     )
     .action(async (archive: string, directory: string, options: { ref: string; json?: boolean }) => {
       const report = await writeImage({ archive, directory, ref: options.ref, signal });
-      const text = options.json === true ? json(report) : facts([['image', `oci:${report.directory}:${options.ref}`], ['manifest', report.digest], ['layer', bytes(report.layerBytes)]]);
+      const text =
+        options.json === true
+          ? json(report)
+          : facts([
+              ['image', `oci:${report.directory}:${options.ref}`],
+              ['manifest', report.digest],
+              ['layer', bytes(report.layerBytes)],
+            ]);
       process.stdout.write(`${text}\n`);
     });
 }

@@ -16,8 +16,17 @@ export function inspectCommand(signal: AbortSignal): Command {
         return;
       }
       const { manifest, members } = inspection;
-      const subject = (manifest?.subject ?? {}) as { createdAt?: string; pid?: number; kernel?: { release?: string }; criu?: { version?: string }; cgroup?: { version?: number; name?: string; members?: unknown[] } };
-      const lines: [string, string | number][] = [['archive', archive], ['members', `${members.length} (${bytes(members.reduce((sum, m) => sum + m.bytes, 0))})`]];
+      const subject = (manifest?.subject ?? {}) as {
+        createdAt?: string;
+        pid?: number;
+        kernel?: { release?: string };
+        criu?: { version?: string };
+        cgroup?: { version?: number; name?: string; members?: unknown[] };
+      };
+      const lines: [string, string | number][] = [
+        ['archive', archive],
+        ['members', `${members.length} (${bytes(members.reduce((sum, m) => sum + m.bytes, 0))})`],
+      ];
       if (manifest === undefined) lines.push(['manifest', 'none: another engine wrote this archive']);
       else {
         lines.push(
@@ -31,9 +40,26 @@ export function inspectCommand(signal: AbortSignal): Command {
       }
       const texts = [facts(lines)];
       if (manifest !== undefined && manifest.trees.length > 0) {
-        texts.push(table(['file tree', 'was at', 'entries', 'bytes', 'sockets left out'], manifest.trees.map((t) => [showBytes(t.name), showBytes(t.source), t.entries, t.bytes, t.skippedSockets.length])));
+        texts.push(
+          table(
+            ['file tree', 'was at', 'entries', 'bytes', 'sockets left out'],
+            manifest.trees.map((t) => [
+              showBytes(t.name),
+              showBytes(t.source),
+              t.entries,
+              t.bytes,
+              t.skippedSockets.length,
+            ]),
+          ),
+        );
       }
-      if (options.members === true) texts.push(table(['type', 'bytes', 'member'], members.map((m) => [m.type, m.bytes, m.name])));
+      if (options.members === true)
+        texts.push(
+          table(
+            ['type', 'bytes', 'member'],
+            members.map((m) => [m.type, m.bytes, m.name]),
+          ),
+        );
       process.stdout.write(`${texts.join('\n\n')}\n`);
     });
 }
@@ -43,10 +69,17 @@ export function verifyCommand(signal: AbortSignal): Command {
     .description('Check every byte of an archive against its manifest.')
     .argument('<archive>')
     .option('--json', 'print the result as JSON')
-    .addHelpText('after', '\nExit status 1, with the member that is wrong, when the archive is damaged.\n\nExample:\n  stillframe verify app.tar && scp app.tar other:')
+    .addHelpText(
+      'after',
+      '\nExit status 1, with the member that is wrong, when the archive is damaged.\n\nExample:\n  stillframe verify app.tar && scp app.tar other:',
+    )
     .action(async (archive: string, options: { json?: boolean }) => {
       const { members, bytes: size } = await verify(archive, { signal });
-      process.stdout.write(options.json === true ? `${json({ archivePath: archive, members, bytes: size })}\n` : `${archive}: ${members} members, ${bytes(size)}: every byte is as it was written\n`);
+      process.stdout.write(
+        options.json === true
+          ? `${json({ archivePath: archive, members, bytes: size })}\n`
+          : `${archive}: ${members} members, ${bytes(size)}: every byte is as it was written\n`,
+      );
     });
 }
 

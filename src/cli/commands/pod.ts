@@ -32,15 +32,48 @@ export function podCommand(signal: AbortSignal): Command {
     .option('--state-dir <dir>', 'where journals and locks are (default /run/stillframe)')
     .option('--json', 'print the report as JSON')
     .addHelpText('after', '\nExample:\n  stillframe pod --podman web --podman db --output shop')
-    .action(async ({ runc, crun, podman, parentCgroup, stateRoot, output, stop, maxFrozen, stateDir, json: asJson }: Options) => {
-      const where = stateRoot === undefined ? {} : { stateRoot };
-      const containers: ContainerName[] = [...runc.map((id) => ({ runc: id, ...where })), ...crun.map((id) => ({ crun: id, ...where })), ...podman.map((name) => ({ podman: name }))];
-      const report = await checkpointPod({
-        ...(parentCgroup === undefined ? { containers } : { parentCgroup, ...where, ...(containers.length === 0 ? {} : { containers }) }),
-        outputDir: output, stop, maxFrozenMs: maxFrozen, stateDir, signal,
-      });
-      const rows = report.containers.map(({ container, archivePath, windowMs }) => [container.name, archivePath ?? '', milliseconds(windowMs)]);
-      const text = asJson === true ? json(report) : `${facts([['directory', report.directory], ['containers', rows.length]])}\n\n${table(['container', 'archive', 'frozen window'], rows)}`;
-      process.stdout.write(`${text}\n`);
-    });
+    .action(
+      async ({
+        runc,
+        crun,
+        podman,
+        parentCgroup,
+        stateRoot,
+        output,
+        stop,
+        maxFrozen,
+        stateDir,
+        json: asJson,
+      }: Options) => {
+        const where = stateRoot === undefined ? {} : { stateRoot };
+        const containers: ContainerName[] = [
+          ...runc.map((id) => ({ runc: id, ...where })),
+          ...crun.map((id) => ({ crun: id, ...where })),
+          ...podman.map((name) => ({ podman: name })),
+        ];
+        const report = await checkpointPod({
+          ...(parentCgroup === undefined
+            ? { containers }
+            : { parentCgroup, ...where, ...(containers.length === 0 ? {} : { containers }) }),
+          outputDir: output,
+          stop,
+          maxFrozenMs: maxFrozen,
+          stateDir,
+          signal,
+        });
+        const rows = report.containers.map(({ container, archivePath, windowMs }) => [
+          container.name,
+          archivePath ?? '',
+          milliseconds(windowMs),
+        ]);
+        const text =
+          asJson === true
+            ? json(report)
+            : `${facts([
+                ['directory', report.directory],
+                ['containers', rows.length],
+              ])}\n\n${table(['container', 'archive', 'frozen window'], rows)}`;
+        process.stdout.write(`${text}\n`);
+      },
+    );
 }

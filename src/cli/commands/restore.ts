@@ -33,7 +33,10 @@ export function restoreCommand(signal: AbortSignal): Command {
     .option('--state-root <dir>', "the runtime's state directory, its --root (default: the runtime's own)")
     .option('--work-dir <dir>', "where CRIU's images are unpacked first (default: the archive's directory)")
     .option('--pid-timeout <ms>', 'how long to wait for the old process ids to be free', positiveInteger)
-    .option('--lazy-pages', 'let the tree run before its memory is there: what it touches is brought, and the rest behind it')
+    .option(
+      '--lazy-pages',
+      'let the tree run before its memory is there: what it touches is brought, and the rest behind it',
+    )
     .option('--no-wait', 'end at once although the tree has this terminal: the shell takes it back then')
     .option('--criu-log <file>', "where CRIU's log is kept when CRIU fails")
     .option('--json', 'print the report as JSON')
@@ -64,7 +67,15 @@ async function run(archive: string, options: Options, signal: AbortSignal): Prom
       report = await restoreContainer({ ...common, ...container });
     } else {
       refuseBeside('a process tree', options, ['bundle', 'stateRoot']);
-      report = await restore({ ...common, files: Object.fromEntries(options.files ?? []), cgroup: options.cgroup, criuLog: options.criuLog, pidTimeoutMs: options.pidTimeout, lazyPages: options.lazyPages, ...(isatty(0) ? { terminal: 0 } : {}) });
+      report = await restore({
+        ...common,
+        files: Object.fromEntries(options.files ?? []),
+        cgroup: options.cgroup,
+        criuLog: options.criuLog,
+        pidTimeoutMs: options.pidTimeout,
+        lazyPages: options.lazyPages,
+        ...(isatty(0) ? { terminal: 0 } : {}),
+      });
     }
   } finally {
     progress.stop();
@@ -72,7 +83,9 @@ async function run(archive: string, options: Options, signal: AbortSignal): Prom
   if (options.json === true) process.stdout.write(`${json(report)}\n`);
   else {
     process.stdout.write(`${report.pid}\n`);
-    process.stderr.write(`${facts([...('name' in report ? ofContainer(report) : ofTree(report)), ['total time', milliseconds(report.totalMs)]])}\n`);
+    process.stderr.write(
+      `${facts([...('name' in report ? ofContainer(report) : ofTree(report)), ['total time', milliseconds(report.totalMs)]])}\n`,
+    );
   }
   if (options.wait && 'hasTerminal' in report && report.hasTerminal) await ended(report.pid, signal);
 }
@@ -90,9 +103,15 @@ async function ended(pid: number, signal: AbortSignal): Promise<void> {
 }
 
 function ofTree(report: RestoreReport): [string, string | number][] {
-  return [['processes', report.pids.length], ['cgroup', report.cgroup ?? "this command's own"]];
+  return [
+    ['processes', report.pids.length],
+    ['cgroup', report.cgroup ?? "this command's own"],
+  ];
 }
 
 function ofContainer({ runtime, name, id }: ContainerRestoreReport): [string, string | number][] {
-  return [['container', name === id ? name : `${name} (${id})`], ['runtime', runtime]];
+  return [
+    ['container', name === id ? name : `${name} (${id})`],
+    ['runtime', runtime],
+  ];
 }

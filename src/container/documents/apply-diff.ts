@@ -1,7 +1,14 @@
 import { constants, type Stats } from 'node:fs';
 import { lstat, mkdir, mkdtemp, open, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { ArchiveError, extractTree, readVerifiedMember, walkMembers, type Entry, type VerifiedArchive } from '../../archive/index.js';
+import {
+  ArchiveError,
+  extractTree,
+  readVerifiedMember,
+  walkMembers,
+  type Entry,
+  type VerifiedArchive,
+} from '../../archive/index.js';
 import { errnoOf } from '../../errors.js';
 import { native } from '../../native.js';
 import { ContainerError } from '../model/container-error.js';
@@ -23,8 +30,10 @@ export interface ApplyOptions {
  */
 export async function applyRootfs(options: ApplyOptions): Promise<void> {
   await applyDiff(options);
-  for (const path of await readList<string>(options, members.deleted, (item) => typeof item === 'string')) await removeBeneath(options.rootfs, path);
-  for (const mount of await readList<RecordedBindMount>(options, members.bindMounts, isBindMountRecord)) await makeBeneath(options.rootfs, mount);
+  for (const path of await readList<string>(options, members.deleted, (item) => typeof item === 'string'))
+    await removeBeneath(options.rootfs, path);
+  for (const mount of await readList<RecordedBindMount>(options, members.bindMounts, isBindMountRecord))
+    await makeBeneath(options.rootfs, mount);
 }
 
 /**
@@ -33,7 +42,11 @@ export async function applyRootfs(options: ApplyOptions): Promise<void> {
  */
 async function applyDiff({ verified, rootfs, signal }: ApplyOptions): Promise<void> {
   const place = verified.trees.find((tree) => tree.name.toString() === members.rootfsDiff);
-  if (place === undefined) throw new ContainerError('NOT_A_CONTAINER_CHECKPOINT', { archivePath: verified.archive.path, what: `it has no ${members.rootfsDiff}` });
+  if (place === undefined)
+    throw new ContainerError('NOT_A_CONTAINER_CHECKPOINT', {
+      archivePath: verified.archive.path,
+      what: `it has no ${members.rootfsDiff}`,
+    });
   const fresh = await mkdtemp(join(rootfs, '.stillframe-'));
   try {
     await extractTree({ verified, tree: place.name, destination: fresh, signal });
@@ -51,7 +64,8 @@ async function applyDiff({ verified, rootfs, signal }: ApplyOptions): Promise<vo
         merged.push(entry);
         continue;
       }
-      if (existing !== undefined && (existing.isDirectory() || entry.type === 'directory')) await rm(to, { recursive: true });
+      if (existing !== undefined && (existing.isDirectory() || entry.type === 'directory'))
+        await rm(to, { recursive: true });
       await rename(from, to);
       moved.add(name);
     }
@@ -83,7 +97,10 @@ async function removeBeneath(rootfs: string, path: string): Promise<void> {
 }
 
 /** Makes the place for a bind mount that is missing; a link on the way is the image's own, and left to the runtime. */
-async function makeBeneath(rootfs: string, { destination, file_type: type, permissions }: RecordedBindMount): Promise<void> {
+async function makeBeneath(
+  rootfs: string,
+  { destination, file_type: type, permissions }: RecordedBindMount,
+): Promise<void> {
   const parts = partsOf(destination);
   for (let depth = 1; depth <= parts.length; depth++) {
     const path = join(rootfs, ...parts.slice(0, depth));
@@ -106,14 +123,20 @@ async function placeBeneath(rootfs: string, path: string): Promise<string | unde
 
 function partsOf(path: string): string[] {
   const parts = path.split('/').filter((part) => part !== '' && part !== '.');
-  if (parts.includes('..') || path.includes('\0')) throw new ArchiveError('UNSAFE_PATH', { archivePath: '', member: path, what: "it has '..' in it" });
+  if (parts.includes('..') || path.includes('\0'))
+    throw new ArchiveError('UNSAFE_PATH', { archivePath: '', member: path, what: "it has '..' in it" });
   return parts;
 }
 
 /** A JSON list that is a member, empty when there is none. */
 async function readList<T>({ verified }: ApplyOptions, name: string, isItem: (item: unknown) => boolean): Promise<T[]> {
   if (!verified.members.has(name)) return [];
-  const wrong = (cause?: unknown): ContainerError => new ContainerError('NOT_A_CONTAINER_CHECKPOINT', { archivePath: verified.archive.path, what: `its ${name} is not the list it should be`, cause });
+  const wrong = (cause?: unknown): ContainerError =>
+    new ContainerError('NOT_A_CONTAINER_CHECKPOINT', {
+      archivePath: verified.archive.path,
+      what: `its ${name} is not the list it should be`,
+      cause,
+    });
   let list: unknown;
   try {
     list = JSON.parse((await readVerifiedMember(verified, name, MAX_DOCUMENT_BYTES)).toString());
@@ -126,11 +149,17 @@ async function readList<T>({ verified }: ApplyOptions, name: string, isItem: (it
 
 function isBindMountRecord(item: unknown): boolean {
   const record = item as Partial<RecordedBindMount> | null;
-  return typeof record?.destination === 'string' && (record.file_type === 'file' || record.file_type === 'directory') && Number.isSafeInteger(record.permissions);
+  return (
+    typeof record?.destination === 'string' &&
+    (record.file_type === 'file' || record.file_type === 'directory') &&
+    Number.isSafeInteger(record.permissions)
+  );
 }
 
 function below(directory: string, name: string): Buffer {
-  return name === '.' ? Buffer.from(directory) : Buffer.concat([Buffer.from(`${directory}/`), Buffer.from(name, 'latin1')]);
+  return name === '.'
+    ? Buffer.from(directory)
+    : Buffer.concat([Buffer.from(`${directory}/`), Buffer.from(name, 'latin1')]);
 }
 
 async function lstatOptional(path: string | Buffer): Promise<Stats | undefined> {

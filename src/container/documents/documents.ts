@@ -46,7 +46,8 @@ export async function containerDocuments(container: Container, checkpointedAt: D
   ];
   const status = criStatus(container);
   if (status !== undefined) documents.push({ name: members.status, data: json(status) });
-  if (podman !== undefined) documents.push({ name: members.network, data: Buffer.from(JSON.stringify(podman.networkStatus)) });
+  if (podman !== undefined)
+    documents.push({ name: members.network, data: Buffer.from(JSON.stringify(podman.networkStatus)) });
   const binds = await bindMounts(spec);
   if (binds.length > 0) documents.push({ name: members.bindMounts, data: json(binds) });
   return documents;
@@ -55,7 +56,8 @@ export async function containerDocuments(container: Container, checkpointedAt: D
 /** What a log had been written up to now. */
 export async function logDocument(container: Container): Promise<Document[]> {
   const criLog = container.spec.annotations?.['io.kubernetes.cri-o.LogPath'];
-  const [name, path] = container.podman === undefined ? [members.criLog, criLog] : [members.podmanLog, container.podman.logPath];
+  const [name, path] =
+    container.podman === undefined ? [members.criLog, criLog] : [members.podmanLog, container.podman.logPath];
   if (path === undefined) return [];
   try {
     return [{ name, data: await readFile(path) }];
@@ -70,7 +72,10 @@ export function deletedFilesDocument(paths: readonly string[]): Document[] {
 }
 
 /** CRI-O's `config.dump`, which checkpointctl reads for every engine but Podman. */
-function configDump({ id, name, image, ociRuntime, createdAt, spec }: Container, checkpointedAt: Date): Record<string, unknown> {
+function configDump(
+  { id, name, image, ociRuntime, createdAt, spec }: Container,
+  checkpointedAt: Date,
+): Record<string, unknown> {
   // containerd pulls what this names; a configuration of its own tells no more than the name.
   const imageRef = image?.id ?? (isOfContainerd(spec) ? image?.name : undefined);
   return {
@@ -126,7 +131,12 @@ async function bindMounts({ mounts = [] }: OciSpec): Promise<RecordedBindMount[]
     if (!isBindMount(mount) || mount.source === undefined || ENGINE_MOUNTS.has(mount.destination)) continue;
     const source = await stat(mount.source).catch(() => undefined);
     if (source === undefined) continue; // removed since the container was started: its mount lives on, its type is unknown
-    recorded.push({ source: mount.source, destination: mount.destination, file_type: source.isDirectory() ? 'directory' : 'file', permissions: source.mode & 0o777 });
+    recorded.push({
+      source: mount.source,
+      destination: mount.destination,
+      file_type: source.isDirectory() ? 'directory' : 'file',
+      permissions: source.mode & 0o777,
+    });
   }
   return recorded;
 }

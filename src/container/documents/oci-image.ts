@@ -36,7 +36,11 @@ export interface ImageReport {
   annotations: Record<string, string>;
 }
 
-const MEDIA_TYPES = { none: 'application/vnd.oci.image.layer.v1.tar', gzip: 'application/vnd.oci.image.layer.v1.tar+gzip', zstd: 'application/vnd.oci.image.layer.v1.tar+zstd' } as const;
+const MEDIA_TYPES = {
+  none: 'application/vnd.oci.image.layer.v1.tar',
+  gzip: 'application/vnd.oci.image.layer.v1.tar+gzip',
+  zstd: 'application/vnd.oci.image.layer.v1.tar+zstd',
+} as const;
 const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 const CONFIG = 'application/vnd.oci.image.config.v1+json';
 /** Go's names of processors, which images use. */
@@ -80,7 +84,11 @@ export async function writeImage(options: ImageOptions): Promise<ImageReport> {
       annotations,
     });
     await writeFile(join(fresh, 'oci-layout'), JSON.stringify({ imageLayoutVersion: '1.0.0' }));
-    const named = { mediaType: MANIFEST, ...manifest, annotations: { 'org.opencontainers.image.ref.name': options.ref ?? 'latest' } };
+    const named = {
+      mediaType: MANIFEST,
+      ...manifest,
+      annotations: { 'org.opencontainers.image.ref.name': options.ref ?? 'latest' },
+    };
     await writeFile(join(fresh, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [named] }));
     if (await exists(directory)) throw new ContainerError('OUTPUT_EXISTS', { path: directory });
     await rename(fresh, directory);
@@ -94,12 +102,25 @@ export async function writeImage(options: ImageOptions): Promise<ImageReport> {
 /** What CRI-O, containerd, Podman and checkpointctl look for. */
 async function imageAnnotations(verified: VerifiedArchive): Promise<Record<string, string>> {
   const { subject } = verified.manifest;
-  if (subject['kind'] !== 'container') throw new ContainerError('NOT_A_CONTAINER_CHECKPOINT', { archivePath: verified.archive.path, what: `its kind is ${String(subject['kind'])}` });
-  const { container, criu, kernel, cgroup } = subject as unknown as ContainerSubject & { criu: { version: string }; kernel: { release: string }; cgroup: { version: number } };
-  const facts = engineFacts(JSON.parse((await readVerifiedMember(verified, members.spec, MAX_SPEC_BYTES)).toString()) as OciSpec);
+  if (subject['kind'] !== 'container')
+    throw new ContainerError('NOT_A_CONTAINER_CHECKPOINT', {
+      archivePath: verified.archive.path,
+      what: `its kind is ${String(subject['kind'])}`,
+    });
+  const { container, criu, kernel, cgroup } = subject as unknown as ContainerSubject & {
+    criu: { version: string };
+    kernel: { release: string };
+    cgroup: { version: number };
+  };
+  const facts = engineFacts(
+    JSON.parse((await readVerifiedMember(verified, members.spec, MAX_SPEC_BYTES)).toString()) as OciSpec,
+  );
   // Kubernetes knows a container by its name in the pod.
   const name = facts.containerName ?? container.name;
-  const engine = container.runtime === 'podman' ? 'podman' : (facts.engine ?? (facts.podName === undefined ? 'stillframe' : 'containerd'));
+  const engine =
+    container.runtime === 'podman'
+      ? 'podman'
+      : (facts.engine ?? (facts.podName === undefined ? 'stillframe' : 'containerd'));
   const set: Record<string, string | undefined> = {
     'io.kubernetes.cri-o.annotations.checkpoint.name': name,
     ...(container.runtime === 'podman' ? podmanAnnotations(container, criu.version) : {}),
@@ -118,13 +139,25 @@ async function imageAnnotations(verified: VerifiedArchive): Promise<Record<strin
     'org.criu.checkpoint.host.kernel': kernel.release,
     'org.criu.checkpoint.cgroup.version': `v${cgroup.version}`,
   };
-  return Object.fromEntries(Object.entries(set).filter((entry): entry is [string, string] => entry[1] !== undefined && entry[1] !== ''));
+  return Object.fromEntries(
+    Object.entries(set).filter((entry): entry is [string, string] => entry[1] !== undefined && entry[1] !== ''),
+  );
 }
 
 /** Source: Podman v5.8, libpod/define/annotations.go: `podman container restore IMAGE` wants the first. */
-function podmanAnnotations({ name, image, ociRuntime }: ContainerSubject['container'], criuVersion: string): Record<string, string | undefined> {
+function podmanAnnotations(
+  { name, image, ociRuntime }: ContainerSubject['container'],
+  criuVersion: string,
+): Record<string, string | undefined> {
   const key = (fact: string): string => `io.podman.annotations.checkpoint.${fact}`;
-  return { [key('name')]: name, [key('rawImageName')]: image?.name, [key('rootfsImageName')]: image?.name, [key('rootfsImageID')]: image?.id, [key('runtime.name')]: ociRuntime, [key('criu.version')]: criuVersion };
+  return {
+    [key('name')]: name,
+    [key('rawImageName')]: image?.name,
+    [key('rootfsImageName')]: image?.name,
+    [key('rootfsImageID')]: image?.id,
+    [key('runtime.name')]: ociRuntime,
+    [key('criu.version')]: criuVersion,
+  };
 }
 
 interface Blob {
@@ -136,7 +169,12 @@ interface Blob {
 async function copyLayer(path: string, blobs: string, signal: AbortSignal | undefined): Promise<Blob> {
   const hash = createHash('sha256');
   const temporary = join(blobs, 'layer');
-  await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hashing(hash), createWriteStream(temporary, { mode: 0o600, flush: true }), { signal });
+  await pipeline(
+    createReadStream(path, { highWaterMark: 1 << 20 }),
+    hashing(hash),
+    createWriteStream(temporary, { mode: 0o600, flush: true }),
+    { signal },
+  );
   const hex = hash.digest('hex');
   await rename(temporary, join(blobs, hex));
   return { digest: `sha256:${hex}`, size: (await stat(join(blobs, hex))).size };
@@ -152,7 +190,7 @@ async function addBlob(blobs: string, content: object): Promise<Blob> {
 async function digestOf({ handle, bytes }: OpenArchive): Promise<string> {
   const hash = createHash('sha256');
   const chunk = Buffer.alloc(1 << 18);
-  for (let at = 0; at < bytes; ) {
+  for (let at = 0; at < bytes;) {
     const { bytesRead } = await handle.read(chunk, 0, Math.min(chunk.length, bytes - at), at);
     if (bytesRead === 0) break;
     hash.update(chunk.subarray(0, bytesRead));

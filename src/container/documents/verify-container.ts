@@ -1,4 +1,11 @@
-import { ArchiveError, inspectArchive, verifyArchive, type OpenArchive, type VerifiedArchive, type VerifyOptions } from '../../archive/index.js';
+import {
+  ArchiveError,
+  inspectArchive,
+  verifyArchive,
+  type OpenArchive,
+  type VerifiedArchive,
+  type VerifyOptions,
+} from '../../archive/index.js';
 import { ContainerError } from '../model/container-error.js';
 import { members } from './documents.js';
 
@@ -7,11 +14,15 @@ import { members } from './documents.js';
  * that nothing could be promised of it.
  * @throws ArchiveError, ContainerError FOREIGN_CHECKPOINT
  */
-export async function verifyContainerArchive(archive: OpenArchive, options: VerifyOptions = {}): Promise<VerifiedArchive> {
+export async function verifyContainerArchive(
+  archive: OpenArchive,
+  options: VerifyOptions = {},
+): Promise<VerifiedArchive> {
   try {
     return await verifyArchive(archive, options);
   } catch (error) {
-    if (error instanceof ArchiveError && (await isForeign(archive))) throw new ContainerError('FOREIGN_CHECKPOINT', { archivePath: archive.path, cause: error });
+    if (error instanceof ArchiveError && (await isForeign(archive)))
+      throw new ContainerError('FOREIGN_CHECKPOINT', { archivePath: archive.path, cause: error });
     throw error;
   }
 }

@@ -24,7 +24,10 @@ export interface ContainerFacts {
 export type ContainerErrorCode = keyof ContainerFacts;
 
 /** Every error about containers, their runtimes and their images. Match on `code`. */
-export class ContainerError<C extends ContainerErrorCode = ContainerErrorCode> extends StillframeError<C, ContainerFacts[C]> {
+export class ContainerError<C extends ContainerErrorCode = ContainerErrorCode> extends StillframeError<
+  C,
+  ContainerFacts[C]
+> {
   override readonly name = 'ContainerError';
   constructor(code: C, facts: ContainerFacts[C] & { cause?: unknown }) {
     super(code, texts[code](facts), facts);
@@ -42,15 +45,27 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
     what: `there is more than one ${f.runtime} container ${f.id}: in ${f.roots.join(', ')}`,
     remedy: 'Say which one with stateRoot (--state-root).',
   }),
-  CONTAINER_NOT_RUNNING: (f) => ({ what: `the ${f.runtime} container ${f.id} is ${f.state}: there is nothing to checkpoint`, remedy: 'Only a running or paused container has a memory.' }),
+  CONTAINER_NOT_RUNNING: (f) => ({
+    what: `the ${f.runtime} container ${f.id} is ${f.state}: there is nothing to checkpoint`,
+    remedy: 'Only a running or paused container has a memory.',
+  }),
   CONTAINER_ROOTLESS: (f) => ({
     what: `the ${f.runtime} container ${f.id} is rootless (it has a user namespace): CRIU cannot restore it as its runtime would`,
     remedy: 'Run the container as root, or checkpoint its process tree by --pid.',
   }),
-  RUNTIME_MISSING: (f) => ({ what: `the command ${f.command} of the runtime ${f.runtime} is not installed`, remedy: `Install ${f.runtime}, or put its command on PATH.` }),
+  RUNTIME_MISSING: (f) => ({
+    what: `the command ${f.command} of the runtime ${f.runtime} is not installed`,
+    remedy: `Install ${f.runtime}, or put its command on PATH.`,
+  }),
   RUNTIME_FAILED: (f) => ({ what: `${f.command} ended with ${f.status}: ${lastLines(f.stderr)}`, remedy: '' }),
-  STATE_UNREADABLE: (f) => ({ what: `the container's state file ${f.path} cannot be used${because(f.what)}`, remedy: 'Is it of another version of the runtime?' }),
-  BUNDLE_UNREADABLE: (f) => ({ what: `the container's configuration ${f.path} cannot be used${because(f.what)}`, remedy: 'Name the bundle directory, with its config.json, as bundle (--bundle).' }),
+  STATE_UNREADABLE: (f) => ({
+    what: `the container's state file ${f.path} cannot be used${because(f.what)}`,
+    remedy: 'Is it of another version of the runtime?',
+  }),
+  BUNDLE_UNREADABLE: (f) => ({
+    what: `the container's configuration ${f.path} cannot be used${because(f.what)}`,
+    remedy: 'Name the bundle directory, with its config.json, as bundle (--bundle).',
+  }),
   NO_OVERLAY: (f) => ({
     what: `the root of container ${f.id} (${f.rootfs}) is on ${f.fsType}, not on an overlay: what it changed cannot be told from its image`,
     remedy: 'Archive the whole root file system with wholeRootfs: true (--whole-rootfs).',
@@ -59,19 +74,31 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
     what: `${f.name} in the overlay's upper directory ${f.upperDir} uses ${f.feature}: it refers to the layers below, and cannot be archived alone`,
     remedy: 'Mount the overlay with metacopy=off,redirect_dir=off (the default of the container engines).',
   }),
-  PODMAN_DATABASE: (f) => ({ what: `Podman's database ${f.path} ${f.what}`, remedy: 'Podman 4 (BoltDB) and 5 (SQLite; needs the sqlite3 command or Node 22.5) are known.' }),
+  PODMAN_DATABASE: (f) => ({
+    what: `Podman's database ${f.path} ${f.what}`,
+    remedy: 'Podman 4 (BoltDB) and 5 (SQLite; needs the sqlite3 command or Node 22.5) are known.',
+  }),
   OUTSIDE_FILES: (f) => ({
     what: `standard streams of container ${f.id} are files outside of it: ${f.descriptors.join(', ')}; CRIU cannot dump those`,
     remedy: 'Start the container with pipes or /dev/null as its standard streams, as container managers do.',
   }),
-  CONTAINER_EXISTS: (f) => ({ what: `there is a ${f.runtime} container ${f.id} already`, remedy: 'Restore under another id, or delete that container.' }),
+  CONTAINER_EXISTS: (f) => ({
+    what: `there is a ${f.runtime} container ${f.id} already`,
+    remedy: 'Restore under another id, or delete that container.',
+  }),
   OUTPUT_EXISTS: (f) => ({ what: `${f.path} exists`, remedy: 'Remove it, or choose another name.' }),
-  NOT_A_CONTAINER_CHECKPOINT: (f) => ({ what: `${f.archivePath} is not a container's checkpoint: ${f.what}`, remedy: 'A process tree is restored with: stillframe restore ARCHIVE' }),
+  NOT_A_CONTAINER_CHECKPOINT: (f) => ({
+    what: `${f.archivePath} is not a container's checkpoint: ${f.what}`,
+    remedy: 'A process tree is restored with: stillframe restore ARCHIVE',
+  }),
   FOREIGN_CHECKPOINT: (f) => ({
     what: `${f.archivePath} is the checkpoint of a container that another engine wrote: it has no hashes, and nothing says that it is whole`,
     remedy: 'Restore it with that engine; one of Podman: podman container restore --import ARCHIVE',
   }),
-  BAD_CONTAINER_OPTION: (f) => ({ what: `${f.option} is ${typeof f.value === 'string' ? JSON.stringify(f.value) : String(f.value)}, expected ${f.expected}`, remedy: '' }),
+  BAD_CONTAINER_OPTION: (f) => ({
+    what: `${f.option} is ${typeof f.value === 'string' ? JSON.stringify(f.value) : String(f.value)}, expected ${f.expected}`,
+    remedy: '',
+  }),
 };
 
 function lastLines(text: string): string {

@@ -44,5 +44,7 @@ export function engineFacts({ annotations = {} }: Pick<OciSpec, 'annotations'>):
 }
 
 export function imageOf({ imageName, imageId }: EngineFacts): Pick<Container, 'image'> {
-  return imageName === undefined ? {} : { image: { name: imageName, ...(imageId === undefined ? {} : { id: imageId }) } };
+  return imageName === undefined
+    ? {}
+    : { image: { name: imageName, ...(imageId === undefined ? {} : { id: imageId }) } };
 }

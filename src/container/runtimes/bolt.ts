@@ -26,7 +26,11 @@ export function boltBucket(db: Buffer, path: readonly string[]): Map<string, Buf
   const found = lookUp(db, path);
   if (found === undefined || !found.isBucket) return undefined;
   const pageBytes = newestMeta(db).pageBytes;
-  return new Map([...leaves(rootPage(db, pageBytes, found.value), db, pageBytes, 0)].filter((leaf) => !leaf.isBucket).map((leaf) => [leaf.key.toString(), leaf.value]));
+  return new Map(
+    [...leaves(rootPage(db, pageBytes, found.value), db, pageBytes, 0)]
+      .filter((leaf) => !leaf.isBucket)
+      .map((leaf) => [leaf.key.toString(), leaf.value]),
+  );
 }
 
 /** The number of the newest transaction in the file: another one means that it was written meanwhile. */
@@ -68,7 +72,13 @@ function newestMeta(db: Buffer): { pageBytes: number; rootPageId: number; transa
     const at = offset + PAGE_HEADER_BYTES;
     if (db.length < at + 64 || db.readUInt32LE(at) !== META_MAGIC) return [];
     if (fnv1a64(db.subarray(at, at + 56)) !== db.readBigUInt64LE(at + 56)) return [];
-    return [{ pageBytes: db.readUInt32LE(at + 8), rootPageId: Number(db.readBigUInt64LE(at + 16)), transaction: db.readBigUInt64LE(at + 48) }];
+    return [
+      {
+        pageBytes: db.readUInt32LE(at + 8),
+        rootPageId: Number(db.readBigUInt64LE(at + 16)),
+        transaction: db.readBigUInt64LE(at + 48),
+      },
+    ];
   });
   const newest = metas.sort((a, b) => (a.transaction < b.transaction ? 1 : -1))[0];
   if (newest === undefined) throw new BoltError('is no BoltDB file');
@@ -90,7 +100,8 @@ function pageAt(db: Buffer, pageBytes: number, id: number): Buffer {
 function findLeaf(page: Buffer, key: Buffer, db: Buffer, pageBytes: number): Leaf | undefined {
   for (let depth = 0; depth < MAX_DEPTH; depth++) {
     const { flags, count } = header(page);
-    if ((flags & LEAF) !== 0) return Array.from({ length: count }, (_, i) => leafAt(page, i)).find((leaf) => leaf.key.equals(key));
+    if ((flags & LEAF) !== 0)
+      return Array.from({ length: count }, (_, i) => leafAt(page, i)).find((leaf) => leaf.key.equals(key));
     if ((flags & BRANCH) === 0) break;
     const branches = Array.from({ length: count }, (_, i) => branchAt(page, i));
     const child = branches.findLast((branch) => branch.key.compare(key) <= 0);
@@ -119,7 +130,11 @@ function leafAt(page: Buffer, i: number): Leaf {
   const keyEnd = start + page.readUInt32LE(at + 8);
   const end = keyEnd + page.readUInt32LE(at + 12);
   if (end > page.length) throw new BoltError('has an entry that is longer than its page');
-  return { isBucket: (page.readUInt32LE(at) & IS_BUCKET) !== 0, key: page.subarray(start, keyEnd), value: page.subarray(keyEnd, end) };
+  return {
+    isBucket: (page.readUInt32LE(at) & IS_BUCKET) !== 0,
+    key: page.subarray(start, keyEnd),
+    value: page.subarray(keyEnd, end),
+  };
 }
 
 function branchAt(page: Buffer, i: number): { key: Buffer; pageId: number } {

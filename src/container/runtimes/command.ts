@@ -24,11 +24,25 @@ export interface CommandOptions {
 export function run(command: string, args: readonly string[], options: CommandOptions = {}): Promise<CommandResult> {
   const { timeoutMs = 0, signal, env, cwd } = options;
   return new Promise((resolve, reject) => {
-    execFile(command, args, { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024, timeout: timeoutMs, signal, env, cwd }, (error, stdout, stderr) => {
-      if (error === null) resolve({ stdout, stderr });
-      else if (error.code === 'ENOENT') reject(new ContainerError('RUNTIME_MISSING', { runtime: command, command, cause: error }));
-      else reject(new ContainerError('RUNTIME_FAILED', { command: [command, ...args.slice(0, 3)].join(' '), status: error.signal ?? error.code ?? 'unknown', stderr, cause: error }));
-    });
+    execFile(
+      command,
+      args,
+      { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024, timeout: timeoutMs, signal, env, cwd },
+      (error, stdout, stderr) => {
+        if (error === null) resolve({ stdout, stderr });
+        else if (error.code === 'ENOENT')
+          reject(new ContainerError('RUNTIME_MISSING', { runtime: command, command, cause: error }));
+        else
+          reject(
+            new ContainerError('RUNTIME_FAILED', {
+              command: [command, ...args.slice(0, 3)].join(' '),
+              status: error.signal ?? error.code ?? 'unknown',
+              stderr,
+              cause: error,
+            }),
+          );
+      },
+    );
   });
 }
 
@@ -37,7 +51,11 @@ export function run(command: string, args: readonly string[], options: CommandOp
  * standard streams, and a pipe would be open as long as the container lives. What went wrong is in the command's log.
  * @throws ContainerError RUNTIME_MISSING, RUNTIME_FAILED
  */
-export async function launch(command: string, args: readonly string[], options: CommandOptions & { logPath: string }): Promise<void> {
+export async function launch(
+  command: string,
+  args: readonly string[],
+  options: CommandOptions & { logPath: string },
+): Promise<void> {
   const { env, cwd, signal, logPath } = options;
   const child = spawn(command, ['--log', logPath, ...args], { env, cwd, signal, stdio: 'ignore' });
   let ended: [status: number | null, killedBy: NodeJS.Signals | null];
@@ -50,5 +68,9 @@ export async function launch(command: string, args: readonly string[], options: 
   const [status, killedBy] = ended;
   if (status === 0) return;
   const stderr = await readFile(logPath, 'utf8').catch(() => '');
-  throw new ContainerError('RUNTIME_FAILED', { command: [command, ...args].join(' '), status: killedBy ?? status ?? 'unknown', stderr });
+  throw new ContainerError('RUNTIME_FAILED', {
+    command: [command, ...args].join(' '),
+    status: killedBy ?? status ?? 'unknown',
+    stderr,
+  });
 }

@@ -20,8 +20,10 @@ export async function crunContainer(id: string, options: RuntimeOptions = {}): P
   const state = await readState(path);
 
   const pid = field(path, state, 'pid', 'number');
-  if (!isAlive(pid, field(path, state, 'process-start-time', 'number'))) throw new ContainerError('CONTAINER_NOT_RUNNING', { runtime: 'crun', id, state: 'stopped' });
-  if (existsSync(join(dir, 'exec.fifo'))) throw new ContainerError('CONTAINER_NOT_RUNNING', { runtime: 'crun', id, state: 'created, but not started' });
+  if (!isAlive(pid, field(path, state, 'process-start-time', 'number')))
+    throw new ContainerError('CONTAINER_NOT_RUNNING', { runtime: 'crun', id, state: 'stopped' });
+  if (existsSync(join(dir, 'exec.fifo')))
+    throw new ContainerError('CONTAINER_NOT_RUNNING', { runtime: 'crun', id, state: 'created, but not started' });
   if (hasOwnUserNamespace(pid)) throw new ContainerError('CONTAINER_ROOTLESS', { runtime: 'crun', id });
 
   const bundle = options.bundle ?? field(path, state, 'bundle', 'string');

@@ -17,7 +17,12 @@ export interface ContainerName extends RuntimeOptions, PodmanOptions {
 /** @throws ContainerError BAD_CONTAINER_OPTION, and those of each runtime */
 export async function findContainer({ runc, crun, podman, ...options }: ContainerName): Promise<Container> {
   const given = [runc, crun, podman].filter((name) => name !== undefined);
-  if (given.length !== 1) throw new ContainerError('BAD_CONTAINER_OPTION', { option: 'runc, crun, podman', value: given.join(', ') || undefined, expected: 'exactly one of them' });
+  if (given.length !== 1)
+    throw new ContainerError('BAD_CONTAINER_OPTION', {
+      option: 'runc, crun, podman',
+      value: given.join(', ') || undefined,
+      expected: 'exactly one of them',
+    });
   if (runc !== undefined) return runcContainer(runc, options);
   if (crun !== undefined) return crunContainer(crun, options);
   return podmanContainer(podman as string, options);

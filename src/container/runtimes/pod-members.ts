@@ -11,7 +11,10 @@ import { defaultRoots, type StateLayout } from './state-file.js';
 /** The running containers of runc and crun whose freezer cgroup is below another: a pod's. */
 export async function containersBelow(parentCgroup: string, stateRoot?: string): Promise<Container[]> {
   const found: Container[] = [];
-  for (const [layout, find] of [[runcLayout, runcContainer], [crunLayout, crunContainer]] as const) {
+  for (const [layout, find] of [
+    [runcLayout, runcContainer],
+    [crunLayout, crunContainer],
+  ] as const) {
     for (const root of stateRoot === undefined ? defaultRoots(layout) : [stateRoot]) {
       for (const id of await idsIn(root, layout)) {
         const container = await running(() => find(id, { stateRoot: root }));
@@ -36,7 +39,11 @@ async function running(find: () => Promise<Container>): Promise<Container | unde
   try {
     return await find();
   } catch (error) {
-    if (error instanceof ContainerError && ['CONTAINER_NOT_RUNNING', 'CONTAINER_ROOTLESS', 'NO_SUCH_CONTAINER'].includes(error.code)) return undefined;
+    if (
+      error instanceof ContainerError &&
+      ['CONTAINER_NOT_RUNNING', 'CONTAINER_ROOTLESS', 'NO_SUCH_CONTAINER'].includes(error.code)
+    )
+      return undefined;
     throw error;
   }
 }

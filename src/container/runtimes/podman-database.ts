@@ -33,12 +33,21 @@ async function readBolt(path: string, id: string): Promise<PodmanRecords> {
     const db = await readSettled(path);
     const config = boltValue(db, ['ctr', id, 'config']);
     const state = boltValue(db, ['ctr', id, 'state']);
-    if (config === undefined || state === undefined) throw new ContainerError('PODMAN_DATABASE', { path, what: `does not know container ${id}` });
+    if (config === undefined || state === undefined)
+      throw new ContainerError('PODMAN_DATABASE', { path, what: `does not know container ${id}` });
     const networks = boltBucket(db, ['ctr', id, 'networks']) ?? new Map<string, Buffer>();
-    return { config: config.toString(), state: state.toString(), networks: new Map([...networks].map(([name, json]) => [name, json.toString()])) };
+    return {
+      config: config.toString(),
+      state: state.toString(),
+      networks: new Map([...networks].map(([name, json]) => [name, json.toString()])),
+    };
   } catch (cause) {
     if (cause instanceof ContainerError) throw cause;
-    throw new ContainerError('PODMAN_DATABASE', { path, what: cause instanceof BoltError ? cause.message : 'cannot be read', cause });
+    throw new ContainerError('PODMAN_DATABASE', {
+      path,
+      what: cause instanceof BoltError ? cause.message : 'cannot be read',
+      cause,
+    });
   }
 }
 
@@ -56,12 +65,14 @@ async function readSettled(path: string): Promise<Buffer> {
 
 async function readSqlite(path: string, id: string): Promise<PodmanRecords> {
   // The id goes into a statement's text below: nothing else than an id may.
-  if (!/^[0-9a-f]{64}$/.test(id)) throw new ContainerError('PODMAN_DATABASE', { path, what: `cannot be asked for ${JSON.stringify(id)}` });
+  if (!/^[0-9a-f]{64}$/.test(id))
+    throw new ContainerError('PODMAN_DATABASE', { path, what: `cannot be asked for ${JSON.stringify(id)}` });
   const [config, state] = await query(path, [
     `SELECT JSON FROM ContainerConfig WHERE ID = '${id}'`,
     `SELECT JSON FROM ContainerState WHERE ID = '${id}'`,
   ]);
-  if (config === undefined || state === undefined) throw new ContainerError('PODMAN_DATABASE', { path, what: `does not know container ${id}` });
+  if (config === undefined || state === undefined)
+    throw new ContainerError('PODMAN_DATABASE', { path, what: `does not know container ${id}` });
   return { config, state, networks: new Map() };
 }
 
@@ -89,7 +100,10 @@ async function query(path: string, statements: readonly string[]): Promise<(stri
 }
 
 interface NodeSqlite {
-  DatabaseSync: new (path: string, options: { readOnly: boolean }) => { prepare(sql: string): { get(): Record<string, unknown> | undefined }; close(): void };
+  DatabaseSync: new (
+    path: string,
+    options: { readOnly: boolean },
+  ) => { prepare(sql: string): { get(): Record<string, unknown> | undefined }; close(): void };
 }
 
 /** Node has it since 22.5; its types are not those of the oldest Node that we run on. */

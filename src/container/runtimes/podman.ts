@@ -31,10 +31,14 @@ interface Inspection {
  * A running (or paused) container of Podman, by its name or id.
  * @throws ContainerError RUNTIME_MISSING, NO_SUCH_CONTAINER, CONTAINER_NOT_RUNNING, PODMAN_DATABASE, and those of the low-level runtime
  */
-export async function podmanContainer(nameOrId: string, { podmanOptions = [] }: PodmanOptions = {}): Promise<Container> {
+export async function podmanContainer(
+  nameOrId: string,
+  { podmanOptions = [] }: PodmanOptions = {},
+): Promise<Container> {
   const inspection = await inspect(nameOrId, podmanOptions);
   const { Id: id, Name: name, State: state, StaticDir: staticDir } = inspection;
-  if (!state.Running && !state.Paused) throw new ContainerError('CONTAINER_NOT_RUNNING', { runtime: 'podman', id: name, state: state.Status });
+  if (!state.Running && !state.Paused)
+    throw new ContainerError('CONTAINER_NOT_RUNNING', { runtime: 'podman', id: name, state: state.Status });
 
   const below = basename(inspection.OCIRuntime) === 'crun' ? crunContainer : runcContainer;
   const container = await below(id, { bundle: dirname(inspection.OCIConfigPath) });
@@ -60,7 +64,13 @@ async function inspect(nameOrId: string, podmanOptions: readonly string[]): Prom
   } catch (cause) {
     // Exit status 125 is Podman's own failure, and its standard error says which.
     const stderr = cause instanceof ContainerError && 'stderr' in cause.facts ? cause.facts.stderr : '';
-    if (/no such (container|object)/i.test(stderr)) throw new ContainerError('NO_SUCH_CONTAINER', { runtime: 'podman', id: nameOrId, searched: ["Podman's database"], cause });
+    if (/no such (container|object)/i.test(stderr))
+      throw new ContainerError('NO_SUCH_CONTAINER', {
+        runtime: 'podman',
+        id: nameOrId,
+        searched: ["Podman's database"],
+        cause,
+      });
     throw cause;
   }
 }
@@ -74,7 +84,9 @@ function podmanRecord({ Id: id, Mounts: mounts = [], HostConfig }: Inspection, r
     networkStatus: state.networkStatus ?? null,
     ...(logPath !== undefined && existsSync(logPath) ? { logPath } : {}),
     ...(config.ShmDir === undefined || config.ShmDir === '' ? {} : { shmDir: config.ShmDir }),
-    volumes: mounts.filter((mount) => mount.Type === 'volume' && mount.Name !== undefined).map((mount) => ({ name: mount.Name as string, destination: mount.Destination, mountPoint: mount.Source })),
+    volumes: mounts
+      .filter((mount) => mount.Type === 'volume' && mount.Name !== undefined)
+      .map((mount) => ({ name: mount.Name as string, destination: mount.Destination, mountPoint: mount.Source })),
   };
 }
 

@@ -10,7 +10,13 @@ import { field, findStateDir, hasOwnUserNamespace, isAlive, readState, type Stat
 export const runcLayout: StateLayout = {
   runtime: 'runc',
   fileName: 'state.json',
-  below: ['runc', 'containerd/runc/k8s.io', 'containerd/runc/default', 'containerd/runc/moby', 'docker/runtime-runc/moby'],
+  below: [
+    'runc',
+    'containerd/runc/k8s.io',
+    'containerd/runc/default',
+    'containerd/runc/moby',
+    'docker/runtime-runc/moby',
+  ],
 };
 
 export interface RuntimeOptions {
@@ -31,10 +37,13 @@ export async function runcContainer(id: string, options: RuntimeOptions = {}): P
   const state = await readState(path);
 
   const pid = field(path, state, 'init_process_pid', 'number');
-  if (!isAlive(pid, field(path, state, 'init_process_start', 'number'))) throw new ContainerError('CONTAINER_NOT_RUNNING', { runtime: 'runc', id, state: 'stopped' });
+  if (!isAlive(pid, field(path, state, 'init_process_start', 'number')))
+    throw new ContainerError('CONTAINER_NOT_RUNNING', { runtime: 'runc', id, state: 'stopped' });
   // The FIFO waits for `runc start`: the process is runc's own still, not yet the container's.
-  if (existsSync(join(dir, 'exec.fifo'))) throw new ContainerError('CONTAINER_NOT_RUNNING', { runtime: 'runc', id, state: 'created, but not started' });
-  if (state['rootless'] === true || hasOwnUserNamespace(pid)) throw new ContainerError('CONTAINER_ROOTLESS', { runtime: 'runc', id });
+  if (existsSync(join(dir, 'exec.fifo')))
+    throw new ContainerError('CONTAINER_NOT_RUNNING', { runtime: 'runc', id, state: 'created, but not started' });
+  if (state['rootless'] === true || hasOwnUserNamespace(pid))
+    throw new ContainerError('CONTAINER_ROOTLESS', { runtime: 'runc', id });
 
   const bundle = options.bundle ?? bundleOf(path, state);
   const spec = await readSpec(bundle);
@@ -58,7 +67,9 @@ export async function runcContainer(id: string, options: RuntimeOptions = {}): P
 
 function bundleOf(path: string, state: Record<string, unknown>): string {
   const labels = (state['config'] as { labels?: unknown } | undefined)?.labels;
-  const label = Array.isArray(labels) ? labels.find((entry): entry is string => typeof entry === 'string' && entry.startsWith('bundle=')) : undefined;
+  const label = Array.isArray(labels)
+    ? labels.find((entry): entry is string => typeof entry === 'string' && entry.startsWith('bundle='))
+    : undefined;
   if (label === undefined) throw new ContainerError('STATE_UNREADABLE', { path, what: 'it names no bundle' });
   return label.slice('bundle='.length);
 }
@@ -72,6 +83,7 @@ function freezerCgroup(state: Record<string, unknown>): string | undefined {
 function descriptorsOf(path: string, state: Record<string, unknown>): string[] {
   const descriptors = state['external_descriptors'];
   if (descriptors === undefined || descriptors === null) return [];
-  if (!Array.isArray(descriptors)) throw new ContainerError('STATE_UNREADABLE', { path, what: 'its external_descriptors are no list' });
+  if (!Array.isArray(descriptors))
+    throw new ContainerError('STATE_UNREADABLE', { path, what: 'its external_descriptors are no list' });
   return descriptors.map(String);
 }

@@ -20,13 +20,18 @@ export interface StateLayout {
 export function findStateDir(layout: StateLayout, id: string, stateRoot?: string): string {
   // An id is one directory's name: anything else would lead outside the state root.
   if (id === '' || id === '.' || id === '..' || id.includes('/') || id.includes('\0')) {
-    throw new ContainerError('BAD_CONTAINER_OPTION', { option: layout.runtime, value: id, expected: 'the id of a container' });
+    throw new ContainerError('BAD_CONTAINER_OPTION', {
+      option: layout.runtime,
+      value: id,
+      expected: 'the id of a container',
+    });
   }
   const roots = stateRoot === undefined ? defaultRoots(layout) : [stateRoot];
   const found = roots.filter((root) => existsSync(join(root, id, layout.fileName)));
   if (found.length > 1) throw new ContainerError('AMBIGUOUS_CONTAINER', { runtime: layout.runtime, id, roots: found });
   const [root] = found;
-  if (root === undefined) throw new ContainerError('NO_SUCH_CONTAINER', { runtime: layout.runtime, id, searched: roots });
+  if (root === undefined)
+    throw new ContainerError('NO_SUCH_CONTAINER', { runtime: layout.runtime, id, searched: roots });
   return join(root, id);
 }
 
@@ -42,9 +47,15 @@ export async function readState(path: string): Promise<Record<string, unknown>> 
 }
 
 /** A field of a state file. @throws ContainerError STATE_UNREADABLE */
-export function field<T extends 'string' | 'number'>(path: string, state: Record<string, unknown>, name: string, type: T): T extends 'string' ? string : number {
+export function field<T extends 'string' | 'number'>(
+  path: string,
+  state: Record<string, unknown>,
+  name: string,
+  type: T,
+): T extends 'string' ? string : number {
   const value = state[name];
-  if (typeof value !== type) throw new ContainerError('STATE_UNREADABLE', { path, what: `its ${name} is ${JSON.stringify(value)}` });
+  if (typeof value !== type)
+    throw new ContainerError('STATE_UNREADABLE', { path, what: `its ${name} is ${JSON.stringify(value)}` });
   return value as T extends 'string' ? string : number;
 }
 
@@ -65,7 +76,9 @@ export function isAlive(pid: number, startTime: number): boolean {
 
 /** A user namespace of its own: what makes a container rootless for CRIU. */
 export function hasOwnUserNamespace(pid: number): boolean {
-  return statSync(`/proc/${pid}/ns/user`, { bigint: true }).ino !== statSync('/proc/self/ns/user', { bigint: true }).ino;
+  return (
+    statSync(`/proc/${pid}/ns/user`, { bigint: true }).ino !== statSync('/proc/self/ns/user', { bigint: true }).ino
+  );
 }
 
 /** Where state roots are on this machine. */

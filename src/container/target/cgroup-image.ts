@@ -27,11 +27,17 @@ export async function thawImages(imagesDir: string): Promise<void> {
 export function thawedCgroupImage(image: Buffer): Buffer {
   const frozen = property('FROZEN');
   const result = Buffer.from(image);
-  for (let at = result.indexOf(frozen); at !== -1; at = result.indexOf(frozen, at + 1)) property('THAWED').copy(result, at);
+  for (let at = result.indexOf(frozen); at !== -1; at = result.indexOf(frozen, at + 1))
+    property('THAWED').copy(result, at);
   return result;
 }
 
 /** A cgroup_prop_entry's two strings on the wire: field 1 the name, field 2 the value. */
 function property(value: string): Buffer {
-  return Buffer.concat([Buffer.from([0x0a, NAME.length]), Buffer.from(NAME), Buffer.from([0x12, value.length]), Buffer.from(value)]);
+  return Buffer.concat([
+    Buffer.from([0x0a, NAME.length]),
+    Buffer.from(NAME),
+    Buffer.from([0x12, value.length]),
+    Buffer.from(value),
+  ]);
 }

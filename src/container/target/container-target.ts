@@ -31,21 +31,30 @@ export interface ContainerTarget {
  * CRIU's options such that its own runtime can restore the images.
  * @throws ContainerError NO_OVERLAY, OUTSIDE_FILES
  */
-export async function containerTarget(container: Container, options: ContainerTargetOptions = {}): Promise<ContainerTarget> {
+export async function containerTarget(
+  container: Container,
+  options: ContainerTargetOptions = {},
+): Promise<ContainerTarget> {
   const { pid, podman } = container;
   const mounts = await readMounts(pid);
   checkDescriptors(container, mounts);
   const overlay = overlayOf(mounts, container.rootfs);
   if (overlay === undefined && options.wholeRootfs !== true) {
-    throw new ContainerError('NO_OVERLAY', { id: container.id, rootfs: container.rootfs, fsType: mountAt(mounts, '/')?.fsType ?? 'an unknown file system' });
+    throw new ContainerError('NO_OVERLAY', {
+      id: container.id,
+      rootfs: container.rootfs,
+      fsType: mountAt(mounts, '/')?.fsType ?? 'an unknown file system',
+    });
   }
   const upper = options.wholeRootfs === true ? undefined : overlay;
   const filter = upper === undefined ? undefined : new OverlayFilter(upper);
   const checkpointedAt = new Date();
 
   const files: FileTree[] = [rootTree(container, upper, filter)];
-  for (const { name, mountPoint } of podman?.volumes ?? []) files.push({ path: mountPoint, name: members.volume(name), layout: 'nested' });
-  if (podman?.shmDir !== undefined && mountAt(mounts, '/dev/shm') !== undefined) files.push({ path: podman.shmDir, name: members.devShm, layout: 'nested' });
+  for (const { name, mountPoint } of podman?.volumes ?? [])
+    files.push({ path: mountPoint, name: members.volume(name), layout: 'nested' });
+  if (podman?.shmDir !== undefined && mountAt(mounts, '/dev/shm') !== undefined)
+    files.push({ path: podman.shmDir, name: members.devShm, layout: 'nested' });
 
   const target: Target = {
     pid,
@@ -59,8 +68,13 @@ export async function containerTarget(container: Container, options: ContainerTa
         await thawImages(imagesDir);
         await writeFile(join(imagesDir, DESCRIPTORS_JSON), descriptorsDocument(container), { mode: 0o600 });
         const live = (): Iterable<Buffer> => livePaths(members.rootfsDiff);
-        const deleted = filter === undefined || upper === undefined ? [] : await deletedPaths(await filter.diff(live()), live, upper);
-        return [...(await containerDocuments(container, checkpointedAt)), ...deletedFilesDocument(deleted), ...(await logDocument(container))];
+        const deleted =
+          filter === undefined || upper === undefined ? [] : await deletedPaths(await filter.diff(live()), live, upper);
+        return [
+          ...(await containerDocuments(container, checkpointedAt)),
+          ...deletedFilesDocument(deleted),
+          ...(await logDocument(container)),
+        ];
       },
     },
   };
@@ -69,17 +83,32 @@ export async function containerTarget(container: Container, options: ContainerTa
 
 function rootTree({ rootfs }: Container, upper: OverlayRoot | undefined, filter: OverlayFilter | undefined): FileTree {
   if (upper === undefined) return { path: rootfs, name: members.rootfsDiff, layout: 'nested', oneFileSystem: true };
-  return { path: upper.upperDir, name: members.rootfsDiff, layout: 'nested', oneFileSystem: true, ...(filter === undefined ? {} : { filter: filter.entry }) };
+  return {
+    path: upper.upperDir,
+    name: members.rootfsDiff,
+    layout: 'nested',
+    oneFileSystem: true,
+    ...(filter === undefined ? {} : { filter: filter.entry }),
+  };
 }
 
 /** What the manifest says was dumped, and what a restore by Stillframe needs of it. */
 export interface ContainerSubject {
   kind: 'container';
-  container: { runtime: Container['runtime']; ociRuntime: string; id: string; name: string; image?: Container['image'] };
+  container: {
+    runtime: Container['runtime'];
+    ociRuntime: string;
+    id: string;
+    name: string;
+    image?: Container['image'];
+  };
 }
 
 function subjectOf({ runtime, ociRuntime, id, name, image }: Container): Record<string, unknown> {
-  const subject: ContainerSubject = { kind: 'container', container: { runtime, ociRuntime, id, name, ...(image === undefined ? {} : { image }) } };
+  const subject: ContainerSubject = {
+    kind: 'container',
+    container: { runtime, ociRuntime, id, name, ...(image === undefined ? {} : { image }) },
+  };
   return { ...subject };
 }
 

@@ -29,7 +29,10 @@ export interface ContainerSituation {
   hasConnections: boolean;
 }
 
-export function containerDumpOptions(container: Container, { mounts, hasConnections }: ContainerSituation): CriuOptions {
+export function containerDumpOptions(
+  container: Container,
+  { mounts, hasConnections }: ContainerSituation,
+): CriuOptions {
   const { spec } = container;
   return {
     root: container.rootfs,
@@ -45,7 +48,11 @@ export function containerDumpOptions(container: Container, { mounts, hasConnecti
     // Silencing the network costs 70 to 100 ms of the frozen window, and has nothing to guard without a connection.
     ...(hasConnections ? {} : { networkLock: 'skip' as const }),
     ...configFile(spec),
-    external: [...namespaces(spec), ...externalMounts(container, mounts).map(([key, value]) => `mnt[${key}]:${value}`), ...maskedPaths(container, mounts)],
+    external: [
+      ...namespaces(spec),
+      ...externalMounts(container, mounts).map(([key, value]) => `mnt[${key}]:${value}`),
+      ...maskedPaths(container, mounts),
+    ],
   };
 }
 
@@ -61,9 +68,14 @@ function namespaces(spec: OciSpec): string[] {
 
 /** Bind mounts, v1 cgroup mounts, and devices: each by its place in the container, which is also its key. */
 function externalMounts({ spec, pid }: Container, mounts: readonly Mount[]): [key: string, value: string][] {
-  const binds = (spec.mounts ?? []).filter(isBindMount).map(({ destination }) => resolveInRoot(`/proc/${pid}/root`, destination));
+  const binds = (spec.mounts ?? [])
+    .filter(isBindMount)
+    .map(({ destination }) => resolveInRoot(`/proc/${pid}/root`, destination));
   // In a cgroup namespace of its own the container mounts its hierarchies itself; CRIU knows how to.
-  const cgroups = namespaceOf(spec, 'cgroup') === undefined ? mounts.filter(({ fsType }) => fsType === 'cgroup').map(({ mountPoint }) => mountPoint) : [];
+  const cgroups =
+    namespaceOf(spec, 'cgroup') === undefined
+      ? mounts.filter(({ fsType }) => fsType === 'cgroup').map(({ mountPoint }) => mountPoint)
+      : [];
   const devices = [...DEFAULT_DEVICES, ...(spec.linux?.devices ?? []).map(({ path }) => path)];
   return [...new Set([...binds, ...cgroups, ...devices])].map((place) => [place, place]);
 }
@@ -74,8 +86,11 @@ function externalMounts({ spec, pid }: Container, mounts: readonly Mount[]): [ke
  */
 function maskedPaths({ spec, pid, ociRuntime }: Container, mounts: readonly Mount[]): string[] {
   const byCrun = basename(ociRuntime) === 'crun';
-  const isExternal = (path: string): boolean => isFile(join(`/proc/${pid}/root`, path)) || mountAt(mounts, path)?.root.endsWith(CRUN_EMPTY_DIRECTORY) === true;
-  return (spec.linux?.maskedPaths ?? []).filter(isExternal).map((path) => `mnt[${path}]:${byCrun ? path : '/dev/null'}`);
+  const isExternal = (path: string): boolean =>
+    isFile(join(`/proc/${pid}/root`, path)) || mountAt(mounts, path)?.root.endsWith(CRUN_EMPTY_DIRECTORY) === true;
+  return (spec.linux?.maskedPaths ?? [])
+    .filter(isExternal)
+    .map((path) => `mnt[${path}]:${byCrun ? path : '/dev/null'}`);
 }
 
 function isFile(path: string): boolean {

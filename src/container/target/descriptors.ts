@@ -21,7 +21,9 @@ export function descriptorsDocument({ descriptors }: Container): Buffer {
  */
 export function checkDescriptors({ id, pid, descriptors }: Container, mounts: readonly Mount[]): void {
   const inside = new Set(mounts.map((mount) => mount.id));
-  const outside = descriptors.filter((path, fd) => path.startsWith('/') && isFile(pid, fd) && !inside.has(mountIdOf(pid, fd)));
+  const outside = descriptors.filter(
+    (path, fd) => path.startsWith('/') && isFile(pid, fd) && !inside.has(mountIdOf(pid, fd)),
+  );
   if (outside.length > 0) throw new ContainerError('OUTSIDE_FILES', { id, descriptors: outside });
 }
 

@@ -41,7 +41,15 @@ export function parseMounts(text: string): Mount[] {
     if (at === -1) continue;
     const [id = '', , device = '', root = '', mountPoint = ''] = line.slice(0, at).split(' ');
     const [fsType = '', source = '', superOptions = ''] = line.slice(at + 3).split(' ');
-    mounts.push({ id: Number(id), device, root: unescape(root), mountPoint: unescape(mountPoint), fsType, source: unescape(source), superOptions: parseOptions(superOptions) });
+    mounts.push({
+      id: Number(id),
+      device,
+      root: unescape(root),
+      mountPoint: unescape(mountPoint),
+      fsType,
+      source: unescape(source),
+      superOptions: parseOptions(superOptions),
+    });
   }
   return mounts;
 }
@@ -73,7 +81,9 @@ export function overlayOf(mounts: readonly Mount[], rootfs: string): OverlayRoot
 /** `lowerdir=a:b::data`, or since Linux 6.5 also `lowerdir+=a,lowerdir+=b,datadir+=data`. */
 function lowerDirs({ superOptions }: Mount): string[] {
   const list = (superOptions.get('lowerdir') ?? []).flatMap((value) => value.split(/(?<!\\):+/));
-  return [...list, ...(superOptions.get('lowerdir+') ?? []), ...(superOptions.get('datadir+') ?? [])].filter((path) => path !== '').map(unquote);
+  return [...list, ...(superOptions.get('lowerdir+') ?? []), ...(superOptions.get('datadir+') ?? [])]
+    .filter((path) => path !== '')
+    .map(unquote);
 }
 
 function parseOptions(text: string): Map<string, string[]> {
@@ -90,7 +100,9 @@ function parseOptions(text: string): Map<string, string[]> {
 /** Spaces, tabs, line ends, backslashes and commas come as octal escapes of bytes. */
 function unescape(text: string): string {
   if (!text.includes('\\')) return text;
-  const bytes = Buffer.from(text).toString('latin1').replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
+  const bytes = Buffer.from(text)
+    .toString('latin1')
+    .replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
   return Buffer.from(bytes, 'latin1').toString();
 }
 

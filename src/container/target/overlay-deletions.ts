@@ -13,7 +13,11 @@ import { inTurns, type OverlayDiff } from './overlay.js';
  * listed too: removing what is not there does no harm, since it is not in the container's tree either.
  * @throws ContainerError OVERLAY_UNSUPPORTED for a path that is not UTF-8: JSON cannot carry it
  */
-export async function deletedPaths(diff: OverlayDiff, livePaths: () => Iterable<Buffer>, { upperDir, lowerDirs }: OverlayRoot): Promise<string[]> {
+export async function deletedPaths(
+  diff: OverlayDiff,
+  livePaths: () => Iterable<Buffer>,
+  { upperDir, lowerDirs }: OverlayRoot,
+): Promise<string[]> {
   const deleted = new Set<string>();
   for (const directory of diff.opaque) {
     for (const lower of lowerDirs) await collectHidden(lower, directory, diff, deleted);
@@ -53,5 +57,9 @@ function latin1(entry: Dirent<Buffer>): string {
 function utf8(name: string, upperDir: string): string {
   const text = Buffer.from(name, 'latin1').toString('utf8');
   if (Buffer.from(text).toString('latin1') === name) return text;
-  throw new ContainerError('OVERLAY_UNSUPPORTED', { upperDir, name: JSON.stringify(text), feature: 'a deleted name that is not UTF-8' });
+  throw new ContainerError('OVERLAY_UNSUPPORTED', {
+    upperDir,
+    name: JSON.stringify(text),
+    feature: 'a deleted name that is not UTF-8',
+  });
 }

@@ -8,10 +8,27 @@ import { OverlayFilter } from './overlay.js';
 
 const UPPER = { upperDir: '/upper', xattrPrefix: 'trusted.overlay.' } as const;
 
-function entry(name: string, type: EntryType, more: Partial<Entry> & { attributes?: Record<string, string> } = {}): Entry {
+function entry(
+  name: string,
+  type: EntryType,
+  more: Partial<Entry> & { attributes?: Record<string, string> } = {},
+): Entry {
   const { attributes = {}, ...rest } = more;
-  const xattrs = Object.entries(attributes).map(([key, value]) => ({ name: Buffer.from(key), value: Buffer.from(value) }));
-  return { name: Buffer.from(name, 'latin1'), type, mode: 0o755, uid: 0, gid: 0, size: 0, mtimeNs: 0n, ...(xattrs.length === 0 ? {} : { xattrs }), ...rest };
+  const xattrs = Object.entries(attributes).map(([key, value]) => ({
+    name: Buffer.from(key),
+    value: Buffer.from(value),
+  }));
+  return {
+    name: Buffer.from(name, 'latin1'),
+    type,
+    mode: 0o755,
+    uid: 0,
+    gid: 0,
+    size: 0,
+    mtimeNs: 0n,
+    ...(xattrs.length === 0 ? {} : { xattrs }),
+    ...rest,
+  };
 }
 
 const whiteout = (name: string): Entry => entry(name, 'character-device', { devmajor: 0, devminor: 0 });
@@ -22,17 +39,30 @@ describe('the filter of an upper directory', () => {
     const overlay = new OverlayFilter(UPPER);
     expect(overlay.entry(whiteout('etc/gone'))).toBeUndefined();
     expect(overlay.entry(entry('etc/gone-too', 'hardlink', { linkname: Buffer.from('etc/gone') }))).toBeUndefined();
-    expect(overlay.entry(entry('etc/by-attribute', 'file', { attributes: { 'trusted.overlay.whiteout': '' } }))).toBeUndefined();
+    expect(
+      overlay.entry(entry('etc/by-attribute', 'file', { attributes: { 'trusted.overlay.whiteout': '' } })),
+    ).toBeUndefined();
     expect(overlay.entry(entry('dev/null', 'character-device', { devmajor: 1, devminor: 3 }))).toBeDefined();
-    expect((await overlay.diff(paths('etc/gone', 'etc/gone-too', 'etc/by-attribute', 'dev/null'))).deleted).toEqual(['etc/gone', 'etc/gone-too', 'etc/by-attribute']);
+    expect((await overlay.diff(paths('etc/gone', 'etc/gone-too', 'etc/by-attribute', 'dev/null'))).deleted).toEqual([
+      'etc/gone',
+      'etc/gone-too',
+      'etc/by-attribute',
+    ]);
   });
 
   it("takes the overlay's own attributes away and leaves every other", () => {
     const overlay = new OverlayFilter(UPPER);
-    const attributes = { 'trusted.overlay.origin': 'x', 'trusted.overlay.impure': 'y', 'security.capability': 'c', 'user.overlay.note': 'n' };
+    const attributes = {
+      'trusted.overlay.origin': 'x',
+      'trusted.overlay.impure': 'y',
+      'security.capability': 'c',
+      'user.overlay.note': 'n',
+    };
     const out = overlay.entry(entry('a', 'file', { attributes }));
     expect(out?.xattrs?.map(({ name }) => name.toString())).toEqual(['security.capability', 'user.overlay.note']);
-    expect(overlay.entry(entry('b', 'file', { attributes: { 'trusted.overlay.origin': 'x' } }))).not.toHaveProperty('xattrs');
+    expect(overlay.entry(entry('b', 'file', { attributes: { 'trusted.overlay.origin': 'x' } }))).not.toHaveProperty(
+      'xattrs',
+    );
   });
 
   it('leaves an entry without marks as it is, the very object', () => {
@@ -41,7 +71,14 @@ describe('the filter of an upper directory', () => {
   });
 
   it.each(['metacopy', 'redirect'])('refuses %s, which points into the layers below', (feature) => {
-    expect(() => new OverlayFilter(UPPER).entry(entry('a', 'file', { attributes: { [`trusted.overlay.${feature}`]: '' } }))).toThrow(expect.objectContaining({ code: 'OVERLAY_UNSUPPORTED', facts: expect.objectContaining({ name: 'a', feature }) as object }) as Error);
+    expect(() =>
+      new OverlayFilter(UPPER).entry(entry('a', 'file', { attributes: { [`trusted.overlay.${feature}`]: '' } })),
+    ).toThrow(
+      expect.objectContaining({
+        code: 'OVERLAY_UNSUPPORTED',
+        facts: expect.objectContaining({ name: 'a', feature }) as object,
+      }) as Error,
+    );
   });
 
   it('tells an opaque directory from one that only has whiteouts as attributes', async () => {
@@ -93,12 +130,23 @@ describe('the deleted paths', () => {
     ];
     for (const one of all) overlay.entry(one);
     const live = (): Buffer[] => all.map(({ name }) => name);
-    expect(await deletedPaths(await overlay.diff(live()), live, { ...UPPER, lowerDirs, device: '0:1' })).toEqual(['/gone', '/replaced/deep', '/replaced/hidden', '/replaced/kept/under']);
+    expect(await deletedPaths(await overlay.diff(live()), live, { ...UPPER, lowerDirs, device: '0:1' })).toEqual([
+      '/gone',
+      '/replaced/deep',
+      '/replaced/hidden',
+      '/replaced/kept/under',
+    ]);
   });
 
   it('are refused when one of them is not UTF-8', async () => {
     const overlay = new OverlayFilter(UPPER);
     overlay.entry(whiteout('caf\xe9'));
-    await expect(deletedPaths(await overlay.diff(paths('caf\xe9')), () => paths('caf\xe9'), { ...UPPER, lowerDirs, device: '0:1' })).rejects.toMatchObject({ code: 'OVERLAY_UNSUPPORTED' });
+    await expect(
+      deletedPaths(await overlay.diff(paths('caf\xe9')), () => paths('caf\xe9'), {
+        ...UPPER,
+        lowerDirs,
+        device: '0:1',
+      }),
+    ).rejects.toMatchObject({ code: 'OVERLAY_UNSUPPORTED' });
   });
 });

@@ -43,13 +43,17 @@ export class OverlayFilter {
     const name = relativeName(entry.name);
     const attributes = this.#overlayAttributes(entry);
     // Since Linux 5.8 all whiteouts of an overlay are hard links of one.
-    const linked = entry.type === 'hardlink' && entry.linkname !== undefined && this.#marks.get(relativeName(entry.linkname)) === 'deleted';
+    const linked =
+      entry.type === 'hardlink' &&
+      entry.linkname !== undefined &&
+      this.#marks.get(relativeName(entry.linkname)) === 'deleted';
     if (linked || isWhiteout(entry, attributes)) {
       this.#marks.set(name, 'deleted');
       return undefined;
     }
     for (const feature of ['metacopy', 'redirect']) {
-      if (attributes.has(feature)) throw new ContainerError('OVERLAY_UNSUPPORTED', { upperDir: this.#upperDir, name, feature });
+      if (attributes.has(feature))
+        throw new ContainerError('OVERLAY_UNSUPPORTED', { upperDir: this.#upperDir, name, feature });
     }
     // 'x' is another mark of the same name: the whiteouts in this directory are attributes.
     const opaque = attributes.get('opaque') === 'y';
@@ -86,7 +90,10 @@ export class OverlayFilter {
 }
 
 function isWhiteout(entry: Entry, attributes: ReadonlyMap<string, string>): boolean {
-  return (entry.type === 'character-device' && entry.devmajor === 0 && entry.devminor === 0) || (entry.type === 'file' && entry.size === 0 && attributes.has('whiteout'));
+  return (
+    (entry.type === 'character-device' && entry.devmajor === 0 && entry.devminor === 0) ||
+    (entry.type === 'file' && entry.size === 0 && attributes.has('whiteout'))
+  );
 }
 
 /** So many names are looked at before others get their turn. */

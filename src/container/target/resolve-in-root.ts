@@ -11,7 +11,7 @@ const MAX_LINKS = 40;
 export function resolveInRoot(root: string, path: string): string {
   const done: string[] = [];
   const left = path.split('/').reverse();
-  for (let links = 0; left.length > 0; ) {
+  for (let links = 0; left.length > 0;) {
     const part = left.pop();
     if (part === undefined || part === '' || part === '.') continue;
     if (part === '..') {

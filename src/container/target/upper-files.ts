@@ -8,7 +8,10 @@ const DELETED = ' (deleted)';
  * Those of the files that are in an overlay's upper directory, as `dev:ino` of the upper file. Through a mapping or a
  * descriptor the kernel shows the overlay's numbers, which no scan of the upper directory ever meets.
  */
-export function upperFiles(inUse: readonly FileInUse[], { upperDir, device }: Pick<OverlayRoot, 'upperDir' | 'device'>): Set<string> {
+export function upperFiles(
+  inUse: readonly FileInUse[],
+  { upperDir, device }: Pick<OverlayRoot, 'upperDir' | 'device'>,
+): Set<string> {
   const files = new Set<string>();
   const upper = orGone(() => lstatSync(upperDir, { bigint: true }));
   if (upper === undefined) return files;

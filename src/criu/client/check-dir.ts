@@ -21,7 +21,12 @@ export class CheckDir implements AsyncDisposable {
       await removeStale();
       return new CheckDir(await mkdtemp(join(tmpdir(), `${PREFIX}${process.pid}-`)));
     } catch (cause) {
-      throw new CriuError('CRIU_IO', { request: 'CHECK', option: 'TMPDIR', reason: `cannot make a directory in ${tmpdir()}`, cause });
+      throw new CriuError('CRIU_IO', {
+        request: 'CHECK',
+        option: 'TMPDIR',
+        reason: `cannot make a directory in ${tmpdir()}`,
+        cause,
+      });
     }
   }
 
@@ -37,7 +42,13 @@ async function removeStale(): Promise<void> {
     if (owner === undefined || existsSync(`/proc/${owner}`)) continue;
     const path = join(tmpdir(), name);
     const stat = await lstat(path).catch(() => undefined); // another was faster
-    if (stat === undefined || !stat.isDirectory() || stat.uid !== process.geteuid?.() || Date.now() - stat.mtimeMs < STALE_MS) continue;
+    if (
+      stat === undefined ||
+      !stat.isDirectory() ||
+      stat.uid !== process.geteuid?.() ||
+      Date.now() - stat.mtimeMs < STALE_MS
+    )
+      continue;
     await rm(path, { recursive: true, force: true });
   }
 }

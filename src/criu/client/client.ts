@@ -4,7 +4,14 @@ import { native } from '../../native.js';
 import { Child, type ProcessEnd } from '../../process.js';
 import { CheckDir } from './check-dir.js';
 import { nameOf, ServiceConnection, type ServiceOptions } from '../process/criu-connection.js';
-import { Conversation, timed, type CallOptions, type DumpCallOptions, type TimedCall, type WorkOptions } from './session.js';
+import {
+  Conversation,
+  timed,
+  type CallOptions,
+  type DumpCallOptions,
+  type TimedCall,
+  type WorkOptions,
+} from './session.js';
 import { CriuError } from '../errors/criu-error.js';
 import { requireMs } from '../rpc/milliseconds.js';
 import { hasUs, identify, killTree, type OwnedRoot } from '../process/owned-tree.js';
@@ -130,7 +137,10 @@ export class CriuClient implements AsyncDisposable {
    * are left out.
    */
   async featureCheck(asked: CriuFeatures, call: CallOptions = {}): Promise<CriuFeatures> {
-    const { features } = await this.#conversation.ask({ type: 'FEATURE_CHECK', features: present(asked) as WireFeatures, keepOpen: true }, call);
+    const { features } = await this.#conversation.ask(
+      { type: 'FEATURE_CHECK', features: present(asked) as WireFeatures, keepOpen: true },
+      call,
+    );
     if (features == null) throw await this.#conversation.protocolError('FEATURE_CHECK', 'no features in the answer');
     const names = (Object.keys(asked) as (keyof CriuFeatures)[]).filter((name) => asked[name] === true);
     return Object.fromEntries(names.map((name) => [name, features[name] ?? false]));
@@ -143,14 +153,26 @@ export class CriuClient implements AsyncDisposable {
   async check({ unprivileged, ...call }: CheckOptions = {}): Promise<void> {
     await using imagesDir = await CheckDir.make();
     try {
-      await this.#conversation.workUnchecked({ type: 'CHECK', options: { imagesDir: imagesDir.path, logFile: 'check.log', ...present({ unprivileged }) }, call });
+      await this.#conversation.workUnchecked({
+        type: 'CHECK',
+        options: { imagesDir: imagesDir.path, logFile: 'check.log', ...present({ unprivileged }) },
+        call,
+      });
     } catch (error) {
       if (!(error instanceof CriuError)) throw error;
       // The log goes with its directory; its errors have been read.
       const { logPath: _, ...facts } = error.facts;
       // CRIU says so on its stdout only: criu/cr-check.c, cr_check, v4.2.
-      const needsRoot = error.code === 'CRIU_REQUEST_FAILED' && facts.problem === undefined && unprivileged !== true && process.geteuid?.() !== 0;
-      throw new CriuError(error.code, { ...facts, ...(needsRoot ? { problem: 'needs-root' } : {}), cause: error.cause });
+      const needsRoot =
+        error.code === 'CRIU_REQUEST_FAILED' &&
+        facts.problem === undefined &&
+        unprivileged !== true &&
+        process.geteuid?.() !== 0;
+      throw new CriuError(error.code, {
+        ...facts,
+        ...(needsRoot ? { problem: 'needs-root' } : {}),
+        cause: error.cause,
+      });
     }
   }
 
@@ -189,16 +211,22 @@ export class CriuClient implements AsyncDisposable {
    *   the root has been reaped
    */
   async restore(options: CriuRequestOptions, call: WorkOptions = {}): Promise<RestoreResult> {
-    if (options.orphanPtsMaster === true && call.onNotify === undefined) bad('orphanPtsMaster', 'the terminal comes to onNotify, and without one nobody would hold it');
+    if (options.orphanPtsMaster === true && call.onNotify === undefined)
+      bad('orphanPtsMaster', 'the terminal comes to onNotify, and without one nobody would hold it');
     let sibling: number | undefined;
     let root: OwnedRoot | undefined;
     const holder = options.shellJob === true && (options.execCmd ?? []).length === 0 ? this.#holder : undefined;
-    if (holder !== undefined && options.rstSibling === true) bad('rstSibling', 'the terminal would be hung up at the end of CRIU, which goes on for a child of its own only; with a terminal of this process it would not');
+    if (holder !== undefined && options.rstSibling === true)
+      bad(
+        'rstSibling',
+        'the terminal would be hung up at the end of CRIU, which goes on for a child of its own only; with a terminal of this process it would not',
+      );
     // Asked for in any case: only the notifications tell the pid of what a failed restore may leave behind. A service's number
     // could mean another process here: it may live in another pid namespace.
     const isOurs = this.#conversation.pid !== undefined;
     const onNotify: OnNotify = async (notification, signal) => {
-      if (notification.script === 'pre-restore' && options.rstSibling === true) sibling = await siblingToBe(options.imagesDir);
+      if (notification.script === 'pre-restore' && options.rstSibling === true)
+        sibling = await siblingToBe(options.imagesDir);
       if (isOurs && notification.pid !== undefined) root = identify(notification.pid);
       return call.onNotify?.(notification, signal) ?? discard(notification, call);
     };
@@ -210,12 +238,15 @@ export class CriuClient implements AsyncDisposable {
         holder: holder !== undefined,
       });
       if (restoredPid === undefined) throw await this.#conversation.protocolError('RESTORE', 'no pid in the answer');
-      return options.rstSibling === true ? { pid: restoredPid, ended: Child.adopt(restoredPid).ended } : { pid: restoredPid };
+      return options.rstSibling === true
+        ? { pid: restoredPid, ended: Child.adopt(restoredPid).ended }
+        : { pid: restoredPid };
     } catch (error) {
       if (sibling !== undefined && !pidWasTaken(error)) root ??= identify(sibling, process.pid);
       if (root !== undefined) killTree(root);
       // A zombie of ours would hold its pid, and no other restore of these images could succeed in this process.
-      if (options.rstSibling === true && root !== undefined && identify(root.pid, process.pid) !== undefined) await Child.adopt(root.pid).ended;
+      if (options.rstSibling === true && root !== undefined && identify(root.pid, process.pid) !== undefined)
+        await Child.adopt(root.pid).ended;
       throw error;
     }
   }
@@ -286,7 +317,11 @@ export class CriuClient implements AsyncDisposable {
     // Without a pid CRIU dumps whoever asks: this process.
     requirePid(pid);
     // A service's pid could be another process here.
-    if (this.#conversation.pid !== undefined && hasUs(pid)) bad('pid', 'a process cannot dump itself, or a tree that it is in: CRIU would stop the one that has to answer it');
+    if (this.#conversation.pid !== undefined && hasUs(pid))
+      bad(
+        'pid',
+        'a process cannot dump itself, or a tree that it is in: CRIU would stop the one that has to answer it',
+      );
     const limited = timed(call);
     if (type !== 'DUMP') await this.#requireMemTrack(type, limited);
     await this.#conversation.work({ type, options, call: limited, pid });
@@ -295,7 +330,8 @@ export class CriuClient implements AsyncDisposable {
   /** Without it CRIU (4.3 too) ends in a BUG of its own when it already holds the tasks: criu/mem.c, do_task_reset_dirty_track. */
   async #requireMemTrack(request: RequestType, { signal, limit }: TimedCall): Promise<void> {
     this.#memTrack ??= (await this.featureCheck({ memTrack: true }, present({ signal, limit }))).memTrack === true;
-    if (!this.#memTrack) throw new CriuError('CRIU_FEATURE_MISSING', { request, feature: 'memTrack', problem: 'dirty-tracking' });
+    if (!this.#memTrack)
+      throw new CriuError('CRIU_FEATURE_MISSING', { request, feature: 'memTrack', problem: 'dirty-tracking' });
   }
 
   async #pageServer(type: RequestType, options: CriuRequestOptions, call: CallOptions): Promise<PageServerChildResult> {

@@ -32,7 +32,10 @@ const everyMs = 100;
  * @param work Is cancelled by its signal when `onProgress` throws.
  * @throws what `onProgress` threw, when that ended the work; else what the work throws
  */
-export async function withDumpProgress<T>({ pid, imagesDir, onProgress, signal }: DumpProgressOptions, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+export async function withDumpProgress<T>(
+  { pid, imagesDir, onProgress, signal }: DumpProgressOptions,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
   const stop = new AbortController();
   const cancel = new AbortController();
   const forget = whenAborted(signal, () => cancel.abort(signal?.reason));
@@ -58,7 +61,12 @@ export async function withDumpProgress<T>({ pid, imagesDir, onProgress, signal }
   }
 }
 
-async function watch(pid: number, imagesDir: string, tell: (progress: DumpProgress) => void, signal: AbortSignal): Promise<void> {
+async function watch(
+  pid: number,
+  imagesDir: string,
+  tell: (progress: DumpProgress) => void,
+  signal: AbortSignal,
+): Promise<void> {
   const [before, memoryBytes] = await Promise.all([pageImages(imagesDir), memoryOfTree(pid)]);
   for (;;) {
     await sleep(everyMs, undefined, { signal, ref: false });

@@ -5,7 +5,15 @@ import { whenAborted } from '../../when-aborted.js';
 import type { Connection } from '../process/criu-connection.js';
 import { CriuError, errnoName, type CriuErrorFacts } from '../errors/criu-error.js';
 import { readLastErrors } from '../errors/log-line.js';
-import { decodeMessage, encodeNotifyReply, present, type Message, type Notify, type RequestType, type Response } from '../rpc/messages.js';
+import {
+  decodeMessage,
+  encodeNotifyReply,
+  present,
+  type Message,
+  type Notify,
+  type RequestType,
+  type Response,
+} from '../rpc/messages.js';
 import type { NotificationReply, OnNotify } from '../rpc/notification.js';
 import type { Packet } from '../process/packet-socket.js';
 import type { SwrkEnd } from '../process/swrk.js';
@@ -56,7 +64,11 @@ export function criuErrorOf(error: unknown): CriuError | undefined {
  * `post-resume` (criu/net.c, criu/cr-restore.c, v4.2) and completes the request.
  * @throws CriuError CRIU_REQUEST_FAILED, CRIU_DIED, CRIU_IO, CRIU_PROTOCOL, CRIU_TIMEOUT, CRIU_ABORTED; a callback's own error
  */
-export async function exchange(connection: Connection, options: SessionOptions, { type, data, onNotify, signal, limit, logPath, version }: Exchange): Promise<Response> {
+export async function exchange(
+  connection: Connection,
+  options: SessionOptions,
+  { type, data, onNotify, signal, limit, logPath, version }: Exchange,
+): Promise<Response> {
   const facts: CriuErrorFacts = { criuPath: options.criuPath, request: type, ...present({ logPath, version }) };
   const before = logStamp(logPath);
   const stop = stopper({ signal, limit, onNotify }, connection);
@@ -71,7 +83,11 @@ export async function exchange(connection: Connection, options: SessionOptions, 
       if (message.type !== 'NOTIFY') {
         closeAll(packet.fds);
         const response = accept(message, type, facts);
-        if (refused.length > 0) throw new CriuError('CRIU_WENT_ON', { ...facts, ...present({ restoredPid: response.restoredPid, script: refused[0]?.script }) });
+        if (refused.length > 0)
+          throw new CriuError('CRIU_WENT_ON', {
+            ...facts,
+            ...present({ restoredPid: response.restoredPid, script: refused[0]?.script }),
+          });
         return response;
       }
       const reply = await answer(message, packet.fds, onNotify, stop.callbackSignal, refused);
@@ -109,9 +125,13 @@ interface Stopper {
   dispose(): void;
 }
 
-function stopper({ signal, limit, onNotify }: Pick<Exchange, 'signal' | 'limit' | 'onNotify'>, connection: Connection): Stopper {
+function stopper(
+  { signal, limit, onNotify }: Pick<Exchange, 'signal' | 'limit' | 'onNotify'>,
+  connection: Connection,
+): Stopper {
   // Most requests have none of them; a signal and its listeners take a tenth of the time of a question and its answer.
-  if (signal === undefined && limit === undefined && onNotify === undefined) return { signal, callbackSignal: undefined, dispose: () => undefined };
+  if (signal === undefined && limit === undefined && onNotify === undefined)
+    return { signal, callbackSignal: undefined, dispose: () => undefined };
   const controller = new AbortController();
   const forCallbacks = new AbortController();
   const abort = (reason: unknown): void => {
@@ -141,7 +161,13 @@ function decode({ data, fds }: Packet, facts: CriuErrorFacts): Message {
 }
 
 /** Runs the callback and gives the bytes that answer CRIU. A callback that fails is noted in `refused`, and CRIU told no. */
-async function answer(message: Notify, fds: number[], onNotify: OnNotify | undefined, signal: AbortSignal | undefined, refused: Refusal[]): Promise<Uint8Array> {
+async function answer(
+  message: Notify,
+  fds: number[],
+  onNotify: OnNotify | undefined,
+  signal: AbortSignal | undefined,
+  refused: Refusal[],
+): Promise<Uint8Array> {
   const [fd, ...more] = fds;
   closeAll(more);
   if (onNotify === undefined || signal === undefined) {
@@ -151,7 +177,10 @@ async function answer(message: Notify, fds: number[], onNotify: OnNotify | undef
   if (signal.aborted && fd !== undefined) closeAll([fd]); // there will be no callback to take it
   const { script, pid } = message;
   try {
-    const reply = await unlessStopped(async () => (await onNotify({ script, ...present({ pid, fd }) }, signal)) ?? undefined, signal);
+    const reply = await unlessStopped(
+      async () => (await onNotify({ script, ...present({ pid, fd }) }, signal)) ?? undefined,
+      signal,
+    );
     return encodeNotifyReply(true, reply?.external);
   } catch (error) {
     signal.throwIfAborted();
@@ -161,18 +190,25 @@ async function answer(message: Notify, fds: number[], onNotify: OnNotify | undef
 }
 
 /** The callback's result, or the signal's reason as soon as it is aborted: a callback that hangs must not hold CRIU. */
-function unlessStopped(call: () => Promise<NotificationReply | undefined>, signal: AbortSignal): Promise<NotificationReply | undefined> {
+function unlessStopped(
+  call: () => Promise<NotificationReply | undefined>,
+  signal: AbortSignal,
+): Promise<NotificationReply | undefined> {
   return new Promise((resolve, reject) => {
     signal.throwIfAborted();
     const onAbort = (): void => reject(signal.reason as Error);
     signal.addEventListener('abort', onAbort, { once: true });
-    call().then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+    call()
+      .then(resolve, reject)
+      .finally(() => signal.removeEventListener('abort', onAbort));
   });
 }
 
 function accept(response: Response, asked: RequestType, facts: CriuErrorFacts): Response {
   if (response.type !== asked && !sameAnswer(response.type, asked)) {
-    throw response.success || response.type !== 'EMPTY' ? new CriuError('CRIU_PROTOCOL', { ...facts, reason: `an answer to ${response.type}` }) : new Refused(response);
+    throw response.success || response.type !== 'EMPTY'
+      ? new CriuError('CRIU_PROTOCOL', { ...facts, reason: `an answer to ${response.type}` })
+      : new Refused(response);
   }
   // CRIU reports a message with success too (a limit it could not raise): the flag alone decides.
   if (!response.success) throw new Refused(response);
@@ -200,24 +236,41 @@ interface Circumstances {
 }
 
 /** The failure as a CriuError, with the connection closed and CRIU reaped unless it answered in due form. */
-async function explain(error: unknown, connection: Connection, options: SessionOptions, facts: CriuErrorFacts, { before, aborted, limit }: Circumstances): Promise<CriuError> {
-  if (!aborted && error instanceof Refused) return await refusal(error.response, connection, options, await withLog(facts, before));
+async function explain(
+  error: unknown,
+  connection: Connection,
+  options: SessionOptions,
+  facts: CriuErrorFacts,
+  { before, aborted, limit }: Circumstances,
+): Promise<CriuError> {
+  if (!aborted && error instanceof Refused)
+    return await refusal(error.response, connection, options, await withLog(facts, before));
   if (!aborted && error instanceof CriuError && error.code === 'CRIU_WENT_ON') return error;
   const byClose = connection.disconnected;
   const end = await endOf(connection, options);
   const all: CriuErrorFacts = { ...(await withLog(facts, before)), ...end };
-  if (aborted && error === timedOut) return new CriuError('CRIU_TIMEOUT', { ...all, ...present({ timeoutMs: limit?.timeoutMs }) });
+  if (aborted && error === timedOut)
+    return new CriuError('CRIU_TIMEOUT', { ...all, ...present({ timeoutMs: limit?.timeoutMs }) });
   if (aborted || byClose) return new CriuError('CRIU_ABORTED', { ...all, cause: error });
   if (error instanceof CriuError) return error;
-  if (error === died || peerIsGone(error)) return new CriuError('CRIU_DIED', { ...all, ...(error === died ? {} : { cause: error }) });
+  if (error === died || peerIsGone(error))
+    return new CriuError('CRIU_DIED', { ...all, ...(error === died ? {} : { cause: error }) });
   return new CriuError('CRIU_IO', { ...all, cause: error });
 }
 
 /** In its answer and its log it says why, mostly. Where not, its stderr is worth a wait for its end: nothing holds the tasks any more. */
-async function refusal({ crErrno, crErrmsg }: Response, connection: Connection, options: SessionOptions, facts: CriuErrorFacts): Promise<CriuError> {
+async function refusal(
+  { crErrno, crErrmsg }: Response,
+  connection: Connection,
+  options: SessionOptions,
+  facts: CriuErrorFacts,
+): Promise<CriuError> {
   const crErrnoName = crErrno === undefined ? undefined : errnoName(crErrno);
   const end = crErrmsg === undefined && (facts.logErrors ?? []).length === 0 ? await endOf(connection, options) : {};
-  return new CriuError('CRIU_REQUEST_FAILED', { ...facts, ...present({ crErrno, crErrnoName, crErrmsg: crErrmsg?.trimEnd(), stderr: end.stderr }) });
+  return new CriuError('CRIU_REQUEST_FAILED', {
+    ...facts,
+    ...present({ crErrno, crErrnoName, crErrmsg: crErrmsg?.trimEnd(), stderr: end.stderr }),
+  });
 }
 
 /** Ends it at once, since it may hold tasks, and waits until it has been reaped. */
@@ -233,7 +286,9 @@ function peerIsGone(error: unknown): boolean {
 
 /** With the last errors of CRIU's log. One that it has not touched in this request, if there is one at all, tells of another: it is not named. */
 async function withLog({ logPath, ...facts }: CriuErrorFacts, before: string | undefined): Promise<CriuErrorFacts> {
-  return logPath === undefined || logStamp(logPath) === before ? facts : { ...facts, logPath, logErrors: await readLastErrors(logPath) };
+  return logPath === undefined || logStamp(logPath) === before
+    ? facts
+    : { ...facts, logPath, logErrors: await readLastErrors(logPath) };
 }
 
 /** Changes when the file is made anew or written to. Whether it can be is for CRIU to say. */

@@ -19,12 +19,20 @@ export interface FollowLogOptions {
  * It looks at the file again and again: at level 4 CRIU writes ten thousand lines in a second, and inotify would wake
  * for each.
  */
-export async function followLog(path: string, { signal, everyMs = 20 }: FollowLogOptions = {}): Promise<AsyncIterable<LogLine>> {
+export async function followLog(
+  path: string,
+  { signal, everyMs = 20 }: FollowLogOptions = {},
+): Promise<AsyncIterable<LogLine>> {
   const before = await stamp(path);
   return follow(path, before, signal, everyMs);
 }
 
-async function* follow(path: string, before: string | undefined, signal: AbortSignal | undefined, everyMs: number): AsyncGenerator<LogLine> {
+async function* follow(
+  path: string,
+  before: string | undefined,
+  signal: AbortSignal | undefined,
+  everyMs: number,
+): AsyncGenerator<LogLine> {
   let file: FileHandle | undefined;
   let rest = '';
   const decoder = new TextDecoder();

@@ -124,19 +124,35 @@ export class Conversation {
     let isAsked = false;
     try {
       await using imagesDir = await SharedDirectory.open('imagesDir', options.imagesDir);
-      await using workDir = options.workDir === undefined ? undefined : await SharedDirectory.open('workDir', options.workDir);
+      await using workDir =
+        options.workDir === undefined ? undefined : await SharedDirectory.open('workDir', options.workDir);
       await requireParentLink(imagesDir.path, options.parentImg);
-      const context = { imagesDirFd: imagesDir.fd, workDirFd: workDir?.fd, inherited: (fd: number) => Swrk.inheritedFd(this.#fds, fd) };
-      const opts = { ...encodeOptions(options, context), ...(pid === undefined ? {} : { pid }), ...(onNotify === undefined ? {} : { notifyScripts: true }) };
-      const logPath = options.logToStderr === true && options.logFile === undefined ? undefined : join((workDir ?? imagesDir).path, options.logFile ?? 'criu.log');
+      const context = {
+        imagesDirFd: imagesDir.fd,
+        workDirFd: workDir?.fd,
+        inherited: (fd: number) => Swrk.inheritedFd(this.#fds, fd),
+      };
+      const opts = {
+        ...encodeOptions(options, context),
+        ...(pid === undefined ? {} : { pid }),
+        ...(onNotify === undefined ? {} : { notifyScripts: true }),
+      };
+      const logPath =
+        options.logToStderr === true && options.logFile === undefined
+          ? undefined
+          : join((workDir ?? imagesDir).path, options.logFile ?? 'criu.log');
       const keepOpen = after[type] === 'idle' ? { keepOpen: true } : {};
       const data = encodeRequest({ type, opts, ...keepOpen });
       if (options.pageServer?.fd !== undefined) makeBlocking('pageServer', options.pageServer.fd);
       isAsked = true;
-      const work = (signal: AbortSignal | undefined): Promise<Response> => withLog(logPath, onLog, () => this.#exchange({ type, data, onNotify, signal, limit, logPath }));
+      const work = (signal: AbortSignal | undefined): Promise<Response> =>
+        withLog(logPath, onLog, () => this.#exchange({ type, data, onNotify, signal, limit, logPath }));
       // A service's pid could be another process here.
-      const isWatched = pid !== undefined && onProgress !== undefined && options.pageServer === undefined && this.pid !== undefined;
-      const response = isWatched ? await withDumpProgress({ pid, imagesDir: imagesDir.path, onProgress, signal }, work) : await work(signal);
+      const isWatched =
+        pid !== undefined && onProgress !== undefined && options.pageServer === undefined && this.pid !== undefined;
+      const response = isWatched
+        ? await withDumpProgress({ pid, imagesDir: imagesDir.path, onProgress, signal }, work)
+        : await work(signal);
       // CRIU's process is the caller's program now.
       if (type === 'RESTORE' && (options.execCmd ?? []).length > 0) {
         this.#becameProgram = true;
@@ -167,7 +183,8 @@ export class Conversation {
     const facts = { request, criuPath: this.#session.criuPath };
     if (this.#state === 'busy') throw new CriuError('CRIU_BUSY', facts);
     if (this.#state === 'ended') throw new CriuError('CRIU_SESSION_ENDED', facts);
-    if (this.#state === 'pre-dumping' && request !== 'PRE_DUMP' && request !== 'DUMP') throw new CriuError('CRIU_PRE_DUMPING', facts);
+    if (this.#state === 'pre-dumping' && request !== 'PRE_DUMP' && request !== 'DUMP')
+      throw new CriuError('CRIU_PRE_DUMPING', facts);
     const before = this.#state;
     this.#state = 'busy';
     return before;
@@ -213,7 +230,8 @@ export function timed<T extends TimedCall>(call: T): T {
 async function requireParentLink(imagesDir: string, parentImg: string | undefined): Promise<void> {
   if (parentImg === undefined) return;
   const before = await readlink(join(imagesDir, 'parent')).catch(() => undefined);
-  if (before !== undefined && before !== parentImg) bad('parentImg', `${imagesDir} has the parent ${before} from an earlier request: use an empty directory`);
+  if (before !== undefined && before !== parentImg)
+    bad('parentImg', `${imagesDir} has the parent ${before} from an earlier request: use an empty directory`);
 }
 
 /** Node.js's own sockets are not, and CRIU takes EAGAIN for a failure. */
@@ -227,7 +245,11 @@ function makeBlocking(option: string, fd: number): void {
 }
 
 /** Does the work, tells each line that the log gains meanwhile, and at the end what is left. */
-async function withLog<T>(path: string | undefined, onLog: ((line: LogLine) => void) | undefined, work: () => Promise<T>): Promise<T> {
+async function withLog<T>(
+  path: string | undefined,
+  onLog: ((line: LogLine) => void) | undefined,
+  work: () => Promise<T>,
+): Promise<T> {
   if (path === undefined || onLog === undefined) return await work();
   const stop = new AbortController();
   const lines = await followLog(path, { signal: stop.signal });

@@ -68,7 +68,10 @@ export interface CriuErrorFacts {
 export class CriuError extends StillframeError<CriuErrorCode, CriuErrorFacts> {
   override readonly name = 'CriuError';
   constructor(code: CriuErrorCode, facts: CriuErrorFacts & { cause?: unknown }) {
-    const known = withProblem(code, facts.stderr === undefined ? facts : { ...facts, stderr: withoutNuls(facts.stderr) });
+    const known = withProblem(
+      code,
+      facts.stderr === undefined ? facts : { ...facts, stderr: withoutNuls(facts.stderr) },
+    );
     super(code, texts[code](known), known);
   }
 }
@@ -82,11 +85,24 @@ export function errnoName(errno: number): string | undefined {
 const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
   CRIU_NOT_FOUND: (f) =>
     f.socketPath === undefined
-      ? { what: `no CRIU found${list(f.tried) || (f.criuPath === undefined ? ': neither STILLFRAME_CRIU nor PATH leads to one' : ` at ${f.criuPath}`)}`, remedy: 'Install CRIU 4.1 or newer, or set STILLFRAME_CRIU to its path.' }
-      : { what: `no CRIU service listens at ${f.socketPath}`, remedy: 'Does `criu service --address PATH` run with this path, as this user may reach it?' },
+      ? {
+          what: `no CRIU found${list(f.tried) || (f.criuPath === undefined ? ': neither STILLFRAME_CRIU nor PATH leads to one' : ` at ${f.criuPath}`)}`,
+          remedy: 'Install CRIU 4.1 or newer, or set STILLFRAME_CRIU to its path.',
+        }
+      : {
+          what: `no CRIU service listens at ${f.socketPath}`,
+          remedy: 'Does `criu service --address PATH` run with this path, as this user may reach it?',
+        },
   CRIU_UNUSABLE: (f) => ({
-    what: f.tried === undefined ? `CRIU ${f.version ?? ''} at ${f.criuPath ?? 'criu'} does not work on this system${detail(f)}` : `no CRIU works on this system${list(f.tried)}`,
-    remedy: firstKnown(f.tried)?.remedy ?? (f.problem === undefined ? 'Install a newer CRIU and set STILLFRAME_CRIU to its path; CRIU has to run as root.' : knownRemedy(f)),
+    what:
+      f.tried === undefined
+        ? `CRIU ${f.version ?? ''} at ${f.criuPath ?? 'criu'} does not work on this system${detail(f)}`
+        : `no CRIU works on this system${list(f.tried)}`,
+    remedy:
+      firstKnown(f.tried)?.remedy ??
+      (f.problem === undefined
+        ? 'Install a newer CRIU and set STILLFRAME_CRIU to its path; CRIU has to run as root.'
+        : knownRemedy(f)),
   }),
   CRIU_TOO_OLD: (f) => ({
     what: `${f.criuPath ?? 'criu'} is version ${f.version ?? 'unknown'}, too old for ${f.request ?? 'this library'}`,
@@ -97,22 +113,46 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
     remedy: `Leave it out, or use CRIU ${f.since ?? ''} or newer.`,
   }),
   CRIU_BAD_OPTION: (f) => ({ what: `option ${f.option ?? ''}: ${f.reason ?? 'not valid'}`, remedy: '' }),
-  CRIU_FEATURE_MISSING: (f) => ({ what: `${f.request ?? 'the request'} needs ${f.feature ?? 'something'}, which this kernel or this CRIU does not have`, remedy: f.problem === undefined ? '' : remedyOf(f.problem) }),
-  CRIU_BUSY: (f) => ({ what: `${f.request ?? 'request'} while this CRIU client is at work on another`, remedy: 'Wait for it, or start a client of its own for each.' }),
-  CRIU_SESSION_ENDED: (f) => ({ what: `${f.request ?? 'request'} to a CRIU client whose session has ended`, remedy: 'Start another client: after CHECK, DUMP or RESTORE, or after a failure, CRIU ends the session.' }),
-  CRIU_PRE_DUMPING: (f) => ({ what: `${f.request ?? 'request'} to a CRIU client in the middle of pre-dumps`, remedy: 'After preDump() comes another or the dump(); for one pre-dump alone there is singlePreDump().' }),
-  CRIU_REQUEST_FAILED: (f) => ({ what: `CRIU${f.version === undefined ? '' : ` ${f.version}`} refused ${f.request ?? 'the request'}${detail(f)}`, remedy: failureRemedy(f) }),
+  CRIU_FEATURE_MISSING: (f) => ({
+    what: `${f.request ?? 'the request'} needs ${f.feature ?? 'something'}, which this kernel or this CRIU does not have`,
+    remedy: f.problem === undefined ? '' : remedyOf(f.problem),
+  }),
+  CRIU_BUSY: (f) => ({
+    what: `${f.request ?? 'request'} while this CRIU client is at work on another`,
+    remedy: 'Wait for it, or start a client of its own for each.',
+  }),
+  CRIU_SESSION_ENDED: (f) => ({
+    what: `${f.request ?? 'request'} to a CRIU client whose session has ended`,
+    remedy: 'Start another client: after CHECK, DUMP or RESTORE, or after a failure, CRIU ends the session.',
+  }),
+  CRIU_PRE_DUMPING: (f) => ({
+    what: `${f.request ?? 'request'} to a CRIU client in the middle of pre-dumps`,
+    remedy: 'After preDump() comes another or the dump(); for one pre-dump alone there is singlePreDump().',
+  }),
+  CRIU_REQUEST_FAILED: (f) => ({
+    what: `CRIU${f.version === undefined ? '' : ` ${f.version}`} refused ${f.request ?? 'the request'}${detail(f)}`,
+    remedy: failureRemedy(f),
+  }),
   CRIU_WENT_ON: (f) => ({
     what: `CRIU completed ${f.request ?? 'the request'} although ${f.script ?? 'a notification'} was refused`,
     remedy: f.restoredPid === undefined ? '' : 'The restored tree has been killed.',
   }),
   CRIU_DIED: (f) => ({
     what: `CRIU ended ${ending(f)}during ${f.request ?? 'the session'}${detail(f)}`,
-    remedy: [f.problem === undefined ? '' : knownRemedy(f), f.logPath === undefined ? '' : `Its log: ${f.logPath}`].filter((part) => part !== '').join('\n') || unexplained(f),
+    remedy:
+      [f.problem === undefined ? '' : knownRemedy(f), f.logPath === undefined ? '' : `Its log: ${f.logPath}`]
+        .filter((part) => part !== '')
+        .join('\n') || unexplained(f),
   }),
   CRIU_IO: (f) => ({
-    what: f.option !== undefined ? `option ${f.option}: ${f.reason ?? ''}` : f.request === undefined ? `${f.criuPath ?? 'CRIU'} could not be started` : `${f.request} was broken off: this process could not go on talking to CRIU`,
-    remedy: 'EMFILE and ENFILE: raise the limit of open files (ulimit -n, fs.file-max). EAGAIN: that of processes (ulimit -u, pids.max). ENOMEM: memory. EACCES: another directory. EMSGSIZE: fewer externals, or a larger net.core.wmem_default.',
+    what:
+      f.option !== undefined
+        ? `option ${f.option}: ${f.reason ?? ''}`
+        : f.request === undefined
+          ? `${f.criuPath ?? 'CRIU'} could not be started`
+          : `${f.request} was broken off: this process could not go on talking to CRIU`,
+    remedy:
+      'EMFILE and ENFILE: raise the limit of open files (ulimit -n, fs.file-max). EAGAIN: that of processes (ulimit -u, pids.max). ENOMEM: memory. EACCES: another directory. EMSGSIZE: fewer externals, or a larger net.core.wmem_default.',
   }),
   CRIU_PROTOCOL: (f) => ({
     what: `what came from ${f.criuPath ?? 'CRIU'} is not CRIU's protocol${f.request === undefined ? '' : ` (during ${f.request})`}${f.reason === undefined ? '' : `: ${f.reason}`}`,
@@ -122,14 +162,21 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
     what: `CRIU has not finished ${f.request ?? 'the request'} after ${String(f.timeoutMs)} ms; the session was closed and ${undoing(f)}${detail({ ...f, logErrors: (f.logErrors ?? []).filter((line) => !byUs.test(line)) })}`,
     remedy: 'Raise timeoutMs, or look into the log for where it waits.',
   }),
-  CRIU_ABORTED: (f) => ({ what: `${f.request ?? 'request'} was cancelled; the session was closed and ${undoing(f)}`, remedy: '' }),
-  CRIU_IMAGE: (f) => ({ what: `CRIU image ${f.path ?? ''} cannot be read${f.reason === undefined ? '' : `: ${f.reason}`}`, remedy: '' }),
+  CRIU_ABORTED: (f) => ({
+    what: `${f.request ?? 'request'} was cancelled; the session was closed and ${undoing(f)}`,
+    remedy: '',
+  }),
+  CRIU_IMAGE: (f) => ({
+    what: `CRIU image ${f.path ?? ''} cannot be read${f.reason === undefined ? '' : `: ${f.reason}`}`,
+    remedy: '',
+  }),
 };
 
 function list(tried: CriuErrorFacts['tried']): string {
   if (tried === undefined || tried.length === 0) return '';
   // The remedy that is that of all is said once, at the end.
-  const text = (problem: CriuError): string => (problem === firstKnown(tried) ? problem.message.slice(0, -problem.remedy.length).trimEnd() : problem.message);
+  const text = (problem: CriuError): string =>
+    problem === firstKnown(tried) ? problem.message.slice(0, -problem.remedy.length).trimEnd() : problem.message;
   return `:${tried.map(({ path, problem }) => `\n  ${path}: ${text(problem).replaceAll('\n', '\n    ')}`).join('')}`;
 }
 
@@ -145,11 +192,15 @@ function ending({ exitCode, exitSignal }: CriuErrorFacts): string {
 
 /** One that ends before its first answer, and says nothing, is perhaps none. */
 function unexplained({ criuPath, exitCode, version, stderr = '' }: CriuErrorFacts): string {
-  return exitCode !== undefined && version === undefined && stderr === '' ? `Is ${criuPath ?? 'it'} really CRIU?` : 'Look in the system log for who ended it: out of memory, a service manager?';
+  return exitCode !== undefined && version === undefined && stderr === ''
+    ? `Is ${criuPath ?? 'it'} really CRIU?`
+    : 'Look in the system log for who ended it: out of memory, a service manager?';
 }
 
 function undoing({ exitSignal }: CriuErrorFacts): string {
-  return exitSignal === undefined ? 'CRIU undid its work' : `CRIU was killed by ${exitSignal} before it had undone its work`;
+  return exitSignal === undefined
+    ? 'CRIU undid its work'
+    : `CRIU was killed by ${exitSignal} before it had undone its work`;
 }
 
 /** CRIU logs this as an error where CAP_SYS_RESOURCE is missing, and goes on: criu/util.c, rlimit_unlimit_nofile, v4.2. */
@@ -159,7 +210,9 @@ const byUs = /action scripts failed|Can't (?:send|receive) (?:response|request)/
 
 /** The best of what CRIU said, as the end of a sentence. Its errors cascade: the first one is the cause of the rest. */
 function detail(f: CriuErrorFacts): string {
-  const said = [f.crErrmsg?.trim(), ...(f.logErrors ?? []), ...fromStderr(f.stderr)].find((text) => text !== undefined && !harmless.test(text));
+  const said = [f.crErrmsg?.trim(), ...(f.logErrors ?? []), ...fromStderr(f.stderr)].find(
+    (text) => text !== undefined && !harmless.test(text),
+  );
   const errno = f.crErrnoName ?? (f.crErrno === undefined ? undefined : `errno ${f.crErrno}`);
   const parts = [errno, said === '' ? undefined : said].filter((part) => part !== undefined);
   return parts.length === 0 ? '' : `: ${parts.join(', ')}`;
@@ -168,12 +221,21 @@ function detail(f: CriuErrorFacts): string {
 /** Before CRIU has a log, its errors are there; what is none of them (of getopt, of the dynamic linker) ends in what matters. */
 function fromStderr(stderr = ''): string[] {
   const lines = stderr.trim().split('\n');
-  return [...lines.map(parseLogLine).filter(({ level }) => level === 'error').map(({ text }) => text), lines.at(-1) ?? ''];
+  return [
+    ...lines
+      .map(parseLogLine)
+      .filter(({ level }) => level === 'error')
+      .map(({ text }) => text),
+    lines.at(-1) ?? '',
+  ];
 }
 
 function failureRemedy(f: CriuErrorFacts): string {
   const log = f.logPath === undefined ? '' : `The log: ${f.logPath}`;
-  const lines = f.logErrors === undefined || f.logErrors.length === 0 ? '' : `\n${f.logErrors.map((line) => `  ${line}`).join('\n')}`;
+  const lines =
+    f.logErrors === undefined || f.logErrors.length === 0
+      ? ''
+      : `\n${f.logErrors.map((line) => `  ${line}`).join('\n')}`;
   return [knownRemedy(f), `${log}${lines}`].filter((part) => part !== '').join('\n');
 }
 
@@ -181,17 +243,31 @@ function knownRemedy(f: CriuErrorFacts): string {
   const known = knownFailure(said(f));
   if (known !== undefined) return known.remedy;
   if (f.problem !== undefined) return remedyOf(f.problem);
-  return f.crErrnoName === 'ESRCH' ? 'There is no such process.' : f.crErrnoName === 'EEXIST' ? 'A pid of the tree is taken: wait until its holder has ended and been reaped.' : '';
+  return f.crErrnoName === 'ESRCH'
+    ? 'There is no such process.'
+    : f.crErrnoName === 'EEXIST'
+      ? 'A pid of the tree is taken: wait until its holder has ended and been reaped.'
+      : '';
 }
 
 /** All that CRIU said of its failure, the oldest first. */
 function said({ crErrmsg, logErrors = [], stderr }: CriuErrorFacts): string[] {
-  return [crErrmsg ?? '', ...logErrors, ...(stderr ?? '').split('\n')].filter((line) => line !== '' && !harmless.test(line));
+  return [crErrmsg ?? '', ...logErrors, ...(stderr ?? '').split('\n')].filter(
+    (line) => line !== '' && !harmless.test(line),
+  );
 }
 
-function withProblem(code: CriuErrorCode, facts: CriuErrorFacts & { cause?: unknown }): CriuErrorFacts & { cause?: unknown } {
+function withProblem(
+  code: CriuErrorCode,
+  facts: CriuErrorFacts & { cause?: unknown },
+): CriuErrorFacts & { cause?: unknown } {
   // One that was killed may have said something too: it is not why it ended.
-  if (code !== 'CRIU_REQUEST_FAILED' && code !== 'CRIU_UNUSABLE' && !(code === 'CRIU_DIED' && facts.exitCode !== undefined)) return facts;
+  if (
+    code !== 'CRIU_REQUEST_FAILED' &&
+    code !== 'CRIU_UNUSABLE' &&
+    !(code === 'CRIU_DIED' && facts.exitCode !== undefined)
+  )
+    return facts;
   const problem = facts.problem ?? firstKnown(facts.tried)?.facts.problem ?? knownFailure(said(facts))?.problem;
   return problem === undefined ? facts : { ...facts, problem };
 }

@@ -20,7 +20,12 @@ const warning = /^(?:pie: \d+: )?Warn {2}\(/;
 export function parseLogLine(raw: string): LogLine {
   const [, time, pid, text = ''] = line.exec(raw) ?? [];
   const level = error.test(text) ? 'error' : warning.test(text) ? 'warning' : 'info';
-  return { ...(time === undefined ? {} : { timeS: Number(time) }), ...(pid === undefined ? {} : { pid: Number(pid) }), level, text };
+  return {
+    ...(time === undefined ? {} : { timeS: Number(time) }),
+    ...(pid === undefined ? {} : { pid: Number(pid) }),
+    level,
+    text,
+  };
 }
 
 // compel/src/lib/infect.c: the one word of why a task could not be stopped.

@@ -38,7 +38,9 @@ export interface DumpedFile {
 export async function readDumpedFiles(imagesDir: string): Promise<DumpedFile[]> {
   const remaps = await readRemaps(imagesDir);
   const files: DumpedFile[] = [];
-  for await (const { type, reg } of imageEntries(join(imagesDir, 'files.img'), FILES_MAGIC, (data) => file_entry.decode(data))) {
+  for await (const { type, reg } of imageEntries(join(imagesDir, 'files.img'), FILES_MAGIC, (data) =>
+    file_entry.decode(data),
+  )) {
     if (type !== REG || reg == null) continue;
     const { id, name, flags, pos, mntId, size, ext, mode } = reg;
     files.push({
@@ -47,19 +49,30 @@ export async function readDumpedFiles(imagesDir: string): Promise<DumpedFile[]> 
       flags,
       pos: toNumber(pos),
       external: ext ?? false,
-      ...present({ mountId: mntId == null || mntId < 0 ? undefined : mntId, size: size == null ? undefined : toNumber(size), mode, remap: remaps.get(id) }),
+      ...present({
+        mountId: mntId == null || mntId < 0 ? undefined : mntId,
+        size: size == null ? undefined : toNumber(size),
+        mode,
+        remap: remaps.get(id),
+      }),
     });
   }
   return files;
 }
 
-const remapNames = { [remap_type.GHOST]: 'ghost', [remap_type.LINKED]: 'linked', [remap_type.PROCFS]: 'procfs' } as const;
+const remapNames = {
+  [remap_type.GHOST]: 'ghost',
+  [remap_type.LINKED]: 'linked',
+  [remap_type.PROCFS]: 'procfs',
+} as const;
 
 async function readRemaps(imagesDir: string): Promise<Map<number, NonNullable<DumpedFile['remap']>>> {
   const remaps = new Map<number, NonNullable<DumpedFile['remap']>>();
   const path = join(imagesDir, 'remap-fpath.img');
   if (!existsSync(path)) return remaps;
-  for await (const { origId, remapType } of imageEntries(path, REMAP_FPATH_MAGIC, (data) => remap_file_path_entry.decode(data))) {
+  for await (const { origId, remapType } of imageEntries(path, REMAP_FPATH_MAGIC, (data) =>
+    remap_file_path_entry.decode(data),
+  )) {
     remaps.set(origId, remapNames[remapType ?? remap_type.GHOST]);
   }
   return remaps;

@@ -11,7 +11,11 @@ const maxEntryBytes = 64 << 20;
  * longest entry.
  * @throws CriuError CRIU_IMAGE when the file is missing, cut, of another kind, or holds what is no such message
  */
-export async function* imageEntries<T>(path: string, magic: number, decode: (data: Uint8Array) => T): AsyncGenerator<T, void, undefined> {
+export async function* imageEntries<T>(
+  path: string,
+  magic: number,
+  decode: (data: Uint8Array) => T,
+): AsyncGenerator<T, void, undefined> {
   const bytes = new ByteQueue(createReadStream(path)[Symbol.asyncIterator]());
   try {
     let found = (await bytes.take(4))?.readUInt32LE();

@@ -4,7 +4,14 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { CriuError } from '../errors/criu-error.js';
-import { file_entry, pstree_entry, remap_file_path_entry, remap_type, tty_info_entry, TtyType } from '../generated/criu.js';
+import {
+  file_entry,
+  pstree_entry,
+  remap_file_path_entry,
+  remap_type,
+  tty_info_entry,
+  TtyType,
+} from '../generated/criu.js';
 import { readDumpedFiles } from './files.js';
 import { readInventory } from './inventory.js';
 import { readPstree } from './pstree.js';
@@ -39,7 +46,14 @@ async function pstree(bytes: Uint8Array): Promise<unknown> {
 
 test('entries across the chunks of a large image come out whole', async () => {
   const entries = Array.from({ length: 20_000 }, (_, i) => ({ ...process1, pid: i + 1 }));
-  expect(await pstree(image(PSTREE, entries.map((entry) => pstree_entry.encode(entry).finish())))).toEqual(entries);
+  expect(
+    await pstree(
+      image(
+        PSTREE,
+        entries.map((entry) => pstree_entry.encode(entry).finish()),
+      ),
+    ),
+  ).toEqual(entries);
 });
 
 test.each([
@@ -68,9 +82,20 @@ test('a path that is not UTF-8 comes out byte for byte, with what became of a de
   const path = Buffer.from([0x2f, 0xff, 0x20, 0xe9]);
   const fown = { uid: 0, euid: 0, signum: 0, pidType: 0, pid: 0 };
   const reg = { id: 3, flags: 0o2, pos: 9, name: path, size: 5_000_000_000, fown };
-  await writeFile(join(dir, 'files.img'), image(0x56303138, [file_entry.encode({ type: 1, id: 3, reg }).finish(), file_entry.encode({ type: 2, id: 4 }).finish()]));
-  await writeFile(join(dir, 'remap-fpath.img'), image(0x59133954, [remap_file_path_entry.encode({ origId: 3, remapId: 1, remapType: remap_type.GHOST }).finish()]));
-  expect(await readDumpedFiles(dir)).toEqual([{ id: 3, path, flags: 2, pos: 9, size: 5_000_000_000, external: false, remap: 'ghost' }]);
+  await writeFile(
+    join(dir, 'files.img'),
+    image(0x56303138, [
+      file_entry.encode({ type: 1, id: 3, reg }).finish(),
+      file_entry.encode({ type: 2, id: 4 }).finish(),
+    ]),
+  );
+  await writeFile(
+    join(dir, 'remap-fpath.img'),
+    image(0x59133954, [remap_file_path_entry.encode({ origId: 3, remapId: 1, remapType: remap_type.GHOST }).finish()]),
+  );
+  expect(await readDumpedFiles(dir)).toEqual([
+    { id: 3, path, flags: 2, pos: 9, size: 5_000_000_000, external: false, remap: 'ghost' },
+  ]);
 });
 
 test('any bytes behind the magic are entries or CRIU_IMAGE', async () => {
@@ -85,11 +110,33 @@ test('any bytes behind the magic are entries or CRIU_IMAGE', async () => {
 
 test.each([
   ['a slave whose master was outside', [{ id: 4, type: TtyType.PTY }], true],
-  ['both sides of one', [{ id: 4, type: TtyType.PTY }, { id: 5, type: TtyType.PTY }], false],
-  ['one that needs none beside one that does', [{ id: 5, type: TtyType.PTY }, { id: 4, type: TtyType.PTY }, { id: 6, type: TtyType.PTY }], true],
+  [
+    'both sides of one',
+    [
+      { id: 4, type: TtyType.PTY },
+      { id: 5, type: TtyType.PTY },
+    ],
+    false,
+  ],
+  [
+    'one that needs none beside one that does',
+    [
+      { id: 5, type: TtyType.PTY },
+      { id: 4, type: TtyType.PTY },
+      { id: 6, type: TtyType.PTY },
+    ],
+    true,
+  ],
   ['a slave that was hung up', [{ id: 4, type: TtyType.PTY, termios: null }], false],
   ["a machine's console terminal", [{ id: 2, type: TtyType.VT }], true],
-  ['/dev/tty, and one that comes from the caller', [{ id: 0, type: TtyType.CTTY }, { id: 2, type: TtyType.EXT_TTY }], false],
+  [
+    '/dev/tty, and one that comes from the caller',
+    [
+      { id: 0, type: TtyType.CTTY },
+      { id: 2, type: TtyType.EXT_TTY },
+    ],
+    false,
+  ],
 ])('%s: a terminal is needed or not', async (_, terminals, needed) => {
   const entries = terminals.map((terminal) => tty_info_entry.encode({ termios: { cIflag: 0 }, ...terminal }).finish());
   await writeFile(join(dir, 'tty-info.img'), image(0x59453036, entries));

@@ -21,7 +21,11 @@ export interface DumpedProcess {
  */
 export async function readPstree(imagesDir: string): Promise<DumpedProcess[]> {
   const processes: DumpedProcess[] = [];
-  for await (const { pid, ppid, pgid, sid, threads } of imageEntries(join(imagesDir, 'pstree.img'), PSTREE_MAGIC, (data) => pstree_entry.decode(data))) {
+  for await (const { pid, ppid, pgid, sid, threads } of imageEntries(
+    join(imagesDir, 'pstree.img'),
+    PSTREE_MAGIC,
+    (data) => pstree_entry.decode(data),
+  )) {
     processes.push({ pid, ppid, pgid, sid, threads });
   }
   return processes;

@@ -62,14 +62,20 @@ export class ServiceConnection implements Connection {
   /** @throws CriuError CRIU_NOT_FOUND when nothing answers there, with the system's error as cause; CRIU_BAD_OPTION */
   static open(options: ServiceOptions): ServiceConnection {
     const { socketPath, fd, maxMessageBytes = 16 << 20 } = options;
-    if ((socketPath === undefined) === (fd === undefined)) bad('socketPath', 'a service has either a path or a descriptor');
+    if ((socketPath === undefined) === (fd === undefined))
+      bad('socketPath', 'a service has either a path or a descriptor');
     if (fd !== undefined && !isSocket(fd)) bad('fd', `${String(fd)} is not a descriptor of a socket`);
     try {
       if (fd !== undefined) native().hold(fd);
-      return new ServiceConnection(new PacketSocket(fd ?? native().connectSeqpacket(string('socketPath', socketPath as string)), maxMessageBytes));
+      return new ServiceConnection(
+        new PacketSocket(fd ?? native().connectSeqpacket(string('socketPath', socketPath as string)), maxMessageBytes),
+      );
     } catch (cause) {
       if (cause instanceof CriuError) throw cause;
-      throw new CriuError('CRIU_NOT_FOUND', { ...(socketPath === undefined ? { criuPath: nameOf(options) } : { socketPath }), cause });
+      throw new CriuError('CRIU_NOT_FOUND', {
+        ...(socketPath === undefined ? { criuPath: nameOf(options) } : { socketPath }),
+        cause,
+      });
     }
   }
 

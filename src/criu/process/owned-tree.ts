@@ -9,12 +9,15 @@ export interface OwnedRoot {
 /** Undefined when there is no such process (any more), or its parent is another. */
 export function identify(pid: number, parent?: number): OwnedRoot | undefined {
   const stat = statOf(pid);
-  return stat === undefined || (parent !== undefined && stat.parent !== parent) ? undefined : { pid, startTime: stat.startTime };
+  return stat === undefined || (parent !== undefined && stat.parent !== parent)
+    ? undefined
+    : { pid, startTime: stat.startTime };
 }
 
 /** Whether this process is in the tree of that one. */
 export function hasUs(root: number): boolean {
-  for (let pid: number | undefined = process.pid; pid !== undefined && pid !== 0; pid = statOf(pid)?.parent) if (pid === root) return true;
+  for (let pid: number | undefined = process.pid; pid !== undefined && pid !== 0; pid = statOf(pid)?.parent)
+    if (pid === root) return true;
   return false;
 }
 
@@ -43,7 +46,9 @@ function signal(pid: number, name: NodeJS.Signals): boolean {
 /** Needs CONFIG_PROC_CHILDREN, as CRIU does. */
 function childrenOf(pid: number): number[] {
   try {
-    return readdirSync(`/proc/${pid}/task`).flatMap((tid) => readFileSync(`/proc/${pid}/task/${tid}/children`, 'latin1').split(' ').filter(Boolean).map(Number));
+    return readdirSync(`/proc/${pid}/task`).flatMap((tid) =>
+      readFileSync(`/proc/${pid}/task/${tid}/children`, 'latin1').split(' ').filter(Boolean).map(Number),
+    );
   } catch {
     return [];
   }

@@ -39,7 +39,12 @@ export class PacketSocket {
   async send(data: Uint8Array, fds: readonly number[] = [], { signal }: WaitOptions = {}): Promise<void> {
     while (!native().sendmsg(this.#open('sendmsg'), data, fds)) {
       // Nobody makes room any more: a child of the peer's that holds its end open does not read.
-      if (this.#peerIsGone) throw Object.assign(new Error('EPIPE: the peer is gone, sendmsg'), { code: 'EPIPE', errno: -32, syscall: 'sendmsg' });
+      if (this.#peerIsGone)
+        throw Object.assign(new Error('EPIPE: the peer is gone, sendmsg'), {
+          code: 'EPIPE',
+          errno: -32,
+          syscall: 'sendmsg',
+        });
       await this.#ready('writable', signal);
     }
   }

@@ -6,7 +6,8 @@ import { isShortage } from '../errors/resource-shortage.js';
 /** Where the log is found. */
 async function pathOf(fd: number): Promise<string> {
   const link = `/proc/self/fd/${fd}`;
-  if (!(await stat(link)).isDirectory()) throw Object.assign(new Error('ENOTDIR: not a directory'), { code: 'ENOTDIR' });
+  if (!(await stat(link)).isDirectory())
+    throw Object.assign(new Error('ENOTDIR: not a directory'), { code: 'ENOTDIR' });
   return await readlink(link);
 }
 
@@ -35,7 +36,11 @@ export class SharedDirectory implements AsyncDisposable {
       const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
       return new SharedDirectory(handle.fd, directory, handle);
     } catch (cause) {
-      throw new CriuError(isShortage(cause) ? 'CRIU_IO' : 'CRIU_BAD_OPTION', { option, reason: `cannot open the directory ${directory}`, cause });
+      throw new CriuError(isShortage(cause) ? 'CRIU_IO' : 'CRIU_BAD_OPTION', {
+        option,
+        reason: `cannot open the directory ${directory}`,
+        cause,
+      });
     }
   }
 

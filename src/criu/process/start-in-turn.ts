@@ -19,10 +19,13 @@ const waiting: (() => void)[] = [];
  * Starts it once there is a place, in the order of the calls; at once when nobody else starts a CRIU.
  * @param start is told whether it is the only one for now
  */
-export async function startInTurn<T extends { pid: number; ended: Promise<unknown> }>(start: (alone: boolean) => Promise<T>): Promise<T> {
+export async function startInTurn<T extends { pid: number; ended: Promise<unknown> }>(
+  start: (alone: boolean) => Promise<T>,
+): Promise<T> {
   forgetThoseThatWait();
   const alone = starting + begun.size === 0;
-  if (waiting.length > 0 || !takePlace()) await new Promise<void>((resolve) => waiting.push(resolve) === 1 && setTimeout(handOn, 1));
+  if (waiting.length > 0 || !takePlace())
+    await new Promise<void>((resolve) => waiting.push(resolve) === 1 && setTimeout(handOn, 1));
   try {
     const process = await start(alone);
     begun.set(process.pid, performance.now() + longestMs);

@@ -79,7 +79,10 @@ export class Swrk implements Connection {
   }
 
   /** One that is alone starts on the event loop, which is the shortest way. Of many each would hold the loop for an exec. */
-  static async #start({ criuPath, fds = [], terminal, env, defaultConfig = true, maxMessageBytes = 16 << 20 }: SwrkOptions, alone: boolean): Promise<Swrk> {
+  static async #start(
+    { criuPath, fds = [], terminal, env, defaultConfig = true, maxMessageBytes = 16 << 20 }: SwrkOptions,
+    alone: boolean,
+  ): Promise<Swrk> {
     let socket: PacketSocket | undefined;
     let stderr: PipeTail | undefined;
     const theirEnds: number[] = [];
@@ -92,7 +95,13 @@ export class Swrk implements Connection {
       stderr = new PipeTail(errors, stderrBytes);
       const args = ['swrk', '3', ...(defaultConfig ? [] : ['--no-default-config'])];
       const session = terminal === undefined ? {} : { opensTerminal: true, sharesSession: isOurTerminal(terminal) };
-      const program = { path: criuPath, args, env, fds: [terminal, undefined, theirErrors, theirs, ...fds], ...session };
+      const program = {
+        path: criuPath,
+        args,
+        env,
+        fds: [terminal, undefined, theirErrors, theirs, ...fds],
+        ...session,
+      };
       return new Swrk(alone ? Child.start(program) : await Child.startInThread(program), socket, stderr);
     } catch (cause) {
       socket?.close();

@@ -7,8 +7,10 @@ const PTMX = 0x502;
 
 /** Why CRIU could not give a restored tree this as its terminal; undefined when it can. */
 export function terminalProblem(fd: unknown): string | undefined {
-  if (typeof fd !== 'number' || !Number.isInteger(fd) || !isatty(fd)) return `${String(fd)} is not the descriptor of a terminal`;
-  if (fstatSync(fd).rdev === PTMX) return `${fd} is the master of a terminal: the other side of it is what a program has`;
+  if (typeof fd !== 'number' || !Number.isInteger(fd) || !isatty(fd))
+    return `${String(fd)} is not the descriptor of a terminal`;
+  if (fstatSync(fd).rdev === PTMX)
+    return `${fd} is the master of a terminal: the other side of it is what a program has`;
   try {
     closeSync(openSync(`/proc/self/fd/${fd}`, constants.O_RDWR | constants.O_NOCTTY));
     return undefined;

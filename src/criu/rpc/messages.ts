@@ -43,7 +43,8 @@ const toPageServer: ReadonlySet<RequestType> = new Set(['DUMP', 'PRE_DUMP', 'SIN
 /** @throws CriuError CRIU_BAD_OPTION for a page server that CRIU (4.3 too) would crash over: it looks up the missing address */
 export function encodeRequest({ type, ...fields }: Request): Uint8Array {
   const { ps, lazyPages } = fields.opts ?? {};
-  if (toPageServer.has(type) && ps != null && lazyPages !== true && ps.address == null && ps.fd == null) bad('pageServer', `${type} has to know its address, or a socket that is connected to it`);
+  if (toPageServer.has(type) && ps != null && lazyPages !== true && ps.address == null && ps.fd == null)
+    bad('pageServer', `${type} has to know its address, or a socket that is connected to it`);
   return wire.criu_req.encode({ type: wire.criu_req_type[type], ...fields }).finish();
 }
 

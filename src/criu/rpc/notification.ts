@@ -39,5 +39,9 @@ export interface NotificationReply {
  * `pre-resume` or `post-resume` comes too late for CRIU: it completes the request, and `criuErrorOf` says CRIU_WENT_ON.
  * `signal` is aborted when the request has been cancelled or timed out meanwhile.
  */
-// eslint-disable-next-line @typescript-eslint/no-invalid-void-type -- a callback that returns nothing, async or not, is the common one
-export type OnNotify = (notification: CriuNotification, signal: AbortSignal) => void | NotificationReply | Promise<void | NotificationReply>;
+/* eslint-disable @typescript-eslint/no-invalid-void-type -- a callback that returns nothing, async or not, is the common one */
+export type OnNotify = (
+  notification: CriuNotification,
+  signal: AbortSignal,
+) => void | NotificationReply | Promise<void | NotificationReply>;
+/* eslint-enable @typescript-eslint/no-invalid-void-type */

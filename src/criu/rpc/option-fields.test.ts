@@ -8,54 +8,170 @@ import { encodeOptions, requireOptions, type OptionContext } from './option-fiel
 import type { CriuRequestOptions } from './options.js';
 
 const context: OptionContext = { imagesDirFd: 7, workDirFd: 8, inherited: (fd) => (fd === 20 ? 4 : undefined) };
-const encode = (options: Partial<CriuRequestOptions>): ReturnType<typeof encodeOptions> => encodeOptions({ imagesDir: '/x', ...options }, context);
+const encode = (options: Partial<CriuRequestOptions>): ReturnType<typeof encodeOptions> =>
+  encodeOptions({ imagesDir: '/x', ...options }, context);
 
 const every: Required<CriuRequestOptions> = {
-  imagesDir: '/x', workDir: '/y', parentImg: '../../1', logFile: 'x.log', logLevel: 4, logToStderr: true, displayStats: true, configFile: '/c', root: '/r',
-  leaveRunning: true, leaveStopped: true, timeoutSeconds: 5, freezeCgroup: '/f', shellJob: true, rstSibling: true, execCmd: ['a', 'b'], unprivileged: true, cpuCap: ['fpu', 'ins'],
-  trackMem: true, autoDedup: true, preDumpMode: 'read', lazyPages: false, pageServer: { address: '::1', port: 5, fd: 20 }, pidfdStoreSk: 9,
-  tls: true, tlsCacert: 'a', tlsCacrl: 'b', tlsCert: 'c', tlsKey: 'd', tlsNoCnVerify: true,
-  fileLocks: true, linkRemap: true, ghostLimit: 5n, forceIrmap: true, irmapScanPaths: ['/p'], evasiveDevices: true, skipFileRwxCheck: true,
-  inheritFd: [{ key: 'pipe:[1]', fd: 20 }], external: ['mnt[/a]:a'], orphanPtsMaster: true,
-  autoExtMnt: true, extSharing: true, extMasters: true, skipMnt: ['/s'], enableFs: ['fuse'], mntnsCompatMode: true, emptyNs: ['net'],
-  joinNs: [{ ns: 'net', nsFile: '/n' }], weakSysctls: true,
-  tcpEstablished: true, tcpSkipInFlight: true, tcpClose: true, networkLock: 'skip', extUnixSk: true,
-  manageCgroups: 'strict', cgRoot: [{ path: '/a' }, { controller: 'cpu', path: '/b' }], cgroupProps: 'p', cgroupPropsFile: 'f', cgroupDumpController: ['cpu'], cgroupYard: '/y',
-  lsmProfile: 'apparmor:x', lsmMountContext: 'm',
-  veths: [{ ifIn: 'a', ifOut: 'b' }], extMnt: [{ key: 'a', val: 'b' }], unixSkIno: [5], statusFd: 3,
+  imagesDir: '/x',
+  workDir: '/y',
+  parentImg: '../../1',
+  logFile: 'x.log',
+  logLevel: 4,
+  logToStderr: true,
+  displayStats: true,
+  configFile: '/c',
+  root: '/r',
+  leaveRunning: true,
+  leaveStopped: true,
+  timeoutSeconds: 5,
+  freezeCgroup: '/f',
+  shellJob: true,
+  rstSibling: true,
+  execCmd: ['a', 'b'],
+  unprivileged: true,
+  cpuCap: ['fpu', 'ins'],
+  trackMem: true,
+  autoDedup: true,
+  preDumpMode: 'read',
+  lazyPages: false,
+  pageServer: { address: '::1', port: 5, fd: 20 },
+  pidfdStoreSk: 9,
+  tls: true,
+  tlsCacert: 'a',
+  tlsCacrl: 'b',
+  tlsCert: 'c',
+  tlsKey: 'd',
+  tlsNoCnVerify: true,
+  fileLocks: true,
+  linkRemap: true,
+  ghostLimit: 5n,
+  forceIrmap: true,
+  irmapScanPaths: ['/p'],
+  evasiveDevices: true,
+  skipFileRwxCheck: true,
+  inheritFd: [{ key: 'pipe:[1]', fd: 20 }],
+  external: ['mnt[/a]:a'],
+  orphanPtsMaster: true,
+  autoExtMnt: true,
+  extSharing: true,
+  extMasters: true,
+  skipMnt: ['/s'],
+  enableFs: ['fuse'],
+  mntnsCompatMode: true,
+  emptyNs: ['net'],
+  joinNs: [{ ns: 'net', nsFile: '/n' }],
+  weakSysctls: true,
+  tcpEstablished: true,
+  tcpSkipInFlight: true,
+  tcpClose: true,
+  networkLock: 'skip',
+  extUnixSk: true,
+  manageCgroups: 'strict',
+  cgRoot: [{ path: '/a' }, { controller: 'cpu', path: '/b' }],
+  cgroupProps: 'p',
+  cgroupPropsFile: 'f',
+  cgroupDumpController: ['cpu'],
+  cgroupYard: '/y',
+  lsmProfile: 'apparmor:x',
+  lsmMountContext: 'm',
+  veths: [{ ifIn: 'a', ifOut: 'b' }],
+  extMnt: [{ key: 'a', val: 'b' }],
+  unixSkIno: [5],
+  statusFd: 3,
   rawOptions: {},
-  imageIoMode: 'direct', compress: 'lz4', compressAcceleration: 2, compressBlockSize: 65536, decompressThreads: 4, stream: true, pluginOptions: ['a.b=c'],
+  imageIoMode: 'direct',
+  compress: 'lz4',
+  compressAcceleration: 2,
+  compressBlockSize: 65536,
+  decompressThreads: 4,
+  stream: true,
+  pluginOptions: ['a.b=c'],
 };
 
 test('every field of criu_opts in rpc.proto has an option, but for the three the client fills and the one that is replaced', () => {
   const proto = readFileSync(new URL('../../../proto/criu/rpc.proto', import.meta.url), 'utf8');
   const body = /message criu_opts \{([^}]*)\}/.exec(proto)?.[1] ?? '';
-  const names = [...body.matchAll(/^ {2}(?:required|optional|repeated) \S+ (\w+) = \d+/gm)].map(([, name = '']) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase()));
+  const names = [...body.matchAll(/^ {2}(?:required|optional|repeated) \S+ (\w+) = \d+/gm)].map(([, name = '']) =>
+    name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase()),
+  );
   expect(names).toHaveLength(77);
   const sent = Object.keys(encode(every));
-  expect(names.filter((name) => !sent.includes(name)).sort()).toEqual(['imagesDir', 'manageCgroups', 'notifyScripts', 'pid']);
+  expect(names.filter((name) => !sent.includes(name)).sort()).toEqual([
+    'imagesDir',
+    'manageCgroups',
+    'notifyScripts',
+    'pid',
+  ]);
 });
 
 test('what is encoded comes back from the wire as it was', () => {
   const decoded = criu_opts.decode(criu_opts.encode(encode(every)).finish());
   expect(decoded).toMatchObject({
-    imagesDirFd: 7, workDirFd: 8, timeout: 5, cpuCap: 5, preDumpMode: 2, ps: { address: '::1', port: 5, fd: 4 }, ghostLimit: 5, inheritFd: [{ key: 'pipe:[1]', fd: 4 }],
-    emptyNs: 0x40000000, networkLock: 3, manageCgroupsMode: 5, cgRoot: [{ path: '/a' }, { ctrl: 'cpu', path: '/b' }], unixSkIno: [{ inode: 5 }], joinNs: [{ ns: 'net', nsFile: '/n' }],
+    imagesDirFd: 7,
+    workDirFd: 8,
+    timeout: 5,
+    cpuCap: 5,
+    preDumpMode: 2,
+    ps: { address: '::1', port: 5, fd: 4 },
+    ghostLimit: 5,
+    inheritFd: [{ key: 'pipe:[1]', fd: 4 }],
+    emptyNs: 0x40000000,
+    networkLock: 3,
+    manageCgroupsMode: 5,
+    cgRoot: [{ path: '/a' }, { ctrl: 'cpu', path: '/b' }],
+    unixSkIno: [{ inode: 5 }],
+    joinNs: [{ ns: 'net', nsFile: '/n' }],
   });
 });
 
 test('paths of ours are absolute on the wire, whatever directory CRIU works in; names are left as they are', () => {
   const here = (name: string): string => `${process.cwd()}/${name}`;
-  const relative = { configFile: 'c', root: 'r', freezeCgroup: '../../f', tlsCacert: 'a', tlsCacrl: 'b', tlsCert: 'd', tlsKey: 'e', cgroupPropsFile: 'g', cgroupYard: 'y' };
-  expect(encode({ ...relative, irmapScanPaths: ['i'], joinNs: [{ ns: 'net', nsFile: 'n' }], parentImg: '../../1', external: ['macvlan[eth0]:out', 'dev[1/3]:null'] })).toMatchObject({
-    ...Object.fromEntries(Object.entries(relative).map(([name, path]) => [name, path === '../../f' ? dirname(process.cwd()) + '/f' : here(path)])),
-    irmapScanPaths: [here('i')], joinNs: [{ ns: 'net', nsFile: here('n') }], parentImg: '../../1', external: ['macvlan[eth0]:out', 'dev[1/3]:null'],
+  const relative = {
+    configFile: 'c',
+    root: 'r',
+    freezeCgroup: '../../f',
+    tlsCacert: 'a',
+    tlsCacrl: 'b',
+    tlsCert: 'd',
+    tlsKey: 'e',
+    cgroupPropsFile: 'g',
+    cgroupYard: 'y',
+  };
+  expect(
+    encode({
+      ...relative,
+      irmapScanPaths: ['i'],
+      joinNs: [{ ns: 'net', nsFile: 'n' }],
+      parentImg: '../../1',
+      external: ['macvlan[eth0]:out', 'dev[1/3]:null'],
+    }),
+  ).toMatchObject({
+    ...Object.fromEntries(
+      Object.entries(relative).map(([name, path]) => [
+        name,
+        path === '../../f' ? dirname(process.cwd()) + '/f' : here(path),
+      ]),
+    ),
+    irmapScanPaths: [here('i')],
+    joinNs: [{ ns: 'net', nsFile: here('n') }],
+    parentImg: '../../1',
+    external: ['macvlan[eth0]:out', 'dev[1/3]:null'],
   });
 });
 
 test('a pid of a namespace to join may have any size', () => {
-  expect(encode({ joinNs: [{ ns: 'uts', nsFile: '70000' }, { ns: 'user', nsFile: '5', extraOpt: '0,0' }] })).toMatchObject({
-    joinNs: [{ ns: 'uts', nsFile: '/proc/70000/ns/uts' }, { ns: 'user', nsFile: '/proc/5/ns/user', extraOpt: '0,0' }],
+  expect(
+    encode({
+      joinNs: [
+        { ns: 'uts', nsFile: '70000' },
+        { ns: 'user', nsFile: '5', extraOpt: '0,0' },
+      ],
+    }),
+  ).toMatchObject({
+    joinNs: [
+      { ns: 'uts', nsFile: '/proc/70000/ns/uts' },
+      { ns: 'user', nsFile: '/proc/5/ns/user', extraOpt: '0,0' },
+    ],
   });
 });
 
@@ -107,26 +223,37 @@ test.each([
   [{ rawOptions: { 80: 1.5 } }, 'rawOptions'],
   [{ rawOptions: { 80: 2n ** 64n } }, 'rawOptions'],
 ])('%o is refused by name', (options, option) => {
-  expect(() => encode(options)).toThrow(expect.objectContaining({ code: 'CRIU_BAD_OPTION', facts: expect.objectContaining({ option }) as object }) as CriuError);
+  expect(() => encode(options)).toThrow(
+    expect.objectContaining({
+      code: 'CRIU_BAD_OPTION',
+      facts: expect.objectContaining({ option }) as object,
+    }) as CriuError,
+  );
 });
 
 test('an option that this CRIU would ignore is refused', () => {
   const version = { major: 3, minor: 17, sublevel: 1, text: '3.17.1', versionNumber: 31701 };
-  expect(() => requireOptions({ leaveRunning: true, mntnsCompatMode: true, leaveStopped: undefined } as object, version)).not.toThrow();
-  expect(() => requireOptions({ leaveStopped: true }, version)).toThrow('CRIU 3.17.1 does not know the option leaveStopped');
+  expect(() =>
+    requireOptions({ leaveRunning: true, mntnsCompatMode: true, leaveStopped: undefined } as object, version),
+  ).not.toThrow();
+  expect(() => requireOptions({ leaveStopped: true }, version)).toThrow(
+    'CRIU 3.17.1 does not know the option leaveStopped',
+  );
 });
 
 test('a value that this CRIU would ignore or not understand is refused, where another of the same option is not', () => {
-  const since = (text: string, versionNumber: number) => (options: Partial<CriuRequestOptions>): string | undefined => {
-    try {
-      requireOptions(options, { major: 0, minor: 0, sublevel: 0, text, versionNumber });
-      return undefined;
-    } catch (error) {
-      expect(error).toMatchObject({ code: 'CRIU_OPTION_UNSUPPORTED', facts: { version: text } });
-      const { option, since } = (error as CriuError).facts;
-      return `${option} ${since}`;
-    }
-  };
+  const since =
+    (text: string, versionNumber: number) =>
+    (options: Partial<CriuRequestOptions>): string | undefined => {
+      try {
+        requireOptions(options, { major: 0, minor: 0, sublevel: 0, text, versionNumber });
+        return undefined;
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'CRIU_OPTION_UNSUPPORTED', facts: { version: text } });
+        const { option, since } = (error as CriuError).facts;
+        return `${option} ${since}`;
+      }
+    };
   const old = since('3.18', 31800);
   expect(old({ networkLock: 'skip' })).toBe("networkLock: 'skip' 3.19");
   expect(old({ networkLock: 'nftables' })).toBeUndefined();
@@ -148,15 +275,36 @@ test('the comment of each option names the version from which on it is accepted'
   for (const name of Object.keys(every).filter((name) => name !== 'rawOptions')) {
     const comment = new RegExp(`/\\*\\*((?:(?!\\*/)[^])*)\\*/\\n  ${name}\\??:`).exec(source)?.[1];
     const since = /Since (\d+\.\d+)\./.exec(comment ?? '')?.[1];
-    expect(() => requireOptions({ [name]: every[name as keyof typeof every] }, none), name).toThrow(expect.objectContaining({ facts: expect.objectContaining({ since }) as object }) as CriuError);
+    expect(() => requireOptions({ [name]: every[name as keyof typeof every] }, none), name).toThrow(
+      expect.objectContaining({ facts: expect.objectContaining({ since }) as object }) as CriuError,
+    );
   }
 });
 
 test('raw options are on the wire what a newer proto would read, and nothing else is changed', () => {
-  const bytes = criu_opts.encode(encode({ leaveRunning: true, rawOptions: { 79: true, 80: -1, 81: 'text', 82: Uint8Array.of(8, 1), 1000: 2n ** 63n } })).finish();
-  const newer = protobuf.parse(`syntax = "proto2"; message sub { optional int32 a = 1; } message criu_opts {
+  const bytes = criu_opts
+    .encode(
+      encode({
+        leaveRunning: true,
+        rawOptions: { 79: true, 80: -1, 81: 'text', 82: Uint8Array.of(8, 1), 1000: 2n ** 63n },
+      }),
+    )
+    .finish();
+  const newer = protobuf
+    .parse(
+      `syntax = "proto2"; message sub { optional int32 a = 1; } message criu_opts {
     optional int32 images_dir_fd = 1; optional bool leave_running = 3;
-    optional bool b = 79; optional int32 i = 80; optional string s = 81; optional sub m = 82; optional uint64 u = 1000; }`).root.lookupType('criu_opts');
+    optional bool b = 79; optional int32 i = 80; optional string s = 81; optional sub m = 82; optional uint64 u = 1000; }`,
+    )
+    .root.lookupType('criu_opts');
   const read = newer.toObject(newer.decode(bytes), { longs: String });
-  expect(read).toEqual({ imagesDirFd: 7, leaveRunning: true, b: true, i: -1, s: 'text', m: { a: 1 }, u: String(2n ** 63n) });
+  expect(read).toEqual({
+    imagesDirFd: 7,
+    leaveRunning: true,
+    b: true,
+    i: -1,
+    s: 'text',
+    m: { a: 1 },
+    u: String(2n ** 63n),
+  });
 });

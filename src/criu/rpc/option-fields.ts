@@ -2,7 +2,24 @@ import { Writer } from 'protobufjs/minimal.js';
 import { CriuError } from '../errors/criu-error.js';
 import { present, type WireOptions } from './messages.js';
 import { criu_cg_mode, criu_image_io_mode, criu_network_lock_method, criu_pre_dump_mode } from '../generated/criu.js';
-import { array, bad, boolean, choice, externals, filled, integer, maybe, object, objects, path, port, record, string, strings, uint32 } from './option-values.js';
+import {
+  array,
+  bad,
+  boolean,
+  choice,
+  externals,
+  filled,
+  integer,
+  maybe,
+  object,
+  objects,
+  path,
+  port,
+  record,
+  string,
+  strings,
+  uint32,
+} from './option-values.js';
 import type { CpuCap, CriuRequestOptions, RawOption } from './options.js';
 import { versionNumber, type CriuVersion } from './version.js';
 
@@ -28,7 +45,8 @@ interface Later {
 }
 
 /** Options whose value goes into the field of the same name; these are their kinds. */
-type SameName<T> = { [K in keyof Values & keyof WireOptions]: Values[K] extends T ? K : never }[keyof Values & keyof WireOptions];
+type SameName<T> = { [K in keyof Values & keyof WireOptions]: Values[K] extends T ? K : never }[keyof Values &
+  keyof WireOptions];
 
 function flag<K extends SameName<boolean>>(name: K, since: string): Field<K> {
   return { since, encode: (value) => ({ [name]: boolean(name, value) }) };
@@ -63,16 +81,32 @@ const fields: { [K in keyof Values]: Field<K> } = {
   root: file('root', '1.2'),
   leaveRunning: flag('leaveRunning', '0.8'),
   leaveStopped: flag('leaveStopped', '3.19'),
-  timeoutSeconds: { since: '2.4', encode: (value) => ({ timeout: integer('timeoutSeconds', value, 0, longestSeconds) }) },
+  timeoutSeconds: {
+    since: '2.4',
+    encode: (value) => ({ timeout: integer('timeoutSeconds', value, 0, longestSeconds) }),
+  },
   freezeCgroup: file('freezeCgroup', '2.4'),
   shellJob: flag('shellJob', '0.8'),
   rstSibling: flag('rstSibling', '1.4'),
   execCmd: list('execCmd', '1.3'),
   unprivileged: flag('unprivileged', '3.18'),
-  cpuCap: { since: '1.3', encode: (value) => ({ cpuCap: array('cpuCap', value).reduce((mask, name) => mask | choice('cpuCap', name, cpuCaps), 0) }) },
+  cpuCap: {
+    since: '1.3',
+    encode: (value) => ({
+      cpuCap: array('cpuCap', value).reduce((mask, name) => mask | choice('cpuCap', name, cpuCaps), 0),
+    }),
+  },
   trackMem: flag('trackMem', '1.2'),
   autoDedup: flag('autoDedup', '1.2'),
-  preDumpMode: { since: '3.14', encode: (value) => ({ preDumpMode: choice('preDumpMode', value, { splice: criu_pre_dump_mode.SPLICE, read: criu_pre_dump_mode.VM_READ }) }) },
+  preDumpMode: {
+    since: '3.14',
+    encode: (value) => ({
+      preDumpMode: choice('preDumpMode', value, {
+        splice: criu_pre_dump_mode.SPLICE,
+        read: criu_pre_dump_mode.VM_READ,
+      }),
+    }),
+  },
   lazyPages: flag('lazyPages', '3.5'),
   pageServer: {
     since: '1.2',
@@ -83,14 +117,26 @@ const fields: { [K in keyof Values]: Field<K> } = {
       return fd !== undefined && tls === true ? { option: 'pageServer.fd with tls', since: '4.3' } : undefined;
     },
     encode: (value, context, { lazyPages }) => {
-      const { fd, ...rest } = object('pageServer', value, { address: maybe(filled), port: maybe(port), fd: maybe(uint32) });
+      const { fd, ...rest } = object('pageServer', value, {
+        address: maybe(filled),
+        port: maybe(port),
+        fd: maybe(uint32),
+      });
       if (fd === undefined) return { ps: rest };
       if (lazyPages === true) bad('pageServer', 'no CRIU takes it with lazyPages: it would listen', 'fd');
       return { ps: { ...rest, fd: inherited('pageServer', fd, context) } };
     },
   },
   pidfdStoreSk: number('pidfdStoreSk', '3.16'),
-  imageIoMode: { since: '4.3', encode: (value) => ({ imageIoMode: choice('imageIoMode', value, { writeback: criu_image_io_mode.IMAGE_IO_WRITEBACK, direct: criu_image_io_mode.IMAGE_IO_DIRECT }) }) },
+  imageIoMode: {
+    since: '4.3',
+    encode: (value) => ({
+      imageIoMode: choice('imageIoMode', value, {
+        writeback: criu_image_io_mode.IMAGE_IO_WRITEBACK,
+        direct: criu_image_io_mode.IMAGE_IO_DIRECT,
+      }),
+    }),
+  },
   compress: { since: '4.3', encode: (value) => ({ compress: choice('compress', value, { off: 0, lz4: 1 }) }) },
   compressAcceleration: number('compressAcceleration', '4.3'),
   compressBlockSize: number('compressBlockSize', '4.3'),
@@ -107,10 +153,23 @@ const fields: { [K in keyof Values]: Field<K> } = {
   linkRemap: flag('linkRemap', '1.2'),
   ghostLimit: { since: '1.7', encode: (value) => ({ ghostLimit: uint32('ghostLimit', value) }) },
   forceIrmap: flag('forceIrmap', '1.3'),
-  irmapScanPaths: { since: '1.8', encode: (value) => ({ irmapScanPaths: array('irmapScanPaths', value).map((element) => path('irmapScanPaths', element)) }) },
+  irmapScanPaths: {
+    since: '1.8',
+    encode: (value) => ({
+      irmapScanPaths: array('irmapScanPaths', value).map((element) => path('irmapScanPaths', element)),
+    }),
+  },
   evasiveDevices: flag('evasiveDevices', '0.8'),
   skipFileRwxCheck: flag('skipFileRwxCheck', '3.18'),
-  inheritFd: { since: '1.6', encode: (value, context) => ({ inheritFd: objects('inheritFd', value, { key: string, fd: uint32 }).map(({ key, fd }) => ({ key, fd: inherited('inheritFd', fd, context) })) }) },
+  inheritFd: {
+    since: '1.6',
+    encode: (value, context) => ({
+      inheritFd: objects('inheritFd', value, { key: string, fd: uint32 }).map(({ key, fd }) => ({
+        key,
+        fd: inherited('inheritFd', fd, context),
+      })),
+    }),
+  },
   external: { since: '2.0', encode: (value) => ({ external: externals('external', value) }) },
   orphanPtsMaster: flag('orphanPtsMaster', '2.12'),
   autoExtMnt: flag('autoExtMnt', '1.6'),
@@ -119,12 +178,23 @@ const fields: { [K in keyof Values]: Field<K> } = {
   skipMnt: list('skipMnt', '1.6'),
   enableFs: list('enableFs', '1.6'),
   mntnsCompatMode: flag('mntnsCompatMode', '3.17'),
-  emptyNs: { since: '2.0', encode: (value) => ({ emptyNs: array('emptyNs', value).reduce((mask, name) => mask | choice('emptyNs', name, { net: CLONE_NEWNET }), 0) }) },
+  emptyNs: {
+    since: '2.0',
+    encode: (value) => ({
+      emptyNs: array('emptyNs', value).reduce((mask, name) => mask | choice('emptyNs', name, { net: CLONE_NEWNET }), 0),
+    }),
+  },
   joinNs: {
     since: '2.3',
     // CRIU takes a number above 65535 for a path: criu/namespaces.c, check_int_str, v4.2.
     encode: (value) => ({
-      joinNs: objects('joinNs', value, { ns: string, nsFile: filled, extraOpt: maybe(string) }).map(({ ns, nsFile, ...rest }) => ({ ns, nsFile: /^\d+$/.test(nsFile) ? `/proc/${nsFile}/ns/${ns}` : path('joinNs', nsFile), ...rest })),
+      joinNs: objects('joinNs', value, { ns: string, nsFile: filled, extraOpt: maybe(string) }).map(
+        ({ ns, nsFile, ...rest }) => ({
+          ns,
+          nsFile: /^\d+$/.test(nsFile) ? `/proc/${nsFile}/ns/${ns}` : path('joinNs', nsFile),
+          ...rest,
+        }),
+      ),
     }),
   },
   weakSysctls: flag('weakSysctls', '2.9'),
@@ -135,7 +205,11 @@ const fields: { [K in keyof Values]: Field<K> } = {
     since: '3.16',
     later: (value) => (value === 'skip' ? { option: "networkLock: 'skip'", since: '3.19' } : undefined),
     encode: (value) => ({
-      networkLock: choice('networkLock', value, { iptables: criu_network_lock_method.IPTABLES, nftables: criu_network_lock_method.NFTABLES, skip: criu_network_lock_method.SKIP }),
+      networkLock: choice('networkLock', value, {
+        iptables: criu_network_lock_method.IPTABLES,
+        nftables: criu_network_lock_method.NFTABLES,
+        skip: criu_network_lock_method.SKIP,
+      }),
     }),
   },
   extUnixSk: flag('extUnixSk', '0.8'),
@@ -153,7 +227,15 @@ const fields: { [K in keyof Values]: Field<K> } = {
       }),
     }),
   },
-  cgRoot: { since: '1.3', encode: (value) => ({ cgRoot: objects('cgRoot', value, { controller: maybe(string), path: string }).map(({ controller, path }) => ({ path, ...(controller === undefined ? {} : { ctrl: controller }) })) }) },
+  cgRoot: {
+    since: '1.3',
+    encode: (value) => ({
+      cgRoot: objects('cgRoot', value, { controller: maybe(string), path: string }).map(({ controller, path }) => ({
+        path,
+        ...(controller === undefined ? {} : { ctrl: controller }),
+      })),
+    }),
+  },
   cgroupProps: text('cgroupProps', '2.4'),
   cgroupPropsFile: file('cgroupPropsFile', '2.4'),
   cgroupDumpController: list('cgroupDumpController', '2.4'),
@@ -162,9 +244,19 @@ const fields: { [K in keyof Values]: Field<K> } = {
   lsmMountContext: text('lsmMountContext', '3.16'),
   veths: { since: '1.2', encode: (value) => ({ veths: objects('veths', value, { ifIn: string, ifOut: string }) }) },
   extMnt: { since: '1.3', encode: (value) => ({ extMnt: objects('extMnt', value, { key: string, val: string }) }) },
-  unixSkIno: { since: '1.7', encode: (value) => ({ unixSkIno: array('unixSkIno', value).map((inode) => ({ inode: uint32('unixSkIno', inode) })) }) },
+  unixSkIno: {
+    since: '1.7',
+    encode: (value) => ({
+      unixSkIno: array('unixSkIno', value).map((inode) => ({ inode: uint32('unixSkIno', inode) })),
+    }),
+  },
   statusFd: number('statusFd', '2.11'),
-  rawOptions: { since: '0.8', encode: (value) => ({ $unknowns: Object.entries(record('rawOptions', value)).map(([number, field]) => rawField(Number(number), field)) }) },
+  rawOptions: {
+    since: '0.8',
+    encode: (value) => ({
+      $unknowns: Object.entries(record('rawOptions', value)).map(([number, field]) => rawField(Number(number), field)),
+    }),
+  },
 };
 
 /** CRIU counts it in milliseconds, in 32 bits: criu/seize.c, freeze_processes. */
@@ -188,7 +280,10 @@ export function encodeOptions(options: CriuRequestOptions, context: OptionContex
 }
 
 /** @throws CriuError CRIU_OPTION_UNSUPPORTED for the first option, or part of one, that this version does not know */
-export function requireOptions(options: Partial<CriuRequestOptions>, { text, versionNumber: version }: CriuVersion): void {
+export function requireOptions(
+  options: Partial<CriuRequestOptions>,
+  { text, versionNumber: version }: CriuVersion,
+): void {
   for (const [name, value] of given(options)) {
     const field = fields[name] as Field<never>;
     const parts = [{ option: name, since: field.since }, field.later?.(value as never, options)];
@@ -212,22 +307,46 @@ const lastKnownField = 78;
 
 /** One field as it goes over the wire: protobuf's varint for numbers and booleans, its length and bytes for the rest. */
 function rawField(number: number, value: RawOption): Uint8Array {
-  if (!Number.isInteger(number) || number <= lastKnownField || number > 0x1fffffff) bad('rawOptions', `${String(number)} is not the number of a field above ${lastKnownField}: there is an option for it`);
+  if (!Number.isInteger(number) || number <= lastKnownField || number > 0x1fffffff)
+    bad(
+      'rawOptions',
+      `${String(number)} is not the number of a field above ${lastKnownField}: there is an option for it`,
+    );
   const writer = Writer.create();
-  if (typeof value === 'string') return writer.uint32((number << 3) | 2).string(value).finish();
-  if (value instanceof Uint8Array) return writer.uint32((number << 3) | 2).bytes(value).finish();
-  if (typeof value === 'boolean') return writer.uint32(number << 3).bool(value).finish();
-  if (typeof value === 'bigint' || Number.isSafeInteger(value)) return varint(writer.uint32(number << 3), BigInt(value)).finish();
+  if (typeof value === 'string')
+    return writer
+      .uint32((number << 3) | 2)
+      .string(value)
+      .finish();
+  if (value instanceof Uint8Array)
+    return writer
+      .uint32((number << 3) | 2)
+      .bytes(value)
+      .finish();
+  if (typeof value === 'boolean')
+    return writer
+      .uint32(number << 3)
+      .bool(value)
+      .finish();
+  if (typeof value === 'bigint' || Number.isSafeInteger(value))
+    return varint(writer.uint32(number << 3), BigInt(value)).finish();
   return bad('rawOptions', `field ${number} is neither a boolean, a whole number, a string nor bytes`);
 }
 
 /** A negative number goes as its 64 bits: protobuf's int32 and int64. */
 function varint(writer: Writer, value: bigint): Writer {
-  if (value !== BigInt.asIntN(64, value) && value !== BigInt.asUintN(64, value)) bad('rawOptions', `${value} does not fit 64 bits`);
+  if (value !== BigInt.asIntN(64, value) && value !== BigInt.asUintN(64, value))
+    bad('rawOptions', `${value} does not fit 64 bits`);
   const bits = BigInt.asUintN(64, value);
-  return writer.uint64({ low: Number(bits & 0xffffffffn) | 0, high: Number(bits >> 32n) | 0, unsigned: true } as unknown as number);
+  return writer.uint64({
+    low: Number(bits & 0xffffffffn) | 0,
+    high: Number(bits >> 32n) | 0,
+    unsigned: true,
+  } as unknown as number);
 }
 
 function fileName(name: string): string {
-  return string('logFile', name) === '' || name.includes('/') ? bad('logFile', `"${name}" is not a plain file name; its directory is workDir`) : name;
+  return string('logFile', name) === '' || name.includes('/')
+    ? bad('logFile', `"${name}" is not a plain file name; its directory is workDir`)
+    : name;
 }

@@ -15,7 +15,9 @@ export function boolean(option: string, value: boolean, field?: string): boolean
 
 /** C strings end at the first NUL: what follows would be lost in silence. */
 export function string(option: string, value: string, field?: string): string {
-  return typeof value === 'string' && !value.includes('\0') ? value : bad(option, `${String(value)} is not a string without NUL`, field);
+  return typeof value === 'string' && !value.includes('\0')
+    ? value
+    : bad(option, `${String(value)} is not a string without NUL`, field);
 }
 
 export function filled(option: string, value: string, field?: string): string {
@@ -30,7 +32,9 @@ export function path(option: string, value: string, field?: string): string {
 /** A whole number. */
 export function integer(option: string, value: number | bigint, least: number, most: number, field?: string): number {
   const number = typeof value === 'bigint' ? Number(value) : value;
-  return Number.isInteger(number) && number >= least && number <= most ? number : bad(option, `${String(value)} is not a whole number from ${least} to ${most}`, field);
+  return Number.isInteger(number) && number >= least && number <= most
+    ? number
+    : bad(option, `${String(value)} is not a whole number from ${least} to ${most}`, field);
 }
 
 export function uint32(option: string, value: number | bigint, field?: string): number {
@@ -42,7 +46,9 @@ export function port(option: string, value: number, field?: string): number {
 }
 
 export function choice<K extends string, V>(option: string, value: K, values: { readonly [Key in K]: V }): V {
-  return Object.hasOwn(values, value) ? values[value] : bad(option, `"${String(value)}" is none of ${Object.keys(values).join(', ')}`);
+  return Object.hasOwn(values, value)
+    ? values[value]
+    : bad(option, `"${String(value)}" is none of ${Object.keys(values).join(', ')}`);
 }
 
 export function array<T>(option: string, value: readonly T[]): readonly T[] {
@@ -61,17 +67,24 @@ export function externals(option: string, value: readonly string[]): string[] {
 }
 
 export function record<T extends object>(option: string, value: T): T {
-  return typeof value === 'object' && (value as T | null) !== null && !Array.isArray(value) ? value : bad(option, `${String(value)} is not an object`);
+  return typeof value === 'object' && (value as T | null) !== null && !Array.isArray(value)
+    ? value
+    : bad(option, `${String(value)} is not an object`);
 }
 
 /** An object of no other fields than those that have a check. */
 export function object<T extends object>(option: string, value: T, checks: { [K in keyof T]-?: Check<T[K]> }): T {
-  for (const name of Object.keys(record(option, value))) if (!Object.hasOwn(checks, name)) bad(option, `there is no field ${name}`);
+  for (const name of Object.keys(record(option, value)))
+    if (!Object.hasOwn(checks, name)) bad(option, `there is no field ${name}`);
   for (const name in checks) checks[name](option, value[name], name);
   return value;
 }
 
-export function objects<T extends object>(option: string, value: readonly T[], checks: { [K in keyof T]-?: Check<T[K]> }): T[] {
+export function objects<T extends object>(
+  option: string,
+  value: readonly T[],
+  checks: { [K in keyof T]-?: Check<T[K]> },
+): T[] {
   return array(option, value).map((element) => object(option, element, checks));
 }
 

@@ -27,9 +27,22 @@ export function versionNumber(text: string): VersionNumber {
 const released = /^v\d+(\.\d+)*$/;
 
 /** CRIU's answer to VERSION. */
-export function readVersion({ majorNumber: major, minorNumber: minor, sublevel: given, gitid, name }: criu_version.$Properties): CriuVersion {
+export function readVersion({
+  majorNumber: major,
+  minorNumber: minor,
+  sublevel: given,
+  gitid,
+  name,
+}: criu_version.$Properties): CriuVersion {
   const sublevel = given ?? 0;
   const text = `${major}.${minor}${sublevel === 0 ? '' : `.${sublevel}`}`;
   const isBetween = gitid != null && !released.test(gitid);
-  return { major, minor, sublevel, text, versionNumber: isBetween ? versionNumber(`${major}.${minor + 1}`) : versionNumber(text), ...present({ gitId: gitid, name }) };
+  return {
+    major,
+    minor,
+    sublevel,
+    text,
+    versionNumber: isBetween ? versionNumber(`${major}.${minor + 1}`) : versionNumber(text),
+    ...present({ gitId: gitid, name }),
+  };
 }

@@ -4,16 +4,32 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Entry } from '../../../src/archive/format/entry.js';
-import { checksumLine, encodeManifest, FORMAT_VERSION, MANIFEST_JSON, MANIFEST_SHA256, MEMBERS_SHA256, type TreeRecord } from '../../../src/archive/format/manifest.js';
+import {
+  checksumLine,
+  encodeManifest,
+  FORMAT_VERSION,
+  MANIFEST_JSON,
+  MANIFEST_SHA256,
+  MEMBERS_SHA256,
+  type TreeRecord,
+} from '../../../src/archive/format/manifest.js';
 import { encodeHeader, END_OF_ARCHIVE, padding } from '../../../src/archive/format/tar-encode.js';
 
 /** A member; `data` is what is stored, for a sparse file its ranges only. */
-export type FixtureMember = Partial<Omit<Entry, 'name' | 'linkname'>> & { name: string | Buffer; linkname?: string | Buffer; stored?: Buffer | string };
+export type FixtureMember = Partial<Omit<Entry, 'name' | 'linkname'>> & {
+  name: string | Buffer;
+  linkname?: string | Buffer;
+  stored?: Buffer | string;
+};
 
 export function toEntry({ name, linkname, stored, ...fields }: FixtureMember): Entry {
   const type = fields.type ?? 'file';
   return {
-    type, mode: type === 'directory' ? 0o755 : 0o644, uid: 0, gid: 0, mtimeNs: 1_700_000_000_123_456_789n,
+    type,
+    mode: type === 'directory' ? 0o755 : 0o644,
+    uid: 0,
+    gid: 0,
+    mtimeNs: 1_700_000_000_123_456_789n,
     size: type === 'file' ? Buffer.byteLength(stored ?? '') : 0,
     ...fields,
     name: Buffer.from(name),
@@ -24,15 +40,30 @@ export function toEntry({ name, linkname, stored, ...fields }: FixtureMember): E
 /** A header as it is asked for, even where `encodeHeader` would refuse: absolute and empty names. */
 export function hostileHeader(member: FixtureMember): Buffer {
   const entry = toEntry(member);
-  const header = encodeHeader({ ...entry, name: Buffer.from('x'), mtimeNs: 0n, ...(entry.linkname === undefined ? {} : { linkname: Buffer.from('x') }) });
+  const header = encodeHeader({
+    ...entry,
+    name: Buffer.from('x'),
+    mtimeNs: 0n,
+    ...(entry.linkname === undefined ? {} : { linkname: Buffer.from('x') }),
+  });
   header.fill(0, 0, 100).set(entry.name, 0);
   if (entry.linkname !== undefined) header.fill(0, 157, 257).set(entry.linkname, 157);
   header.fill(0x20, 148, 156);
-  header.write(`${header.reduce((sum, byte) => sum + byte, 0).toString(8).padStart(6, '0')}\0`, 148, 'latin1');
+  header.write(
+    `${header
+      .reduce((sum, byte) => sum + byte, 0)
+      .toString(8)
+      .padStart(6, '0')}\0`,
+    148,
+    'latin1',
+  );
   return header;
 }
 
-export function tarOf(members: readonly FixtureMember[], header: (member: FixtureMember) => Buffer = (m) => encodeHeader(toEntry(m))): Buffer {
+export function tarOf(
+  members: readonly FixtureMember[],
+  header: (member: FixtureMember) => Buffer = (m) => encodeHeader(toEntry(m)),
+): Buffer {
   const parts = members.flatMap((member) => {
     const stored = Buffer.from(member.stored ?? '');
     return [header(member), stored, Buffer.alloc(padding(stored.length))];
@@ -45,7 +76,11 @@ export function tree(name: string, entries: number, layout: TreeRecord['layout']
 }
 
 /** A complete archive of these members, with the lists and hashes that prove it. */
-export function archiveOf(members: readonly FixtureMember[], trees: TreeRecord[], header?: (member: FixtureMember) => Buffer): Buffer {
+export function archiveOf(
+  members: readonly FixtureMember[],
+  trees: TreeRecord[],
+  header?: (member: FixtureMember) => Buffer,
+): Buffer {
   const parts: Buffer[] = [];
   const lines: Buffer[] = [];
   const headers = createHash('sha256');
@@ -62,10 +97,30 @@ export function archiveOf(members: readonly FixtureMember[], trees: TreeRecord[]
     bytes += stored.length;
   }
   const list = Buffer.concat(lines);
-  const integrity = { members: lines.length, bytes, membersSha256: sha256(list).toString('hex'), headersSha256: headers.digest('hex') };
-  const manifest = encodeManifest({ format: 'stillframe', version: FORMAT_VERSION, integrity, trees, subject: { test: true } });
-  const last: [string, Buffer][] = [[MEMBERS_SHA256, list], [MANIFEST_JSON, manifest], [MANIFEST_SHA256, checksumLine(sha256(manifest), Buffer.from(MANIFEST_JSON))]];
-  for (const [name, data] of last) parts.push(encodeHeader(toEntry({ name, stored: data, mode: 0o600, mtimeNs: 1_700_000_000_000_000_000n })), data, Buffer.alloc(padding(data.length)));
+  const integrity = {
+    members: lines.length,
+    bytes,
+    membersSha256: sha256(list).toString('hex'),
+    headersSha256: headers.digest('hex'),
+  };
+  const manifest = encodeManifest({
+    format: 'stillframe',
+    version: FORMAT_VERSION,
+    integrity,
+    trees,
+    subject: { test: true },
+  });
+  const last: [string, Buffer][] = [
+    [MEMBERS_SHA256, list],
+    [MANIFEST_JSON, manifest],
+    [MANIFEST_SHA256, checksumLine(sha256(manifest), Buffer.from(MANIFEST_JSON))],
+  ];
+  for (const [name, data] of last)
+    parts.push(
+      encodeHeader(toEntry({ name, stored: data, mode: 0o600, mtimeNs: 1_700_000_000_000_000_000n })),
+      data,
+      Buffer.alloc(padding(data.length)),
+    );
   return Buffer.concat([...parts, END_OF_ARCHIVE]);
 }
 

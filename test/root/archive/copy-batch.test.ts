@@ -42,7 +42,17 @@ test('a batch takes whatever headers and ranges its entries have, and is emptied
         batch.takeHeader(headerBytes).fill(i + 1);
         expected.push(Buffer.alloc(headerBytes, i + 1), data, Buffer.alloc(padding(data.length)));
         const segment = area.append(id, headerBytes, data.length, isFile);
-        batch.add({ id, record, segment, headerBytes, offset: area.offsetOf(segment), dataBytes: data.length, ranges: name === 'holes' ? ranges : undefined, isFile, dataAt: isFile ? dataAt : -1 });
+        batch.add({
+          id,
+          record,
+          segment,
+          headerBytes,
+          offset: area.offsetOf(segment),
+          dataBytes: data.length,
+          ranges: name === 'holes' ? ranges : undefined,
+          isFile,
+          dataAt: isFile ? dataAt : -1,
+        });
       }
     }
     expect(batch.isFull).toBe(true);

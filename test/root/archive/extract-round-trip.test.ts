@@ -1,7 +1,16 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { ArchiveWriter, extractMembers, extractTree, openArchive, readVerifiedMember, Stage, verifyArchive, type TreeLayout } from '../../../src/archive/index.js';
+import {
+  ArchiveWriter,
+  extractMembers,
+  extractTree,
+  openArchive,
+  readVerifiedMember,
+  Stage,
+  verifyArchive,
+  type TreeLayout,
+} from '../../../src/archive/index.js';
 import { archiveOf, tree, withScratch, writeArchive } from './archive-fixture.js';
 import { fingerprint } from './fingerprint.js';
 import { odd } from './odd-tree.js';
@@ -15,7 +24,10 @@ describe('what goes into an archive comes out of it', () => {
       await writeFile(at('single'), 'one file');
 
       await using writer = await ArchiveWriter.create({ outputPath: at('out.tar') });
-      const stage = new Stage(writer, [{ path: at('source'), name: 'rootfs', layout }, { path: at('single'), name: 'single' }]);
+      const stage = new Stage(writer, [
+        { path: at('source'), name: 'rootfs', layout },
+        { path: at('single'), name: 'single' },
+      ]);
       await stage.precopy({ mapped: () => new Set() });
       await stage.refresh({ mapped: new Set(), writable: () => new Set() });
       await writer.addTree({ path: at('source'), name: 'checkpoint' });

@@ -13,7 +13,11 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-static struct { ino_t ino; dev_t dev; char *path; } links[100000];
+static struct {
+	ino_t ino;
+	dev_t dev;
+	char *path;
+} links[100000];
 static int n_links;
 
 static void hex(const void *data, size_t len)
@@ -70,7 +74,8 @@ static void list(const char *path, size_t skip)
 	if (S_ISSOCK(st.st_mode))
 		return;
 	hex(path + skip, strlen(path + skip));
-	printf(" mode=%o uid=%u gid=%u mtime=%lld.%09ld", st.st_mode, st.st_uid, st.st_gid, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+	printf(" mode=%o uid=%u gid=%u mtime=%lld.%09ld", st.st_mode, st.st_uid, st.st_gid, (long long)st.st_mtim.tv_sec,
+		st.st_mtim.tv_nsec);
 	if (S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode))
 		printf(" rdev=%u:%u", major(st.st_rdev), minor(st.st_rdev));
 	if (S_ISLNK(st.st_mode)) {

@@ -12,7 +12,13 @@ const LIMITS = { fixed: 0, cached: 1, tables: 1 };
 /** Writes so many pages of sevens, all but the last into the file, and has the kernel bring them to the disk and forget them. */
 function fill(tables: Tables, path: string, count: number): Page[] {
   const table: (Numbers | undefined)[] = [];
-  const pages = Array.from({ length: count }, (_, number): Page => ({ Numbers: Uint8Array, table, number, dirty: false, place: undefined }));
+  const pages = Array.from({ length: count }, (_, number): Page => ({
+    Numbers: Uint8Array,
+    table,
+    number,
+    dirty: false,
+    place: undefined,
+  }));
   for (const page of pages) {
     tables.bring(page).fill(7);
     page.dirty = true;
@@ -22,7 +28,8 @@ function fill(tables: Tables, path: string, count: number): Page[] {
   return pages;
 }
 
-const wrong = (tables: Tables, pages: Page[]): number => pages.filter((page) => tables.bring(page).some((value) => value !== 7)).length;
+const wrong = (tables: Tables, pages: Page[]): number =>
+  pages.filter((page) => tables.bring(page).some((value) => value !== 7)).length;
 
 test('comes back as something else without an error, but the settling says so', async () => {
   using directory = new Scratch();
@@ -33,7 +40,10 @@ test('comes back as something else without an error, but the settling says so', 
     const tables = new Tables(fd, LIMITS);
     const pages = fill(tables, path, 320);
     expect(wrong(tables, pages)).toBeGreaterThan(0);
-    await expect(tables.settle()).rejects.toMatchObject({ code: expect.stringMatching(/^(ENOSPC|EIO)$/), syscall: 'scratch' });
+    await expect(tables.settle()).rejects.toMatchObject({
+      code: expect.stringMatching(/^(ENOSPC|EIO)$/),
+      syscall: 'scratch',
+    });
     tables.close();
   } finally {
     closeSync(fd);

@@ -25,12 +25,14 @@ static int write_mapped(int fd)
 static int write_later(int fd)
 {
 	aio_context_t context = 0;
-	struct iocb io = { .aio_fildes = fd, .aio_lio_opcode = IOCB_CMD_PWRITE, .aio_buf = (uintptr_t)data, .aio_nbytes = sizeof(data) };
+	struct iocb io = {
+		.aio_fildes = fd, .aio_lio_opcode = IOCB_CMD_PWRITE, .aio_buf = (uintptr_t)data, .aio_nbytes = sizeof(data)
+	};
 	struct iocb *ios[] = { &io };
 	struct io_event event;
 
 	return syscall(SYS_io_setup, 1, &context) != 0 || syscall(SYS_io_submit, context, 1, ios) != 1 ||
-	       syscall(SYS_io_getevents, context, 1, 1, &event, NULL) != 1 || event.res != sizeof(data);
+		syscall(SYS_io_getevents, context, 1, 1, &event, NULL) != 1 || event.res != sizeof(data);
 }
 
 int main(int argc, char **argv)

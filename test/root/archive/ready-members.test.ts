@@ -1,7 +1,18 @@
 /** Most files' members are made in C, all others in TypeScript: an archive must not show which was which. */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, linkSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  linkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -74,13 +85,24 @@ test('a member made in C is the one that TypeScript makes, to the byte, and so a
     const described = entries.get(whole.id(i)) ?? expect.fail(`${whole.id(i)} was not described`);
     const name = described.path.toString('latin1');
     made.push(name);
-    const header = encodeHeader(entryOf(described, typeOf(described) ?? expect.fail('a socket'), Buffer.concat([Buffer.from('tree/'), described.path])));
+    const header = encodeHeader(
+      entryOf(
+        described,
+        typeOf(described) ?? expect.fail('a socket'),
+        Buffer.concat([Buffer.from('tree/'), described.path]),
+      ),
+    );
     const contents = parts.data.subarray(described.dataAt, described.dataAt + described.size);
     const zeros = Buffer.alloc(padding(contents.length));
     const expected = Buffer.concat([header, contents, zeros]);
     expect([whole.headerBytes(i), whole.dataBytes(i)]).toEqual([header.length, contents.length]);
     expect(whole.data.subarray(whole.at(i), whole.at(i) + expected.length).equals(expected), name).toBe(true);
-    expect(whole.digests.subarray(i * MEMBER_DIGESTS, (i + 1) * MEMBER_DIGESTS).equals(Buffer.concat([sha256(header, zeros), sha256(contents)])), name).toBe(true);
+    expect(
+      whole.digests
+        .subarray(i * MEMBER_DIGESTS, (i + 1) * MEMBER_DIGESTS)
+        .equals(Buffer.concat([sha256(header, zeros), sha256(contents)])),
+      name,
+    ).toBe(true);
   }
   tree.close();
   expect(made.sort()).toEqual([...usual].sort());
@@ -92,9 +114,14 @@ test('what has no room with the others is told, and described without its data',
   const added = Uint32Array.from([...tree.news('added')].flatMap((ids) => [...ids]));
   const room = new Room(40 * 1024);
   const description = await room.describe(tree.handle, added, { hash: false, prefix: Buffer.from('tree/') });
-  const described = [...Array.from({ length: description.ready }, (_, i) => room.id(i)), ...entriesOf(description).map(({ id }) => id)];
+  const described = [
+    ...Array.from({ length: description.ready }, (_, i) => room.id(i)),
+    ...entriesOf(description).map(({ id }) => id),
+  ];
   expect(described.sort((a, b) => a - b)).toEqual([...added].sort((a, b) => a - b));
-  const unread = entriesOf(description).filter(({ mode, size, data, dataAt }) => mode >> 12 === 8 && size <= 32 * 1024 && data === undefined && dataAt < 0);
+  const unread = entriesOf(description).filter(
+    ({ mode, size, data, dataAt }) => mode >> 12 === 8 && size <= 32 * 1024 && data === undefined && dataAt < 0,
+  );
   expect(description.unread).toBe(unread.length);
   expect(unread.length).toBeGreaterThan(0);
   tree.close();
@@ -108,17 +135,22 @@ function sha256(...parts: Buffer[]): Buffer {
   return createHash('sha256').update(Buffer.concat(parts)).digest();
 }
 
-test.each(['members', 'nested'] as const)('archives of layout %s are the same, whoever made the members', async (layout) => {
-  const [made, seen] = [await archive(layout, false), await archive(layout, true)];
-  expect(made.length).toBeGreaterThan(3_000_000);
-  expect(made.equals(seen)).toBe(true);
-});
+test.each(['members', 'nested'] as const)(
+  'archives of layout %s are the same, whoever made the members',
+  async (layout) => {
+    const [made, seen] = [await archive(layout, false), await archive(layout, true)];
+    expect(made.length).toBeGreaterThan(3_000_000);
+    expect(made.equals(seen)).toBe(true);
+  },
+);
 
 /** What comes before the list of members. A filter, which wants to see entries, keeps C from making members. */
 async function archive(layout: TreeLayout, filtered: boolean): Promise<Buffer> {
   const outputPath = join(dir, `${layout}-${String(filtered)}.tar`);
   await using writer = await ArchiveWriter.create({ outputPath });
-  const stage = new Stage(writer, [{ path: root, name: 'tree', layout, ...(filtered ? { filter: (entry) => entry } : {}) }]);
+  const stage = new Stage(writer, [
+    { path: root, name: 'tree', layout, ...(filtered ? { filter: (entry) => entry } : {}) },
+  ]);
   await stage.precopy({ mapped: () => new Set() });
   await stage.refresh({ mapped: new Set(), writable: () => new Set() });
   await writer.seal({ subject: {} });

@@ -1,5 +1,15 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { appendFileSync, closeSync, fsyncSync, openSync, readFileSync, statfsSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  appendFileSync,
+  closeSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  statfsSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ArchiveWriter, openArchive, Stage, verifyArchive } from '../../../src/archive/index.js';
@@ -71,7 +81,17 @@ async function roomForRefresh(disk: Disk, change: (file: string) => void): Promi
   untar(archive, out.in('out'));
   expect(listTree(out.in('out/tree'))).toEqual(stood);
   // The tar of others than GNU's, too.
-  expect(execFileSync('python3', ['-c', 'import tarfile,sys; t=tarfile.open(sys.argv[1]); print(len(t.extractfile("tree/large").read()))', archive], { encoding: 'utf8' }).trim()).toBe(String(readFileSync(out.in('out/tree/large')).length));
+  expect(
+    execFileSync(
+      'python3',
+      [
+        '-c',
+        'import tarfile,sys; t=tarfile.open(sys.argv[1]); print(len(t.extractfile("tree/large").read()))',
+        archive,
+      ],
+      { encoding: 'utf8' },
+    ).trim(),
+  ).toBe(String(readFileSync(out.in('out/tree/large')).length));
   return taken;
 }
 
@@ -81,7 +101,9 @@ function inPlace(file: string): void {
   closeSync(fd);
 }
 
-const canMount = (type: string): boolean => readFileSync('/proc/filesystems', 'latin1').includes(`\t${type}\n`) && spawnSync(`mkfs.${type}`, ['-V']).error === undefined;
+const canMount = (type: string): boolean =>
+  readFileSync('/proc/filesystems', 'latin1').includes(`\t${type}\n`) &&
+  spawnSync(`mkfs.${type}`, ['-V']).error === undefined;
 
 describe.each(['xfs', 'btrfs'] as const)('on %s', (type) => {
   const kernelHas = test.skipIf(!canMount(type));

@@ -14,7 +14,8 @@ const MANY = 2500;
 
 /** More names than one reading of a directory gives, and more than one page of entries. */
 function makeMany(dir: string): void {
-  for (let i = 0; i < MANY; i++) writeFileSync(join(dir, `a name of some length, number ${i}`), i % 7 === 0 ? 'data' : '');
+  for (let i = 0; i < MANY; i++)
+    writeFileSync(join(dir, `a name of some length, number ${i}`), i % 7 === 0 ? 'data' : '');
 }
 
 function names(tree: FileTree, what: 'added' | 'changed' | 'removed'): string[] {
@@ -42,14 +43,17 @@ test('a scan tells what is new, changed and gone in a directory of many files', 
     writeFileSync(join(root, `a name of some length, number ${i}`), 'changed');
     changed.push(`a name of some length, number ${i}`);
   }
-  for (let i = 2; i < MANY; i += 30) renameSync(join(root, `a name of some length, number ${i}`), join(root, `renamed ${i}`));
+  for (let i = 2; i < MANY; i += 30)
+    renameSync(join(root, `a name of some length, number ${i}`), join(root, `renamed ${i}`));
   mkdirSync(join(root, 'a name of some length, number 0'));
   writeFileSync(join(root, 'a name of some length, number 0', 'below'), '');
   await tree.scan();
   const after = new Set(readdirSync(root));
   // What is another kind of file now is still that name.
   expect(names(tree, 'changed')).toEqual([...changed, 'a name of some length, number 0'].sort());
-  expect(names(tree, 'added')).toEqual([...[...after].filter((name) => !before.has(name)), 'a name of some length, number 0/below'].sort());
+  expect(names(tree, 'added')).toEqual(
+    [...[...after].filter((name) => !before.has(name)), 'a name of some length, number 0/below'].sort(),
+  );
   expect(names(tree, 'removed')).toEqual([...before].filter((name) => !after.has(name)).sort());
   scratch.close();
   tree.close();
@@ -92,7 +96,10 @@ test('a disk that is full while pages are written to it ends the work with a rea
   try {
     await using writer = await ArchiveWriter.create({ outputPath: join(out, 'x.tar'), scratch: LIMITS });
     const stage = new Stage(writer, [{ path: directory.in('tree'), name: 'tree' }]);
-    await expect(stage.precopy({ mapped: () => new Set() })).rejects.toMatchObject({ code: 'OUTPUT_FULL', cause: { code: 'ENOSPC', syscall: 'scratch' } });
+    await expect(stage.precopy({ mapped: () => new Set() })).rejects.toMatchObject({
+      code: 'OUTPUT_FULL',
+      cause: { code: 'ENOSPC', syscall: 'scratch' },
+    });
     await writer.abort();
     expect(readdirSync(out)).toEqual([]);
   } finally {

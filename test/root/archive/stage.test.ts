@@ -1,9 +1,30 @@
 import { execFileSync } from 'node:child_process';
-import { closeSync, linkSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, unlinkSync, utimesSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  unlinkSync,
+  utimesSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { ArchiveWriter, openArchive, Stage, verifyArchive, type FilesInUse, type TreeSource } from '../../../src/archive/index.js';
+import {
+  ArchiveWriter,
+  openArchive,
+  Stage,
+  verifyArchive,
+  type FilesInUse,
+  type TreeSource,
+} from '../../../src/archive/index.js';
 import { listTree, program, Scratch, untar, Writer } from './trees.js';
 import { unmount } from '../../fixtures/unmount.js';
 
@@ -22,7 +43,16 @@ interface Story {
   precopy?: boolean;
 }
 
-async function archive({ sources, outputPath, mapped = none, writable = none, watchFromMs = 0, meanwhile, then, precopy = true }: Story): Promise<Stage> {
+async function archive({
+  sources,
+  outputPath,
+  mapped = none,
+  writable = none,
+  watchFromMs = 0,
+  meanwhile,
+  then,
+  precopy = true,
+}: Story): Promise<Stage> {
   await using writer = await ArchiveWriter.create({ outputPath, overwrite: true });
   const stage = new Stage(writer, sources, { watchFromMs });
   if (precopy) await stage.precopy({ mapped });
@@ -36,7 +66,13 @@ async function archive({ sources, outputPath, mapped = none, writable = none, wa
 }
 
 describe('under a writer that never rests, the archive is the tree as it stood', () => {
-  for (const [mode, watchFromMs] of ['mmap', 'pwrite', 'rename', 'truncate', 'metadata', 'links'].flatMap((mode) => [[mode, 0], [mode, Infinity]] as const)) {
+  for (const [mode, watchFromMs] of ['mmap', 'pwrite', 'rename', 'truncate', 'metadata', 'links'].flatMap(
+    (mode) =>
+      [
+        [mode, 0],
+        [mode, Infinity],
+      ] as const,
+  )) {
     test(`${mode}, ${watchFromMs === 0 ? 'the kernel tells' : 'all is looked at'}`, async () => {
       using scratch = new Scratch();
       const tree = scratch.dir('tree');
@@ -65,29 +101,43 @@ describe('under a writer that never rests, the archive is the tree as it stood',
 });
 
 describe('what no stat can tell', () => {
-  test('a page that is writable already is written without a new ctime; a mapped file is copied again', { retry: 3 }, async () => {
-    // Tried again because the kernel may write the page back just then, which makes the next write a first one.
-    using scratch = new Scratch();
-    const tree = scratch.dir('tree');
-    await using writer = await Writer.start('mmap', tree);
-    await writer.stop();
-    // Long enough ago for the clock's tick to be no explanation.
-    await sleep(60);
-    const before = { stat: statSync(join(tree, 'mapped'), { bigint: true }), data: readFileSync(join(tree, 'mapped')) };
-    let after: typeof before | undefined;
-    const change = async (): Promise<void> => {
-      writer.continue();
-      while (readFileSync(join(tree, 'mapped')).equals(before.data)) await sleep(1);
+  test(
+    'a page that is writable already is written without a new ctime; a mapped file is copied again',
+    { retry: 3 },
+    async () => {
+      // Tried again because the kernel may write the page back just then, which makes the next write a first one.
+      using scratch = new Scratch();
+      const tree = scratch.dir('tree');
+      await using writer = await Writer.start('mmap', tree);
       await writer.stop();
-      after = { stat: statSync(join(tree, 'mapped'), { bigint: true }), data: readFileSync(join(tree, 'mapped')) };
-    };
-    const stage = await archive({ sources: [{ path: tree, name: 't' }], outputPath: scratch.in('x.tar'), mapped: () => writer.mapped(), meanwhile: change });
-    // The trap is real on this kernel: other contents, same stat.
-    expect(after?.stat.ctimeNs).toBe(before.stat.ctimeNs);
-    expect(after?.data.equals(before.data)).toBe(false);
-    expect(stage.copied.refreshed.files).toBe(1);
-    expect(readFileSync(join(untar(scratch.in('x.tar'), scratch.in('out')), 't/mapped')).equals(after?.data as Buffer)).toBe(true);
-  });
+      // Long enough ago for the clock's tick to be no explanation.
+      await sleep(60);
+      const before = {
+        stat: statSync(join(tree, 'mapped'), { bigint: true }),
+        data: readFileSync(join(tree, 'mapped')),
+      };
+      let after: typeof before | undefined;
+      const change = async (): Promise<void> => {
+        writer.continue();
+        while (readFileSync(join(tree, 'mapped')).equals(before.data)) await sleep(1);
+        await writer.stop();
+        after = { stat: statSync(join(tree, 'mapped'), { bigint: true }), data: readFileSync(join(tree, 'mapped')) };
+      };
+      const stage = await archive({
+        sources: [{ path: tree, name: 't' }],
+        outputPath: scratch.in('x.tar'),
+        mapped: () => writer.mapped(),
+        meanwhile: change,
+      });
+      // The trap is real on this kernel: other contents, same stat.
+      expect(after?.stat.ctimeNs).toBe(before.stat.ctimeNs);
+      expect(after?.data.equals(before.data)).toBe(false);
+      expect(stage.copied.refreshed.files).toBe(1);
+      expect(
+        readFileSync(join(untar(scratch.in('x.tar'), scratch.in('out')), 't/mapped')).equals(after?.data as Buffer),
+      ).toBe(true);
+    },
+  );
 
   test('on tmpfs not even the first write through a mapping moves the ctime; nothing there is believed', async () => {
     using scratch = new Scratch();
@@ -99,10 +149,16 @@ describe('what no stat can tell', () => {
       await sleep(60);
       // Opened, mapped, read, written, unmapped: no list of mappings taken before or after shows it.
       const change = (): void => void execFileSync(program('mapper'), [join(tree, 'file'), 'read-first']);
-      const stage = await archive({ sources: [{ path: tree, name: 't' }], outputPath: scratch.in('x.tar'), meanwhile: change });
+      const stage = await archive({
+        sources: [{ path: tree, name: 't' }],
+        outputPath: scratch.in('x.tar'),
+        meanwhile: change,
+      });
       expect(statSync(join(tree, 'file'), { bigint: true }).ctimeNs).toBe(before.ctimeNs);
       expect(stage.copied.refreshed.files).toBe(1);
-      expect(readFileSync(join(untar(scratch.in('x.tar'), scratch.in('out')), 't/file'), 'latin1').startsWith('written')).toBe(true);
+      expect(
+        readFileSync(join(untar(scratch.in('x.tar'), scratch.in('out')), 't/file'), 'latin1').startsWith('written'),
+      ).toBe(true);
     } finally {
       unmount(tree);
     }
@@ -139,18 +195,33 @@ describe('what no stat can tell', () => {
     expect(looks).toBe(1 + 1);
     looks = 0;
     writeFileSync(scratch.in('new'), 'new');
-    await archive({ sources: [{ path: '/bin/sh', name: 'old' }, { path: scratch.in('new'), name: 'new' }], outputPath: scratch.in('x.tar'), mapped });
+    await archive({
+      sources: [
+        { path: '/bin/sh', name: 'old' },
+        { path: scratch.in('new'), name: 'new' },
+      ],
+      outputPath: scratch.in('x.tar'),
+      mapped,
+    });
     expect(looks).toBeGreaterThan(1 + 1);
   });
 });
 
 describe('between the first copy and the refresh', () => {
   /** Makes a tree, changes it in the middle, and compares. */
-  async function changed(make: (tree: string) => void, change: (tree: string) => void, layout: 'members' | 'nested' = 'members'): Promise<void> {
+  async function changed(
+    make: (tree: string) => void,
+    change: (tree: string) => void,
+    layout: 'members' | 'nested' = 'members',
+  ): Promise<void> {
     using scratch = new Scratch();
     const tree = scratch.dir('tree');
     make(tree);
-    await archive({ sources: [{ path: tree, name: 'tree', layout }], outputPath: scratch.in('x.tar'), meanwhile: () => change(tree) });
+    await archive({
+      sources: [{ path: tree, name: 'tree', layout }],
+      outputPath: scratch.in('x.tar'),
+      meanwhile: () => change(tree),
+    });
     untar(scratch.in('x.tar'), scratch.in('out'));
     if (layout === 'nested') untar(scratch.in('out/tree'), scratch.in('inner'));
     expect(listTree(scratch.in(layout === 'nested' ? 'inner' : 'out/tree'))).toEqual(listTree(tree));
@@ -170,22 +241,45 @@ describe('between the first copy and the refresh', () => {
   test('a file may become a directory, and a directory a file', () =>
     changed(
       (t) => (writeFileSync(join(t, 'a'), 'a'), mkdirSync(join(t, 'b')), writeFileSync(join(t, 'b/c'), 'c')),
-      (t) => (unlinkSync(join(t, 'a')), mkdirSync(join(t, 'a')), writeFileSync(join(t, 'a/x'), 'x'), rmSync(join(t, 'b'), { recursive: true }), writeFileSync(join(t, 'b'), 'now a file')),
+      (t) => (
+        unlinkSync(join(t, 'a')),
+        mkdirSync(join(t, 'a')),
+        writeFileSync(join(t, 'a/x'), 'x'),
+        rmSync(join(t, 'b'), { recursive: true }),
+        writeFileSync(join(t, 'b'), 'now a file')
+      ),
     ));
   test('a directory may move with all that it holds', () =>
     changed(
-      (t) => (mkdirSync(join(t, 'a/b/c'), { recursive: true }), writeFileSync(join(t, 'a/b/c/d'), 'd'), mkdirSync(join(t, 'e'))),
+      (t) => (
+        mkdirSync(join(t, 'a/b/c'), { recursive: true }),
+        writeFileSync(join(t, 'a/b/c/d'), 'd'),
+        mkdirSync(join(t, 'e'))
+      ),
       (t) => renameSync(join(t, 'a/b'), join(t, 'e/b')),
     ));
   test('the name that carries the data of a hard link may go', () =>
     changed(
-      (t) => (writeFileSync(join(t, 'a'), 'shared'), linkSync(join(t, 'a'), join(t, 'b')), linkSync(join(t, 'a'), join(t, 'c'))),
+      (t) => (
+        writeFileSync(join(t, 'a'), 'shared'),
+        linkSync(join(t, 'a'), join(t, 'b')),
+        linkSync(join(t, 'a'), join(t, 'c'))
+      ),
       (t) => unlinkSync(join(t, 'a')),
     ));
   test('hard linked data may change, and a name may be linked anew', () =>
     changed(
-      (t) => (writeFileSync(join(t, 'a'), 'shared'), linkSync(join(t, 'a'), join(t, 'b')), writeFileSync(join(t, 'c'), 'alone')),
-      (t) => (writeFileSync(join(t, 'b'), 'longer than it was'), linkSync(join(t, 'c'), join(t, 'd')), unlinkSync(join(t, 'a')), linkSync(join(t, 'c'), join(t, 'a'))),
+      (t) => (
+        writeFileSync(join(t, 'a'), 'shared'),
+        linkSync(join(t, 'a'), join(t, 'b')),
+        writeFileSync(join(t, 'c'), 'alone')
+      ),
+      (t) => (
+        writeFileSync(join(t, 'b'), 'longer than it was'),
+        linkSync(join(t, 'c'), join(t, 'd')),
+        unlinkSync(join(t, 'a')),
+        linkSync(join(t, 'c'), join(t, 'a'))
+      ),
     ));
   for (const layout of ['members', 'nested'] as const) {
     test(`names of one file may be long, many, and change hands, layout ${layout}`, () => {
@@ -220,7 +314,7 @@ describe('between the first copy and the refresh', () => {
   test("the root's own header may grow", () =>
     changed(
       (t) => (writeFileSync(join(t, 'a'), 'a'), utimesSync(t, 1000, 1000)),
-      (t) => (execFileSync('touch', ['-d', '@1000.5', t])),
+      (t) => execFileSync('touch', ['-d', '@1000.5', t]),
     ));
   test('a symbolic link may point elsewhere', () =>
     changed(
@@ -233,15 +327,26 @@ describe('between the first copy and the refresh', () => {
     const tree = scratch.dir('tree');
     for (let i = 0; i < 500; i++) writeFileSync(join(tree, `f${i}`), `contents ${i}`);
     await sleep(60);
-    const stage = await archive({ sources: [{ path: tree, name: 't' }], outputPath: scratch.in('x.tar'), meanwhile: () => writeFileSync(join(tree, 'f250'), 'other') });
-    expect(stage.copied).toEqual({ precopied: { files: 500, bytes: expect.any(Number) }, refreshed: { files: 1, bytes: 5 } });
+    const stage = await archive({
+      sources: [{ path: tree, name: 't' }],
+      outputPath: scratch.in('x.tar'),
+      meanwhile: () => writeFileSync(join(tree, 'f250'), 'other'),
+    });
+    expect(stage.copied).toEqual({
+      precopied: { files: 500, bytes: expect.any(Number) },
+      refreshed: { files: 1, bytes: 5 },
+    });
   });
 
   test('without a first copy everything is copied at once', async () => {
     using scratch = new Scratch();
     const tree = scratch.dir('tree');
     writeFileSync(join(tree, 'a'), 'a');
-    const stage = await archive({ sources: [{ path: tree, name: 't' }], outputPath: scratch.in('x.tar'), precopy: false });
+    const stage = await archive({
+      sources: [{ path: tree, name: 't' }],
+      outputPath: scratch.in('x.tar'),
+      precopy: false,
+    });
     expect(stage.copied).toEqual({ precopied: { files: 0, bytes: 0 }, refreshed: { files: 1, bytes: 1 } });
   });
 });
@@ -257,7 +362,11 @@ describe('the refresh', () => {
     let at = 0;
     const interval = setInterval(() => writeSync(fd, 'x', at++), 1);
     try {
-      await expect(stage.refresh({ mapped: none(), writable: () => new Set() })).rejects.toMatchObject({ name: 'ArchiveError', code: 'FILE_CHANGED', facts: { path: join(tree, 'big') } });
+      await expect(stage.refresh({ mapped: none(), writable: () => new Set() })).rejects.toMatchObject({
+        name: 'ArchiveError',
+        code: 'FILE_CHANGED',
+        facts: { path: join(tree, 'big') },
+      });
     } finally {
       clearInterval(interval);
       closeSync(fd);
@@ -272,6 +381,8 @@ describe('the refresh', () => {
     const stage = new Stage(writer, [{ path: tree, name: 't' }]);
     const controller = new AbortController();
     const reason = new Error('enough');
-    await expect(stage.precopy({ mapped: none, signal: controller.signal, onProgress: () => controller.abort(reason) })).rejects.toBe(reason);
+    await expect(
+      stage.precopy({ mapped: none, signal: controller.signal, onProgress: () => controller.abort(reason) }),
+    ).rejects.toBe(reason);
   });
 });

@@ -38,13 +38,29 @@ export function program(name: string): string {
 
 /** Every entry with all its attributes and a hash of its contents, a line each. */
 export function listTree(path: string): string[] {
-  return execFileSync(program('list-tree'), [path], { encoding: 'latin1', maxBuffer: 1 << 28 }).split('\n').filter(Boolean);
+  return execFileSync(program('list-tree'), [path], { encoding: 'latin1', maxBuffer: 1 << 28 })
+    .split('\n')
+    .filter(Boolean);
 }
 
 /** Unpacks with GNU tar, the independent reader. */
 export function untar(archive: string, into: string, args: string[] = []): string {
   mkdirSync(into, { recursive: true });
-  execFileSync('tar', ['--xattrs', '--xattrs-include=*', '--same-owner', '--delay-directory-restore', '-xpf', archive, '-C', into, ...args], { stdio: 'pipe' });
+  execFileSync(
+    'tar',
+    [
+      '--xattrs',
+      '--xattrs-include=*',
+      '--same-owner',
+      '--delay-directory-restore',
+      '-xpf',
+      archive,
+      '-C',
+      into,
+      ...args,
+    ],
+    { stdio: 'pipe' },
+  );
   return into;
 }
 
@@ -78,7 +94,9 @@ export class Writer implements AsyncDisposable {
   /** Its shared writable mappings of files, as `dev:ino`. */
   mapped(): Set<string> {
     const files = new Set<string>();
-    for (const [, path] of readFileSync(`/proc/${this.pid}/maps`, 'latin1').matchAll(/^\S+ .w.s \S+ \S+ [1-9]\d*\s+(\/.*)$/gm)) {
+    for (const [, path] of readFileSync(`/proc/${this.pid}/maps`, 'latin1').matchAll(
+      /^\S+ .w.s \S+ \S+ [1-9]\d*\s+(\/.*)$/gm,
+    )) {
       const { dev, ino } = statSync(path as string, { bigint: true });
       files.add(`${dev}:${ino}`);
     }

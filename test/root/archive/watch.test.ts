@@ -1,5 +1,25 @@
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, chmodSync, chownSync, closeSync, constants, copyFileSync, existsSync, linkSync, mkdirSync, openSync, renameSync, rmSync, statSync, statfsSync, symlinkSync, truncateSync, unlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  chmodSync,
+  chownSync,
+  closeSync,
+  constants,
+  copyFileSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+  statSync,
+  statfsSync,
+  symlinkSync,
+  truncateSync,
+  unlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe as suite, expect, test } from 'vitest';
@@ -10,7 +30,9 @@ import { unmount } from '../../fixtures/unmount.js';
 
 /** What this is for: from Linux 6.12 on, on a disk. */
 const [major = 0, minor = 0] = release().split('.').map(Number);
-const tells = (major > 6 || (major === 6 && minor >= 12)) && [0xef53, 0x58465342, 0x9123683e, 0xf2f52010].includes(statfsSync(tmpdir()).type);
+const tells =
+  (major > 6 || (major === 6 && minor >= 12)) &&
+  [0xef53, 0x58465342, 0x9123683e, 0xf2f52010].includes(statfsSync(tmpdir()).type);
 const describe = suite.skipIf(!tells);
 
 const DIRECTORIES = 16;
@@ -26,7 +48,8 @@ function plant(root: string): void {
 
 /** What the last scan found, by name. */
 function newsOf(files: FileTree): Record<string, string[]> {
-  const names = (what: 'added' | 'changed' | 'removed'): string[] => [...files.news(what)].flatMap((ids) => [...ids].map((id) => String(files.pathOf(id)))).sort();
+  const names = (what: 'added' | 'changed' | 'removed'): string[] =>
+    [...files.news(what)].flatMap((ids) => [...ids].map((id) => String(files.pathOf(id)))).sort();
   return { added: names('added'), changed: names('changed'), removed: names('removed') };
 }
 
@@ -38,7 +61,11 @@ interface Story {
 }
 
 /** Two looks at a tree that is watched, and two at the same by somebody who looks at all of it. */
-async function twoLooks({ root, change, inodes = new Set() }: Story): Promise<{ scan: ScanResult; news: Record<string, string[]>; all: Record<string, string[]> }> {
+async function twoLooks({
+  root,
+  change,
+  inodes = new Set(),
+}: Story): Promise<{ scan: ScanResult; news: Record<string, string[]>; all: Record<string, string[]> }> {
   const watched = new FileTree(root);
   const plain = new FileTree(root);
   try {
@@ -65,26 +92,83 @@ const changes: Record<string, [looks: number, change: (root: string, outside: st
   'a file is truncated by its path': [2, (root) => truncateSync(join(root, 'd3/f4'), 1)],
   'a file is copied onto another': [2, (root) => copyFileSync(join(root, 'd1/f1'), join(root, 'd3/f4'))],
   'a hole is punched': [2, (root) => sh('fallocate -p -l 2 "$1"', join(root, 'd3/f4'))],
-  'mode, owner, time': [4, (root) => (chmodSync(join(root, 'd3/f4'), 0o600), chownSync(join(root, 'd5/f6'), 5, 6), utimesSync(join(root, 'd7/f8'), 1, 2))],
+  'mode, owner, time': [
+    4,
+    (root) => (
+      chmodSync(join(root, 'd3/f4'), 0o600),
+      chownSync(join(root, 'd5/f6'), 5, 6),
+      utimesSync(join(root, 'd7/f8'), 1, 2)
+    ),
+  ],
   'an extended attribute comes': [2, (root) => sh('setfattr -n user.x -v y "$1"', join(root, 'd3/f4'))],
   'a file comes': [FILES + 3, (root) => writeFileSync(join(root, 'd3/new'), '')],
   'a file goes': [FILES + 2, (root) => unlinkSync(join(root, 'd3/f4'))],
-  'a file is replaced by a link of that name': [FILES + 2, (root) => (unlinkSync(join(root, 'd3/f4')), symlinkSync('f5', join(root, 'd3/f4')))],
-  'a link points elsewhere': [FILES + 3, (root) => (symlinkSync('f5', join(root, 'd3/l')), unlinkSync(join(root, 'd3/l')), symlinkSync('f6', join(root, 'd3/l')))],
+  'a file is replaced by a link of that name': [
+    FILES + 2,
+    (root) => (unlinkSync(join(root, 'd3/f4')), symlinkSync('f5', join(root, 'd3/f4'))),
+  ],
+  'a link points elsewhere': [
+    FILES + 3,
+    (root) => (
+      symlinkSync('f5', join(root, 'd3/l')),
+      unlinkSync(join(root, 'd3/l')),
+      symlinkSync('f6', join(root, 'd3/l'))
+    ),
+  ],
   'a file moves': [2 * FILES + 3, (root) => renameSync(join(root, 'd3/f4'), join(root, 'd5/moved'))],
   'a file moves over another': [FILES + 2, (root) => renameSync(join(root, 'd3/f4'), join(root, 'd3/f5'))],
-  'a file that has one more name elsewhere is written there': [4, (root, outside) => (linkSync(join(root, 'd3/f4'), join(outside, 'name')), appendFileSync(join(outside, 'name'), 'x'))],
+  'a file that has one more name elsewhere is written there': [
+    4,
+    (root, outside) => (
+      linkSync(join(root, 'd3/f4'), join(outside, 'name')),
+      appendFileSync(join(outside, 'name'), 'x')
+    ),
+  ],
   'a directory changes its mode': [FILES + 2, (root) => chmodSync(join(root, 'd3'), 0o700)],
-  'a directory comes, with files': [DIRECTORIES + 5, (root) => (mkdirSync(join(root, 'new/inner'), { recursive: true }), writeFileSync(join(root, 'new/inner/f'), ''))],
+  'a directory comes, with files': [
+    DIRECTORIES + 5,
+    (root) => (mkdirSync(join(root, 'new/inner'), { recursive: true }), writeFileSync(join(root, 'new/inner/f'), '')),
+  ],
   'a directory goes': [DIRECTORIES + 1, (root) => rmSync(join(root, 'd3'), { recursive: true })],
   'a directory moves': [DIRECTORIES + FILES + 2, (root) => renameSync(join(root, 'd3'), join(root, 'elsewhere'))],
-  'a directory moves into another': [DIRECTORIES + 2 * FILES + 3, (root) => renameSync(join(root, 'd3'), join(root, 'd5/d3'))],
-  'two directories change places': [DIRECTORIES + 2 * FILES + 3, (root) => (renameSync(join(root, 'd3'), join(root, 'x')), renameSync(join(root, 'd5'), join(root, 'd3')), renameSync(join(root, 'x'), join(root, 'd5')))],
-  'an emptied directory is made anew': [DIRECTORIES + 2, (root) => (rmSync(join(root, 'd3'), { recursive: true }), mkdirSync(join(root, 'd3')))],
-  'a directory is filled by another tree': [DIRECTORIES + FILES + 3, (root, outside) => (mkdirSync(join(outside, 'in')), writeFileSync(join(outside, 'in/f'), ''), rmSync(join(root, 'd3'), { recursive: true }), renameSync(join(outside, 'in'), join(root, 'd3')))],
-  'a directory becomes a file': [DIRECTORIES + 2, (root) => (rmSync(join(root, 'd3'), { recursive: true }), writeFileSync(join(root, 'd3'), ''))],
-  'a file without a name gets one': [FILES + 3, (root) => sh('exec 3<>"$1/d3/t"; rm "$1/d3/t"; ln -L /proc/self/fd/3 "$1/d3/t2" 2>/dev/null || : >"$1/d3/t2"', root)],
-  'a file is written through a mapping and closed': [2, (root) => void execFileSync(program('mapper'), [join(root, 'd3/big'), 'read-first'])],
+  'a directory moves into another': [
+    DIRECTORIES + 2 * FILES + 3,
+    (root) => renameSync(join(root, 'd3'), join(root, 'd5/d3')),
+  ],
+  'two directories change places': [
+    DIRECTORIES + 2 * FILES + 3,
+    (root) => (
+      renameSync(join(root, 'd3'), join(root, 'x')),
+      renameSync(join(root, 'd5'), join(root, 'd3')),
+      renameSync(join(root, 'x'), join(root, 'd5'))
+    ),
+  ],
+  'an emptied directory is made anew': [
+    DIRECTORIES + 2,
+    (root) => (rmSync(join(root, 'd3'), { recursive: true }), mkdirSync(join(root, 'd3'))),
+  ],
+  'a directory is filled by another tree': [
+    DIRECTORIES + FILES + 3,
+    (root, outside) => (
+      mkdirSync(join(outside, 'in')),
+      writeFileSync(join(outside, 'in/f'), ''),
+      rmSync(join(root, 'd3'), { recursive: true }),
+      renameSync(join(outside, 'in'), join(root, 'd3'))
+    ),
+  ],
+  'a directory becomes a file': [
+    DIRECTORIES + 2,
+    (root) => (rmSync(join(root, 'd3'), { recursive: true }), writeFileSync(join(root, 'd3'), '')),
+  ],
+  'a file without a name gets one': [
+    FILES + 3,
+    (root) =>
+      sh('exec 3<>"$1/d3/t"; rm "$1/d3/t"; ln -L /proc/self/fd/3 "$1/d3/t2" 2>/dev/null || : >"$1/d3/t2"', root),
+  ],
+  'a file is written through a mapping and closed': [
+    2,
+    (root) => void execFileSync(program('mapper'), [join(root, 'd3/big'), 'read-first']),
+  ],
 };
 
 describe('only what the kernel told of is looked at, and all is seen', () => {
@@ -104,10 +188,22 @@ describe('only what the kernel told of is looked at, and all is seen', () => {
 
   test('on an overlay: what is written there is told of in its upper directory', async () => {
     using scratch = new Scratch();
-    const [lower, upper, work, merged] = ['lower', 'upper', 'work', 'merged'].map((name) => scratch.dir(name)) as [string, string, string, string];
+    const [lower, upper, work, merged] = ['lower', 'upper', 'work', 'merged'].map((name) => scratch.dir(name)) as [
+      string,
+      string,
+      string,
+      string,
+    ];
     writeFileSync(join(lower, 'low'), 'low');
     plant(upper);
-    execFileSync('mount', ['-t', 'overlay', 'none', '-o', `lowerdir=${lower},upperdir=${upper},workdir=${work}`, merged]);
+    execFileSync('mount', [
+      '-t',
+      'overlay',
+      'none',
+      '-o',
+      `lowerdir=${lower},upperdir=${upper},workdir=${work}`,
+      merged,
+    ]);
     try {
       const fd = openSync(join(merged, 'd1/f1'), constants.O_RDWR);
       const { scan, news, all } = await twoLooks({
@@ -124,7 +220,7 @@ describe('only what the kernel told of is looked at, and all is seen', () => {
       expect(news['changed']).toEqual(expect.arrayContaining(['d1/f1', 'd2/f2', 'd3/f3']));
       expect(news['added']).toEqual(['low']);
       expect(scan).toMatchObject({ told: true });
-      expect(scan.looks).toBeLessThan(DIRECTORIES * FILES / 4);
+      expect(scan.looks).toBeLessThan((DIRECTORIES * FILES) / 4);
     } finally {
       unmount(merged);
     }
@@ -137,7 +233,10 @@ describe('where the kernel cannot tell, all is looked at', () => {
     const root = scratch.dir('tree');
     plant(root);
     try {
-      const { scan, news, all } = await twoLooks({ root, change: () => void execFileSync('mount', ['-t', 'tmpfs', 'none', join(root, 'd3')]) });
+      const { scan, news, all } = await twoLooks({
+        root,
+        change: () => void execFileSync('mount', ['-t', 'tmpfs', 'none', join(root, 'd3')]),
+      });
       expect(scan.told).toBe(false);
       expect(news).toEqual(all);
     } finally {
@@ -151,7 +250,10 @@ describe('where the kernel cannot tell, all is looked at', () => {
     plant(root);
     const place = scratch.dir('tree-beside');
     try {
-      const { scan } = await twoLooks({ root, change: () => void execFileSync('mount', ['-t', 'tmpfs', 'none', place]) });
+      const { scan } = await twoLooks({
+        root,
+        change: () => void execFileSync('mount', ['-t', 'tmpfs', 'none', place]),
+      });
       expect(scan).toMatchObject({ told: true, looks: 1 });
     } finally {
       unmount(place);
@@ -176,11 +278,24 @@ describe('where the kernel cannot tell, all is looked at', () => {
 
   test('an overlay, a single file, a directory that is not there', () => {
     using scratch = new Scratch();
-    const [lower, upper, work, merged] = ['lower', 'upper', 'work', 'merged'].map((name) => scratch.dir(name)) as [string, string, string, string];
-    execFileSync('mount', ['-t', 'overlay', 'none', '-o', `lowerdir=${lower},upperdir=${upper},workdir=${work}`, merged]);
+    const [lower, upper, work, merged] = ['lower', 'upper', 'work', 'merged'].map((name) => scratch.dir(name)) as [
+      string,
+      string,
+      string,
+      string,
+    ];
+    execFileSync('mount', [
+      '-t',
+      'overlay',
+      'none',
+      '-o',
+      `lowerdir=${lower},upperdir=${upper},workdir=${work}`,
+      merged,
+    ]);
     try {
       writeFileSync(scratch.in('file'), '');
-      for (const path of [merged, scratch.in('file'), scratch.in('missing')]) expect(new FileTree(path).watch(new Int32Array())).toBe(false);
+      for (const path of [merged, scratch.in('file'), scratch.in('missing')])
+        expect(new FileTree(path).watch(new Int32Array())).toBe(false);
     } finally {
       unmount(merged);
     }
@@ -196,7 +311,11 @@ describe('of some writes the kernel tells when the file is closed', () => {
       const file = join(root, 'd3/f4');
       writeFileSync(file, Buffer.alloc(4096));
       await using writer = await QuietWriter.start(file, how);
-      const { scan, news, all } = await twoLooks({ root, change: () => writer.write(), inodes: new Set([inodeOf(file)]) });
+      const { scan, news, all } = await twoLooks({
+        root,
+        change: () => writer.write(),
+        inodes: new Set([inodeOf(file)]),
+      });
       expect(scan).toMatchObject({ told: true, looks: 2 });
       expect(news).toEqual(all);
       expect(news['changed']).toEqual(['d3/f4']);
@@ -217,7 +336,11 @@ describe('of some writes the kernel tells when the file is closed', () => {
     await quiet.write();
     await new Promise((resolve) => setTimeout(resolve, 60)); // for the clock to tick
     await stage.refresh({ mapped: new Set(), writable: () => new Set() });
-    await expect(writer.seal({ subject: {} })).rejects.toMatchObject({ name: 'ArchiveError', code: 'CHANGE_UNNOTICED', facts: { path: file } });
+    await expect(writer.seal({ subject: {} })).rejects.toMatchObject({
+      name: 'ArchiveError',
+      code: 'CHANGE_UNNOTICED',
+      facts: { path: file },
+    });
     expect(existsSync(scratch.in('x.tar'))).toBe(false);
   });
 

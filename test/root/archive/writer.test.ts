@@ -4,7 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { ArchiveWriter, openArchive, Stage, verifyArchive, type ArchiveError, type TreeSource } from '../../../src/archive/index.js';
+import {
+  ArchiveWriter,
+  openArchive,
+  Stage,
+  verifyArchive,
+  type ArchiveError,
+  type TreeSource,
+} from '../../../src/archive/index.js';
 import { listen } from './random-tree.js';
 import { unmount } from '../../fixtures/unmount.js';
 
@@ -56,14 +63,25 @@ describe('an archive', () => {
     const outputPath = join(dir, 'out/x.tar');
     await archive([{ path: join(dir, 'tree'), name: 'tree' }], outputPath);
     const names = execFileSync('tar', ['-tf', outputPath], { encoding: 'utf8' }).split('\n').filter(Boolean);
-    expect(names.sort()).toEqual(['note', 'stillframe/manifest.json', 'stillframe/manifest.sha256', 'stillframe/members.sha256', 'tree/', 'tree/a', 'tree/sub/', 'tree/sub/b']);
+    expect(names.sort()).toEqual([
+      'note',
+      'stillframe/manifest.json',
+      'stillframe/manifest.sha256',
+      'stillframe/members.sha256',
+      'tree/',
+      'tree/a',
+      'tree/sub/',
+      'tree/sub/b',
+    ]);
     execFileSync('tar', ['-xpf', outputPath, '-C', join(dir, 'out')]);
     execFileSync('diff', ['-r', join(dir, 'tree'), join(dir, 'out/tree')]);
     execFileSync('sha256sum', ['--check', '--strict', 'stillframe/members.sha256'], { cwd: join(dir, 'out') });
     execFileSync('sha256sum', ['--check', '--strict', 'stillframe/manifest.sha256'], { cwd: join(dir, 'out') });
     const opened = await openArchive(outputPath);
     const verified = await verifyArchive(opened);
-    expect(verified.manifest.trees).toMatchObject([{ name: 'tree', source: join(dir, 'tree'), layout: 'members', entries: 4, bytes: 3_000_003, skippedSockets: [] }]);
+    expect(verified.manifest.trees).toMatchObject([
+      { name: 'tree', source: join(dir, 'tree'), layout: 'members', entries: 4, bytes: 3_000_003, skippedSockets: [] },
+    ]);
     await opened.close();
     expect(statSync(outputPath).mode & 0o777).toBe(0o600);
   });
@@ -86,7 +104,10 @@ describe('the output', () => {
   test('is not written over what is there, unless asked', async () => {
     const outputPath = join(dir, 'out/x.tar');
     writeFileSync(outputPath, 'mine');
-    await expect(archive([tree()], outputPath)).rejects.toMatchObject({ code: 'OUTPUT_EXISTS', facts: { path: outputPath } });
+    await expect(archive([tree()], outputPath)).rejects.toMatchObject({
+      code: 'OUTPUT_EXISTS',
+      facts: { path: outputPath },
+    });
     expect(readFileSync(outputPath, 'utf8')).toBe('mine');
     await archive([tree()], outputPath, true);
     expect(execFileSync('tar', ['-xOf', outputPath, 'tree/a'], { encoding: 'utf8' })).toBe('one');
@@ -102,18 +123,29 @@ describe('the output', () => {
   });
 
   test('needs a directory that is there', async () => {
-    await expect(ArchiveWriter.create({ outputPath: join(dir, 'nowhere/x.tar') })).rejects.toMatchObject({ code: 'OUTPUT_DIR_MISSING', facts: { path: join(dir, 'nowhere') } });
-    await expect(ArchiveWriter.create({ outputPath: join(dir, 'tree/a/x.tar') })).rejects.toMatchObject({ code: 'OUTPUT_DIR_MISSING' });
+    await expect(ArchiveWriter.create({ outputPath: join(dir, 'nowhere/x.tar') })).rejects.toMatchObject({
+      code: 'OUTPUT_DIR_MISSING',
+      facts: { path: join(dir, 'nowhere') },
+    });
+    await expect(ArchiveWriter.create({ outputPath: join(dir, 'tree/a/x.tar') })).rejects.toMatchObject({
+      code: 'OUTPUT_DIR_MISSING',
+    });
   });
 
-  for (const [what, args] of [['full', ['-o', 'size=1m']], ['read-only', ['-o', 'ro']]] as const) {
+  for (const [what, args] of [
+    ['full', ['-o', 'size=1m']],
+    ['read-only', ['-o', 'ro']],
+  ] as const) {
     test(`on a ${what} file system is refused with a reason, and nothing is left`, async () => {
       execFileSync('mount', ['-t', 'tmpfs', ...args, 'none', join(dir, 'out')]);
       try {
         const error: unknown = await archive([tree()], join(dir, 'out/x.tar')).catch((e: unknown) => e);
         expect(error).toMatchObject(what === 'full' ? { code: 'OUTPUT_FULL' } : { code: 'OUTPUT_FAILED' });
         // How much it needed is what a person wants to know then: the tree's bytes at least, and not much more.
-        if (what === 'full') expect((error as ArchiveError).facts.bytes).toSatisfy((bytes: number) => bytes > 3_000_000 && bytes < 3_100_000);
+        if (what === 'full')
+          expect((error as ArchiveError).facts.bytes).toSatisfy(
+            (bytes: number) => bytes > 3_000_000 && bytes < 3_100_000,
+          );
         expect(readdirSync(join(dir, 'out'))).toEqual([]);
       } finally {
         unmount(join(dir, 'out'));
@@ -122,13 +154,19 @@ describe('the output', () => {
   }
 
   test('inside the archived tree is refused', async () => {
-    await expect(archive([tree()], join(dir, 'tree/sub/x.tar'))).rejects.toMatchObject({ code: 'STAGING_INSIDE_TREE', facts: { path: join(dir, 'tree') } });
+    await expect(archive([tree()], join(dir, 'tree/sub/x.tar'))).rejects.toMatchObject({
+      code: 'STAGING_INSIDE_TREE',
+      facts: { path: join(dir, 'tree') },
+    });
     expect(readdirSync(join(dir, 'tree/sub'))).toEqual(['b']);
   });
 
   test('may be a stream, and is compressed on request', async () => {
     const chunks: Buffer[] = [];
-    const output = new Writable({ highWaterMark: 1000, write: (chunk: Buffer, _, done) => (chunks.push(chunk), setTimeout(done, 1)) });
+    const output = new Writable({
+      highWaterMark: 1000,
+      write: (chunk: Buffer, _, done) => (chunks.push(chunk), setTimeout(done, 1)),
+    });
     {
       await using writer = await ArchiveWriter.create({ output, stagingDir: join(dir, 'out'), compress: 'gzip' });
       const stage = new Stage(writer, [tree()]);
@@ -153,20 +191,30 @@ describe('the output', () => {
     await opened.close();
 
     writeFileSync(outputPath, readFileSync(outputPath).subarray(0, -100));
-    await expect(openArchive(outputPath)).rejects.toMatchObject({ code: expect.stringMatching(/^ARCHIVE_(TRUNCATED|DAMAGED)$/) as string });
+    await expect(openArchive(outputPath)).rejects.toMatchObject({
+      code: expect.stringMatching(/^ARCHIVE_(TRUNCATED|DAMAGED)$/) as string,
+    });
   });
 
   test('that breaks off is an error, and nothing is left', async () => {
-    const output = new Writable({ write: (_chunk, _, done) => done(Object.assign(new Error('EPIPE: broken pipe'), { code: 'EPIPE', errno: -32 })) });
+    const output = new Writable({
+      write: (_chunk, _, done) => done(Object.assign(new Error('EPIPE: broken pipe'), { code: 'EPIPE', errno: -32 })),
+    });
     await using writer = await ArchiveWriter.create({ output, stagingDir: join(dir, 'out') });
-    await expect(writer.seal({ subject: {} })).rejects.toMatchObject({ code: 'OUTPUT_FAILED', cause: { code: 'EPIPE' } });
+    await expect(writer.seal({ subject: {} })).rejects.toMatchObject({
+      code: 'OUTPUT_FAILED',
+      cause: { code: 'EPIPE' },
+    });
     expect(readdirSync(join(dir, 'out'))).toEqual([]);
   });
 });
 
 describe('the input', () => {
   test('that is missing is named', async () => {
-    await expect(archive([{ path: join(dir, 'gone'), name: 'x' }], join(dir, 'out/x.tar'))).rejects.toMatchObject({ code: 'TREE_MISSING', facts: { path: join(dir, 'gone') } });
+    await expect(archive([{ path: join(dir, 'gone'), name: 'x' }], join(dir, 'out/x.tar'))).rejects.toMatchObject({
+      code: 'TREE_MISSING',
+      facts: { path: join(dir, 'gone') },
+    });
   });
 
   test('that vanishes after the first copy is named', async () => {
@@ -174,7 +222,10 @@ describe('the input', () => {
     const stage = new Stage(writer, [{ path: join(dir, 'tree'), name: 'tree' }]);
     await stage.precopy({ mapped: none });
     rmSync(join(dir, 'tree'), { recursive: true });
-    await expect(stage.refresh({ mapped: none(), writable: () => new Set() })).rejects.toMatchObject({ code: 'TREE_MISSING', facts: { path: join(dir, 'tree') } });
+    await expect(stage.refresh({ mapped: none(), writable: () => new Set() })).rejects.toMatchObject({
+      code: 'TREE_MISSING',
+      facts: { path: join(dir, 'tree') },
+    });
   });
 
   test('may be a single file', async () => {
@@ -184,14 +235,20 @@ describe('the input', () => {
 
   test('may leave things out', async () => {
     await archive([{ path: join(dir, 'tree'), name: 'tree', exclude: ['sub/b', 'a'] }], join(dir, 'out/x.tar'));
-    expect(execFileSync('tar', ['-tf', join(dir, 'out/x.tar')], { encoding: 'utf8' })).toMatch(/^tree\/\ntree\/sub\/\nnote\n/);
+    expect(execFileSync('tar', ['-tf', join(dir, 'out/x.tar')], { encoding: 'utf8' })).toMatch(
+      /^tree\/\ntree\/sub\/\nnote\n/,
+    );
   });
 
   test('of several trees keeps them apart, nested ones as tars of their own', async () => {
     mkdirSync(join(dir, 'other/deep'), { recursive: true });
     writeFileSync(join(dir, 'other/deep/c'), 'three');
     for (const nested of ['tree', 'other']) {
-      const layout = (name: string): TreeSource => ({ path: join(dir, name), name, layout: name === nested ? 'nested' : 'members' });
+      const layout = (name: string): TreeSource => ({
+        path: join(dir, name),
+        name,
+        layout: name === nested ? 'nested' : 'members',
+      });
       const outputPath = join(dir, `out/${nested}.tar`);
       await archive([layout('tree'), layout('other')], outputPath);
       const opened = await openArchive(outputPath);

@@ -126,9 +126,16 @@ static void by_links(void)
 
 int main(int argc, char **argv)
 {
-	static const struct { const char *name; void (*run)(void); } modes[] = {
-		{ "mmap", by_mmap }, { "pwrite", by_pwrite }, { "rename", by_rename },
-		{ "truncate", by_truncate }, { "metadata", by_metadata }, { "links", by_links },
+	static const struct {
+		const char *name;
+		void (*run)(void);
+	} modes[] = {
+		{ "mmap", by_mmap },
+		{ "pwrite", by_pwrite },
+		{ "rename", by_rename },
+		{ "truncate", by_truncate },
+		{ "metadata", by_metadata },
+		{ "links", by_links },
 	};
 	if (argc != 3 || chdir(argv[2]) != 0)
 		return 2;

@@ -2,7 +2,15 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { adopt, checkTarget, makeCgroup, openFreezer, placeProcess, processTree, removeCgroup } from '../../../src/cgroup/index.js';
+import {
+  adopt,
+  checkTarget,
+  makeCgroup,
+  openFreezer,
+  placeProcess,
+  processTree,
+  removeCgroup,
+} from '../../../src/cgroup/index.js';
 import { cgroupNameOf, threadsOf } from '../../../src/cgroup/proc.js';
 import { freezerVersions, makeTestCgroup } from '../../fixtures/cgroup.js';
 import { spawnCounter, spawnTracer, until } from '../../fixtures/processes.js';
@@ -91,7 +99,7 @@ describe.each(freezerVersions())('adopt in cgroup %s', (name) => {
     expect(existsSync(adoption.path)).toBe(false);
   });
 
-  test('a home that was removed meanwhile is replaced by the root\'s', async () => {
+  test("a home that was removed meanwhile is replaced by the root's", async () => {
     await using cgroup = makeTestCgroup(name);
     await using counter = await spawnCounter({ mode: 'chain', count: 2 });
     const [root, child] = processTree(counter.pid).map((process) => process.pid) as [number, number];

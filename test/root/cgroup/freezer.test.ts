@@ -13,7 +13,10 @@ describe.each(freezerVersions())('the freezer of cgroup %s', (version) => {
     cgroup.add(counter.pid);
     const freezer = openFreezer({ cgroup: cgroup.path });
     return {
-      parent, cgroup, counter, freezer,
+      parent,
+      cgroup,
+      counter,
+      freezer,
       async [Symbol.asyncDispose]() {
         await parent[Symbol.asyncDispose]();
         await counter[Symbol.asyncDispose]();
@@ -63,11 +66,14 @@ describe.each(freezerVersions())('the freezer of cgroup %s', (version) => {
       expect(t.freezer.state().selfFrozen).toBe(false);
     });
 
-    test.each([-1, NaN, Infinity, '5' as unknown as number])('freeze() refuses a timeoutMs of %s', async (timeoutMs) => {
-      await using t = await filled();
-      expect((await failure(t.freezer.freeze({ timeoutMs }))).code).toBe('BAD_ARGUMENT');
-      expect(t.freezer.state().selfFrozen).toBe(false);
-    });
+    test.each([-1, NaN, Infinity, '5' as unknown as number])(
+      'freeze() refuses a timeoutMs of %s',
+      async (timeoutMs) => {
+        await using t = await filled();
+        expect((await failure(t.freezer.freeze({ timeoutMs }))).code).toBe('BAD_ARGUMENT');
+        expect(t.freezer.state().selfFrozen).toBe(false);
+      },
+    );
   });
 
   describe('freezing: one task cannot be stopped', () => {
@@ -82,7 +88,8 @@ describe.each(freezerVersions())('the freezer of cgroup %s', (version) => {
       const t = await filled();
       t.cgroup.add(second.pid);
       return {
-        ...t, blocked: second.pid,
+        ...t,
+        blocked: second.pid,
         async [Symbol.asyncDispose]() {
           deaf[Symbol.dispose]();
           await t[Symbol.asyncDispose]();
@@ -99,7 +106,9 @@ describe.each(freezerVersions())('the freezer of cgroup %s', (version) => {
       expect(performance.now() - started).toBeLessThan(1000);
       expect(error.code).toBe('FREEZE_TIMEOUT');
       expect(error.facts).toMatchObject({ path: t.cgroup.path, timeoutMs: 150, after: 'thawed' });
-      const { tasks } = error.facts as { tasks: { pid: number; tid: number; name: string; state: string; wchan: string; stack: string[] }[] };
+      const { tasks } = error.facts as {
+        tasks: { pid: number; tid: number; name: string; state: string; wchan: string; stack: string[] }[];
+      };
       expect(tasks.map((task) => task.pid)).toEqual([t.blocked]);
       expect(tasks[0]).toMatchObject({ tid: t.blocked, state: 'D' });
       expect(tasks[0]?.name).toMatch(/^tasks-/);

@@ -17,7 +17,9 @@ function scratch(): { path: string } & Disposable {
 function withMounts(prepare: string, source: string): unknown {
   const script = compiledScript(source);
   try {
-    const ran = spawnSync('unshare', ['-m', 'sh', '-c', `${prepare} && exec "$@"`, 'sh', process.execPath, script], { encoding: 'utf8' });
+    const ran = spawnSync('unshare', ['-m', 'sh', '-c', `${prepare} && exec "$@"`, 'sh', process.execPath, script], {
+      encoding: 'utf8',
+    });
     expect(ran.stderr).toBe('');
     return JSON.parse(ran.stdout);
   } finally {
@@ -32,7 +34,11 @@ describe.each(freezerVersions())('locating in cgroup %s', (version) => {
     await using cgroup = makeTestCgroup(version);
     await using counter = await spawnCounter();
     cgroup.add(counter.pid);
-    expect(locateCgroup(counter.pid)).toEqual({ version: number, path: cgroup.path, name: `/${basename(cgroup.path)}` });
+    expect(locateCgroup(counter.pid)).toEqual({
+      version: number,
+      path: cgroup.path,
+      name: `/${basename(cgroup.path)}`,
+    });
   });
 
   test('a mount elsewhere, with a space in its name, serves where the usual one is missing, and the freezer works through it', async () => {
@@ -41,11 +47,14 @@ describe.each(freezerVersions())('locating in cgroup %s', (version) => {
     cgroup.add(counter.pid);
     using place = scratch();
     const type = version === 'v1' ? '-t cgroup -o freezer' : '-t cgroup2';
-    const frozen = withMounts(`umount -l '${cgroup.root}' && mount ${type} none '${place.path}'`, `
+    const frozen = withMounts(
+      `umount -l '${cgroup.root}' && mount ${type} none '${place.path}'`,
+      `
       import { openFreezer } from './cgroup/freezer.js';
       const freezer = openFreezer({ pid: ${counter.pid} });
       await freezer.freeze();
-      console.log(JSON.stringify(freezer.path));`);
+      console.log(JSON.stringify(freezer.path));`,
+    );
     expect(frozen).toBe(join(place.path, basename(cgroup.path)));
     expect(await counter.standsStill()).toBe(true);
     cgroup.wish(false);
@@ -62,7 +71,9 @@ describe.each(freezerVersions())('locating in cgroup %s', (version) => {
     beside.add(outside.pid);
     using place = scratch();
     const name = `/${basename(cgroup.path)}`;
-    const found = withMounts(`mount --bind '${cgroup.path}' '${place.path}' && umount -l '${cgroup.root}'`, `
+    const found = withMounts(
+      `mount --bind '${cgroup.path}' '${place.path}' && umount -l '${cgroup.root}'`,
+      `
       import { locateCgroup, openCgroup } from './cgroup/locate.js';
       const code = (look) => { try { return look(); } catch (error) { return error.code; } };
       console.log(JSON.stringify([
@@ -70,7 +81,8 @@ describe.each(freezerVersions())('locating in cgroup %s', (version) => {
         code(() => locateCgroup(${outside.pid}, { version: ${number} })),
         openCgroup(${JSON.stringify(join(place.path, 'job'))}).name,
         openCgroup(${JSON.stringify(place.path)}).name,
-      ]));`);
+      ]));`,
+    );
     // The root of the bind mount is no root of the hierarchy: it can be frozen.
     expect(found).toEqual([join(place.path, 'job'), 'CGROUP_NOT_VISIBLE', `${name}/job`, name]);
   });
@@ -81,9 +93,12 @@ describe.each(freezerVersions())('locating in cgroup %s', (version) => {
     cgroup.add(counter.pid);
     using place = scratch();
     const type = version === 'v1' ? '-t cgroup -o freezer' : '-t cgroup2';
-    const found = withMounts(`mount ${type} none '${place.path}'`, `
+    const found = withMounts(
+      `mount ${type} none '${place.path}'`,
+      `
       import { locateCgroup } from './cgroup/locate.js';
-      console.log(JSON.stringify(locateCgroup(${counter.pid}).path));`);
+      console.log(JSON.stringify(locateCgroup(${counter.pid}).path));`,
+    );
     expect(found).toBe(cgroup.path);
   });
 
@@ -112,7 +127,9 @@ describe.each(freezerVersions())('locating in cgroup %s', (version) => {
     const script = compiledScript(`import { locateCgroup } from './cgroup/locate.js';
       console.log(JSON.stringify(process.argv.slice(2).map((pid) => locateCgroup(Number(pid), { version: ${number} }))));`);
     const enter = `echo $$ > '${ours.path}/cgroup.procs' && exec unshare -C "$@"`;
-    const inside = spawnSync('sh', ['-c', enter, 'sh', process.execPath, script, ...[counter.pid, b, c].map(String)], { encoding: 'utf8' });
+    const inside = spawnSync('sh', ['-c', enter, 'sh', process.execPath, script, ...[counter.pid, b, c].map(String)], {
+      encoding: 'utf8',
+    });
     rmSync(dirname(script), { recursive: true });
     expect(inside.stderr).toBe('');
     expect(JSON.parse(inside.stdout)).toEqual([
@@ -172,7 +189,10 @@ test('a pid that does not exist is said not to', async () => {
 /** A module of its own that imports the built cgroup room as `./cgroup/...`. */
 function compiledScript(text: string): string {
   const folder = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
-  writeFileSync(join(folder, 'script.mjs'), text.replaceAll("'./cgroup/", `'${new URL('../../../dist/src/cgroup/', import.meta.url).href}`));
+  writeFileSync(
+    join(folder, 'script.mjs'),
+    text.replaceAll("'./cgroup/", `'${new URL('../../../dist/src/cgroup/', import.meta.url).href}`),
+  );
   return join(folder, 'script.mjs');
 }
 

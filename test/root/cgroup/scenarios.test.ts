@@ -72,7 +72,11 @@ describe.each(freezerVersions())('in cgroup %s', (version) => {
     const below = join(cgroup.path, 'below');
     mkdirSync(below);
     expect(freezer.state().frozen).toBe(true);
-    expect(openFreezer({ cgroup: below }).state()).toEqual({ selfFrozen: false, frozenAncestor: cgroup.path, frozen: true });
+    expect(openFreezer({ cgroup: below }).state()).toEqual({
+      selfFrozen: false,
+      frozenAncestor: cgroup.path,
+      frozen: true,
+    });
     rmdirSync(below);
     expect(freezer.state().frozen).toBe(true);
     expect(await counter.standsStill()).toBe(true);
@@ -156,32 +160,41 @@ describe.each(freezerVersions())('in cgroup %s', (version) => {
     await freezer.thaw();
   });
 
-  test(version === 'v2' ? 'a frozen task can be killed' : 'a frozen task that is killed ends with the thaw', async () => {
-    await using cgroup = makeTestCgroup(version);
-    await using counter = await spawnCounter({ cgroup: cgroup.path });
-    const freezer = openFreezer({ cgroup: cgroup.path });
-    await freezer.freeze();
-    const ended = new Promise((resolve) => counter.child.once('exit', (_, signal) => resolve(signal)));
-    counter.child.kill('SIGKILL');
-    if (version === 'v1') {
-      expect(await until(() => readProcess(counter.pid)?.state === 'Z', 100)).toBe(false);
+  test(
+    version === 'v2' ? 'a frozen task can be killed' : 'a frozen task that is killed ends with the thaw',
+    async () => {
+      await using cgroup = makeTestCgroup(version);
+      await using counter = await spawnCounter({ cgroup: cgroup.path });
+      const freezer = openFreezer({ cgroup: cgroup.path });
+      await freezer.freeze();
+      const ended = new Promise((resolve) => counter.child.once('exit', (_, signal) => resolve(signal)));
+      counter.child.kill('SIGKILL');
+      if (version === 'v1') {
+        expect(await until(() => readProcess(counter.pid)?.state === 'Z', 100)).toBe(false);
+        await freezer.thaw();
+      }
+      expect(await ended).toBe('SIGKILL');
       await freezer.thaw();
-    }
-    expect(await ended).toBe('SIGKILL');
-    await freezer.thaw();
-    expect(freezer.state().frozen).toBe(false);
-  });
+      expect(freezer.state().frozen).toBe(false);
+    },
+  );
 
   test('while somebody else thaws it all the time, freeze() says done or FREEZE_TIMEOUT, and leaves no wish behind', async () => {
     await using cgroup = makeTestCgroup(version);
     await using counter = await spawnCounter({ mode: 'many', count: 5, cgroup: cgroup.path });
     const file = join(cgroup.path, version === 'v1' ? 'freezer.state' : 'cgroup.freeze');
-    const interferer = spawn('sh', ['-c', `while :; do echo ${version === 'v1' ? 'THAWED' : '0'} > '${file}'; done`], { stdio: 'ignore' });
+    const interferer = spawn('sh', ['-c', `while :; do echo ${version === 'v1' ? 'THAWED' : '0'} > '${file}'; done`], {
+      stdio: 'ignore',
+    });
     const freezer = openFreezer({ cgroup: cgroup.path });
     try {
       for (let i = 0; i < 20; i++) {
         await freezer.thaw();
-        await freezer.freeze({ timeoutMs: 50 }).catch((error: unknown) => expect(error).toMatchObject({ code: 'FREEZE_TIMEOUT', facts: { after: 'thawed' } }));
+        await freezer
+          .freeze({ timeoutMs: 50 })
+          .catch((error: unknown) =>
+            expect(error).toMatchObject({ code: 'FREEZE_TIMEOUT', facts: { after: 'thawed' } }),
+          );
       }
     } finally {
       await endChild(interferer);

@@ -19,7 +19,8 @@ test('processTree lists parents before children, to any depth', async () => {
 });
 
 test('processTree finds the children that another thread forked', async () => {
-  const source = "const c = require('node:child_process').spawn('sleep', ['100']); require('node:worker_threads').parentPort.postMessage(c.pid)";
+  const source =
+    "const c = require('node:child_process').spawn('sleep', ['100']); require('node:worker_threads').parentPort.postMessage(c.pid)";
   const worker = new Worker(source, { eval: true });
   const [pid] = (await once(worker, 'message')) as [number];
   try {
@@ -36,7 +37,10 @@ describe.each(freezerVersions())('checkTarget in cgroup %s', (version) => {
     const counter = await spawnCounter({ mode: 'chain', count });
     const pids = processTree(counter.pid).map((process) => process.pid);
     return {
-      cgroup, counter, pids, pid: counter.pid,
+      cgroup,
+      counter,
+      pids,
+      pid: counter.pid,
       async [Symbol.asyncDispose]() {
         await cgroup[Symbol.asyncDispose]();
         await counter[Symbol.asyncDispose]();
@@ -47,7 +51,10 @@ describe.each(freezerVersions())('checkTarget in cgroup %s', (version) => {
   test('accepts a tree that fills its cgroup', async () => {
     await using t = await tree();
     for (const pid of t.pids) t.cgroup.add(pid);
-    expect(checkTarget({ pid: t.pid, cgroup: t.cgroup.path })).toEqual({ pids: t.pids, members: t.pids.map((pid) => ({ pid, cgroup: '' })) });
+    expect(checkTarget({ pid: t.pid, cgroup: t.cgroup.path })).toEqual({
+      pids: t.pids,
+      members: t.pids.map((pid) => ({ pid, cgroup: '' })),
+    });
   });
 
   test('accepts a tree that is spread below the cgroup, and says where each process is', async () => {
@@ -79,7 +86,9 @@ describe.each(freezerVersions())('checkTarget in cgroup %s', (version) => {
     t.cgroup.add(t.pids[1] as number);
     const error = await failure(() => checkTarget({ pid: t.pid, cgroup: t.cgroup.path }));
     expect(error.code).toBe('TARGET_SPREAD');
-    expect((error.facts as FreezerFacts['TARGET_SPREAD']).outside).toEqual([{ pid: t.pids[2], name: expect.stringMatching(/^tasks-/) as string, cgroup: '/' }]);
+    expect((error.facts as FreezerFacts['TARGET_SPREAD']).outside).toEqual([
+      { pid: t.pids[2], name: expect.stringMatching(/^tasks-/) as string, cgroup: '/' },
+    ]);
   });
 
   test('refuses a cgroup with strangers in it or below it, and names them', async () => {
@@ -89,7 +98,9 @@ describe.each(freezerVersions())('checkTarget in cgroup %s', (version) => {
     t.cgroup.child('below').add(stranger.pid);
     const error = await failure(() => checkTarget({ pid: t.pid, cgroup: t.cgroup.path }));
     expect(error.code).toBe('CGROUP_HAS_STRANGERS');
-    expect((error.facts as FreezerFacts['CGROUP_HAS_STRANGERS']).strangers).toMatchObject([{ pid: stranger.pid, cgroup: expect.stringContaining('/below') as string }]);
+    expect((error.facts as FreezerFacts['CGROUP_HAS_STRANGERS']).strangers).toMatchObject([
+      { pid: stranger.pid, cgroup: expect.stringContaining('/below') as string },
+    ]);
   });
 
   test('a parent of the target in its cgroup is a stranger', async () => {
@@ -135,7 +146,7 @@ describe.each(freezerVersions())('checkTarget in cgroup %s', (version) => {
   });
 });
 
-test('cgroup v1: a thread outside of its process\'s cgroup counts as outside', async ({ skip }) => {
+test("cgroup v1: a thread outside of its process's cgroup counts as outside", async ({ skip }) => {
   if (!freezerVersions().includes('v1')) skip('needs cgroup v1');
   await using cgroup = makeTestCgroup('v1');
   await using counter = await spawnCounter({ mode: 'threads', count: 3 });
@@ -158,11 +169,14 @@ describe('a pid that is no target', () => {
     expect((await failure(() => checkTarget({ pid: 2, cgroup }))).code).toBe('IS_KERNEL_THREAD');
   });
   test('this process, its parent, and init', async () => {
-    for (const pid of [process.pid, process.ppid, 1]) expect((await failure(() => checkTarget({ pid, cgroup }))).code).toBe('TARGET_IS_SELF');
+    for (const pid of [process.pid, process.ppid, 1])
+      expect((await failure(() => checkTarget({ pid, cgroup }))).code).toBe('TARGET_IS_SELF');
   });
   test('a thread of a process', async () => {
     await using counter = await spawnCounter({ mode: 'threads', count: 2 });
-    expect((await failure(() => checkTarget({ pid: threadsOf(counter.pid)[1] as number, cgroup }))).code).toBe('NO_SUCH_PROCESS');
+    expect((await failure(() => checkTarget({ pid: threadsOf(counter.pid)[1] as number, cgroup }))).code).toBe(
+      'NO_SUCH_PROCESS',
+    );
   });
   test('one that has just been killed and reaped', async () => {
     const counter = await spawnCounter();

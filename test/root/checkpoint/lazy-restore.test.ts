@@ -13,7 +13,11 @@ it('lets a tree run before its memory is there, and all of it comes right', asyn
   await checkpoint({ pid: writer.pid, files: [{ path: writer.data, name: 'data' }], output: writer.path('a.tar') });
   await writer.destroy();
   const events: PhaseEvent[] = [];
-  const report = await restore({ archive: writer.path('a.tar'), lazyPages: true, onProgress: (event) => void events.push(event) });
+  const report = await restore({
+    archive: writer.path('a.tar'),
+    lazyPages: true,
+    onProgress: (event) => void events.push(event),
+  });
   expect(report.pid).toBe(writer.pid);
   const ends = events.filter(({ at }) => at === 'end').map(({ phase }) => phase);
   expect(ends.indexOf('thaw')).toBeLessThan(ends.indexOf('lazy-pages'));
@@ -31,7 +35,9 @@ it('leaves nothing when it is cancelled while the memory comes', async () => {
   const onProgress = ({ phase, at }: PhaseEvent): void => {
     if (phase === 'lazy-pages' && at === 'start') controller.abort(reason);
   };
-  await expect(restore({ archive: writer.path('a.tar'), lazyPages: true, onProgress, signal: controller.signal })).rejects.toBe(reason);
+  await expect(
+    restore({ archive: writer.path('a.tar'), lazyPages: true, onProgress, signal: controller.signal }),
+  ).rejects.toBe(reason);
   expect(writer.pids).toEqual([]);
   expect(writer.leftovers()).toEqual(['a.tar']);
 });

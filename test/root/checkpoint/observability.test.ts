@@ -17,7 +17,12 @@ describe('what is told of a checkpoint', () => {
     writer = await BusyWriter.start(version);
   });
   afterEach(() => writer[Symbol.asyncDispose]());
-  const options = () => ({ pid: writer.pid, cgroup: writer.cgroup.path, files: [{ path: writer.data, name: 'data' }], output: writer.path('out.tar') });
+  const options = () => ({
+    pid: writer.pid,
+    cgroup: writer.cgroup.path,
+    files: [{ path: writer.data, name: 'data' }],
+    output: writer.path('out.tar'),
+  });
 
   it('is every phase, begun and ended, and the window, to callbacks and on channels alike', async () => {
     const published: unknown[] = [];
@@ -27,8 +32,14 @@ describe('what is told of a checkpoint', () => {
     subscribe(PHASE_CHANNEL, onMessage);
     subscribe(WINDOW_CHANNEL, onMessage);
     try {
-      const { windowMs, phasesMs } = await checkpoint({ ...options(), onProgress: (event) => phases.push(event), onWindow: (event) => windows.push(event) });
-      expect(windows).toEqual([{ id: phases[0]?.id, pid: writer.pid, cgroup: writer.cgroup.path, windowMs, outcome: 'dumped' }]);
+      const { windowMs, phasesMs } = await checkpoint({
+        ...options(),
+        onProgress: (event) => phases.push(event),
+        onWindow: (event) => windows.push(event),
+      });
+      expect(windows).toEqual([
+        { id: phases[0]?.id, pid: writer.pid, cgroup: writer.cgroup.path, windowMs, outcome: 'dumped' },
+      ]);
       const at = (when: string): string[] => phases.filter((event) => event.at === when).map(({ phase }) => phase);
       expect(at('start').sort()).toEqual(Object.keys(phasesMs).sort());
       expect(at('end').sort()).toEqual(at('start').sort());
@@ -48,7 +59,9 @@ describe('what is told of a checkpoint', () => {
     const windows: WindowEvent[] = [];
     const thaws: string[] = [];
     const onProgress = ({ phase, at }: PhaseEvent): void => void (phase === 'thaw' && thaws.push(at));
-    await expect(checkpoint({ ...options(), maxFrozenMs: 1, onProgress, onWindow: (event) => windows.push(event) })).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' });
+    await expect(
+      checkpoint({ ...options(), maxFrozenMs: 1, onProgress, onWindow: (event) => windows.push(event) }),
+    ).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' });
     expect(windows).toMatchObject([{ outcome: 'failed', error: { code: 'DEADLINE_EXCEEDED' } }]);
     expect(windows[0]?.windowMs).toBeGreaterThanOrEqual(1);
     expect(thaws).toEqual(['start', 'end']);
@@ -61,10 +74,15 @@ describe('what is told of a checkpoint', () => {
       const modules = join(dir, 'node_modules');
       mkdirSync(join(modules, 'prom-client'), { recursive: true });
       writeFileSync(join(modules, 'prom-client', 'package.json'), '{"type":"module","exports":"./index.js"}');
-      writeFileSync(join(modules, 'prom-client', 'index.js'), 'export class Histogram { seen = []; constructor(options) { Object.assign(this, options); } observe(labels, value) { this.seen.push([labels, value]); } }');
+      writeFileSync(
+        join(modules, 'prom-client', 'index.js'),
+        'export class Histogram { seen = []; constructor(options) { Object.assign(this, options); } observe(labels, value) { this.seen.push([labels, value]); } }',
+      );
       symlinkSync(fileURLToPath(new URL('../../..', import.meta.url)), join(modules, 'stillframe'));
       writeFileSync(join(dir, 'metrics.mjs'), `${code}\nexport { windows };`);
-      const { windows } = (await import(pathToFileURL(join(dir, 'metrics.mjs')).href)) as { windows: { labelNames: string[]; seen: [{ outcome: string }, number][] } };
+      const { windows } = (await import(pathToFileURL(join(dir, 'metrics.mjs')).href)) as {
+        windows: { labelNames: string[]; seen: [{ outcome: string }, number][] };
+      };
       const { windowMs } = await checkpoint(options());
       expect(windows.seen).toEqual([[{ outcome: 'dumped' }, windowMs / 1000]]);
       expect(windows.labelNames).toEqual(Object.keys(windows.seen[0]![0]));

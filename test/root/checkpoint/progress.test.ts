@@ -20,10 +20,16 @@ it('tells during the dump how much of the memory has been written', async () => 
     const child = spawn(gauge, [status, '--memory', String(MEMORY_MIB)], { stdio: 'ignore', detached: true });
     await once(child, 'spawn');
     try {
-      expect(await until(() => existsSync(status) && readFileSync(status).readBigUInt64LE(7 * 8) !== 0n, 30_000)).toBe(true);
+      expect(await until(() => existsSync(status) && readFileSync(status).readBigUInt64LE(7 * 8) !== 0n, 30_000)).toBe(
+        true,
+      );
       cgroup.add(child.pid as number);
       const events: PhaseEvent[] = [];
-      await checkpoint({ pid: child.pid as number, output: join(dir.path, 'a.tar'), onProgress: (event) => void events.push(event) });
+      await checkpoint({
+        pid: child.pid as number,
+        output: join(dir.path, 'a.tar'),
+        onProgress: (event) => void events.push(event),
+      });
       const told = events.filter(({ phase, at }) => phase === 'dump' && at === 'progress');
       expect(told.length).toBeGreaterThan(0);
       for (const { done = -1, total = 0, unit } of told) {
@@ -33,7 +39,9 @@ it('tells during the dump how much of the memory has been written', async () => 
       }
       expect(told.map(({ done }) => done)).toEqual(told.map(({ done }) => done).toSorted((a = 0, b = 0) => a - b));
       // Nothing of it is told once the dump has ended.
-      expect(events.findLastIndex((event) => told.includes(event))).toBeLessThan(events.findIndex(({ phase, at }) => phase === 'dump' && at === 'end'));
+      expect(events.findLastIndex((event) => told.includes(event))).toBeLessThan(
+        events.findIndex(({ phase, at }) => phase === 'dump' && at === 'end'),
+      );
     } finally {
       await endChild(child);
     }

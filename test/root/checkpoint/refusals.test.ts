@@ -39,7 +39,14 @@ describe.each(freezerVersions())('a checkpoint that cannot be, freezer %s', (ver
   afterEach(() => writer[Symbol.asyncDispose]());
 
   const attempt = (options: Partial<CheckpointOptions> = {}): Promise<StillframeError> =>
-    failure(checkpoint({ pid: writer.pid, files: [{ path: writer.data, name: 'data' }], output: writer.path('a.tar'), ...options }));
+    failure(
+      checkpoint({
+        pid: writer.pid,
+        files: [{ path: writer.data, name: 'data' }],
+        output: writer.path('a.tar'),
+        ...options,
+      }),
+    );
 
   /** What every refusal has to leave. */
   async function expectUntouched(leftovers: string[] = []): Promise<void> {
@@ -67,7 +74,10 @@ describe.each(freezerVersions())('a checkpoint that cannot be, freezer %s', (ver
     const stranger = spawn('sleep', ['60'], { stdio: 'ignore' });
     try {
       writer.cgroup.add(stranger.pid!);
-      expect(await attempt()).toMatchObject({ code: 'CGROUP_HAS_STRANGERS', facts: { strangers: [{ pid: stranger.pid }] } });
+      expect(await attempt()).toMatchObject({
+        code: 'CGROUP_HAS_STRANGERS',
+        facts: { strangers: [{ pid: stranger.pid }] },
+      });
       await expectUntouched();
     } finally {
       stranger.kill('SIGKILL');
@@ -230,7 +240,10 @@ function childNamed(name: string): number {
 /** "PID NAME" each. */
 function children(): string[] {
   const { stdout } = spawnSync('ps', ['-o', 'pid=,comm=', '--ppid', String(process.pid)], { encoding: 'utf8' });
-  return stdout.split('\n').map((text) => text.trim()).filter((text) => text !== '' && !text.endsWith(' ps'));
+  return stdout
+    .split('\n')
+    .map((text) => text.trim())
+    .filter((text) => text !== '' && !text.endsWith(' ps'));
 }
 
 /** The writer's processes end by themselves once one is gone. */
@@ -258,7 +271,8 @@ describe('a target that cannot be', () => {
     rmSync(scratch, { recursive: true });
   });
 
-  const attempt = (options: Partial<CheckpointOptions> & { pid: number }): Promise<StillframeError> => failure(checkpoint({ output: join(scratch, 'a.tar'), ...options }));
+  const attempt = (options: Partial<CheckpointOptions> & { pid: number }): Promise<StillframeError> =>
+    failure(checkpoint({ output: join(scratch, 'a.tar'), ...options }));
 
   it('no such pid', async () => {
     expect((await attempt({ pid: 4_194_303 })).code).toBe('NO_SUCH_PROCESS');
@@ -296,7 +310,16 @@ describe('a target that cannot be', () => {
     ['output', { pid: 1, output: '/tmp/' }],
     ['files[].name', { pid: 1, files: [{ path: '/tmp', name: '../up' }] }],
     ['files[].name', { pid: 1, files: [{ path: '/tmp', name: 'checkpoint' }] }],
-    ['files[].name', { pid: 1, files: [{ path: '/tmp', name: 'a' }, { path: '/var', name: 'a/b' }] }],
+    [
+      'files[].name',
+      {
+        pid: 1,
+        files: [
+          { path: '/tmp', name: 'a' },
+          { path: '/var', name: 'a/b' },
+        ],
+      },
+    ],
     ['freezeTimeoutMs', { pid: 1, freezeTimeoutMs: -1 }],
     ['adopt', { pid: 1, adopt: true, cgroup: '/sys/fs/cgroup/x' }],
   ])('a wrong %s: %o', async (option, options) => {
@@ -318,7 +341,10 @@ describe('a CRIU that is too old for this kernel', () => {
     const fake = join(dir, 'criu');
     try {
       // What Debian 12's CRIU 3.17 does on Linux 6.18, whatever it is asked.
-      writeFileSync(fake, '#!/bin/sh\necho "Error (criu/vdso.c:608): vdso: Unexpected rt vDSO area bounds" >&2\nexit 1\n');
+      writeFileSync(
+        fake,
+        '#!/bin/sh\necho "Error (criu/vdso.c:608): vdso: Unexpected rt vDSO area bounds" >&2\nexit 1\n',
+      );
       chmodSync(fake, 0o755);
       const error = await failure(findCriu({ criuPath: fake }));
       expect(error.code).toBe('CRIU_UNUSABLE');

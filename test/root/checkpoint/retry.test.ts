@@ -15,7 +15,11 @@ import { endChild, until } from '../../fixtures/processes.js';
 class Vforker implements AsyncDisposable {
   readonly scratch = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
   readonly output = join(this.scratch, 'out.tar');
-  readonly child = spawn(compiled(fileURLToPath(new URL('vforker.c', import.meta.url))), [join(this.scratch, 'counter')], { stdio: 'ignore', detached: true });
+  readonly child = spawn(
+    compiled(fileURLToPath(new URL('vforker.c', import.meta.url))),
+    [join(this.scratch, 'counter')],
+    { stdio: 'ignore', detached: true },
+  );
   readonly cgroup: TestCgroup;
   readonly pid = this.child.pid as number;
 
@@ -39,10 +43,16 @@ class Vforker implements AsyncDisposable {
 
   async checkpoint(options: Partial<CheckpointOptions>): Promise<{ attempts: number; events: PhaseEvent[] }> {
     const events: PhaseEvent[] = [];
-    const report = await checkpoint({ pid: this.pid, cgroup: this.cgroup.path, output: this.output, ...options, onProgress: (event) => {
-      events.push(event);
-      options.onProgress?.(event);
-    } });
+    const report = await checkpoint({
+      pid: this.pid,
+      cgroup: this.cgroup.path,
+      output: this.output,
+      ...options,
+      onProgress: (event) => {
+        events.push(event);
+        options.onProgress?.(event);
+      },
+    });
     return { attempts: report.attempts, events };
   }
 
@@ -69,7 +79,9 @@ describe.each(freezerVersions())('a refusal that passes, cgroup %s', (version) =
     });
     expect(attempts).toBe(2);
     expect(between).toEqual({ selfFrozen: false, frozenAncestor: undefined, frozen: false });
-    expect(events.filter(({ phase, at }) => phase === 'retry' && at === 'start')).toMatchObject([{ attempt: 2, error: { code: 'TARGET_FORKING', facts: { pid: target.pid } } }]);
+    expect(events.filter(({ phase, at }) => phase === 'retry' && at === 'start')).toMatchObject([
+      { attempt: 2, error: { code: 'TARGET_FORKING', facts: { pid: target.pid } } },
+    ]);
     // One for each window.
     expect(events.filter(({ phase, at }) => phase === 'thaw' && at === 'end')).toHaveLength(2);
     await verify(target.output);
@@ -82,28 +94,34 @@ describe.each(freezerVersions())('a refusal that passes, cgroup %s', (version) =
     ['tcp-in-flight', 'tcp-in-flight'],
     ['netlink', 'netlink-unread'],
     ['corked', 'udp-corked'],
-  ] as const)('that does not pass (%s) is the error after so many tries, and CRIU\'s log is kept of the last', async (kind, problem) => {
-    await using cgroup = makeTestCgroup(version);
-    const scratch = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
-    await using task = await OddTask.start(scratch, kind);
-    cgroup.add(task.pid);
-    const criuLog = join(scratch, 'criu.log');
-    const found = readdirSync(scratch);
-    let retries = 0;
-    const onProgress = ({ phase, at }: PhaseEvent): void => {
-      if (phase !== 'retry' || at !== 'start') return;
-      retries++;
-      expect(existsSync(criuLog), 'no log of an attempt that is not the last').toBe(false);
-    };
-    const target = { pid: task.pid, cgroup: cgroup.path, output: join(scratch, 'out.tar'), onProgress };
-    await expect(checkpoint({ ...target, retries: 1, criuLog })).rejects.toMatchObject({ code: 'CRIU_REQUEST_FAILED', facts: { problem, logPath: criuLog } });
-    expect(retries).toBe(1);
-    await expect(checkpoint({ ...target, retries: 0 })).rejects.toMatchObject({ facts: { problem } });
-    expect(retries).toBe(1);
-    expect(readdirSync(scratch).sort()).toEqual([...found, 'criu.log'].sort());
-    expect(openFreezer({ cgroup: cgroup.path }).state()).toMatchObject({ selfFrozen: false, frozen: false });
-    rmSync(scratch, { recursive: true, force: true });
-  });
+  ] as const)(
+    "that does not pass (%s) is the error after so many tries, and CRIU's log is kept of the last",
+    async (kind, problem) => {
+      await using cgroup = makeTestCgroup(version);
+      const scratch = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
+      await using task = await OddTask.start(scratch, kind);
+      cgroup.add(task.pid);
+      const criuLog = join(scratch, 'criu.log');
+      const found = readdirSync(scratch);
+      let retries = 0;
+      const onProgress = ({ phase, at }: PhaseEvent): void => {
+        if (phase !== 'retry' || at !== 'start') return;
+        retries++;
+        expect(existsSync(criuLog), 'no log of an attempt that is not the last').toBe(false);
+      };
+      const target = { pid: task.pid, cgroup: cgroup.path, output: join(scratch, 'out.tar'), onProgress };
+      await expect(checkpoint({ ...target, retries: 1, criuLog })).rejects.toMatchObject({
+        code: 'CRIU_REQUEST_FAILED',
+        facts: { problem, logPath: criuLog },
+      });
+      expect(retries).toBe(1);
+      await expect(checkpoint({ ...target, retries: 0 })).rejects.toMatchObject({ facts: { problem } });
+      expect(retries).toBe(1);
+      expect(readdirSync(scratch).sort()).toEqual([...found, 'criu.log'].sort());
+      expect(openFreezer({ cgroup: cgroup.path }).state()).toMatchObject({ selfFrozen: false, frozen: false });
+      rmSync(scratch, { recursive: true, force: true });
+    },
+  );
 
   it('ends when it is cancelled in the pause', async () => {
     await using target = new Vforker(version);

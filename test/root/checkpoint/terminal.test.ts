@@ -34,31 +34,45 @@ test("a shell's job is ended in one terminal and goes on in the foreground of an
   await until(() => shell.said().includes('restored-0-'), 'Ctrl-C has ended the job, and with it the command');
 });
 
-test.each(freezerVersions())('one that is restored into a terminal of nobody has its cgroup for itself, and can be checkpointed again (%s)', async (version) => {
-  await withCgroup(version, async (cgroup) => {
-    await using dir = await scratch();
-    const archive = join(dir.path, 'job.tar');
-    await using job = await TerminalJob.start(answers);
-    cgroup.add(job.pid);
-    expect(await checkpoint({ pid: job.pid, cgroup: cgroup.path, output: archive, stop: true })).toMatchObject({ stopped: true, needsTerminal: true });
-    await job.ended();
-    await expect(restore({ archive })).rejects.toMatchObject({ code: 'NO_TERMINAL', facts: { archivePath: archive } });
+test.each(freezerVersions())(
+  'one that is restored into a terminal of nobody has its cgroup for itself, and can be checkpointed again (%s)',
+  async (version) => {
+    await withCgroup(version, async (cgroup) => {
+      await using dir = await scratch();
+      const archive = join(dir.path, 'job.tar');
+      await using job = await TerminalJob.start(answers);
+      cgroup.add(job.pid);
+      expect(await checkpoint({ pid: job.pid, cgroup: cgroup.path, output: archive, stop: true })).toMatchObject({
+        stopped: true,
+        needsTerminal: true,
+      });
+      await job.ended();
+      await expect(restore({ archive })).rejects.toMatchObject({
+        code: 'NO_TERMINAL',
+        facts: { archivePath: archive },
+      });
 
-    await using pty = await openPty();
-    await expect(restore({ archive, terminal: pty.master })).rejects.toMatchObject({ code: 'BAD_OPTION', facts: { option: 'terminal' } });
-    expect(await restore({ archive, terminal: pty.slave })).toMatchObject({ pid: job.pid, hasTerminal: true });
-    expect(cgroup.pids()).toEqual([job.pid]);
-    writeSync(pty.master, 'hello\n');
-    await until(() => pty.said().includes('got-hello'), 'the job answers');
-    expect(await checkpoint({ pid: job.pid, cgroup: cgroup.path, output: join(dir.path, 'again.tar') })).toMatchObject({ needsTerminal: true });
-    writeSync(pty.master, 'again\n');
-    await until(() => pty.said().includes('got-again'), 'the job goes on');
+      await using pty = await openPty();
+      await expect(restore({ archive, terminal: pty.master })).rejects.toMatchObject({
+        code: 'BAD_OPTION',
+        facts: { option: 'terminal' },
+      });
+      expect(await restore({ archive, terminal: pty.slave })).toMatchObject({ pid: job.pid, hasTerminal: true });
+      expect(cgroup.pids()).toEqual([job.pid]);
+      writeSync(pty.master, 'hello\n');
+      await until(() => pty.said().includes('got-hello'), 'the job answers');
+      expect(
+        await checkpoint({ pid: job.pid, cgroup: cgroup.path, output: join(dir.path, 'again.tar') }),
+      ).toMatchObject({ needsTerminal: true });
+      writeSync(pty.master, 'again\n');
+      await until(() => pty.said().includes('got-again'), 'the job goes on');
 
-    const leader = /\) \S (\d+)/.exec(readFileSync(`/proc/${job.pid}/stat`, 'latin1'))?.[1] ?? '';
-    process.kill(job.pid, 'SIGKILL');
-    await until(() => ended(leader), 'what leads the session ends with it');
-  });
-});
+      const leader = /\) \S (\d+)/.exec(readFileSync(`/proc/${job.pid}/stat`, 'latin1'))?.[1] ?? '';
+      process.kill(job.pid, 'SIGKILL');
+      await until(() => ended(leader), 'what leads the session ends with it');
+    });
+  },
+);
 
 function ended(pid: string): boolean {
   try {

@@ -13,7 +13,13 @@ describe.each(freezerVersions())('the kernel tells what changes, cgroup %s', (ve
     for (let round = 0; round < 3; round++) {
       await using writer = await BusyWriter.start(version);
       const archive = writer.path('x.tar');
-      const { attempts } = await checkpoint({ pid: writer.pid, cgroup: writer.cgroup.path, files: [{ path: writer.data, name: 'data' }], output: archive, watchFromMs: 0 });
+      const { attempts } = await checkpoint({
+        pid: writer.pid,
+        cgroup: writer.cgroup.path,
+        files: [{ path: writer.data, name: 'data' }],
+        output: archive,
+        watchFromMs: 0,
+      });
       expect(attempts).toBe(1);
       await writer.destroy();
       await restore({ archive });
@@ -27,7 +33,15 @@ describe('a change that nobody told of', () => {
   const wait = new Int32Array(new SharedArrayBuffer(4));
 
   /** A tree beside the target's own, in which somebody else changes a file between the first copy and the freeze. */
-  async function withQuietWriter(act: (story: { file: string; archive: string; writer: BusyWriter; options: CheckpointOptions; events: PhaseEvent[] }) => Promise<void>): Promise<void> {
+  async function withQuietWriter(
+    act: (story: {
+      file: string;
+      archive: string;
+      writer: BusyWriter;
+      options: CheckpointOptions;
+      events: PhaseEvent[];
+    }) => Promise<void>,
+  ): Promise<void> {
     await using writer = await BusyWriter.start(version);
     const tree = writer.path('tree');
     const file = join(tree, 'file');
@@ -44,14 +58,23 @@ describe('a change that nobody told of', () => {
       Atomics.wait(wait, 0, 0, 30); // the clock ticks
     };
     const archive = writer.path('x.tar');
-    const options = { pid: writer.pid, cgroup: writer.cgroup.path, files: [{ path: tree, name: 'tree' }], output: archive, watchFromMs: 0, onProgress };
+    const options = {
+      pid: writer.pid,
+      cgroup: writer.cgroup.path,
+      files: [{ path: tree, name: 'tree' }],
+      output: archive,
+      watchFromMs: 0,
+      onProgress,
+    };
     await act({ file, archive, writer, options, events });
   }
 
   it('is found after the thaw, and another try looks at every file', async () => {
     await withQuietWriter(async ({ file, archive, options, events, writer }) => {
       expect((await checkpoint(options)).attempts).toBe(2);
-      expect(events.filter(({ phase, at }) => phase === 'retry' && at === 'start')).toMatchObject([{ error: { code: 'CHANGE_UNNOTICED', facts: { path: file } } }]);
+      expect(events.filter(({ phase, at }) => phase === 'retry' && at === 'start')).toMatchObject([
+        { error: { code: 'CHANGE_UNNOTICED', facts: { path: file } } },
+      ]);
       await verify(archive);
       expect(execFileSync('tar', ['-xOf', archive, 'tree/file'])).toEqual(readFileSync(file));
       expect(await writer.isWell()).toMatchObject({ goesOn: true });
@@ -60,7 +83,11 @@ describe('a change that nobody told of', () => {
 
   it('is an error where no other try is wanted: no archive, and the target runs', async () => {
     await withQuietWriter(async ({ file, archive, options, writer }) => {
-      await expect(checkpoint({ ...options, retries: 0 })).rejects.toMatchObject({ name: 'ArchiveError', code: 'CHANGE_UNNOTICED', facts: { path: file } });
+      await expect(checkpoint({ ...options, retries: 0 })).rejects.toMatchObject({
+        name: 'ArchiveError',
+        code: 'CHANGE_UNNOTICED',
+        facts: { path: file },
+      });
       expect(existsSync(archive)).toBe(false);
       expect(await writer.isWell()).toMatchObject({ goesOn: true });
     });

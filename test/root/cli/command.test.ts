@@ -18,7 +18,15 @@ describe('the command, on a busy tree', () => {
 
   it('checkpoints, verifies, inspects and restores', async () => {
     const archive = writer.path('a.tar');
-    const taken = await stillframe('checkpoint', '--pid', String(writer.pid), '--files', `${writer.data}=data`, '--output', archive);
+    const taken = await stillframe(
+      'checkpoint',
+      '--pid',
+      String(writer.pid),
+      '--files',
+      `${writer.data}=data`,
+      '--output',
+      archive,
+    );
     expect(taken.stderr).toBe('');
     expect(taken.status).toBe(0);
     expect(taken.stdout).toMatch(/^frozen window: +\d+\.\d ms$/m);
@@ -26,7 +34,9 @@ describe('the command, on a busy tree', () => {
 
     expect(await stillframe('verify', archive)).toMatchObject({ status: 0, stderr: '' });
     const inspected = await stillframe('inspect', archive, '--json');
-    expect(JSON.parse(inspected.stdout)).toMatchObject({ manifest: { subject: { pid: writer.pid }, trees: [{ name: 'data', source: writer.data }] } });
+    expect(JSON.parse(inspected.stdout)).toMatchObject({
+      manifest: { subject: { pid: writer.pid }, trees: [{ name: 'data', source: writer.data }] },
+    });
     expect((await stillframe('inspect', archive, '--members')).stdout).toContain('checkpoint/inventory.img');
 
     await writer.destroy();
@@ -37,18 +47,38 @@ describe('the command, on a busy tree', () => {
   });
 
   it('lets a restored tree run before its memory is there, on request', async () => {
-    await stillframe('checkpoint', '--pid', String(writer.pid), '--files', `${writer.data}=data`, '--output', writer.path('a.tar'));
+    await stillframe(
+      'checkpoint',
+      '--pid',
+      String(writer.pid),
+      '--files',
+      `${writer.data}=data`,
+      '--output',
+      writer.path('a.tar'),
+    );
     await writer.destroy();
     const { status, stderr, stdout } = await stillframe('restore', writer.path('a.tar'), '--lazy-pages', '--json');
     expect(status, stderr).toBe(0);
-    expect(JSON.parse(stdout)).toMatchObject({ pid: writer.pid, phasesMs: { 'lazy-pages': expect.any(Number) as number } });
+    expect(JSON.parse(stdout)).toMatchObject({
+      pid: writer.pid,
+      phasesMs: { 'lazy-pages': expect.any(Number) as number },
+    });
     expect(await writer.isWell()).toEqual({ goesOn: true, mismatches: 0, lost: '' });
   });
 
   it('says before anything is touched that this kernel cannot write memory ahead', async ({ skip }) => {
     await using client = await CriuClient.start({ criuPath: (await findCriu()).path });
-    if ((await client.featureCheck({ memTrack: true })).memTrack === true) skip('needs a kernel without soft-dirty tracking');
-    const { status, stderr } = await stillframe('checkpoint', '--pid', String(writer.pid), '--pre-dump-until', '16M', '--output', writer.path('a.tar'));
+    if ((await client.featureCheck({ memTrack: true })).memTrack === true)
+      skip('needs a kernel without soft-dirty tracking');
+    const { status, stderr } = await stillframe(
+      'checkpoint',
+      '--pid',
+      String(writer.pid),
+      '--pre-dump-until',
+      '16M',
+      '--output',
+      writer.path('a.tar'),
+    );
     expect(status).toBe(1);
     expect(stderr).toContain('CONFIG_MEM_SOFT_DIRTY');
     expect(stderr).toContain('[CRIU_FEATURE_MISSING]');
@@ -56,7 +86,18 @@ describe('the command, on a busy tree', () => {
   });
 
   it('writes the archive to stdout, and its words to stderr then', async () => {
-    const { stdout, stderr, status } = await run(process.execPath, [program, 'checkpoint', '--pid', String(writer.pid), '--files', `${writer.data}=data`, '--output', '-', '--compress', 'gzip']);
+    const { stdout, stderr, status } = await run(process.execPath, [
+      program,
+      'checkpoint',
+      '--pid',
+      String(writer.pid),
+      '--files',
+      `${writer.data}=data`,
+      '--output',
+      '-',
+      '--compress',
+      'gzip',
+    ]);
     expect(status).toBe(0);
     expect(stderr).toContain('frozen window');
     writeFileSync(writer.path('a.tgz'), stdout);
@@ -73,10 +114,24 @@ describe('the command, on a busy tree', () => {
   });
 
   it('prints an error as JSON where JSON was asked for, and logs every phase as a line', async () => {
-    const { stderr, status } = await stillframe('checkpoint', '--pid', String(writer.pid), '--output', writer.path('a.tar'), '--max-frozen', '1', '--events', writer.path('events'), '--json');
+    const { stderr, status } = await stillframe(
+      'checkpoint',
+      '--pid',
+      String(writer.pid),
+      '--output',
+      writer.path('a.tar'),
+      '--max-frozen',
+      '1',
+      '--events',
+      writer.path('events'),
+      '--json',
+    );
     expect(status).toBe(1);
     expect(JSON.parse(stderr)).toMatchObject({ error: { code: 'DEADLINE_EXCEEDED', facts: { maxFrozenMs: 1 } } });
-    const events = readFileSync(writer.path('events'), 'utf8').trim().split('\n').map((line) => JSON.parse(line) as { event: string; phase: string; at: string });
+    const events = readFileSync(writer.path('events'), 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { event: string; phase: string; at: string });
     expect(events[0]).toMatchObject({ phase: 'resolve', at: 'start' });
     expect(events).toContainEqual(expect.objectContaining({ event: 'phase', phase: 'dump', at: 'failed' }));
     expect(events.at(-1)).toMatchObject({ event: 'window', outcome: 'failed', error: { code: 'DEADLINE_EXCEEDED' } });
@@ -89,7 +144,11 @@ describe('the command, on a busy tree', () => {
     const cgroup = writer.cgroup.path;
     expect(await stillframe('freeze', cgroup)).toMatchObject({ status: 0 });
     const before = await writer.status();
-    expect(JSON.parse((await stillframe('status', '--pid', String(writer.pid), '--json')).stdout)).toMatchObject({ cgroup, frozen: true, selfFrozen: true });
+    expect(JSON.parse((await stillframe('status', '--pid', String(writer.pid), '--json')).stdout)).toMatchObject({
+      cgroup,
+      frozen: true,
+      selfFrozen: true,
+    });
     expect((await stillframe('status', '--all')).stdout).toContain(cgroup);
     expect((await writer.status()).steps).toEqual(before.steps);
     expect((await stillframe('thaw', '--pid', String(writer.pid))).stdout).toMatch(/frozen: +no/);
@@ -105,13 +164,29 @@ describe('the command', () => {
   });
 
   it('says of a CRIU that is too old for this kernel, or for one without UDP-Lite, what it refuses', async () => {
-    const tooOld = ({ criu, findings }: Diagnosis, what: string): [number, number] => [criu.filter(({ usable, versionNumber = 0 }) => usable && versionNumber < 40200).length, findings.filter((finding) => finding.verdict === 'note' && finding.what.includes(what)).length];
+    const tooOld = ({ criu, findings }: Diagnosis, what: string): [number, number] => [
+      criu.filter(({ usable, versionNumber = 0 }) => usable && versionNumber < 40200).length,
+      findings.filter((finding) => finding.verdict === 'note' && finding.what.includes(what)).length,
+    ];
     const withoutUdpLite = 'mount -t tmpfs none /proc/$$/net && exec "$@"';
-    const { stdout } = await run('unshare', ['--mount', 'sh', '-c', withoutUdpLite, 'sh', process.execPath, program, 'doctor', '--json']);
+    const { stdout } = await run('unshare', [
+      '--mount',
+      'sh',
+      '-c',
+      withoutUdpLite,
+      'sh',
+      process.execPath,
+      program,
+      'doctor',
+      '--json',
+    ]);
     const [old, told] = tooOld(JSON.parse(stdout.toString()) as Diagnosis, 'UDP-Lite');
     expect(told).toBe(old);
     const [major = 0, minor = 0] = release().split('.').map(Number);
-    const [, here] = tooOld(JSON.parse((await stillframe('doctor', '--json')).stdout) as Diagnosis, 'unix sockets only');
+    const [, here] = tooOld(
+      JSON.parse((await stillframe('doctor', '--json')).stdout) as Diagnosis,
+      'unix sockets only',
+    );
     expect(here).toBe(existsSync('/proc/net/udplite') && (major > 6 || minor >= 16) ? old : 0);
   });
 
@@ -131,7 +206,17 @@ describe('the command', () => {
   });
 
   it('has examples in the help of every command', async () => {
-    for (const name of ['checkpoint', 'restore', 'freeze', 'thaw', 'status', 'inspect', 'verify', 'recover', 'doctor']) {
+    for (const name of [
+      'checkpoint',
+      'restore',
+      'freeze',
+      'thaw',
+      'status',
+      'inspect',
+      'verify',
+      'recover',
+      'doctor',
+    ]) {
       const { stdout, status } = await stillframe(name, '--help');
       expect(status).toBe(0);
       expect(stdout, name).toMatch(/Examples?:/);

@@ -4,7 +4,17 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { ContainerCheckpointReport } from '../../../src/index.js';
-import { Bundle, command, makeImage, newId, RuncContainer, WELL, WRITER_ARGS, WriterInContainer, type Ran } from '../../fixtures/container.js';
+import {
+  Bundle,
+  command,
+  makeImage,
+  newId,
+  RuncContainer,
+  WELL,
+  WRITER_ARGS,
+  WriterInContainer,
+  type Ran,
+} from '../../fixtures/container.js';
 
 const main = fileURLToPath(new URL('../../../dist/src/cli/main.js', import.meta.url));
 const stillframe = (...args: string[]): Promise<Ran> => command(process.execPath, main, ...args);
@@ -23,15 +33,40 @@ it('checkpoints a container by name, writes its image, and restores it under ano
   await using bundle = new Bundle(image, { args: WRITER_ARGS });
   await using container = await RuncContainer.run(bundle);
   await new WriterInContainer(join(bundle.rootfs, 'data/status')).started();
-  const made = await stillframe('checkpoint', '--runc', container.id, '--state-root', container.stateRoot, '--output', archive, '--oci', join(scratch, 'c1-image'), '--stop', '--json');
+  const made = await stillframe(
+    'checkpoint',
+    '--runc',
+    container.id,
+    '--state-root',
+    container.stateRoot,
+    '--output',
+    archive,
+    '--oci',
+    join(scratch, 'c1-image'),
+    '--stop',
+    '--json',
+  );
   expect(made).toMatchObject({ status: 0 });
-  expect((JSON.parse(made.stdout) as ContainerCheckpointReport).container).toEqual({ runtime: 'runc', id: container.id, name: container.id });
+  expect((JSON.parse(made.stdout) as ContainerCheckpointReport).container).toEqual({
+    runtime: 'runc',
+    id: container.id,
+    name: container.id,
+  });
   expect(existsSync(join(scratch, 'c1-image/index.json'))).toBe(true);
   await container.end();
 
   await using second = new Bundle(image);
   await using restored = RuncContainer.adopt(second, newId(), join(second.dir, 'runc-state'));
-  const brought = await stillframe('restore', archive, '--runc', restored.id, '--state-root', restored.stateRoot, '--bundle', second.dir);
+  const brought = await stillframe(
+    'restore',
+    archive,
+    '--runc',
+    restored.id,
+    '--state-root',
+    restored.stateRoot,
+    '--bundle',
+    second.dir,
+  );
   expect(brought).toMatchObject({ status: 0, stdout: `${(await restored.state()).pid}\n` });
   expect(await new WriterInContainer(join(second.rootfs, 'data/status')).isWell()).toEqual(WELL);
 });
@@ -40,7 +75,15 @@ it('takes a pod, and says the names of its archives', async () => {
   await using bundle = new Bundle(image);
   await using container = await RuncContainer.run(bundle);
   const output = join(scratch, 'pod');
-  const { status, stdout, stderr } = await stillframe('pod', '--runc', container.id, '--state-root', container.stateRoot, '--output', output);
+  const { status, stdout, stderr } = await stillframe(
+    'pod',
+    '--runc',
+    container.id,
+    '--state-root',
+    container.stateRoot,
+    '--output',
+    output,
+  );
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
   expect(stdout).toContain(`${container.id}.tar`);
   expect(existsSync(join(output, 'pod.json'))).toBe(true);
@@ -58,7 +101,15 @@ it.each([
 });
 
 it('says which container it could not find', async () => {
-  const { status, stderr } = await stillframe('checkpoint', '--runc', 'no-such', '--state-root', scratch, '--output', join(scratch, 'x.tar'));
+  const { status, stderr } = await stillframe(
+    'checkpoint',
+    '--runc',
+    'no-such',
+    '--state-root',
+    scratch,
+    '--output',
+    join(scratch, 'x.tar'),
+  );
   expect(status).toBe(1);
   expect(stderr).toContain('there is no runc container no-such');
 });

@@ -4,7 +4,21 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { checkpointContainer, restoreContainer } from '../../../src/container/index.js';
-import { applyByHand, AS_CHANGED, Bundle, command, imageAsChanged, makeImage, need, newId, ROUNDS, RuncContainer, WELL, WRITER_ARGS, WriterInContainer } from '../../fixtures/container.js';
+import {
+  applyByHand,
+  AS_CHANGED,
+  Bundle,
+  command,
+  imageAsChanged,
+  makeImage,
+  need,
+  newId,
+  ROUNDS,
+  RuncContainer,
+  WELL,
+  WRITER_ARGS,
+  WriterInContainer,
+} from '../../fixtures/container.js';
 import { CrunContainer, crunOnPath, crunWithCriu } from '../../fixtures/crun.js';
 
 const PATH = process.env['PATH'] ?? '';
@@ -30,23 +44,33 @@ async function startWriter(bundle: Bundle): Promise<CrunContainer> {
   return container;
 }
 
-it.each(rounds)('is checkpointed while it runs, and restored by `crun restore` on the images alone, round %i', async (round) => {
-  const archive = join(scratch, `hand-${round}.tar`);
-  await using bundle = new Bundle(image, { args: WRITER_ARGS });
-  await using container = await startWriter(bundle);
-  const report = await checkpointContainer({ crun: container.id, stateRoot: container.stateRoot, output: archive });
-  expect(report.container).toEqual({ runtime: 'crun', id: container.id, name: container.id });
-  expect(await container.writer.isWell()).toEqual(WELL);
-  expect(await container.status()).toBe('running');
-  await container[Symbol.asyncDispose]();
+it.each(rounds)(
+  'is checkpointed while it runs, and restored by `crun restore` on the images alone, round %i',
+  async (round) => {
+    const archive = join(scratch, `hand-${round}.tar`);
+    await using bundle = new Bundle(image, { args: WRITER_ARGS });
+    await using container = await startWriter(bundle);
+    const report = await checkpointContainer({ crun: container.id, stateRoot: container.stateRoot, output: archive });
+    expect(report.container).toEqual({ runtime: 'crun', id: container.id, name: container.id });
+    expect(await container.writer.isWell()).toEqual(WELL);
+    expect(await container.status()).toBe('running');
+    await container[Symbol.asyncDispose]();
 
-  await using second = new Bundle(image);
-  const unpacked = await applyByHand(archive, second);
-  await using restored = new CrunContainer(second);
-  expect(await restored.launch('restore', `--image-path=${join(unpacked, 'checkpoint')}`, `--work-path=${unpacked}`, '--file-locks')).toBe(0);
-  expect(await restored.writer.isWell()).toEqual(WELL);
-  expect(imageAsChanged(second.rootfs)).toEqual(AS_CHANGED);
-});
+    await using second = new Bundle(image);
+    const unpacked = await applyByHand(archive, second);
+    await using restored = new CrunContainer(second);
+    expect(
+      await restored.launch(
+        'restore',
+        `--image-path=${join(unpacked, 'checkpoint')}`,
+        `--work-path=${unpacked}`,
+        '--file-locks',
+      ),
+    ).toBe(0);
+    expect(await restored.writer.isWell()).toEqual(WELL);
+    expect(imageAsChanged(second.rootfs)).toEqual(AS_CHANGED);
+  },
+);
 
 it.each(rounds)('is restored by Stillframe under a new id into another bundle, round %i', async (round) => {
   const archive = join(scratch, `own-${round}.tar`);
@@ -57,7 +81,12 @@ it.each(rounds)('is restored by Stillframe under a new id into another bundle, r
 
   await using second = new Bundle(image);
   await using restored = new CrunContainer(second);
-  const report = await restoreContainer({ crun: restored.id, stateRoot: restored.stateRoot, bundle: second.dir, archive });
+  const report = await restoreContainer({
+    crun: restored.id,
+    stateRoot: restored.stateRoot,
+    bundle: second.dir,
+    archive,
+  });
   expect(report).toMatchObject({ runtime: 'crun', id: restored.id });
   expect(await restored.status()).toBe('running');
   expect(await restored.writer.isWell()).toEqual(WELL);
@@ -69,8 +98,12 @@ function crunKeys(): { annotations: Record<string, string> } {
   const path = join(scratch, 'criu.conf');
   const empty = join(scratch, 'empty');
   mkdirSync(empty, { recursive: true });
-  const files = ['/proc/kcore', '/proc/keys', '/proc/latency_stats', '/proc/timer_list', '/proc/sched_debug'].map((masked) => `external mnt[${masked}]:/dev/null\n`);
-  const directories = ['/proc/acpi', '/proc/scsi', '/sys/firmware'].map((masked) => `external mnt[${masked}]:${empty}\n`);
+  const files = ['/proc/kcore', '/proc/keys', '/proc/latency_stats', '/proc/timer_list', '/proc/sched_debug'].map(
+    (masked) => `external mnt[${masked}]:/dev/null\n`,
+  );
+  const directories = ['/proc/acpi', '/proc/scsi', '/sys/firmware'].map(
+    (masked) => `external mnt[${masked}]:${empty}\n`,
+  );
   writeFileSync(path, [...files, ...directories].join(''));
   return { annotations: { 'org.criu.config': path } };
 }
@@ -93,13 +126,20 @@ it('is refused when it has ended', async () => {
   await using container = await startWriter(bundle);
   await command('crun', '--root', container.stateRoot, 'kill', container.id, 'KILL');
   const output = join(scratch, 'ended.tar');
-  await expect.poll(() => checkpointContainer({ crun: container.id, stateRoot: container.stateRoot, output }).catch((error: unknown) => error)).toMatchObject({ code: 'CONTAINER_NOT_RUNNING', facts: { runtime: 'crun', state: 'stopped' } });
+  await expect
+    .poll(() =>
+      checkpointContainer({ crun: container.id, stateRoot: container.stateRoot, output }).catch(
+        (error: unknown) => error,
+      ),
+    )
+    .toMatchObject({ code: 'CONTAINER_NOT_RUNNING', facts: { runtime: 'crun', state: 'stopped' } });
   expect(existsSync(output)).toBe(false);
 });
 
 it('is restored by no crun that was built without CRIU, as Debian 12 has one', async (context) => {
   const without = spawnSync('sh', ['-c', 'command -v crun'], { encoding: 'utf8', env: { PATH } }).stdout.trim();
-  if (without === '' || /\+CRIU/.test(spawnSync(without, ['--version'], { encoding: 'utf8' }).stdout)) context.skip('no crun without CRIU is installed here');
+  if (without === '' || /\+CRIU/.test(spawnSync(without, ['--version'], { encoding: 'utf8' }).stdout))
+    context.skip('no crun without CRIU is installed here');
   const archive = join(scratch, 'without.tar');
   await using bundle = new Bundle(image, { args: WRITER_ARGS });
   await using container = await startWriter(bundle);
@@ -111,7 +151,10 @@ it('is restored by no crun that was built without CRIU, as Debian 12 has one', a
     await using second = new Bundle(image);
     const stateRoot = join(second.dir, 'crun-state');
     const id = newId();
-    await expect(restoreContainer({ crun: id, stateRoot, bundle: second.dir, archive })).rejects.toMatchObject({ code: 'RUNTIME_FAILED', facts: { command: expect.stringContaining('crun') as string } });
+    await expect(restoreContainer({ crun: id, stateRoot, bundle: second.dir, archive })).rejects.toMatchObject({
+      code: 'RUNTIME_FAILED',
+      facts: { command: expect.stringContaining('crun') as string },
+    });
     expect(existsSync(join(stateRoot, id))).toBe(false);
   } finally {
     process.env['PATH'] = path;

@@ -21,8 +21,10 @@ beforeAll(() => {
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
 const FILES = ['etc/mapped', 'data/mapped'];
-const inPlace = (bundle: Bundle): boolean => FILES.every((name) => statSync(join(bundle.dir, 'upper', name), { throwIfNoEntry: false })?.size === 4096);
-const counters = (bundle: Bundle): bigint[] => FILES.map((name) => readFileSync(join(bundle.dir, 'upper', name)).readBigUInt64LE());
+const inPlace = (bundle: Bundle): boolean =>
+  FILES.every((name) => statSync(join(bundle.dir, 'upper', name), { throwIfNoEntry: false })?.size === 4096);
+const counters = (bundle: Bundle): bigint[] =>
+  FILES.map((name) => readFileSync(join(bundle.dir, 'upper', name)).readBigUInt64LE());
 
 it('files of the upper directory are known by their own numbers, whichever numbers the overlay shows', async () => {
   await using bundle = new Bundle(image, { args: ['mapper'] });
@@ -31,7 +33,9 @@ it('files of the upper directory are known by their own numbers, whichever numbe
   const { pid } = await container.state();
   const overlay = overlayOf(await readMounts(pid), bundle.rootfs);
   expect(overlay).toMatchObject({ upperDir: join(bundle.dir, 'upper'), lowerDirs: [image] });
-  const [mapped, writable] = [sharedWritableMappings([pid]), openForWriting([pid])].map((links) => upperFiles(filesBehind(links), overlay as OverlayRoot));
+  const [mapped, writable] = [sharedWritableMappings([pid]), openForWriting([pid])].map((links) =>
+    upperFiles(filesBehind(links), overlay as OverlayRoot),
+  );
   for (const name of FILES) {
     const { dev, ino } = statSync(join(bundle.dir, 'upper', name), { bigint: true });
     expect(mapped).toContain(`${dev}:${ino}`);

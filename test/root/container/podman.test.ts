@@ -3,9 +3,32 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkpointContainer, restoreContainer, writeImage } from '../../../src/container/index.js';
-import { AS_CHANGED, command, imageAsChanged, makeImage, must, need, newId, ROUNDS, WELL, WRITER_ARGS, WriterInContainer } from '../../fixtures/container.js';
+import {
+  AS_CHANGED,
+  command,
+  imageAsChanged,
+  makeImage,
+  must,
+  need,
+  newId,
+  ROUNDS,
+  WELL,
+  WRITER_ARGS,
+  WriterInContainer,
+} from '../../fixtures/container.js';
 
-const RUN = ['run', '--detach', '--runtime', 'runc', '--network', 'none', '--ulimit', 'nofile=1024:1024', '--ulimit', 'nproc=1000:1000'];
+const RUN = [
+  'run',
+  '--detach',
+  '--runtime',
+  'runc',
+  '--network',
+  'none',
+  '--ulimit',
+  'nofile=1024:1024',
+  '--ulimit',
+  'nproc=1000:1000',
+];
 
 let scratch: string;
 const image = `localhost/${newId()}`;
@@ -53,19 +76,22 @@ class PodmanContainer implements AsyncDisposable {
 }
 
 describe('a Podman container with a busy writer', () => {
-  it.each(Array.from({ length: ROUNDS }, (_, i) => i + 1))('is checkpointed while it runs, and brought back by `podman container restore --import`, round %i', async (round) => {
-    const archive = join(scratch, `podman-${round}.tar`);
-    await using container = await PodmanContainer.run(image, ...WRITER_ARGS);
-    await (await container.writer()).started();
-    const report = await checkpointContainer({ podman: container.name, output: archive });
-    expect(report.container).toMatchObject({ runtime: 'podman', name: container.name });
-    expect(await (await container.writer()).isWell()).toEqual(WELL);
-    await container.remove();
+  it.each(Array.from({ length: ROUNDS }, (_, i) => i + 1))(
+    'is checkpointed while it runs, and brought back by `podman container restore --import`, round %i',
+    async (round) => {
+      const archive = join(scratch, `podman-${round}.tar`);
+      await using container = await PodmanContainer.run(image, ...WRITER_ARGS);
+      await (await container.writer()).started();
+      const report = await checkpointContainer({ podman: container.name, output: archive });
+      expect(report.container).toMatchObject({ runtime: 'podman', name: container.name });
+      expect(await (await container.writer()).isWell()).toEqual(WELL);
+      await container.remove();
 
-    await must('podman', 'container', 'restore', '--import', archive, '--file-locks');
-    expect(await (await container.writer()).isWell()).toEqual(WELL);
-    expect(imageAsChanged(await container.root())).toEqual(AS_CHANGED);
-  });
+      await must('podman', 'container', 'restore', '--import', archive, '--file-locks');
+      expect(await (await container.writer()).isWell()).toEqual(WELL);
+      expect(imageAsChanged(await container.root())).toEqual(AS_CHANGED);
+    },
+  );
 
   it('is ended by the checkpoint, and restored by Stillframe under another name', async () => {
     const archive = join(scratch, 'renamed.tar');
@@ -90,8 +116,13 @@ it('keeps what a container changed of its image, which Podman itself loses', asy
   await must('podman', 'container', 'checkpoint', '--leave-running', '--export', theirs, container.name);
 
   // Theirs has no hashes of ours: it is told from a damaged one, and left to them.
-  await expect(restoreContainer({ podman: newId(), archive: theirs })).rejects.toMatchObject({ code: 'FOREIGN_CHECKPOINT', facts: { archivePath: theirs } });
-  await expect(writeImage({ archive: theirs, directory: join(scratch, 'their-image') })).rejects.toMatchObject({ code: 'FOREIGN_CHECKPOINT' });
+  await expect(restoreContainer({ podman: newId(), archive: theirs })).rejects.toMatchObject({
+    code: 'FOREIGN_CHECKPOINT',
+    facts: { archivePath: theirs },
+  });
+  await expect(writeImage({ archive: theirs, directory: join(scratch, 'their-image') })).rejects.toMatchObject({
+    code: 'FOREIGN_CHECKPOINT',
+  });
 
   await container.remove();
   await must('podman', 'container', 'restore', '--import', theirs);
@@ -107,9 +138,12 @@ it('carries volumes, shared memory and the log', async () => {
   const archive = join(scratch, 'volumes.tar');
   const volume = newId();
   try {
-    const writes = 'echo in the volume > /vol/file; chmod 640 /vol/file; echo in shared memory > /dev/shm/file; echo on standard output; while :; do sleep 1; done';
+    const writes =
+      'echo in the volume > /vol/file; chmod 640 /vol/file; echo in shared memory > /dev/shm/file; echo on standard output; while :; do sleep 1; done';
     await using container = await PodmanContainer.run('--volume', `${volume}:/vol`, image, 'sh', '-c', writes);
-    await expect.poll(async () => (await command('podman', 'logs', container.name)).stdout).toBe('on standard output\n');
+    await expect
+      .poll(async () => (await command('podman', 'logs', container.name)).stdout)
+      .toBe('on standard output\n');
     await checkpointContainer({ podman: container.name, output: archive });
     await container.remove();
     await must('podman', 'volume', 'rm', volume);
@@ -125,8 +159,13 @@ it('carries volumes, shared memory and the log', async () => {
 });
 
 it('refuses a container that Podman does not know, and one that has ended', async () => {
-  await expect(checkpointContainer({ podman: 'stillframe-test-none', output: join(scratch, 'x.tar') })).rejects.toMatchObject({ code: 'NO_SUCH_CONTAINER' });
+  await expect(
+    checkpointContainer({ podman: 'stillframe-test-none', output: join(scratch, 'x.tar') }),
+  ).rejects.toMatchObject({ code: 'NO_SUCH_CONTAINER' });
   await using container = await PodmanContainer.run(image, 'sh', '-c', 'exit 0');
   await expect.poll(() => container.inspect('{{.State.Status}}')).toBe('exited');
-  await expect(checkpointContainer({ podman: container.name, output: join(scratch, 'x.tar') })).rejects.toMatchObject({ code: 'CONTAINER_NOT_RUNNING', facts: { state: 'exited' } });
+  await expect(checkpointContainer({ podman: container.name, output: join(scratch, 'x.tar') })).rejects.toMatchObject({
+    code: 'CONTAINER_NOT_RUNNING',
+    facts: { state: 'exited' },
+  });
 });

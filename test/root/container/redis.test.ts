@@ -33,11 +33,17 @@ function addProgram(name: string): void {
 const CLIENTS = ['one', 'two', 'three'];
 const client = (key: string): string =>
   `(i=0; while :; do i=$((i+1)); [ "$(redis-cli -s /data/socket SET ${key} $i)" = OK ] || exit 1; echo $i > /data/${key}.fresh; mv /data/${key}.fresh /data/${key}; done) &`;
-const ARGS = ['sh', '-c', `redis-server --port 0 --unixsocket /data/socket --dir /data --appendonly yes --save '' & while ! [ -S /data/socket ]; do sleep 0.1; done; ${CLIENTS.map(client).join(' ')} wait`];
+const ARGS = [
+  'sh',
+  '-c',
+  `redis-server --port 0 --unixsocket /data/socket --dir /data --appendonly yes --save '' & while ! [ -S /data/socket ]; do sleep 0.1; done; ${CLIENTS.map(client).join(' ')} wait`,
+];
 
 /** What each client had been told was written. */
 function acknowledged(root: string): number[] {
-  return CLIENTS.map((key) => (existsSync(join(root, 'data', key)) ? Number(readFileSync(join(root, 'data', key), 'utf8')) : 0));
+  return CLIENTS.map((key) =>
+    existsSync(join(root, 'data', key)) ? Number(readFileSync(join(root, 'data', key), 'utf8')) : 0,
+  );
 }
 
 async function get(path: string, key: string): Promise<number> {
@@ -62,7 +68,14 @@ it('has every write that redis had acknowledged before the freeze, and goes on s
   };
   // These clients fork and connect all the time, and CRIU dumps no unix connection that was made and written to but not
   // accepted yet. The container runs on then, and another instant will do.
-  await checkpointContainer({ runc: container.id, stateRoot: container.stateRoot, output: archive, stop: true, retries: 20, onProgress });
+  await checkpointContainer({
+    runc: container.id,
+    stateRoot: container.stateRoot,
+    output: archive,
+    stop: true,
+    retries: 20,
+    onProgress,
+  });
   await container.end();
   expect(before.every((n) => n > 20)).toBe(true);
 
@@ -73,5 +86,7 @@ it('has every write that redis had acknowledged before the freeze, and goes on s
   const path = `/proc/${(await restored.state()).pid}/root/data/socket`;
   const values = await Promise.all(CLIENTS.map((key) => get(path, key)));
   values.forEach((value, i) => expect(value).toBeGreaterThanOrEqual(before[i] as number));
-  expect(await until(() => acknowledged(second.rootfs).every((n, i) => n > (values[i] as number) + 5), 20_000)).toBe(true);
+  expect(await until(() => acknowledged(second.rootfs).every((n, i) => n > (values[i] as number) + 5), 20_000)).toBe(
+    true,
+  );
 });

@@ -3,7 +3,21 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkpointContainer, restoreContainer } from '../../../src/container/index.js';
-import { applyByHand, AS_CHANGED, Bundle, imageAsChanged, launch, makeImage, must, newId, ROUNDS, RuncContainer, WELL, WRITER_ARGS, WriterInContainer } from '../../fixtures/container.js';
+import {
+  applyByHand,
+  AS_CHANGED,
+  Bundle,
+  imageAsChanged,
+  launch,
+  makeImage,
+  must,
+  newId,
+  ROUNDS,
+  RuncContainer,
+  WELL,
+  WRITER_ARGS,
+  WriterInContainer,
+} from '../../fixtures/container.js';
 
 let scratch: string;
 let image: string;
@@ -18,44 +32,68 @@ function writerOf(bundle: Bundle): WriterInContainer {
 }
 
 describe('a runc container with a busy writer', () => {
-  it.each(Array.from({ length: ROUNDS }, (_, i) => i + 1))('is checkpointed while it runs, and restored by `runc restore` on the images alone, round %i', async (round) => {
-    const archive = join(scratch, `hand-${round}.tar`);
-    await using bundle = new Bundle(image, { args: WRITER_ARGS });
-    await using container = await RuncContainer.run(bundle);
-    await writerOf(bundle).started();
+  it.each(Array.from({ length: ROUNDS }, (_, i) => i + 1))(
+    'is checkpointed while it runs, and restored by `runc restore` on the images alone, round %i',
+    async (round) => {
+      const archive = join(scratch, `hand-${round}.tar`);
+      await using bundle = new Bundle(image, { args: WRITER_ARGS });
+      await using container = await RuncContainer.run(bundle);
+      await writerOf(bundle).started();
 
-    const report = await checkpointContainer({ runc: container.id, stateRoot: container.stateRoot, output: archive });
-    expect(report.container).toEqual({ runtime: 'runc', id: container.id, name: container.id });
-    expect(await writerOf(bundle).isWell()).toEqual(WELL);
-    expect((await container.state()).status).toBe('running');
-    await container.end();
+      const report = await checkpointContainer({ runc: container.id, stateRoot: container.stateRoot, output: archive });
+      expect(report.container).toEqual({ runtime: 'runc', id: container.id, name: container.id });
+      expect(await writerOf(bundle).isWell()).toEqual(WELL);
+      expect((await container.state()).status).toBe('running');
+      await container.end();
 
-    await using second = new Bundle(image);
-    const unpacked = await applyByHand(archive, second);
-    const stateRoot = join(second.dir, 'runc-state');
-    await using restored = RuncContainer.adopt(second, newId(), stateRoot);
-    await launch('--root', stateRoot, 'restore', '--detach', '--bundle', second.dir, '--image-path', join(unpacked, 'checkpoint'), '--work-path', unpacked, '--file-locks', restored.id);
+      await using second = new Bundle(image);
+      const unpacked = await applyByHand(archive, second);
+      const stateRoot = join(second.dir, 'runc-state');
+      await using restored = RuncContainer.adopt(second, newId(), stateRoot);
+      await launch(
+        '--root',
+        stateRoot,
+        'restore',
+        '--detach',
+        '--bundle',
+        second.dir,
+        '--image-path',
+        join(unpacked, 'checkpoint'),
+        '--work-path',
+        unpacked,
+        '--file-locks',
+        restored.id,
+      );
 
-    expect(await writerOf(second).isWell()).toEqual(WELL);
-    expect(imageAsChanged(second.rootfs)).toEqual(AS_CHANGED);
-  });
+      expect(await writerOf(second).isWell()).toEqual(WELL);
+      expect(imageAsChanged(second.rootfs)).toEqual(AS_CHANGED);
+    },
+  );
 
-  it.each(Array.from({ length: ROUNDS }, (_, i) => i + 1))('is restored by Stillframe under a new id into another bundle, round %i', async (round) => {
-    const archive = join(scratch, `own-${round}.tar`);
-    await using bundle = new Bundle(image, { args: WRITER_ARGS });
-    await using container = await RuncContainer.run(bundle);
-    await writerOf(bundle).started();
-    await checkpointContainer({ runc: container.id, stateRoot: container.stateRoot, output: archive, stop: true });
-    await container.end();
+  it.each(Array.from({ length: ROUNDS }, (_, i) => i + 1))(
+    'is restored by Stillframe under a new id into another bundle, round %i',
+    async (round) => {
+      const archive = join(scratch, `own-${round}.tar`);
+      await using bundle = new Bundle(image, { args: WRITER_ARGS });
+      await using container = await RuncContainer.run(bundle);
+      await writerOf(bundle).started();
+      await checkpointContainer({ runc: container.id, stateRoot: container.stateRoot, output: archive, stop: true });
+      await container.end();
 
-    await using second = new Bundle(image);
-    await using restored = RuncContainer.adopt(second, newId(), join(second.dir, 'runc-state'));
-    const report = await restoreContainer({ runc: restored.id, stateRoot: restored.stateRoot, bundle: second.dir, archive });
-    expect(report.pid).toBe((await restored.state()).pid);
-    expect(await writerOf(second).isWell()).toEqual(WELL);
-    expect(imageAsChanged(second.rootfs)).toEqual(AS_CHANGED);
-    expect(existsSync(join(second.dir, '.stillframe'))).toBe(false);
-  });
+      await using second = new Bundle(image);
+      await using restored = RuncContainer.adopt(second, newId(), join(second.dir, 'runc-state'));
+      const report = await restoreContainer({
+        runc: restored.id,
+        stateRoot: restored.stateRoot,
+        bundle: second.dir,
+        archive,
+      });
+      expect(report.pid).toBe((await restored.state()).pid);
+      expect(await writerOf(second).isWell()).toEqual(WELL);
+      expect(imageAsChanged(second.rootfs)).toEqual(AS_CHANGED);
+      expect(existsSync(join(second.dir, '.stillframe'))).toBe(false);
+    },
+  );
 
   it('is restored with its own configuration when the new bundle has none', async () => {
     const archive = join(scratch, 'spec.tar');
@@ -75,9 +113,15 @@ describe('a runc container with a busy writer', () => {
 
 describe('refuses', () => {
   it('a container that is not there, naming where it looked', async () => {
-    await expect(checkpointContainer({ runc: 'no-such', stateRoot: scratch, output: join(scratch, 'x.tar') })).rejects.toMatchObject({ code: 'NO_SUCH_CONTAINER', facts: { searched: [scratch] } });
-    await expect(checkpointContainer({ runc: '../etc', stateRoot: scratch, output: join(scratch, 'x.tar') })).rejects.toMatchObject({ code: 'BAD_CONTAINER_OPTION' });
-    await expect(checkpointContainer({ output: join(scratch, 'x.tar') })).rejects.toMatchObject({ code: 'BAD_CONTAINER_OPTION' });
+    await expect(
+      checkpointContainer({ runc: 'no-such', stateRoot: scratch, output: join(scratch, 'x.tar') }),
+    ).rejects.toMatchObject({ code: 'NO_SUCH_CONTAINER', facts: { searched: [scratch] } });
+    await expect(
+      checkpointContainer({ runc: '../etc', stateRoot: scratch, output: join(scratch, 'x.tar') }),
+    ).rejects.toMatchObject({ code: 'BAD_CONTAINER_OPTION' });
+    await expect(checkpointContainer({ output: join(scratch, 'x.tar') })).rejects.toMatchObject({
+      code: 'BAD_CONTAINER_OPTION',
+    });
   });
 
   it('a container that was created and not started, and one that has ended', async () => {
@@ -86,9 +130,14 @@ describe('refuses', () => {
     await using container = RuncContainer.adopt(bundle, newId(), stateRoot);
     await launch('--root', stateRoot, 'create', '--bundle', bundle.dir, container.id);
     const options = { runc: container.id, stateRoot, output: join(scratch, 'created.tar') };
-    await expect(checkpointContainer(options)).rejects.toMatchObject({ code: 'CONTAINER_NOT_RUNNING', facts: { state: 'created, but not started' } });
+    await expect(checkpointContainer(options)).rejects.toMatchObject({
+      code: 'CONTAINER_NOT_RUNNING',
+      facts: { state: 'created, but not started' },
+    });
     await must('runc', '--root', stateRoot, 'kill', container.id, 'KILL');
-    await expect.poll(() => checkpointContainer(options).catch((error: unknown) => error)).toMatchObject({ code: 'CONTAINER_NOT_RUNNING', facts: { state: 'stopped' } });
+    await expect
+      .poll(() => checkpointContainer(options).catch((error: unknown) => error))
+      .toMatchObject({ code: 'CONTAINER_NOT_RUNNING', facts: { state: 'stopped' } });
     expect(existsSync(options.output)).toBe(false);
   });
 
@@ -105,14 +154,22 @@ describe('refuses', () => {
     rmSync(second.rootfs, { recursive: true });
     await must('mkdir', second.rootfs);
     await using restored = RuncContainer.adopt(second, newId(), join(second.dir, 'runc-state'));
-    await restoreContainer({ runc: restored.id, stateRoot: restored.stateRoot, bundle: second.dir, archive: options.output });
+    await restoreContainer({
+      runc: restored.id,
+      stateRoot: restored.stateRoot,
+      bundle: second.dir,
+      archive: options.output,
+    });
     expect(await writerOf(second).isWell()).toEqual(WELL);
     expect(imageAsChanged(second.rootfs)).toEqual(AS_CHANGED);
   });
 
   it('the archive of a container at `restore` by an unknown runtime or without a bundle', async () => {
     await expect(restoreContainer({ archive: 'x.tar' })).rejects.toMatchObject({ code: 'BAD_CONTAINER_OPTION' });
-    await expect(restoreContainer({ archive: 'x.tar', runc: 'a' })).rejects.toMatchObject({ code: 'BAD_CONTAINER_OPTION', facts: { option: 'bundle' } });
+    await expect(restoreContainer({ archive: 'x.tar', runc: 'a' })).rejects.toMatchObject({
+      code: 'BAD_CONTAINER_OPTION',
+      facts: { option: 'bundle' },
+    });
   });
 });
 
@@ -124,7 +181,9 @@ describe('a restore', () => {
     await writerOf(bundle).started();
     await checkpointContainer({ runc: container.id, stateRoot: container.stateRoot, output: archive });
     await using second = new Bundle(image);
-    await expect(restoreContainer({ runc: container.id, stateRoot: container.stateRoot, bundle: second.dir, archive })).rejects.toMatchObject({ code: 'CONTAINER_EXISTS' });
+    await expect(
+      restoreContainer({ runc: container.id, stateRoot: container.stateRoot, bundle: second.dir, archive }),
+    ).rejects.toMatchObject({ code: 'CONTAINER_EXISTS' });
     expect(existsSync(join(second.rootfs, 'etc/gone'))).toBe(true);
     expect(await writerOf(bundle).isWell()).toEqual(WELL);
   });
@@ -140,7 +199,9 @@ describe('a restore', () => {
     await using second = new Bundle(image);
     rmSync(join(second.rootfs, 'bin/busy-writer'));
     await using restored = RuncContainer.adopt(second, newId(), join(second.dir, 'runc-state'));
-    await expect(restoreContainer({ runc: restored.id, stateRoot: restored.stateRoot, bundle: second.dir, archive })).rejects.toMatchObject({
+    await expect(
+      restoreContainer({ runc: restored.id, stateRoot: restored.stateRoot, bundle: second.dir, archive }),
+    ).rejects.toMatchObject({
       code: 'RUNTIME_FAILED',
       facts: { stderr: expect.stringContaining('busy-writer') as string },
     });

@@ -23,7 +23,10 @@ const fixture = (name: string): string => fileURLToPath(new URL(`../../fixtures/
 const openFds = (): number => readdirSync('/proc/self/fd').length;
 
 describe('a callback that never returns', () => {
-  async function dumpThatHangs(dir: string, pid: number): Promise<{ client: CriuClient; dump: Promise<void>; signal: () => AbortSignal }> {
+  async function dumpThatHangs(
+    dir: string,
+    pid: number,
+  ): Promise<{ client: CriuClient; dump: Promise<void>; signal: () => AbortSignal }> {
     const client = await CriuClient.start({ criuPath });
     let seen: AbortSignal | undefined;
     const onNotify = (_: unknown, signal: AbortSignal): Promise<void> => {
@@ -61,7 +64,9 @@ describe('a callback that never returns', () => {
     await using dir = await scratch();
     await using counter = await Counter.start(dir.path);
     const before = openFds();
-    const worker = new Worker(fixture('hanging-dump.mjs'), { workerData: { criuPath, pid: counter.pid, imagesDir: dir.path } });
+    const worker = new Worker(fixture('hanging-dump.mjs'), {
+      workerData: { criuPath, pid: counter.pid, imagesDir: dir.path },
+    });
     const criu = await new Promise<number>((resolve, reject) => worker.once('message', resolve).once('error', reject));
     const at = counter.count();
     await sleep(50);
@@ -84,7 +89,9 @@ test('a child that is killed while CRIU holds it is reaped when CRIU lets go', a
     await sleep(100);
     endWhileHeld = child.end;
   };
-  await client.dump({ pid: child.pid, imagesDir: dir.path, ...quiet, shellJob: true }, { onNotify }).catch(() => undefined);
+  await client
+    .dump({ pid: child.pid, imagesDir: dir.path, ...quiet, shellJob: true }, { onNotify })
+    .catch(() => undefined);
   expect(await child.ended).toEqual({ exitSignal: 'SIGKILL' });
   expect(endWhileHeld).toBeUndefined();
   expect(existsSync(`/proc/${child.pid}`)).toBe(false);
@@ -104,7 +111,9 @@ test('one signal ends many requests, with one listener', async () => {
   await using dir = await scratch();
   const silent = await fakeCriu(dir.path, 'time.sleep(60)');
   const stop = new AbortController();
-  const clients = await Promise.all(Array.from({ length: 12 }, () => CriuClient.start({ criuPath: silent, graceMs: 0 })));
+  const clients = await Promise.all(
+    Array.from({ length: 12 }, () => CriuClient.start({ criuPath: silent, graceMs: 0 })),
+  );
   await failure((clients[0] as CriuClient).version({ signal: stop.signal, timeoutMs: 10 })); // and takes nothing from the others
   const codes = clients.slice(1).map(async (client) => (await failure(client.version({ signal: stop.signal }))).code);
   expect(getEventListeners(stop.signal, 'abort').length).toBe(1); // Node warns of eleven
@@ -146,7 +155,11 @@ describe('a refusal', () => {
     const body = `s.recv(9999); s.send(${packets.version}); s.recv(9999); s.send(${packets.refusal(1)})`;
     await using client = await CriuClient.start({ criuPath: await fakeCriu(dir.path, body) });
     const error = await failure(client.dump({ pid: 1 << 21, imagesDir: dir.path }));
-    expect([error.code, error.facts.logErrors, error.facts.logPath]).toEqual(['CRIU_REQUEST_FAILED', undefined, undefined]);
+    expect([error.code, error.facts.logErrors, error.facts.logPath]).toEqual([
+      'CRIU_REQUEST_FAILED',
+      undefined,
+      undefined,
+    ]);
   });
 });
 
@@ -158,7 +171,9 @@ test("a service's pids are not taken for processes here", async () => {
     await using service = await fakeService(dir.path, body);
     await using client = await CriuClient.connect({ socketPath: service.socketPath });
     const scripts: string[] = [];
-    const error = await failure(client.restore({ imagesDir: dir.path }, { onNotify: ({ script }) => void scripts.push(script) }));
+    const error = await failure(
+      client.restore({ imagesDir: dir.path }, { onNotify: ({ script }) => void scripts.push(script) }),
+    );
     expect([error.code, scripts]).toEqual(['CRIU_REQUEST_FAILED', ['setup-namespaces']]);
     expect(stranger.exitCode ?? stranger.signalCode).toBeNull();
     expect(readFileSync(`/proc/${stranger.pid}/stat`, 'latin1')).toMatch(/\) S /);
@@ -174,7 +189,9 @@ test("a service's pids may be those of processes here", async () => {
   await using client = await CriuClient.connect({ socketPath: service.socketPath });
   let told = 0;
   // It has a pid 1 of its own.
-  const error = await failure(client.dump({ pid: process.pid, imagesDir: dir.path }, { onProgress: () => void told++ }));
+  const error = await failure(
+    client.dump({ pid: process.pid, imagesDir: dir.path }, { onProgress: () => void told++ }),
+  );
   expect([error.code, told]).toEqual(['CRIU_REQUEST_FAILED', 0]);
 });
 
@@ -182,7 +199,9 @@ test('a log that cannot be, since its name is too long, is CRIU that refuses or 
   await using dir = await scratch();
   await using counter = await Counter.start(dir.path);
   await using client = await CriuClient.start({ criuPath });
-  const error = await failure(client.dump({ pid: counter.pid, imagesDir: dir.path, logFile: 'x'.repeat(256), ...quiet }));
+  const error = await failure(
+    client.dump({ pid: counter.pid, imagesDir: dir.path, logFile: 'x'.repeat(256), ...quiet }),
+  );
   expect(['CRIU_REQUEST_FAILED', 'CRIU_DIED']).toContain(error.code);
   expect(await counter.advances()).toBe(true);
 });
@@ -199,6 +218,10 @@ test('a tree that this process is in is refused', async () => {
 test('without a descriptor left the error says so, and nothing is left behind', async () => {
   await using dir = await scratch();
   const silent = await fakeCriu(dir.path, 'time.sleep(60)');
-  const { stdout, stderr } = spawnSync('bash', ['-c', `ulimit -n 1024; exec ${process.execPath} ${fixture('no-descriptors.mjs')} ${criuPath} ${silent}`], { encoding: 'utf8' });
+  const { stdout, stderr } = spawnSync(
+    'bash',
+    ['-c', `ulimit -n 1024; exec ${process.execPath} ${fixture('no-descriptors.mjs')} ${criuPath} ${silent}`],
+    { encoding: 'utf8' },
+  );
   expect([stdout, stderr]).toEqual(['CRIU_IO CRIU_IO ok\n', '']);
 });

@@ -2,7 +2,17 @@ import { readFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, expect, test } from 'vitest';
-import { CriuClient, criuErrorOf, findCriu, readDumpedFiles, readDumpStats, readInventory, readPstree, readRestoreStats, type CriuNotification } from '../../../src/criu/index.js';
+import {
+  CriuClient,
+  criuErrorOf,
+  findCriu,
+  readDumpedFiles,
+  readDumpStats,
+  readInventory,
+  readPstree,
+  readRestoreStats,
+  type CriuNotification,
+} from '../../../src/criu/index.js';
 import { Counter, failure, scratch, until } from '../../fixtures/criu.js';
 
 let criuPath: string;
@@ -43,9 +53,20 @@ test('a dumped tree, killed and restored, goes on counting from where it stood',
   expect(counter.count()).toBe(atPostDump);
 
   await using restorer = await CriuClient.start({ criuPath });
-  const { pid } = await restorer.restore({ imagesDir: work.path, logFile: 'restore.log' }, { onNotify: (notification) => void restored.push(notification) });
+  const { pid } = await restorer.restore(
+    { imagesDir: work.path, logFile: 'restore.log' },
+    { onNotify: (notification) => void restored.push(notification) },
+  );
   expect(pid).toBe(counter.pid);
-  expect(restored.map(({ script }) => script)).toEqual(['pre-restore', 'setup-namespaces', 'post-setup-namespaces', 'post-restore', 'network-unlock', 'pre-resume', 'post-resume']);
+  expect(restored.map(({ script }) => script)).toEqual([
+    'pre-restore',
+    'setup-namespaces',
+    'post-setup-namespaces',
+    'post-restore',
+    'network-unlock',
+    'pre-resume',
+    'post-resume',
+  ]);
   expect(restored.find(({ script }) => script === 'post-restore')?.pid).toBe(pid);
   expect(await counter.advances()).toBe(true);
   expect(counter.count()).toBeGreaterThan(atPostDump);
@@ -159,7 +180,10 @@ test('a restore that fails leaves no process behind, whether it was refused, can
         expect(error).toBe(mine);
         expect(criuErrorOf(mine)?.code).toBe(at === 'pre-resume' ? 'CRIU_WENT_ON' : 'CRIU_REQUEST_FAILED');
       } else {
-        expect(error).toMatchObject({ code: way === 'killed' ? 'CRIU_DIED' : 'CRIU_ABORTED', facts: { request: 'RESTORE' } });
+        expect(error).toMatchObject({
+          code: way === 'killed' ? 'CRIU_DIED' : 'CRIU_ABORTED',
+          facts: { request: 'RESTORE' },
+        });
       }
       await client.close();
       // SIGKILL has been sent, by CRIU or by us; the kernel may need a moment.
@@ -204,7 +228,10 @@ test('a time limit ends a dump whose callback hangs, and the tree runs on', asyn
   const error = await failure(
     client.dump(
       { pid: counter.pid, imagesDir: work.path, leaveRunning: true, ...quiet },
-      { timeoutMs: 1000, onNotify: ({ script }) => (script === 'post-dump' ? new Promise<void>(() => undefined) : undefined) },
+      {
+        timeoutMs: 1000,
+        onNotify: ({ script }) => (script === 'post-dump' ? new Promise<void>(() => undefined) : undefined),
+      },
     ),
   );
   expect(error.code).toBe('CRIU_TIMEOUT');

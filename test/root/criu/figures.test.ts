@@ -40,11 +40,16 @@ test('1000 sessions, one after another, leave no descriptor and no memory behind
       return { fds: readdirSync('/proc/self/fd').length, heap: heapUsed + external, resident: rss };
     };
     console.log(JSON.stringify([await after(200), await after(1000)]));`;
-  const { stdout, stderr } = spawnSync(process.execPath, ['--expose-gc', '--input-type=module', '-e', script], { encoding: 'utf8', timeout: 240_000 });
+  const { stdout, stderr } = spawnSync(process.execPath, ['--expose-gc', '--input-type=module', '-e', script], {
+    encoding: 'utf8',
+    timeout: 240_000,
+  });
   expect(stderr).toBe('');
   const [before, after] = JSON.parse(stdout) as [Kept, Kept];
   const grown = { heap: (after.heap - before.heap) / 2 ** 20, resident: (after.resident - before.resident) / 2 ** 20 };
-  console.log(`1000 sessions: heap and buffers ${grown.heap.toFixed(1)} MiB more, resident memory ${grown.resident.toFixed(1)} MiB`);
+  console.log(
+    `1000 sessions: heap and buffers ${grown.heap.toFixed(1)} MiB more, resident memory ${grown.resident.toFixed(1)} MiB`,
+  );
   expect(after.fds).toBe(before.fds);
   // A leaked session would be some 40 KiB, 40 MiB in all; the allocators keep a few of their own.
   expect(grown.heap).toBeLessThan(10);

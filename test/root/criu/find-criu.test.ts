@@ -31,7 +31,11 @@ test('the one found answers for itself', async () => {
 });
 
 test('a check removes what a process left that was killed in the middle of one', async () => {
-  const dirs = { stale: `stillframe-criu-check-${2 ** 22 - 1}-a`, young: `stillframe-criu-check-${2 ** 22 - 1}-b`, ours: `stillframe-criu-check-${process.pid}-c` };
+  const dirs = {
+    stale: `stillframe-criu-check-${2 ** 22 - 1}-a`,
+    young: `stillframe-criu-check-${2 ** 22 - 1}-b`,
+    ours: `stillframe-criu-check-${process.pid}-c`,
+  };
   const anHourAgo = Date.now() / 1000 - 3600;
   try {
     for (const name of Object.values(dirs)) {
@@ -112,16 +116,25 @@ async function systemCriu(dir: string): Promise<string> {
 const isDebian12 = /^VERSION_ID="12"/m.test(readFileSync('/etc/os-release', 'utf8'));
 
 /** An emulated machine has none, nor an archive to take packages from. */
-const hasNetwork = readFileSync('/proc/net/route', 'latin1').split('\n').some((line) => line.split('\t')[1] === '00000000');
+const hasNetwork = readFileSync('/proc/net/route', 'latin1')
+  .split('\n')
+  .some((line) => line.split('\t')[1] === '00000000');
 
-test.runIf(isDebian12 && hasNetwork)("Debian 12's CRIU 3.17.1, which has no `networkLock: 'skip'`, is passed over as too old, with its version", async () => {
-  await using dir = await scratch();
-  const path = await systemCriu(dir.path);
-  const works = await findCriu();
-  vi.stubEnv('STILLFRAME_CRIU', path);
-  vi.stubEnv('PATH', `${dirname(works.path)}:${process.env.PATH ?? ''}`);
-  expect((await findCriu()).path).toBe(works.path);
-  const [verdict] = await listCriu();
-  expect(verdict).toMatchObject({ path, usable: false, version: '3.17.1', versionNumber: 31701 });
-  expect(verdict?.usable === false && verdict.error).toMatchObject({ code: 'CRIU_TOO_OLD', facts: { since: '3.19' } });
-}, 300_000);
+test.runIf(isDebian12 && hasNetwork)(
+  "Debian 12's CRIU 3.17.1, which has no `networkLock: 'skip'`, is passed over as too old, with its version",
+  async () => {
+    await using dir = await scratch();
+    const path = await systemCriu(dir.path);
+    const works = await findCriu();
+    vi.stubEnv('STILLFRAME_CRIU', path);
+    vi.stubEnv('PATH', `${dirname(works.path)}:${process.env.PATH ?? ''}`);
+    expect((await findCriu()).path).toBe(works.path);
+    const [verdict] = await listCriu();
+    expect(verdict).toMatchObject({ path, usable: false, version: '3.17.1', versionNumber: 31701 });
+    expect(verdict?.usable === false && verdict.error).toMatchObject({
+      code: 'CRIU_TOO_OLD',
+      facts: { since: '3.19' },
+    });
+  },
+  300_000,
+);

@@ -27,7 +27,9 @@ beforeAll(async () => {
   await using client = await CriuClient.start({ criuPath });
   expect((await client.featureCheck({ lazyPages: true })).lazyPages, 'needs a kernel with userfaultfd').toBe(true);
   // Two machines: this one, and a network namespace.
-  sh(`ip netns add ${tag}; ip link add ${tag}a type veth peer name ${tag}b; ip link set ${tag}b netns ${tag}; ip addr add ${net}.1/24 dev ${tag}a; ip link set ${tag}a up; ip netns exec ${tag} sh -ec 'ip addr add ${net}.2/24 dev ${tag}b; ip link set ${tag}b up; ip link set lo up'`);
+  sh(
+    `ip netns add ${tag}; ip link add ${tag}a type veth peer name ${tag}b; ip link set ${tag}b netns ${tag}; ip addr add ${net}.1/24 dev ${tag}a; ip link set ${tag}a up; ip netns exec ${tag} sh -ec 'ip addr add ${net}.2/24 dev ${tag}b; ip link set ${tag}b up; ip link set lo up'`,
+  );
 });
 afterAll(() => {
   spawnSync('ip', ['link', 'del', `${tag}a`]);
@@ -71,35 +73,50 @@ test('a tree restored lazily counts on from where it stood, and the daemon ends 
   expect(readFileSync(join(work.path, 'lazy-pages.log'), 'utf8')).not.toContain('Error (');
 });
 
-test.each([false, true])('memory comes on demand over the network, from a page server that has the images (TLS: %s)', async (encrypted) => {
-  using _room = roomForPipes();
-  await using keys = await scratch();
-  const tls = encrypted ? tlsOptions(keys.path) : {};
-  await using dir = await scratch();
-  await using source = await scratch();
-  await using target = await scratch();
-  await using work = await scratch();
-  await using counter = await Counter.start(dir.path);
-  await using dumper = await CriuClient.start({ criuPath });
-  await dumper.dump({ pid: counter.pid, imagesDir: source.path, networkLock: 'skip' });
-  await counter.gone();
-  const stood = counter.count();
-  const server = { address: `${net}.2`, port: encrypted ? 27184 : 27182 };
-  await using remote = await CriuClient.start({ criuPath: elsewhere(dir.path) });
-  const { pid } = await remote.pageServerChild({ imagesDir: source.path, lazyPages: true, logFile: 'server.log', pageServer: obeysAddress() ? server : { port: server.port }, ...tls });
-  // What is not lazy (stacks, shared memory) the restore reads from its own images.
-  await cp(source.path, target.path, { recursive: true });
-  const before = received();
-  await using lazy = await LazyPages.start({ criuPath, imagesDir: target.path, workDir: work.path, pageServer: server, ...tls });
-  await using restorer = await CriuClient.start({ criuPath });
-  await restorer.restore({ imagesDir: target.path, workDir: work.path, lazyPages: true, logFile: 'restore.log' });
-  expect(await counter.advances()).toBe(true);
-  expect(counter.count()).toBeGreaterThan(stood);
-  await lazy.finished();
-  expect(await remote.waitPid(pid)).toEqual({ exitCode: 0 });
-  expect(received() - before).toBeGreaterThan(32 * 1024);
-  expect(await counter.advances()).toBe(true);
-});
+test.each([false, true])(
+  'memory comes on demand over the network, from a page server that has the images (TLS: %s)',
+  async (encrypted) => {
+    using _room = roomForPipes();
+    await using keys = await scratch();
+    const tls = encrypted ? tlsOptions(keys.path) : {};
+    await using dir = await scratch();
+    await using source = await scratch();
+    await using target = await scratch();
+    await using work = await scratch();
+    await using counter = await Counter.start(dir.path);
+    await using dumper = await CriuClient.start({ criuPath });
+    await dumper.dump({ pid: counter.pid, imagesDir: source.path, networkLock: 'skip' });
+    await counter.gone();
+    const stood = counter.count();
+    const server = { address: `${net}.2`, port: encrypted ? 27184 : 27182 };
+    await using remote = await CriuClient.start({ criuPath: elsewhere(dir.path) });
+    const { pid } = await remote.pageServerChild({
+      imagesDir: source.path,
+      lazyPages: true,
+      logFile: 'server.log',
+      pageServer: obeysAddress() ? server : { port: server.port },
+      ...tls,
+    });
+    // What is not lazy (stacks, shared memory) the restore reads from its own images.
+    await cp(source.path, target.path, { recursive: true });
+    const before = received();
+    await using lazy = await LazyPages.start({
+      criuPath,
+      imagesDir: target.path,
+      workDir: work.path,
+      pageServer: server,
+      ...tls,
+    });
+    await using restorer = await CriuClient.start({ criuPath });
+    await restorer.restore({ imagesDir: target.path, workDir: work.path, lazyPages: true, logFile: 'restore.log' });
+    expect(await counter.advances()).toBe(true);
+    expect(counter.count()).toBeGreaterThan(stood);
+    await lazy.finished();
+    expect(await remote.waitPid(pid)).toEqual({ exitCode: 0 });
+    expect(received() - before).toBeGreaterThan(32 * 1024);
+    expect(await counter.advances()).toBe(true);
+  },
+);
 
 /** An older one listens at every address, whatever it is told. */
 function obeysAddress(): boolean {
@@ -111,52 +128,82 @@ function received(): number {
   return Number(readFileSync(`/sys/class/net/${tag}a/statistics/rx_bytes`, 'utf8'));
 }
 
-test("a page server in another network namespace takes the memory of a dump", async () => {
+test('a page server in another network namespace takes the memory of a dump', async () => {
   await using dir = await scratch();
   await using memory = await scratch();
   await using rest = await scratch();
   await using counter = await Counter.start(dir.path);
   await using server = await CriuClient.start({ criuPath: elsewhere(dir.path) });
-  const { pid, port } = await server.pageServerChild({ imagesDir: memory.path, pageServer: { address: `${net}.2`, port: 27183 } });
+  const { pid, port } = await server.pageServerChild({
+    imagesDir: memory.path,
+    pageServer: { address: `${net}.2`, port: 27183 },
+  });
   await using dumper = await CriuClient.start({ criuPath });
-  await dumper.dump({ pid: counter.pid, imagesDir: rest.path, leaveRunning: true, pageServer: { address: `${net}.2`, port }, networkLock: 'skip' });
+  await dumper.dump({
+    pid: counter.pid,
+    imagesDir: rest.path,
+    leaveRunning: true,
+    pageServer: { address: `${net}.2`, port },
+    networkLock: 'skip',
+  });
   expect(await server.waitPid(pid)).toEqual({ exitCode: 0 });
   expect((await readdir(memory.path)).some((name) => name.startsWith('pages-'))).toBe(true);
   expect(await counter.advances()).toBe(true);
 });
 
-test.each([false, true])("memory goes over Node's own sockets, which are handed in at both ends (TLS: %s)", async (encrypted) => {
-  await using keys = await scratch();
-  const tls = encrypted ? tlsOptions(keys.path) : {};
-  await using dir = await scratch();
-  await using memory = await scratch();
-  await using rest = await scratch();
-  await using counter = await Counter.start(dir.path);
-  const listener = createServer({ pauseOnConnect: true }).listen(0, '127.0.0.1');
-  await once(listener, 'listening');
-  const ours = connect((listener.address() as AddressInfo).port, '127.0.0.1').pause(); // or Node.js would read what the server answers
-  const [[theirs]] = (await Promise.all([once(listener, 'connection'), once(ours, 'connect')])) as [[Socket], unknown];
-  listener.close();
-  const fd = (socket: Socket): number => (socket as unknown as { _handle: { fd: number } })._handle.fd;
-  try {
-    await using server = await CriuClient.start({ criuPath, fds: [fd(theirs)] });
-    const { pid } = await server.pageServerChild({ imagesDir: memory.path, logFile: 'server.log', pageServer: { fd: fd(theirs) }, ...(criu.versionNumber < 40300 ? {} : tls) });
-    await using dumper = await CriuClient.start({ criuPath, fds: [fd(ours)] });
-    const dump = dumper.dump({ pid: counter.pid, imagesDir: rest.path, leaveRunning: true, pageServer: { fd: fd(ours) }, networkLock: 'skip', ...tls });
-    if (encrypted && criu.versionNumber < 40300) {
-      await expect(dump).rejects.toMatchObject({ code: 'CRIU_OPTION_UNSUPPORTED', facts: { option: 'pageServer.fd with tls', since: '4.3' } });
-    } else {
-      await dump;
-      expect(await server.waitPid(pid)).toEqual({ exitCode: 0 });
-      expect((await readdir(memory.path)).some((name) => name.startsWith('pages-'))).toBe(true);
-      expect((await readdir(rest.path)).some((name) => name.startsWith('pages-'))).toBe(false);
+test.each([false, true])(
+  "memory goes over Node's own sockets, which are handed in at both ends (TLS: %s)",
+  async (encrypted) => {
+    await using keys = await scratch();
+    const tls = encrypted ? tlsOptions(keys.path) : {};
+    await using dir = await scratch();
+    await using memory = await scratch();
+    await using rest = await scratch();
+    await using counter = await Counter.start(dir.path);
+    const listener = createServer({ pauseOnConnect: true }).listen(0, '127.0.0.1');
+    await once(listener, 'listening');
+    const ours = connect((listener.address() as AddressInfo).port, '127.0.0.1').pause(); // or Node.js would read what the server answers
+    const [[theirs]] = (await Promise.all([once(listener, 'connection'), once(ours, 'connect')])) as [
+      [Socket],
+      unknown,
+    ];
+    listener.close();
+    const fd = (socket: Socket): number => (socket as unknown as { _handle: { fd: number } })._handle.fd;
+    try {
+      await using server = await CriuClient.start({ criuPath, fds: [fd(theirs)] });
+      const { pid } = await server.pageServerChild({
+        imagesDir: memory.path,
+        logFile: 'server.log',
+        pageServer: { fd: fd(theirs) },
+        ...(criu.versionNumber < 40300 ? {} : tls),
+      });
+      await using dumper = await CriuClient.start({ criuPath, fds: [fd(ours)] });
+      const dump = dumper.dump({
+        pid: counter.pid,
+        imagesDir: rest.path,
+        leaveRunning: true,
+        pageServer: { fd: fd(ours) },
+        networkLock: 'skip',
+        ...tls,
+      });
+      if (encrypted && criu.versionNumber < 40300) {
+        await expect(dump).rejects.toMatchObject({
+          code: 'CRIU_OPTION_UNSUPPORTED',
+          facts: { option: 'pageServer.fd with tls', since: '4.3' },
+        });
+      } else {
+        await dump;
+        expect(await server.waitPid(pid)).toEqual({ exitCode: 0 });
+        expect((await readdir(memory.path)).some((name) => name.startsWith('pages-'))).toBe(true);
+        expect((await readdir(rest.path)).some((name) => name.startsWith('pages-'))).toBe(false);
+      }
+      expect(await counter.advances()).toBe(true);
+    } finally {
+      ours.destroy();
+      theirs.destroy();
     }
-    expect(await counter.advances()).toBe(true);
-  } finally {
-    ours.destroy();
-    theirs.destroy();
-  }
-});
+  },
+);
 
 test('a page server of lazy pages listens at the address that it is given, or the address is refused', async () => {
   await using dir = await scratch();
@@ -165,14 +212,25 @@ test('a page server of lazy pages listens at the address that it is given, or th
   await using dumper = await CriuClient.start({ criuPath });
   await dumper.dump({ pid: counter.pid, imagesDir: images.path, leaveRunning: true, networkLock: 'skip' });
   await using server = await CriuClient.start({ criuPath });
-  const asked = server.pageServerChild({ imagesDir: images.path, lazyPages: true, pageServer: { address: '127.0.0.1' } });
+  const asked = server.pageServerChild({
+    imagesDir: images.path,
+    lazyPages: true,
+    pageServer: { address: '127.0.0.1' },
+  });
   if (!obeysAddress()) {
-    await expect(asked).rejects.toMatchObject({ code: 'CRIU_OPTION_UNSUPPORTED', facts: { option: 'pageServer.address', since: '4.3' } });
+    await expect(asked).rejects.toMatchObject({
+      code: 'CRIU_OPTION_UNSUPPORTED',
+      facts: { option: 'pageServer.address', since: '4.3' },
+    });
     return;
   }
   const { pid, port } = await asked;
   // proc(5), /proc/PID/net/tcp: addresses in hexadecimal, the first byte last.
-  const listening = readFileSync(`/proc/${pid}/net/tcp`, 'latin1').split('\n').map((line) => line.trim().split(/ +/)).filter(([, , , state]) => state === '0A').map(([, local]) => local);
+  const listening = readFileSync(`/proc/${pid}/net/tcp`, 'latin1')
+    .split('\n')
+    .map((line) => line.trim().split(/ +/))
+    .filter(([, , , state]) => state === '0A')
+    .map(([, local]) => local);
   const hexPort = port.toString(16).toUpperCase().padStart(4, '0');
   expect(listening.filter((local) => local?.endsWith(`:${hexPort}`))).toEqual([`0100007F:${hexPort}`]);
 });
@@ -183,7 +241,9 @@ test('a dump to a page server without its address is refused, and the tree runs 
   for (const pageServer of [{ port: 27185 }, { address: '127.0.0.1', port: 70000 }]) {
     await using images = await scratch();
     await using dumper = await CriuClient.start({ criuPath });
-    await expect(dumper.dump({ pid: counter.pid, imagesDir: images.path, leaveRunning: true, pageServer })).rejects.toMatchObject({ code: 'CRIU_BAD_OPTION', facts: { option: 'pageServer' } });
+    await expect(
+      dumper.dump({ pid: counter.pid, imagesDir: images.path, leaveRunning: true, pageServer }),
+    ).rejects.toMatchObject({ code: 'CRIU_BAD_OPTION', facts: { option: 'pageServer' } });
   }
   expect(await counter.advances()).toBe(true);
 });
@@ -192,8 +252,16 @@ test('a daemon that does not listen in time is CRIU_TIMEOUT, and has been reaped
   await using dir = await scratch();
   // CRIU opens the first, and waits for somebody who writes.
   sh(`mkfifo ${join(dir.path, 'inventory.img')} ${join(dir.path, 'pstree.img')}`);
-  const error: unknown = await LazyPages.start({ criuPath, imagesDir: dir.path, workDir: dir.path, timeoutMs: 500 }).catch((reason: unknown) => reason);
-  expect(error).toMatchObject({ code: 'CRIU_TIMEOUT', facts: { request: 'lazy-pages', timeoutMs: 500, exitSignal: 'SIGKILL' } });
+  const error: unknown = await LazyPages.start({
+    criuPath,
+    imagesDir: dir.path,
+    workDir: dir.path,
+    timeoutMs: 500,
+  }).catch((reason: unknown) => reason);
+  expect(error).toMatchObject({
+    code: 'CRIU_TIMEOUT',
+    facts: { request: 'lazy-pages', timeoutMs: 500, exitSignal: 'SIGKILL' },
+  });
   expect(daemonsOn(dir.path)).toEqual([]);
 });
 
@@ -205,7 +273,10 @@ test('a daemon is given up in time, and its end seen, though a child of it holds
     return await LazyPages.start({ ...options, timeoutMs }).catch((reason: unknown) => reason);
   };
   const begun = performance.now();
-  expect(await start(`sh -c 'sleep 20; true' ${dir.path}`, 300)).toMatchObject({ code: 'CRIU_TIMEOUT', facts: { exitSignal: 'SIGKILL' } });
+  expect(await start(`sh -c 'sleep 20; true' ${dir.path}`, 300)).toMatchObject({
+    code: 'CRIU_TIMEOUT',
+    facts: { exitSignal: 'SIGKILL' },
+  });
   await until(() => daemonsOn(dir.path).length === 0, 'the child has been ended with it');
   expect(await start('sleep 20 & exit 3', 15_000)).toMatchObject({ code: 'CRIU_DIED', facts: { exitCode: 3 } });
   expect(performance.now() - begun).toBeLessThan(10_000);
@@ -213,11 +284,22 @@ test('a daemon is given up in time, and its end seen, though a child of it holds
 
 test.each([Infinity, NaN, 3e9, -1])('a time-out of %s is refused, and nothing started', async (timeoutMs) => {
   await using dir = await scratch();
-  await expect(LazyPages.start({ criuPath, imagesDir: dir.path, workDir: dir.path, timeoutMs })).rejects.toMatchObject({ code: 'CRIU_BAD_OPTION', facts: { option: 'timeoutMs' } });
+  await expect(LazyPages.start({ criuPath, imagesDir: dir.path, workDir: dir.path, timeoutMs })).rejects.toMatchObject({
+    code: 'CRIU_BAD_OPTION',
+    facts: { option: 'timeoutMs' },
+  });
   expect(existsSync(join(dir.path, 'lazy-pages.log'))).toBe(false);
 });
 
-test.each([{ imagesDir: '/nonexistent' }, { workDir: '/proc/self/stat' }, { criuPath: '' }, { tls: 'yes' }, { tlsKey: 5 }, { pageServer: { address: '', port: 5 } }, { pageServer: { address: '::1', port: 70000 } }])('%o is refused by name', async (options) => {
+test.each([
+  { imagesDir: '/nonexistent' },
+  { workDir: '/proc/self/stat' },
+  { criuPath: '' },
+  { tls: 'yes' },
+  { tlsKey: 5 },
+  { pageServer: { address: '', port: 5 } },
+  { pageServer: { address: '::1', port: 70000 } },
+])('%o is refused by name', async (options) => {
   await using dir = await scratch();
   const start = LazyPages.start({ criuPath, imagesDir: dir.path, workDir: dir.path, ...(options as object) });
   await expect(start).rejects.toMatchObject({ code: 'CRIU_BAD_OPTION', facts: { option: Object.keys(options)[0] } });
@@ -233,7 +315,9 @@ test('however few descriptors are left, a start ends with a daemon or with an er
   const codes = new Set<string>();
   for (let left = 0; !codes.has('started'); left++) {
     await using work = await scratch();
-    const lazy = await withDescriptors(left, () => LazyPages.start({ criuPath, imagesDir: images.path, workDir: work.path })).catch((error: unknown) => error);
+    const lazy = await withDescriptors(left, () =>
+      LazyPages.start({ criuPath, imagesDir: images.path, workDir: work.path }),
+    ).catch((error: unknown) => error);
     if (lazy instanceof LazyPages) await lazy.close();
     else expect(lazy).toBeInstanceOf(CriuError);
     codes.add(lazy instanceof LazyPages ? 'started' : (lazy as CriuError).code);
@@ -249,12 +333,23 @@ test('a daemon that cannot be heard, because the last descriptor went meanwhile,
   const start = vi.spyOn(Child, 'start');
   const poll = vi.spyOn(native(), 'Poll').mockImplementation(function (this: unknown, ...args) {
     // The first is the child's own.
-    if (poll.mock.calls.length > 1) throw Object.assign(new Error('EMFILE: too many open files, dup'), { code: 'EMFILE', errno: -24, syscall: 'dup' });
+    if (poll.mock.calls.length > 1)
+      throw Object.assign(new Error('EMFILE: too many open files, dup'), {
+        code: 'EMFILE',
+        errno: -24,
+        syscall: 'dup',
+      });
     return new Poll(...args);
   });
   try {
-    const error: unknown = await LazyPages.start({ criuPath, imagesDir: dir.path, workDir: dir.path }).catch((reason: unknown) => reason);
-    expect(error).toMatchObject({ code: 'CRIU_IO', facts: { request: 'lazy-pages', exitSignal: 'SIGKILL' }, cause: { code: 'EMFILE' } });
+    const error: unknown = await LazyPages.start({ criuPath, imagesDir: dir.path, workDir: dir.path }).catch(
+      (reason: unknown) => reason,
+    );
+    expect(error).toMatchObject({
+      code: 'CRIU_IO',
+      facts: { request: 'lazy-pages', exitSignal: 'SIGKILL' },
+      cause: { code: 'EMFILE' },
+    });
     expect((start.mock.results[0]?.value as Child).end).toEqual({ exitSignal: 'SIGKILL' });
   } finally {
     poll.mockRestore();
@@ -294,7 +389,11 @@ function daemonsOn(dir: string): string[] {
   return readdirSync('/proc').filter((pid) => {
     try {
       const cmdline = readFileSync(`/proc/${pid}/cmdline`, 'latin1');
-      return cmdline.split('\0').includes(dir) || (cmdline === '' && new RegExp(`^\\d+ \\(.*\\) Z ${process.pid} `).test(readFileSync(`/proc/${pid}/stat`, 'latin1')));
+      return (
+        cmdline.split('\0').includes(dir) ||
+        (cmdline === '' &&
+          new RegExp(`^\\d+ \\(.*\\) Z ${process.pid} `).test(readFileSync(`/proc/${pid}/stat`, 'latin1')))
+      );
     } catch {
       return false;
     }
@@ -303,8 +402,12 @@ function daemonsOn(dir: string): string[] {
 
 test('a daemon that cannot start, or is gone, is CRIU_DIED', async () => {
   await using dir = await scratch();
-  const error: unknown = await LazyPages.start({ criuPath, imagesDir: dir.path, workDir: dir.path }).catch((reason: unknown) => reason);
+  const error: unknown = await LazyPages.start({ criuPath, imagesDir: dir.path, workDir: dir.path }).catch(
+    (reason: unknown) => reason,
+  );
   expect(error).toBeInstanceOf(CriuError);
   expect(error).toMatchObject({ code: 'CRIU_DIED', facts: { request: 'lazy-pages' } });
-  await expect(LazyPages.start({ criuPath: '/nonexistent/criu', imagesDir: dir.path, workDir: dir.path })).rejects.toMatchObject({ code: 'CRIU_NOT_FOUND' });
+  await expect(
+    LazyPages.start({ criuPath: '/nonexistent/criu', imagesDir: dir.path, workDir: dir.path }),
+  ).rejects.toMatchObject({ code: 'CRIU_NOT_FOUND' });
 });

@@ -18,11 +18,20 @@ async function dump(pid: number, imagesDir: string, options: CriuOptions): Promi
   await using client = await CriuClient.start({ criuPath });
   await client.dump({ pid, imagesDir, networkLock: 'skip', ...options });
   // Those in the images are of the tree's own pid namespace, which mostly is ours.
-  const pids = [pid, ...(options.external?.some((entry) => entry.startsWith('pid[')) === true ? [] : (await readPstree(imagesDir)).map((process) => process.pid))];
+  const pids = [
+    pid,
+    ...(options.external?.some((entry) => entry.startsWith('pid[')) === true
+      ? []
+      : (await readPstree(imagesDir)).map((process) => process.pid)),
+  ];
   await until(() => !pids.some((one) => existsSync(`/proc/${one}`)), `${pids.join(', ')} have been reaped`);
 }
 
-async function restore(imagesDir: string, options: CriuOptions, { fds = [], ...call }: WorkOptions & { fds?: number[] } = {}): Promise<number> {
+async function restore(
+  imagesDir: string,
+  options: CriuOptions,
+  { fds = [], ...call }: WorkOptions & { fds?: number[] } = {},
+): Promise<number> {
   await using client = await CriuClient.start({ criuPath, fds });
   return (await client.restore({ imagesDir, logFile: 'restore.log', ...options }, call)).pid;
 }
@@ -53,14 +62,29 @@ test('a network namespace that is made empty is filled by a callback, which is t
   await using counter = await Counter.start(dir.path, { ownNetwork: true });
   await dump(counter.pid, work.path, { emptyNs: ['net'] });
   const told: string[] = [];
-  await restore(work.path, { emptyNs: ['net'] }, {
-    onNotify: ({ script, pid }) => {
-      told.push(pid === undefined ? script : `${script} ${pid}`);
-      if (script === 'setup-namespaces') spawnSync('nsenter', [`--net=/proc/${pid}/ns/net`, 'ip', 'link', 'set', 'lo', 'up', 'alias', 'filled']);
+  await restore(
+    work.path,
+    { emptyNs: ['net'] },
+    {
+      onNotify: ({ script, pid }) => {
+        told.push(pid === undefined ? script : `${script} ${pid}`);
+        if (script === 'setup-namespaces')
+          spawnSync('nsenter', [`--net=/proc/${pid}/ns/net`, 'ip', 'link', 'set', 'lo', 'up', 'alias', 'filled']);
+      },
     },
-  });
-  expect(told).toEqual(['pre-restore', `setup-namespaces ${counter.pid}`, 'post-setup-namespaces', `post-restore ${counter.pid}`, 'network-unlock', 'pre-resume', 'post-resume']);
-  expect(spawnSync('nsenter', [`--net=/proc/${counter.pid}/ns/net`, 'ip', 'link'], { encoding: 'utf8' }).stdout).toContain('filled');
+  );
+  expect(told).toEqual([
+    'pre-restore',
+    `setup-namespaces ${counter.pid}`,
+    'post-setup-namespaces',
+    `post-restore ${counter.pid}`,
+    'network-unlock',
+    'pre-resume',
+    'post-resume',
+  ]);
+  expect(
+    spawnSync('nsenter', [`--net=/proc/${counter.pid}/ns/net`, 'ip', 'link'], { encoding: 'utf8' }).stdout,
+  ).toContain('filled');
   expect(await counter.advances()).toBe(true);
 });
 
@@ -72,7 +96,10 @@ test('a tree in a pid namespace from outside is restored into another one', asyn
   await using after = await host(dir.path, 'after', makeNamespace);
   const init = ({ pid }: OddTask): number => Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1'));
   mkdirSync(join(dir.path, 'task'));
-  await using task = await OddTask.start(join(dir.path, 'task'), 'plain', { job: true, prefix: ['nsenter', `--pid=/proc/${init(before)}/ns/pid`, 'setsid'] });
+  await using task = await OddTask.start(join(dir.path, 'task'), 'plain', {
+    job: true,
+    prefix: ['nsenter', `--pid=/proc/${init(before)}/ns/pid`, 'setsid'],
+  });
   await dump(task.pid, work.path, { external: [`pid[${statSync(`/proc/${init(before)}/ns/pid`).ino}]:outside`] });
   const fd = openSync(`/proc/${init(after)}/ns/pid`, 'r');
   const pid = await restore(work.path, { inheritFd: [{ key: 'outside', fd }] }, { fds: [fd] });
@@ -90,7 +117,10 @@ test.each(['uts', 'ipc', 'time', 'net'])('a restored tree joins a namespace that
   await using counter = await Counter.start(dir.path);
   mkdirSync(join(dir.path, 'other'));
   // A child: unshare(2) itself does not enter a time namespace.
-  await using other = await OddTask.start(join(dir.path, 'other'), 'plain', { job: true, prefix: ['unshare', `--${ns}`, '--fork'] });
+  await using other = await OddTask.start(join(dir.path, 'other'), 'plain', {
+    job: true,
+    prefix: ['unshare', `--${ns}`, '--fork'],
+  });
   await dump(counter.pid, work.path, {});
   await restore(work.path, { joinNs: [{ ns, nsFile: String(other.pid) }] });
   expect(namespaceOf(counter.pid, ns)).toBe(namespaceOf(other.pid, ns));

@@ -3,7 +3,14 @@ import { linkSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } 
 import { chmod } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, type TestContext } from 'vitest';
-import { CriuClient, findCriu, type CriuBinary, type CriuOptions, type CriuProblem, type CriuRequestOptions } from '../../../src/criu/index.js';
+import {
+  CriuClient,
+  findCriu,
+  type CriuBinary,
+  type CriuOptions,
+  type CriuProblem,
+  type CriuRequestOptions,
+} from '../../../src/criu/index.js';
 import { Counter, failure, scratch, type Scratch } from '../../fixtures/criu.js';
 import { OddTask, type OddKind } from '../../fixtures/odd-task.js';
 import { ownMounts } from '../../fixtures/own-mounts.js';
@@ -18,7 +25,8 @@ interface Needs {
   since?: number;
 }
 function skipBefore(since: number | undefined, { skip }: TestContext): void {
-  if (since !== undefined && criu.versionNumber < since) skip(`needs CRIU ${Math.floor(since / 10000)}.${Math.floor(since / 100) % 100}`);
+  if (since !== undefined && criu.versionNumber < since)
+    skip(`needs CRIU ${Math.floor(since / 10000)}.${Math.floor(since / 100) % 100}`);
 }
 
 async function dump(pid: number, options: CriuRequestOptions): Promise<void> {
@@ -40,16 +48,54 @@ describe('what CRIU refuses to dump it dumps with', () => {
     start?: (dir: string) => Parameters<typeof OddTask.start>[2];
   }
   /** A file system that CRIU does not know is mounted in the task's own namespace, and nothing is open from outside of that. */
-  const withRamfs = (dir: string): Parameters<typeof OddTask.start>[2] => ({ prefix: [...ownMounts, 'sh', '-c', 'mkdir "$0" && mount -t ramfs none "$0" && exec "$@" </dev/null >/dev/null 2>&1', join(dir, 'ramfs')] });
+  const withRamfs = (dir: string): Parameters<typeof OddTask.start>[2] => ({
+    prefix: [
+      ...ownMounts,
+      'sh',
+      '-c',
+      'mkdir "$0" && mount -t ramfs none "$0" && exec "$@" </dev/null >/dev/null 2>&1',
+      join(dir, 'ramfs'),
+    ],
+  });
   test.for<Case>([
     { option: 'fileLocks', kind: 'lock', problem: 'file-locks', options: () => ({ fileLocks: true }) },
     { option: 'ghostLimit', kind: 'deleted', problem: 'ghost-too-big', options: () => ({ ghostLimit: 8 << 20 }) },
-    { option: 'skipMnt', kind: 'plain', problem: 'mount-unsupported', options: (_, dir) => ({ skipMnt: [join(dir, 'ramfs')] }), start: withRamfs },
-    { option: 'enableFs', kind: 'plain', problem: 'mount-unsupported', options: () => ({ enableFs: ['ramfs'] }), start: withRamfs },
-    { option: 'shellJob', kind: 'plain', problem: 'shell-job', options: () => ({ shellJob: true }), start: () => ({ job: true }) },
-    { option: 'unixSkIno', kind: 'plain', problem: 'unix-external', options: ({ pid }) => ({ extUnixSk: true, unixSkIno: [statSync(`/proc/${pid}/fd/1`).ino] }), start: () => ({ stdout: 'unix' }) },
+    {
+      option: 'skipMnt',
+      kind: 'plain',
+      problem: 'mount-unsupported',
+      options: (_, dir) => ({ skipMnt: [join(dir, 'ramfs')] }),
+      start: withRamfs,
+    },
+    {
+      option: 'enableFs',
+      kind: 'plain',
+      problem: 'mount-unsupported',
+      options: () => ({ enableFs: ['ramfs'] }),
+      start: withRamfs,
+    },
+    {
+      option: 'shellJob',
+      kind: 'plain',
+      problem: 'shell-job',
+      options: () => ({ shellJob: true }),
+      start: () => ({ job: true }),
+    },
+    {
+      option: 'unixSkIno',
+      kind: 'plain',
+      problem: 'unix-external',
+      options: ({ pid }) => ({ extUnixSk: true, unixSkIno: [statSync(`/proc/${pid}/fd/1`).ino] }),
+      start: () => ({ stdout: 'unix' }),
+    },
     // An older one cannot dump a TCP socket on Linux 6.16.
-    { option: 'tcpSkipInFlight', kind: 'tcp-in-flight', problem: 'tcp-in-flight', options: () => ({ tcpSkipInFlight: true, tcpClose: true }), since: 40200 },
+    {
+      option: 'tcpSkipInFlight',
+      kind: 'tcp-in-flight',
+      problem: 'tcp-in-flight',
+      options: () => ({ tcpSkipInFlight: true, tcpClose: true }),
+      since: 40200,
+    },
     { option: 'tcpClose', kind: 'tcp', problem: 'tcp-established', options: () => ({ tcpClose: true }), since: 40200 },
   ])('$option', async ({ kind, problem, options, start, since }, context) => {
     skipBefore(since, context);
@@ -121,7 +167,11 @@ describe('a dump', () => {
     { options: { compressAcceleration: 0 }, says: 'Invalid compress_acceleration value 0', since: 40300 },
     { options: { compressBlockSize: 5 }, says: 'Invalid compress_block_size value 5', since: 40300 },
     { options: { decompressThreads: 2000 }, says: 'Invalid decompress_threads value 2000', since: 40300 },
-    { options: { compress: 'off', compressAcceleration: 2 }, says: 'compress=off conflicts with compression tuning options', since: 40300 },
+    {
+      options: { compress: 'off', compressAcceleration: 2 },
+      says: 'compress=off conflicts with compression tuning options',
+      since: 40300,
+    },
   ])('with $options is refused: $says', async ({ options, says, since }, context) => {
     skipBefore(since, context);
     const error = await failure(dumped(options));
@@ -145,7 +195,15 @@ describe('a dump', () => {
     { options: { cgroupYard: '/sys/fs/cgroup' } },
     { options: { rawOptions: { 9999: 'a newer one', 10000: true } } },
     { options: { displayStats: true } },
-    { options: { imageIoMode: 'writeback', compress: 'off', decompressThreads: 2, pluginOptions: ['some_plugin.name=value'] }, since: 40300 },
+    {
+      options: {
+        imageIoMode: 'writeback',
+        compress: 'off',
+        decompressThreads: 2,
+        pluginOptions: ['some_plugin.name=value'],
+      },
+      since: 40300,
+    },
   ];
   test.for(taken)('with $options succeeds', async ({ options, since }, context) => {
     skipBefore(since, context);
@@ -163,7 +221,10 @@ describe('a dump', () => {
 
   test('leaves the tree stopped for leaveStopped', async () => {
     await dumped({ leaveRunning: false, leaveStopped: true });
-    expect(counter.alive().map((pid) => readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ')[1]?.[0])).toEqual(['T', 'T']);
+    expect(counter.alive().map((pid) => readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ')[1]?.[0])).toEqual([
+      'T',
+      'T',
+    ]);
     for (const pid of counter.alive()) process.kill(pid, 'SIGCONT');
     expect(await counter.advances()).toBe(true);
   });
@@ -175,7 +236,14 @@ describe('a dump', () => {
     expect(readFileSync(join(work.path, 'other.log'), 'utf8')).toContain('Dumping finished successfully');
     expect(readdirSync(work.path)).not.toContain('criu.log');
     await using client = await CriuClient.start({ criuPath: criu.path });
-    await client.dump({ pid: counter.pid, imagesDir: work.path, networkLock: 'skip', leaveRunning: true, logLevel: 4, logToStderr: true });
+    await client.dump({
+      pid: counter.pid,
+      imagesDir: work.path,
+      networkLock: 'skip',
+      leaveRunning: true,
+      logLevel: 4,
+      logToStderr: true,
+    });
     await client.close();
     expect((await client.ended).stderr).toContain('Dumping finished successfully');
     expect(readdirSync(work.path)).not.toContain('criu.log');
@@ -185,8 +253,17 @@ describe('a dump', () => {
     for (const unprivileged of [false, true]) {
       await using work = await scratch();
       await using user = await scratch();
-      await using client = await CriuClient.start({ criuPath: criu.path, env: { ...process.env, XDG_RUNTIME_DIR: user.path } });
-      await client.dump({ pid: counter.pid, imagesDir: work.path, networkLock: 'skip', leaveRunning: true, unprivileged });
+      await using client = await CriuClient.start({
+        criuPath: criu.path,
+        env: { ...process.env, XDG_RUNTIME_DIR: user.path },
+      });
+      await client.dump({
+        pid: counter.pid,
+        imagesDir: work.path,
+        networkLock: 'skip',
+        leaveRunning: true,
+        unprivileged,
+      });
       // It stays a temporary one where that is no tmpfs.
       expect(readdirSync(user.path).map((name) => name.replace('.tmp', ''))).toEqual(unprivileged ? ['criu.kdat'] : []);
     }
@@ -232,10 +309,23 @@ describe('a restore', () => {
     await using counter = await Counter.start(dir.path);
     await dump(counter.pid, { imagesDir: work.path, leaveRunning: false });
     await counter.gone();
-    const held = (): number => readdirSync(work.path).filter((name) => name.startsWith('pages-')).reduce((sum, name) => sum + statSync(join(work.path, name)).blocks, 0);
+    const held = (): number =>
+      readdirSync(work.path)
+        .filter((name) => name.startsWith('pages-'))
+        .reduce((sum, name) => sum + statSync(join(work.path, name)).blocks, 0);
     const before = held();
-    const none = { mntnsCompatMode: true, weakSysctls: true, lsmProfile: 'none:', lsmMountContext: 'x', cgRoot: [{ path: '/' }], evasiveDevices: true } as const;
-    const newer = criu.versionNumber < 40300 ? {} : ({ decompressThreads: 2, imageIoMode: 'writeback', pluginOptions: ['some_plugin.name=value'] } as const);
+    const none = {
+      mntnsCompatMode: true,
+      weakSysctls: true,
+      lsmProfile: 'none:',
+      lsmMountContext: 'x',
+      cgRoot: [{ path: '/' }],
+      evasiveDevices: true,
+    } as const;
+    const newer =
+      criu.versionNumber < 40300
+        ? {}
+        : ({ decompressThreads: 2, imageIoMode: 'writeback', pluginOptions: ['some_plugin.name=value'] } as const);
     await restore({ imagesDir: work.path, autoDedup: true, ...none, ...newer });
     expect(held()).toBeLessThan(before / 2);
     expect(await counter.advances()).toBe(true);

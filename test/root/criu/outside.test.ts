@@ -1,13 +1,31 @@
 /** What a dump and a restore share with processes outside the tree: descriptors, sockets, namespaces, the parent. */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFileSync, closeSync, existsSync, fstatSync, openSync, readFileSync, read, readlinkSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  fstatSync,
+  openSync,
+  readFileSync,
+  read,
+  readlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeAll, expect, test } from 'vitest';
 import { openPipe } from '../../../src/descriptors.js';
 import { native } from '../../../src/native.js';
-import { CriuClient, findCriu, LazyPages, type CriuError, type RestoreResult, type WorkOptions } from '../../../src/criu/index.js';
+import {
+  CriuClient,
+  findCriu,
+  LazyPages,
+  type CriuError,
+  type RestoreResult,
+  type WorkOptions,
+} from '../../../src/criu/index.js';
 import { PacketSocket } from '../../../src/criu/process/packet-socket.js';
 import { Counter, failure, freePort, scratch, until } from '../../fixtures/criu.js';
 import { OddTask } from '../../fixtures/odd-task.js';
@@ -56,8 +74,13 @@ test('a restored process reads from a pipe and writes into a pipe or file that a
       writeFileSync(changed, 'before');
       const [newTold, newStdout] = output === 'pipe' ? pipe() : [openSync(changed, 'r'), openSync(changed, 'a')];
       await using restorer = await CriuClient.start({ criuPath, fds: [newStdin, newStdout] });
-      const inheritFd = [{ key: `pipe:[${fstatSync(stdin).ino}]`, fd: newStdin }, { key: output === 'pipe' ? `pipe:[${fstatSync(stdout).ino}]` : old.slice(1), fd: newStdout }];
-      expect(await restorer.restore({ imagesDir: work.path, logFile: 'restore.log', logLevel: 4, inheritFd })).toEqual({ pid });
+      const inheritFd = [
+        { key: `pipe:[${fstatSync(stdin).ino}]`, fd: newStdin },
+        { key: output === 'pipe' ? `pipe:[${fstatSync(stdout).ino}]` : old.slice(1), fd: newStdout },
+      ];
+      expect(await restorer.restore({ imagesDir: work.path, logFile: 'restore.log', logLevel: 4, inheritFd })).toEqual({
+        pid,
+      });
       writeSync(newFeed, ' and after');
       if (output === 'pipe') expect(await heard(newTold)).toBe(' and after');
       else await until(() => readFileSync(changed, 'utf8') === 'before and after', 'our file is written');
@@ -75,7 +98,10 @@ test('a socket whose peer is outside is dumped when the answer to query-ext-file
   const dump = async (external: string[]): Promise<void> => {
     await using work = await scratch();
     await using client = await CriuClient.start({ criuPath });
-    await client.dump({ pid: task.pid, imagesDir: work.path, leaveRunning: true, ...quiet }, { onNotify: ({ script }) => (script === 'query-ext-files' ? { external } : undefined) });
+    await client.dump(
+      { pid: task.pid, imagesDir: work.path, leaveRunning: true, ...quiet },
+      { onNotify: ({ script }) => (script === 'query-ext-files' ? { external } : undefined) },
+    );
   };
   await dump([`unix[${inode}]`]);
   expect((await failure(dump(['unix[1]']))).facts.problem).toBe('unix-external');
@@ -89,7 +115,9 @@ test('a page server that is ready says so through the descriptor it was given', 
   expect(await heard(read)).toBe('\0');
 });
 
-test('a lazy dump says when it is ready to serve the memory, and ends when all of it has been brought', async ({ skip }) => {
+test('a lazy dump says when it is ready to serve the memory, and ends when all of it has been brought', async ({
+  skip,
+}) => {
   await using dir = await scratch();
   await using images = await scratch();
   await using work = await scratch();
@@ -98,13 +126,33 @@ test('a lazy dump says when it is ready to serve the memory, and ends when all o
   await using dumper = await CriuClient.start({ criuPath });
   let tellReady: () => void = () => undefined;
   const ready = new Promise<void>((resolve) => (tellReady = resolve));
-  const dump = dumper.dump({ pid: counter.pid, imagesDir: images.path, lazyPages: true, pageServer: { port }, ...quiet }, { onNotify: ({ script }) => (script === 'status-ready' ? tellReady() : undefined) });
+  const dump = dumper.dump(
+    { pid: counter.pid, imagesDir: images.path, lazyPages: true, pageServer: { port }, ...quiet },
+    { onNotify: ({ script }) => (script === 'status-ready' ? tellReady() : undefined) },
+  );
   await Promise.race([ready, dump]);
   const stood = counter.count();
-  await using lazy = await LazyPages.start({ criuPath, imagesDir: images.path, workDir: work.path, pageServer: { address: '127.0.0.1', port } });
+  await using lazy = await LazyPages.start({
+    criuPath,
+    imagesDir: images.path,
+    workDir: work.path,
+    pageServer: { address: '127.0.0.1', port },
+  });
   // The dumped tree still holds its pids: they are free in another pid namespace, where no CRIU could answer us.
-  const args = ['restore', '-D', images.path, '-W', work.path, '-o', 'restore.log', '--lazy-pages', '--manage-cgroups=ignore'];
-  const restored = spawn('unshare', ['--pid', '--fork', '--kill-child', '--mount-proc', criuPath, ...args], { stdio: 'ignore' });
+  const args = [
+    'restore',
+    '-D',
+    images.path,
+    '-W',
+    work.path,
+    '-o',
+    'restore.log',
+    '--lazy-pages',
+    '--manage-cgroups=ignore',
+  ];
+  const restored = spawn('unshare', ['--pid', '--fork', '--kill-child', '--mount-proc', criuPath, ...args], {
+    stdio: 'ignore',
+  });
   let refused: CriuError | undefined;
   try {
     await dump.catch((error: unknown) => (refused = error as CriuError));
@@ -149,10 +197,26 @@ test('a restored tree is the child of who asked for it', async () => {
 });
 
 test.each<{ how: string; code: string; call: (client: CriuClient, file: string) => WorkOptions }>([
-  { how: 'a file has another size', code: 'CRIU_REQUEST_FAILED', call: (_, file) => (appendFileSync(file, 'more'), {}) },
+  {
+    how: 'a file has another size',
+    code: 'CRIU_REQUEST_FAILED',
+    call: (_, file) => (appendFileSync(file, 'more'), {}),
+  },
   { how: 'it is cancelled at the last moment', code: 'CRIU_ABORTED', call: () => cancelledAt('post-restore') },
-  { how: 'CRIU is killed at the last moment', code: 'CRIU_DIED', call: (client) => ({ onNotify: ({ script }) => void (script === 'post-restore' && process.kill(client.pid, 'SIGKILL')) }) },
-  { how: 'CRIU is killed before there is a child', code: 'CRIU_DIED', call: (client) => ({ onNotify: ({ script }) => void (script === 'pre-restore' && process.kill(client.pid, 'SIGKILL')) }) },
+  {
+    how: 'CRIU is killed at the last moment',
+    code: 'CRIU_DIED',
+    call: (client) => ({
+      onNotify: ({ script }) => void (script === 'post-restore' && process.kill(client.pid, 'SIGKILL')),
+    }),
+  },
+  {
+    how: 'CRIU is killed before there is a child',
+    code: 'CRIU_DIED',
+    call: (client) => ({
+      onNotify: ({ script }) => void (script === 'pre-restore' && process.kill(client.pid, 'SIGKILL')),
+    }),
+  },
 ])('a child whose restore fails is reaped, so that the next restore has its pid: $how', async ({ code, call }) => {
   await using dir = await scratch();
   await using work = await scratch();
@@ -178,7 +242,10 @@ test.each<{ how: string; code: string; call: (client: CriuClient, file: string) 
 
 function cancelledAt(script: string): WorkOptions {
   const controller = new AbortController();
-  return { signal: controller.signal, onNotify: (notification) => void (notification.script === script && controller.abort()) };
+  return {
+    signal: controller.signal,
+    onNotify: (notification) => void (notification.script === script && controller.abort()),
+  };
 }
 
 test('a program takes the place of CRIU once the tree is restored, and outlives the session', async () => {
@@ -192,7 +259,10 @@ test('a program takes the place of CRIU once the tree is restored, and outlives 
   await restorer.restore({ imagesDir: work.path, logFile: 'restore.log', execCmd: ['sleep', '1000'] });
   try {
     await restorer.close();
-    await until(() => readFileSync(`/proc/${restorer.pid}/cmdline`, 'latin1') === 'sleep\x001000\0', 'the program runs');
+    await until(
+      () => readFileSync(`/proc/${restorer.pid}/cmdline`, 'latin1') === 'sleep\x001000\0',
+      'the program runs',
+    );
     expect(readFileSync(`/proc/${counter.pid}/status`, 'latin1')).toMatch(new RegExp(`^PPid:\\s${restorer.pid}$`, 'm'));
     expect(await counter.advances()).toBe(true);
   } finally {
@@ -214,7 +284,8 @@ test('CRIU keeps pidfds in the datagram socket that it is given, and refuses ano
   try {
     expect((await failure(dump(theirs))).message).toContain('Pidfd store socket must be of type SOCK_DGRAM');
     // Node.js makes none of these.
-    const python = 'import socket as s; store = s.socket(s.AF_UNIX, s.SOCK_DGRAM); way = s.socket(fileno=3); s.send_fds(way, [b"x"], [store.fileno()])';
+    const python =
+      'import socket as s; store = s.socket(s.AF_UNIX, s.SOCK_DGRAM); way = s.socket(fileno=3); s.send_fds(way, [b"x"], [store.fileno()])';
     expect(spawnSync('python3', ['-c', python], { stdio: ['ignore', 'ignore', 'inherit', theirs] }).status).toBe(0);
     const [store = -1] = (await socket.receive())?.fds ?? [];
     opened.push(store);

@@ -11,7 +11,11 @@ const addon = resolve('build/Release/stillframe.node');
 
 /** Runs a script in a process of its own; what must not happen there ends it. Long: an emulated machine is slow. */
 function runScript(script: string): { status: number | null; stdout: string; stderr: string } {
-  return spawnSync(process.execPath, ['--expose-gc', '-e', `const native = require(${JSON.stringify(addon)});\n${script}`], { encoding: 'utf8', timeout: 240_000 });
+  return spawnSync(
+    process.execPath,
+    ['--expose-gc', '-e', `const native = require(${JSON.stringify(addon)});\n${script}`],
+    { encoding: 'utf8', timeout: 240_000 },
+  );
 }
 
 test('a frozen cgroup is told by POLLPRI within milliseconds, once for each change that is read', async () => {
@@ -24,7 +28,9 @@ test('a frozen cgroup is told by POLLPRI within milliseconds, once for each chan
     const text = Buffer.alloc(256);
     const read = (): string => text.toString('latin1', 0, readSync(fd, text, 0, text.length, 0));
     read();
-    const poll = new (native().Poll)(fd, 'priority', (errno) => seen.push(`${errno} ${/frozen (\d)/.exec(read())?.[1] ?? ''}`));
+    const poll = new (native().Poll)(fd, 'priority', (errno) =>
+      seen.push(`${errno} ${/frozen (\d)/.exec(read())?.[1] ?? ''}`),
+    );
     writeFileSync(`${cgroup}/cgroup.freeze`, '1');
     await until(() => seen.length > 0, 'the freeze is seen');
     writeFileSync(`${cgroup}/cgroup.freeze`, '0');
@@ -126,8 +132,12 @@ test('ten thousand polls leave no descriptor and no memory behind', () => {
 test('what cannot be watched says so, and wrong arguments are a TypeError', () => {
   const { Poll } = native();
   const file = openSync('/etc/passwd', 'r');
-  expect(() => new Poll(file, 'readable', () => undefined)).toThrow(expect.objectContaining({ code: 'EPERM', syscall: 'epoll_ctl' }) as Error);
+  expect(() => new Poll(file, 'readable', () => undefined)).toThrow(
+    expect.objectContaining({ code: 'EPERM', syscall: 'epoll_ctl' }) as Error,
+  );
   closeSync(file);
-  expect(() => new Poll(987_654, 'readable', () => undefined)).toThrow(expect.objectContaining({ code: 'EBADF' }) as Error);
+  expect(() => new Poll(987_654, 'readable', () => undefined)).toThrow(
+    expect.objectContaining({ code: 'EBADF' }) as Error,
+  );
   expect(() => new Poll(0, 'sideways' as 'readable', () => undefined)).toThrow(TypeError);
 });

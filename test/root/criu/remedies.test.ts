@@ -7,7 +7,16 @@ import { release } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { diagnose } from '../../../src/index.js';
-import { CriuClient, CriuError, findCriu, type CriuBinary, type CriuClientOptions, type CriuDumpRequest, type CriuProblem, type CriuRestoreOptions } from '../../../src/criu/index.js';
+import {
+  CriuClient,
+  CriuError,
+  findCriu,
+  type CriuBinary,
+  type CriuClientOptions,
+  type CriuDumpRequest,
+  type CriuProblem,
+  type CriuRestoreOptions,
+} from '../../../src/criu/index.js';
 import { freezerVersions, makeTestCgroup } from '../../fixtures/cgroup.js';
 import { Counter, scratch, until, type Scratch } from '../../fixtures/criu.js';
 import { OddTask, type OddKind } from '../../fixtures/odd-task.js';
@@ -38,7 +47,11 @@ async function failure(promise: Promise<unknown>): Promise<CriuError> {
   return error as CriuError;
 }
 
-async function dump(pid: number, options: Partial<CriuDumpRequest> = {}, start: Partial<CriuClientOptions> = {}): Promise<void> {
+async function dump(
+  pid: number,
+  options: Partial<CriuDumpRequest> = {},
+  start: Partial<CriuClientOptions> = {},
+): Promise<void> {
   await using client = await CriuClient.start({ criuPath: criu.path, ...start });
   await client.dump({ pid, imagesDir: await imagesDir(), leaveRunning: true, networkLock: 'skip', ...options });
 }
@@ -73,9 +86,19 @@ test.each<Case>([
   { kind: 'shm', problem: 'sysv-shm', remedy: 'IPC namespace' },
   { kind: 'userfaultfd', problem: 'device-or-unknown-file', remedy: 'external' },
   { kind: 'plain', problem: 'shell-job', remedy: 'shellJob', start: { job: true } },
-  { kind: 'plain', problem: 'session-outside-namespace', remedy: 'setsid', start: { job: true, prefix: ['unshare', '--pid', '--fork'] } },
+  {
+    kind: 'plain',
+    problem: 'session-outside-namespace',
+    remedy: 'setsid',
+    start: { job: true, prefix: ['unshare', '--pid', '--fork'] },
+  },
   { kind: 'plain', problem: 'unix-external', remedy: 'extUnixSk', start: { stdout: 'unix' } },
-  { kind: 'plain', problem: 'mount-of-another-namespace', remedy: 'external', start: { prefix: ownMounts, stdout: 'file' } },
+  {
+    kind: 'plain',
+    problem: 'mount-of-another-namespace',
+    remedy: 'external',
+    start: { prefix: ownMounts, stdout: 'file' },
+  },
   { kind: 'tcp-in-flight', problem: 'tcp-in-flight', remedy: 'tcpSkipInFlight' },
   { kind: 'netlink', problem: 'netlink-unread', remedy: 'retries' },
   { kind: 'corked', problem: 'udp-corked', remedy: 'retries' },
@@ -153,7 +176,10 @@ describe("a configuration file that CRIU does not understand is told so, with th
     expect(none).toMatchObject({ code: 'CRIU_UNUSABLE', facts: { problem: 'criu-config' } });
     expect(none.remedy).toContain('CRIU_CONFIG_FILE');
     const { findings } = await diagnose({ criuPath: another });
-    expect(findings.find(({ subject }) => subject.startsWith('CRIU'))).toMatchObject({ verdict: 'problem', remedy: none.remedy });
+    expect(findings.find(({ subject }) => subject.startsWith('CRIU'))).toMatchObject({
+      verdict: 'problem',
+      remedy: none.remedy,
+    });
   });
 
   test('that of `configFile`', async () => {
@@ -166,11 +192,18 @@ describe("a configuration file that CRIU does not understand is told so, with th
 
 test('a terminal whose master is outside the tree is told so, and on restore that CRIU has none', async () => {
   const images = await imagesDir();
-  const script = spawn('script', ['-qec', 'exec sleep 1000', '/dev/null'], { stdio: ['pipe', 'ignore', 'ignore'], cwd: '/', detached: true });
+  const script = spawn('script', ['-qec', 'exec sleep 1000', '/dev/null'], {
+    stdio: ['pipe', 'ignore', 'ignore'],
+    cwd: '/',
+    detached: true,
+  });
   const ended = once(script, 'exit');
   try {
     const inside = (): number => Number(readFileSync(`/proc/${script.pid}/task/${script.pid}/children`, 'utf8'));
-    await until(() => inside() !== 0 && readFileSync(`/proc/${inside()}/comm`, 'utf8') === 'sleep\n', 'script runs its command');
+    await until(
+      () => inside() !== 0 && readFileSync(`/proc/${inside()}/comm`, 'utf8') === 'sleep\n',
+      'script runs its command',
+    );
     const pid = inside();
     const refused = await failure(dump(pid));
     expect(refused.facts.problem, refused.message).toBe('shell-job');
@@ -219,7 +252,13 @@ test('a dump with `tcpClose` that is restored without is told so', async ({ skip
 test('a tmpfs without GNU tar is told so, and a mount namespace that is restored without `root`', async () => {
   const [images, inside, tmpfs] = [await imagesDir(), await imagesDir(), await imagesDir()];
   // The standard streams of the prefix are files of the mount namespace outside.
-  const withTmpfs = [...ownMounts, 'sh', '-ec', `mount -t tmpfs none ${tmpfs}; exec "$@" </dev/null >/dev/null 2>&1`, 'sh'];
+  const withTmpfs = [
+    ...ownMounts,
+    'sh',
+    '-ec',
+    `mount -t tmpfs none ${tmpfs}; exec "$@" </dev/null >/dev/null 2>&1`,
+    'sh',
+  ];
   await using task = await OddTask.start(inside, 'plain', { prefix: withTmpfs });
   const error = await failure(dump(task.pid, {}, { env: { PATH: '/nonexistent' } }));
   expect(error.facts.problem, error.message).toBe('tmpfs-content');
@@ -252,13 +291,16 @@ async function closedPort(): Promise<number> {
   return port;
 }
 
-test.skipIf(existsSync('/sys/kernel/security/apparmor'))('an AppArmor profile without AppArmor is told in the words of CRIU, not as a debugger', async () => {
-  await using counter = await Counter.start(await imagesDir());
-  const error = await failure(dump(counter.pid, { lsmProfile: 'apparmor:x' }));
-  expect(error.facts.problem, error.message).toBeUndefined();
-  expect(error.message).toContain('apparmor not supported');
-  expect(await counter.advances()).toBe(true);
-});
+test.skipIf(existsSync('/sys/kernel/security/apparmor'))(
+  'an AppArmor profile without AppArmor is told in the words of CRIU, not as a debugger',
+  async () => {
+    await using counter = await Counter.start(await imagesDir());
+    const error = await failure(dump(counter.pid, { lsmProfile: 'apparmor:x' }));
+    expect(error.facts.problem, error.message).toBeUndefined();
+    expect(error.message).toContain('apparmor not supported');
+    expect(await counter.advances()).toBe(true);
+  },
+);
 
 test('a process that does not exist is told so, not as a debugger', async () => {
   const error = await failure(dump(2 ** 22 - 1));
@@ -285,7 +327,13 @@ test('memory tracking on a kernel without it is told so, and the tree runs on', 
 test('a restore that is not told of an external mount says so', async () => {
   const [images, inside, outside] = [await imagesDir(), await imagesDir(), await imagesDir()];
   // The standard streams of the prefix are files of the mount namespace outside.
-  const withMount = [...ownMounts, 'sh', '-ec', `mount --bind ${outside} ${outside}; exec "$@" </dev/null >/dev/null 2>&1`, 'sh'];
+  const withMount = [
+    ...ownMounts,
+    'sh',
+    '-ec',
+    `mount --bind ${outside} ${outside}; exec "$@" </dev/null >/dev/null 2>&1`,
+    'sh',
+  ];
   await using task = await OddTask.start(inside, 'plain', { prefix: withMount });
   await dump(task.pid, { imagesDir: images, leaveRunning: false, external: [`mnt[${outside}]:data`] });
   const error = await refusedRestore(images);
@@ -304,7 +352,8 @@ describe('a restore', () => {
     await counter[Symbol.asyncDispose]();
     await rm(images, { recursive: true });
   });
-  const dumped = (options: Partial<CriuDumpRequest> = {}): Promise<void> => dump(counter.pid, { imagesDir: images, ...options });
+  const dumped = (options: Partial<CriuDumpRequest> = {}): Promise<void> =>
+    dump(counter.pid, { imagesDir: images, ...options });
   const restored = (options: CriuRestoreOptions = {}): Promise<CriuError> => refusedRestore(images, options);
 
   test('beside the running tree is told that the pid is taken', async () => {

@@ -1,13 +1,31 @@
 import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync, symlinkSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  symlinkSync,
+} from 'node:fs';
 import { chmod, mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import ts from 'typescript';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { CriuClient, findCriu, followLog, parseLogLine, readDumpStats, type CriuError, type CriuServiceClient, type LogLine } from '../../../src/criu/index.js';
+import {
+  CriuClient,
+  findCriu,
+  followLog,
+  parseLogLine,
+  readDumpStats,
+  type CriuError,
+  type CriuServiceClient,
+  type LogLine,
+} from '../../../src/criu/index.js';
 import { PacketSocket } from '../../../src/criu/process/packet-socket.js';
 import { native } from '../../../src/native.js';
 import { Child } from '../../../src/process.js';
@@ -41,11 +59,26 @@ test('without root CRIU finds what it needs when it is told that it has none', a
   const ask = (options: string, TMPDIR = dir.path): string => {
     const code = `import { CriuClient } from '${client}'; await using c = await CriuClient.start({ criuPath: '${criuPath}' }); console.log(await c.check(${options}).then(() => 'well', (error) => error.facts.problem ?? error.code));`;
     const capabilities = '+checkpoint_restore,+sys_ptrace';
-    const { stdout, stderr } = spawnSync('setpriv', ['--reuid=65534', '--regid=65534', '--clear-groups', `--inh-caps=${capabilities}`, `--ambient-caps=${capabilities}`, process.execPath, '--input-type=module', '-e', ts.transpile(code, { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext })], { encoding: 'utf8', cwd: '/', env: { ...process.env, TMPDIR } });
+    const { stdout, stderr } = spawnSync(
+      'setpriv',
+      [
+        '--reuid=65534',
+        '--regid=65534',
+        '--clear-groups',
+        `--inh-caps=${capabilities}`,
+        `--ambient-caps=${capabilities}`,
+        process.execPath,
+        '--input-type=module',
+        '-e',
+        ts.transpile(code, { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext }),
+      ],
+      { encoding: 'utf8', cwd: '/', env: { ...process.env, TMPDIR } },
+    );
     return stdout === '' ? stderr : stdout.trim();
   };
   const unable = ask('{ unprivileged: true }');
-  if (unable.includes('EACCES') || unable.includes('ERR_MODULE_NOT_FOUND')) skip('needs a checkout that others may read');
+  if (unable.includes('EACCES') || unable.includes('ERR_MODULE_NOT_FOUND'))
+    skip('needs a checkout that others may read');
   expect(unable).toBe('well');
   expect(ask('')).toBe('needs-root');
   expect(ask('', '/proc')).toBe('CRIU_IO');
@@ -57,18 +90,29 @@ test('a page server takes the memory of a dump, and the tree is restored from wh
   await using rest = await scratch();
   await using counter = await Counter.start(dir.path);
   await using server = await CriuClient.start({ criuPath });
-  const { pid, port } = await server.pageServerChild({ imagesDir: memory.path, pageServer: { address: '127.0.0.1', port: await freePort() }, logFile: 'server.log', logLevel: 4 });
+  const { pid, port } = await server.pageServerChild({
+    imagesDir: memory.path,
+    pageServer: { address: '127.0.0.1', port: await freePort() },
+    logFile: 'server.log',
+    logLevel: 4,
+  });
   expect(existsSync(`/proc/${pid}`)).toBe(true);
 
   await using dumper = await CriuClient.start({ criuPath });
-  await dumper.dump({ pid: counter.pid, imagesDir: rest.path, pageServer: { address: '127.0.0.1', port }, networkLock: 'skip' });
+  await dumper.dump({
+    pid: counter.pid,
+    imagesDir: rest.path,
+    pageServer: { address: '127.0.0.1', port },
+    networkLock: 'skip',
+  });
   expect(await server.waitPid(pid)).toEqual({ exitCode: 0 });
   expect((await readdir(memory.path)).filter((name) => name.startsWith('pages-')).length).toBeGreaterThan(0);
   expect((await readdir(rest.path)).filter((name) => name.startsWith('pages-'))).toEqual([]);
 
   await counter.gone();
   const stood = counter.count();
-  for (const name of await readdir(memory.path)) if (/^pages?(map)?-/.test(name)) await writeFile(join(rest.path, name), readFileSync(join(memory.path, name)));
+  for (const name of await readdir(memory.path))
+    if (/^pages?(map)?-/.test(name)) await writeFile(join(rest.path, name), readFileSync(join(memory.path, name)));
   await using restorer = await CriuClient.start({ criuPath });
   await restorer.restore({ imagesDir: rest.path, logFile: 'restore.log' });
   expect(await counter.advances()).toBe(true);
@@ -78,11 +122,18 @@ test('a page server takes the memory of a dump, and the tree is restored from wh
 test('a page server takes the memory of a dump over an encrypted connection, and from nobody without a certificate or with a revocation list that is not there', async () => {
   await using keys = await scratch();
   const key = (name: string): string => join(keys.path, name);
-  const openssl = (command: string): unknown => execFileSync('openssl', command.split(' '), { cwd: keys.path, stdio: 'ignore' });
+  const openssl = (command: string): unknown =>
+    execFileSync('openssl', command.split(' '), { cwd: keys.path, stdio: 'ignore' });
   openssl('req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout authority.key -out authority.pem');
   openssl('req -newkey rsa:2048 -nodes -subj /CN=elsewhere -keyout own.key -out own.csr');
   openssl('x509 -req -in own.csr -CA authority.pem -CAkey authority.key -CAcreateserial -days 2 -out own.pem');
-  const tls = { tls: true, tlsCacert: key('authority.pem'), tlsCert: key('own.pem'), tlsKey: key('own.key'), tlsNoCnVerify: true };
+  const tls = {
+    tls: true,
+    tlsCacert: key('authority.pem'),
+    tlsCert: key('own.pem'),
+    tlsKey: key('own.key'),
+    tlsNoCnVerify: true,
+  };
 
   await using dir = await scratch();
   await using counter = await Counter.start(dir.path);
@@ -91,9 +142,21 @@ test('a page server takes the memory of a dump over an encrypted connection, and
     await using memory = await scratch();
     await using rest = await scratch();
     await using server = await CriuClient.start({ criuPath });
-    const { pid, port } = await server.pageServerChild({ imagesDir: memory.path, pageServer: { address: '127.0.0.1', port: await freePort() }, logFile: 'server.log', logLevel: 4, ...tls });
+    const { pid, port } = await server.pageServerChild({
+      imagesDir: memory.path,
+      pageServer: { address: '127.0.0.1', port: await freePort() },
+      logFile: 'server.log',
+      logLevel: 4,
+      ...tls,
+    });
     await using dumper = await CriuClient.start({ criuPath });
-    const dumped = dumper.dump({ pid: counter.pid, imagesDir: rest.path, pageServer: { address: '127.0.0.1', port }, ...quiet, ...ours });
+    const dumped = dumper.dump({
+      pid: counter.pid,
+      imagesDir: rest.path,
+      pageServer: { address: '127.0.0.1', port },
+      ...quiet,
+      ...ours,
+    });
     if (ours !== tls) {
       const error = await failure(dumped);
       // CRIU 4.1.1 says what it misses and crashes.
@@ -111,7 +174,10 @@ test('a page server takes the memory of a dump over an encrypted connection, and
 test('a page server that is a daemon outlives its session, and is told where it listens', async () => {
   await using dir = await scratch();
   const client = await CriuClient.start({ criuPath });
-  const { port } = await client.pageServer({ imagesDir: dir.path, pageServer: { address: '127.0.0.1', port: await freePort() } });
+  const { port } = await client.pageServer({
+    imagesDir: dir.path,
+    pageServer: { address: '127.0.0.1', port: await freePort() },
+  });
   await client.close();
   const pid = listenerOn(port);
   expect(readFileSync(`/proc/${pid}/comm`, 'latin1')).toBe('criu\n');
@@ -129,7 +195,10 @@ test('a page server that is a daemon outlives its session, and is told where it 
 /** proc(5), /proc/net/tcp: the process that listens on a port of 127.0.0.1, by its socket's inode. */
 function listenerOn(port: number): number {
   const local = `0100007F:${port.toString(16).toUpperCase().padStart(4, '0')}`;
-  const inode = readFileSync('/proc/net/tcp', 'latin1').split('\n').map((line) => line.trim().split(/ +/)).find((fields) => fields[1] === local && fields[3] === '0A')?.[9];
+  const inode = readFileSync('/proc/net/tcp', 'latin1')
+    .split('\n')
+    .map((line) => line.trim().split(/ +/))
+    .find((fields) => fields[1] === local && fields[3] === '0A')?.[9];
   const holds = (pid: number): boolean => {
     try {
       return readdirSync(`/proc/${pid}/fd`).some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`) === `socket:[${inode}]`);
@@ -137,16 +206,28 @@ function listenerOn(port: number): number {
       return false; // it has ended, or closed it
     }
   };
-  return readdirSync('/proc').map(Number).find((pid) => pid > 0 && holds(pid)) ?? 0;
+  return (
+    readdirSync('/proc')
+      .map(Number)
+      .find((pid) => pid > 0 && holds(pid)) ?? 0
+  );
 }
 
 test('a page server that is a child ends with its session, also when nobody has come and while it is waited for', async () => {
   await using dir = await scratch();
   for (const waiting of [false, true]) {
     const client = await CriuClient.start({ criuPath });
-    const { pid } = await client.pageServerChild({ imagesDir: dir.path, pageServer: { address: '127.0.0.1', port: await freePort() } });
+    const { pid } = await client.pageServerChild({
+      imagesDir: dir.path,
+      pageServer: { address: '127.0.0.1', port: await freePort() },
+    });
     // CRIU may tell of the end before it hears of ours.
-    const waited = waiting ? client.waitPid(pid).then(({ exitSignal }) => exitSignal, ({ code }: CriuError) => code) : undefined;
+    const waited = waiting
+      ? client.waitPid(pid).then(
+          ({ exitSignal }) => exitSignal,
+          ({ code }: CriuError) => code,
+        )
+      : undefined;
     expect(existsSync(`/proc/${pid}`)).toBe(true);
     await client.close();
     await until(() => !existsSync(`/proc/${pid}`), 'the page server has ended and init has reaped it');
@@ -162,14 +243,21 @@ test('what is refused before CRIU is asked leaves the session as it was', async 
   const dump = { pid: counter.pid, imagesDir: work.path, ...quiet };
   const file = openSync(join(dir.path, 'file'), 'w');
   for (const [wrong, option] of [
-    [{ ghostLimit: -1 }, 'ghostLimit'], [{ imagesDir: '/nonexistent' }, 'imagesDir'], [{ imagesDir: file }, 'imagesDir'], [{ workDir: 99_999 }, 'workDir'],
-    [{ pageServer: { port: 27185 } }, 'pageServer'], [{ pid: counter.pid + 2 ** 32 }, 'pid'], [{ pid: -1 }, 'pid'],
+    [{ ghostLimit: -1 }, 'ghostLimit'],
+    [{ imagesDir: '/nonexistent' }, 'imagesDir'],
+    [{ imagesDir: file }, 'imagesDir'],
+    [{ workDir: 99_999 }, 'workDir'],
+    [{ pageServer: { port: 27185 } }, 'pageServer'],
+    [{ pid: counter.pid + 2 ** 32 }, 'pid'],
+    [{ pid: -1 }, 'pid'],
   ] as const) {
     const error = await failure(client.dump({ ...dump, ...wrong }));
     expect([error.code, error.facts.option]).toEqual(['CRIU_BAD_OPTION', option]);
   }
   closeSync(file);
-  expect((await failure(client.restore({ imagesDir: work.path, orphanPtsMaster: true }))).facts.option).toBe('orphanPtsMaster');
+  expect((await failure(client.restore({ imagesDir: work.path, orphanPtsMaster: true }))).facts.option).toBe(
+    'orphanPtsMaster',
+  );
   expect((await client.version()).major).toBeGreaterThan(3);
   await client.dump(dump);
   expect(await counter.advances()).toBe(true);
@@ -187,7 +275,10 @@ test('images that have another parent already are refused', async () => {
   expect([error.code, error.facts.option]).toEqual(['CRIU_BAD_OPTION', 'parentImg']);
   expect(error.message).toContain(`${images} has the parent ../1`);
   // The same is left to CRIU, which finds no images there: some take that for no parent.
-  const code = await client.dump({ ...dump, parentImg: '../1' }).then(() => 'dumped', (error: unknown) => (error as CriuError).code);
+  const code = await client.dump({ ...dump, parentImg: '../1' }).then(
+    () => 'dumped',
+    (error: unknown) => (error as CriuError).code,
+  );
   expect(['dumped', 'CRIU_REQUEST_FAILED']).toContain(code);
 });
 
@@ -217,7 +308,10 @@ test('a single pre-dump writes memory and lets the tree run on', async ({ skip }
   await using counter = await Counter.start(dir.path);
   await using client = await CriuClient.start({ criuPath });
   const scripts: string[] = [];
-  await client.singlePreDump({ pid: counter.pid, imagesDir: work.path, logFile: 'pre.log', trackMem: true }, { onNotify: ({ script }) => void scripts.push(script) });
+  await client.singlePreDump(
+    { pid: counter.pid, imagesDir: work.path, logFile: 'pre.log', trackMem: true },
+    { onNotify: ({ script }) => void scripts.push(script) },
+  );
   expect((await readdir(work.path)).filter((name) => name.startsWith('pages-')).length).toBeGreaterThan(0);
   expect(scripts).toEqual([]);
   expect(await counter.advances()).toBe(true);
@@ -234,7 +328,13 @@ test('single pre-dumps rest on each other, and the dump on them', async ({ skip 
     const imagesDir = join(work.path, `${round}`);
     await mkdir(imagesDir);
     await using client = await CriuClient.start({ criuPath });
-    const options = { pid: counter.pid, imagesDir, networkLock: 'skip', trackMem: true, ...(round > 1 ? { parentImg: `../${round - 1}` } : {}) } as const;
+    const options = {
+      pid: counter.pid,
+      imagesDir,
+      networkLock: 'skip',
+      trackMem: true,
+      ...(round > 1 ? { parentImg: `../${round - 1}` } : {}),
+    } as const;
     await (round < 3 ? client.singlePreDump(options) : client.dump(options));
     written.push((await readDumpStats(imagesDir)).pagesWritten);
   }
@@ -253,13 +353,24 @@ test('a loop of pre-dumps takes nothing but another or the dump, and the dump re
   await using client = await CriuClient.start({ criuPath });
   for (const round of [1, 2]) {
     await mkdir(join(work.path, `${round}`));
-    await client.preDump({ pid: counter.pid, imagesDir: join(work.path, `${round}`), trackMem: true, ...(round > 1 ? { parentImg: `../${round - 1}` } : {}) });
+    await client.preDump({
+      pid: counter.pid,
+      imagesDir: join(work.path, `${round}`),
+      trackMem: true,
+      ...(round > 1 ? { parentImg: `../${round - 1}` } : {}),
+    });
     expect(await counter.advances()).toBe(true);
   }
   const wrong = await failure(client.featureCheck({ memTrack: true }));
   expect(wrong.code).toBe('CRIU_PRE_DUMPING');
   await mkdir(join(work.path, '3'));
-  await client.dump({ pid: counter.pid, imagesDir: join(work.path, '3'), networkLock: 'skip', trackMem: true, parentImg: '../2' });
+  await client.dump({
+    pid: counter.pid,
+    imagesDir: join(work.path, '3'),
+    networkLock: 'skip',
+    trackMem: true,
+    parentImg: '../2',
+  });
   await client.close();
   await counter.gone();
   await using restorer = await CriuClient.start({ criuPath });
@@ -268,10 +379,16 @@ test('a loop of pre-dumps takes nothing but another or the dump, and the dump re
 });
 
 describe('a `criu service`', () => {
-  async function withService(body: (client: () => Promise<CriuServiceClient & AsyncDisposable>, dir: string) => Promise<void>): Promise<void> {
+  async function withService(
+    body: (client: () => Promise<CriuServiceClient & AsyncDisposable>, dir: string) => Promise<void>,
+  ): Promise<void> {
     await using dir = await scratch();
     const socketPath = join(dir.path, 'socket');
-    const service: ChildProcess = spawn(criuPath, ['service', '--address', socketPath, '--work-dir', dir.path, '-o', 'service.log'], { stdio: 'ignore' });
+    const service: ChildProcess = spawn(
+      criuPath,
+      ['service', '--address', socketPath, '--work-dir', dir.path, '-o', 'service.log'],
+      { stdio: 'ignore' },
+    );
     try {
       await until(() => existsSync(socketPath), 'the service listens');
       const client = async (): Promise<CriuServiceClient> => {
@@ -302,7 +419,10 @@ describe('a `criu service`', () => {
       expect(a).toEqual(b);
       expect(Object.keys(await second.featureCheck({ lazyPages: true }))).toEqual(['lazyPages']);
       const scripts: string[] = [];
-      await first.dump({ pid: counter.pid, imagesDir: work.path, networkLock: 'skip' }, { onNotify: ({ script }) => void scripts.push(script) });
+      await first.dump(
+        { pid: counter.pid, imagesDir: work.path, networkLock: 'skip' },
+        { onNotify: ({ script }) => void scripts.push(script) },
+      );
       expect(scripts).toContain('post-dump');
       await counter.gone();
       await using restorer = await connectTo();
@@ -317,7 +437,13 @@ describe('a `criu service`', () => {
       await using work = await scratch();
       await using client = await connectTo();
       const controller = new AbortController();
-      const dump = client.dump({ pid: counter.pid, imagesDir: work.path, ...quiet }, { signal: controller.signal, onNotify: ({ script }) => (script === 'post-dump' ? controller.abort(new Error('enough')) : undefined) });
+      const dump = client.dump(
+        { pid: counter.pid, imagesDir: work.path, ...quiet },
+        {
+          signal: controller.signal,
+          onNotify: ({ script }) => (script === 'post-dump' ? controller.abort(new Error('enough')) : undefined),
+        },
+      );
       expect((await failure(dump)).code).toBe('CRIU_ABORTED');
       expect(await counter.advances(3000)).toBe(true);
     });
@@ -327,10 +453,14 @@ describe('a `criu service`', () => {
     const error = await failure(CriuClient.connect({ socketPath: '/nonexistent/socket' }));
     expect(error.code).toBe('CRIU_NOT_FOUND');
     expect(error.cause).toMatchObject({ code: 'ENOENT', syscall: 'connect' });
-    expect((await failure(CriuClient.connect({ socketPath: `/${'x'.repeat(200)}` }))).cause).toMatchObject({ code: 'ENAMETOOLONG' });
+    expect((await failure(CriuClient.connect({ socketPath: `/${'x'.repeat(200)}` }))).cause).toMatchObject({
+      code: 'ENAMETOOLONG',
+    });
     await withService(async (connectTo, dir) => {
       await using client = await connectTo();
-      expect((await failure(client.restore({ imagesDir: dir, inheritFd: [{ key: 'a', fd: 0 }] }))).facts.option).toBe('inheritFd');
+      expect((await failure(client.restore({ imagesDir: dir, inheritFd: [{ key: 'a', fd: 0 }] }))).facts.option).toBe(
+        'inheritFd',
+      );
     });
   });
 });
@@ -343,7 +473,8 @@ test('a client takes over a socket that is connected to a CRIU already', async (
   expect((await client.version()).major).toBeGreaterThan(3);
   await client.close();
   await criu.ended; // for it has heard that the client is gone
-  for (const options of [{}, { fd: 0, socketPath: '/run/criu' }, { fd: -1 }, { fd: 1.5 }, { fd: 99_999 }]) expect((await failure(CriuClient.connect(options))).code).toBe('CRIU_BAD_OPTION');
+  for (const options of [{}, { fd: 0, socketPath: '/run/criu' }, { fd: -1 }, { fd: 1.5 }, { fd: 99_999 }])
+    expect((await failure(CriuClient.connect(options))).code).toBe('CRIU_BAD_OPTION');
 });
 
 test('a socket that a worker thread has taken over is closed with it', async () => {
@@ -393,7 +524,14 @@ describe("CRIU's log", () => {
     await using counter = await Counter.start(dir.path);
     await using client = await CriuClient.start({ criuPath });
     const mine = new Error('mine');
-    const dump = client.dump({ pid: counter.pid, imagesDir: dir.path, logLevel: 4, ...quiet }, { onLog: () => { throw mine; } });
+    const dump = client.dump(
+      { pid: counter.pid, imagesDir: dir.path, logLevel: 4, ...quiet },
+      {
+        onLog: () => {
+          throw mine;
+        },
+      },
+    );
     await expect(dump).rejects.toBe(mine);
     expect(await counter.advances()).toBe(true);
   });
@@ -437,7 +575,8 @@ describe('the progress of a dump', () => {
       told = true;
       throw mine;
     };
-    const onNotify = ({ script }: { script: string }): Promise<void> | undefined => (script === 'post-dump' ? until(() => told, 'something is told') : undefined);
+    const onNotify = ({ script }: { script: string }): Promise<void> | undefined =>
+      script === 'post-dump' ? until(() => told, 'something is told') : undefined;
     // Left alone the dump would end the tree.
     const dump = client.dump({ pid: counter.pid, imagesDir: work.path, networkLock: 'skip' }, { onProgress, onNotify });
     await expect(dump).rejects.toBe(mine);

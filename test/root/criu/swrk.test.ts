@@ -64,7 +64,10 @@ describe('a packet socket', () => {
     readSync(first, text, 0, 5, 0);
     expect(text.toString()).toBe('hello');
     expect(fstatSync(first).ino).toBe(fstatSync(fd).ino);
-    expect(Number.parseInt(/^flags:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${first}`, 'utf8'))?.[1] ?? '0', 8) & 0o2000000).not.toBe(0);
+    expect(
+      Number.parseInt(/^flags:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${first}`, 'utf8'))?.[1] ?? '0', 8) &
+        0o2000000,
+    ).not.toBe(0);
     for (const received of packet?.fds ?? []) closeSync(received);
     closeSync(fd);
     a.close();
@@ -128,7 +131,10 @@ describe('a session', () => {
     expect(features.memTrack).toBe(/VmFlags:.*\bsd\b/.test(pagemap));
     expect(await client.featureCheck({})).toEqual({});
     // Of memory CRIU without LZ4 cannot compress any, and one before 4.3 does not know the question.
-    expect(await client.featureCheck({ pidfdStore: true, memCompression: true, lazyPages: false })).toEqual({ pidfdStore: true, memCompression: expect.any(Boolean) as boolean });
+    expect(await client.featureCheck({ pidfdStore: true, memCompression: true, lazyPages: false })).toEqual({
+      pidfdStore: true,
+      memCompression: expect.any(Boolean) as boolean,
+    });
   });
 
   test('has its process in a session of its own, and reaps it', async () => {
@@ -194,7 +200,10 @@ test('clients that start together begin one after another, and leave the event l
   const [path, log] = [join(dir.path, 'criu'), join(dir.path, 'log')];
   const [many, most] = [Math.max(20, 3 * availableParallelism()), Math.max(1, availableParallelism() - 1)];
   // Nothing but the shell itself: it does not sleep before the read. Short: nobody waits longer than a second for one that computes.
-  await writeFile(path, `#!/bin/sh\necho begin >>${log}\ni=0\nwhile [ $i -lt 200 ]; do i=$((i + 1)); done\necho end >>${log}\nread x <&3\n`);
+  await writeFile(
+    path,
+    `#!/bin/sh\necho begin >>${log}\ni=0\nwhile [ $i -lt 200 ]; do i=$((i + 1)); done\necho end >>${log}\nread x <&3\n`,
+  );
   await chmod(path, 0o755);
   const clients = await Promise.all(Array.from({ length: many }, () => CriuClient.start({ criuPath: path })));
   const lines = (): string[] => readFileSync(log, 'utf8').trim().split('\n');
@@ -207,21 +216,40 @@ test('clients that start together begin one after another, and leave the event l
 describe('a peer that is not CRIU', () => {
   async function fake(dir: string, body: string): Promise<string> {
     const path = join(dir, 'criu');
-    await writeFile(path, `#!/usr/bin/python3\nimport socket, os, sys, time, signal\ns = socket.socket(fileno=int(sys.argv[2]))\n${body}\n`);
+    await writeFile(
+      path,
+      `#!/usr/bin/python3\nimport socket, os, sys, time, signal\ns = socket.socket(fileno=int(sys.argv[2]))\n${body}\n`,
+    );
     await chmod(path, 0o755);
     return path;
   }
 
   test.each([
     ['sends garbage', 's.recv(9999); s.send(b"\\xff" * 50); time.sleep(60)', 'CRIU_PROTOCOL'],
-    ['sends a message without its required fields', 's.recv(9999); s.send(b"\\x38\\x05"); time.sleep(60)', 'CRIU_PROTOCOL'],
-    ['sends a message of an unknown type', 's.recv(9999); s.send(b"\\x08\\x63\\x10\\x01"); time.sleep(60)', 'CRIU_PROTOCOL'],
+    [
+      'sends a message without its required fields',
+      's.recv(9999); s.send(b"\\x38\\x05"); time.sleep(60)',
+      'CRIU_PROTOCOL',
+    ],
+    [
+      'sends a message of an unknown type',
+      's.recv(9999); s.send(b"\\x08\\x63\\x10\\x01"); time.sleep(60)',
+      'CRIU_PROTOCOL',
+    ],
     ['answers another question', 's.recv(9999); s.send(b"\\x08\\x01\\x10\\x01"); time.sleep(60)', 'CRIU_PROTOCOL'],
-    ['answers without what was asked for', 's.recv(9999); s.send(b"\\x08\\x0a\\x10\\x01"); time.sleep(60)', 'CRIU_PROTOCOL'],
+    [
+      'answers without what was asked for',
+      's.recv(9999); s.send(b"\\x08\\x0a\\x10\\x01"); time.sleep(60)',
+      'CRIU_PROTOCOL',
+    ],
     ['closes without a word', 's.recv(9999); s.close(); time.sleep(60)', 'CRIU_DIED'],
     ['exits at once', 'sys.stderr.write("no such kernel\\n"); sys.exit(3)', 'CRIU_DIED'],
     ['is killed', 's.recv(9999); os.kill(os.getpid(), signal.SIGSEGV)', 'CRIU_DIED'],
-    ['leaves a child with its socket', 's.recv(9999)\nif os.fork() == 0: time.sleep(3); sys.exit()\nsys.exit(4)', 'CRIU_DIED'],
+    [
+      'leaves a child with its socket',
+      's.recv(9999)\nif os.fork() == 0: time.sleep(3); sys.exit()\nsys.exit(4)',
+      'CRIU_DIED',
+    ],
     ['never answers', 'signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)', 'CRIU_TIMEOUT'],
     ['floods', 's.recv(9999)\nwhile True: s.send(b"\\x08\\x06\\x10\\x01\\x2a\\x05\\x0a\\x03abc")', 'CRIU_TIMEOUT'],
   ])('that %s gives a typed error and is reaped', async (_, body, code) => {
@@ -238,7 +266,9 @@ describe('a peer that is not CRIU', () => {
 
   test('that exits leaves its status and its stderr in the error', async () => {
     await using dir = await scratch();
-    await using client = await CriuClient.start({ criuPath: await fake(dir.path, 'sys.stderr.write("x" * 100000 + "no such kernel\\n"); sys.exit(3)') });
+    await using client = await CriuClient.start({
+      criuPath: await fake(dir.path, 'sys.stderr.write("x" * 100000 + "no such kernel\\n"); sys.exit(3)'),
+    });
     const error = await failure(client.version());
     expect(error.facts.exitCode).toBe(3);
     expect(error.facts.stderr).toMatch(/no such kernel\n$/);
@@ -258,19 +288,27 @@ describe('a peer that is not CRIU', () => {
   test('that does not read, ends, and leaves a child with its socket, is seen to be gone', async () => {
     await using dir = await scratch();
     // More answers than there is room for.
-    const body = 's.recv(9999)\nif os.fork() == 0: time.sleep(10); os._exit(0)\nfor _ in range(400): s.send(b"\\x08\\x06\\x10\\x01\\x2a\\x05\\x0a\\x03abc")\ntime.sleep(0.5); os._exit(4)';
+    const body =
+      's.recv(9999)\nif os.fork() == 0: time.sleep(10); os._exit(0)\nfor _ in range(400): s.send(b"\\x08\\x06\\x10\\x01\\x2a\\x05\\x0a\\x03abc")\ntime.sleep(0.5); os._exit(4)';
     await using client = await CriuClient.start({ criuPath: await fake(dir.path, body), graceMs: 100 });
-    expect(await failure(client.version({ timeoutMs: 8000 }))).toMatchObject({ code: 'CRIU_DIED', facts: { exitCode: 4 } });
+    expect(await failure(client.version({ timeoutMs: 8000 }))).toMatchObject({
+      code: 'CRIU_DIED',
+      facts: { exitCode: 4 },
+    });
   });
 
   test('that has no path is refused', async () => {
-    for (const path of ['', undefined as unknown as string]) expect((await failure(CriuClient.start({ criuPath: path }))).facts.option).toBe('criuPath');
+    for (const path of ['', undefined as unknown as string])
+      expect((await failure(CriuClient.start({ criuPath: path }))).facts.option).toBe('criuPath');
   });
 
   test('that sends an empty packet with descriptors is taken for gone, and they are not leaked', async () => {
     await using dir = await scratch();
     const before = openFds();
-    const client = await CriuClient.start({ criuPath: await fake(dir.path, 's.recv(9999)\nsocket.send_fds(s, [b""], [0, 1, 2])\ntime.sleep(60)'), graceMs: 0 });
+    const client = await CriuClient.start({
+      criuPath: await fake(dir.path, 's.recv(9999)\nsocket.send_fds(s, [b""], [0, 1, 2])\ntime.sleep(60)'),
+      graceMs: 0,
+    });
     expect((await failure(client.version())).code).toBe('CRIU_DIED');
     await client.close();
     expect(openFds()).toBe(before);
@@ -294,9 +332,14 @@ describe('a peer that is not CRIU', () => {
         seen.push(notification);
         if (refuses) throw refusal;
       };
-      const error: unknown = await client.dump({ pid: 1 << 21, imagesDir: dir.path }, { onNotify }).catch((reason: unknown) => reason);
+      const error: unknown = await client
+        .dump({ pid: 1 << 21, imagesDir: dir.path }, { onNotify })
+        .catch((reason: unknown) => reason);
       expect(seen).toEqual([{ script, pid: 77 }]);
-      expect(refuses ? criuErrorOf(error) : error).toMatchObject({ code: 'CRIU_DIED', facts: { request: 'DUMP', exitCode: refuses ? 8 : 7 } });
+      expect(refuses ? criuErrorOf(error) : error).toMatchObject({
+        code: 'CRIU_DIED',
+        facts: { request: 'DUMP', exitCode: refuses ? 8 : 7 },
+      });
       if (refuses) expect(error).toBe(refusal);
     }
   });

@@ -12,12 +12,16 @@ beforeAll(async () => {
   criuPath = (await findCriu()).path;
 });
 
-const children = (pid: number): number[] => readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
+const children = (pid: number): number[] =>
+  readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
 
 test("a shell's terminal comes back as a descriptor, and what is typed into it the shell does", async () => {
   await using work = await scratch();
   // script(1) holds the master of the shell's terminal: outside of the tree that is dumped.
-  const script = spawn('script', ['-qefc', 'exec env -i PS1= HISTFILE= /bin/sh -i', '/dev/null'], { stdio: ['pipe', 'pipe', 'ignore'], cwd: '/' });
+  const script = spawn('script', ['-qefc', 'exec env -i PS1= HISTFILE= /bin/sh -i', '/dev/null'], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+    cwd: '/',
+  });
   let before = '';
   script.stdout.on('data', (data: Buffer) => (before += data.toString()));
   script.stdin.write('word=kept; echo ready-$((40+2))\n');
@@ -25,7 +29,14 @@ test("a shell's terminal comes back as a descriptor, and what is typed into it t
   const [shell = 0] = children(script.pid ?? 0);
 
   await using dumper = await CriuClient.start({ criuPath });
-  await dumper.dump({ pid: shell, imagesDir: work.path, logFile: 'dump.log', logLevel: 4, orphanPtsMaster: true, networkLock: 'skip' });
+  await dumper.dump({
+    pid: shell,
+    imagesDir: work.path,
+    logFile: 'dump.log',
+    logLevel: 4,
+    orphanPtsMaster: true,
+    networkLock: 'skip',
+  });
   await dumper.close();
   if (script.exitCode === null) await once(script, 'exit');
 
@@ -33,7 +44,11 @@ test("a shell's terminal comes back as a descriptor, and what is typed into it t
   await using restorer = await CriuClient.start({ criuPath });
   const { pid } = await restorer.restore(
     { imagesDir: work.path, logFile: 'restore.log', logLevel: 4, orphanPtsMaster: true },
-    { onNotify: ({ script: name, fd }) => { if (name === 'orphan-pts-master') master = fd; } },
+    {
+      onNotify: ({ script: name, fd }) => {
+        if (name === 'orphan-pts-master') master = fd;
+      },
+    },
   );
   expect(pid).toBe(shell);
   expect(master).toBeTypeOf('number');
@@ -47,7 +62,13 @@ test("a shell's terminal comes back as a descriptor, and what is typed into it t
     typed.write('echo "$word-$((6*7))"\n');
     await until(() => after.includes('kept-42'), 'the restored shell answers');
     typed.write('exit\n');
-    await until(() => { try { return /^\d+ \(.*\) [ZX]/.test(readFileSync(`/proc/${pid}/stat`, 'latin1')); } catch { return true; } }, 'the shell has ended');
+    await until(() => {
+      try {
+        return /^\d+ \(.*\) [ZX]/.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
+      } catch {
+        return true;
+      }
+    }, 'the shell has ended');
   } finally {
     terminal.destroy();
   }
@@ -74,7 +95,7 @@ test("a shell's job comes back into a terminal that is given: it answers, is in 
   await until(() => gone(pid), 'the job has been reaped');
 });
 
-test("the terminal of another session cannot be given to a job, and the error says so", async () => {
+test('the terminal of another session cannot be given to a job, and the error says so', async () => {
   await using work = await scratch();
   await using job = await TerminalJob.start(answers);
   await using dumper = await CriuClient.start({ criuPath });

@@ -20,7 +20,13 @@ type Moment = `${Phase} ${'start' | 'end'}`;
 const MOMENTS: Moment[] = ['start-criu end', 'freeze end', 'refresh end', 'dump end', 'seal start'];
 
 /** A checkpoint in which the disk fails at that moment; its error, once everything that must hold has been seen to hold. */
-async function failing(version: Version, moment: Moment, fail: (disk: FailingDisk) => void, place: (disk: FailingDisk, writer: BusyWriter) => Pick<CheckpointOptions, 'output' | 'workDir'>, left: RegExp): Promise<unknown> {
+async function failing(
+  version: Version,
+  moment: Moment,
+  fail: (disk: FailingDisk) => void,
+  place: (disk: FailingDisk, writer: BusyWriter) => Pick<CheckpointOptions, 'output' | 'workDir'>,
+  left: RegExp,
+): Promise<unknown> {
   await using writer = await BusyWriter.start(version, { memoryMiB: 4 });
   using disk = new FailingDisk(writer.scratch);
   mkdirSync(join(disk.path, 'out'));
@@ -31,7 +37,10 @@ async function failing(version: Version, moment: Moment, fail: (disk: FailingDis
     fail(disk);
   };
   const target = { pid: writer.pid, cgroup: writer.cgroup.path, files: [{ path: writer.data, name: 'data' }] };
-  const error: unknown = await checkpoint({ ...target, ...place(disk, writer), onProgress }).then(() => undefined, (reason: unknown) => reason);
+  const error: unknown = await checkpoint({ ...target, ...place(disk, writer), onProgress }).then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
   expect(done, `the checkpoint came to: ${moment}`).toBe(true);
   expect(openFreezer({ cgroup: writer.cgroup.path }).state()).toMatchObject({ selfFrozen: false, frozen: false });
   expect(await writer.isWell()).toEqual({ goesOn: true, mismatches: 0, lost: '' });
@@ -53,18 +62,37 @@ function removeWhileCriuWrites(directory: string): void {
 }
 
 describe.each(freezerVersions())('the place of the images fails, cgroup %s', (version) => {
-  const imagesThere = (disk: FailingDisk, writer: BusyWriter): Pick<CheckpointOptions, 'output' | 'workDir'> => ({ output: writer.path('out.tar'), workDir: disk.path });
-
-  it.each(MOMENTS)('its disk is dead (%s): both errors come out, for its directory cannot be removed', async (moment) => {
-    const error = await failing(version, moment, (disk) => disk.die(), imagesThere, /^(out|\.stillframe-[0-9a-f]{16})$/);
-    expect(error).toMatchObject({ code: 'LEFT_BEHIND', cause: { errors: [{ code: 'IMAGES_FAILED', facts: { reason: 'EIO' } }, { code: 'EIO' }] } });
+  const imagesThere = (disk: FailingDisk, writer: BusyWriter): Pick<CheckpointOptions, 'output' | 'workDir'> => ({
+    output: writer.path('out.tar'),
+    workDir: disk.path,
   });
+
+  it.each(MOMENTS)(
+    'its disk is dead (%s): both errors come out, for its directory cannot be removed',
+    async (moment) => {
+      const error = await failing(
+        version,
+        moment,
+        (disk) => disk.die(),
+        imagesThere,
+        /^(out|\.stillframe-[0-9a-f]{16})$/,
+      );
+      expect(error).toMatchObject({
+        code: 'LEFT_BEHIND',
+        cause: { errors: [{ code: 'IMAGES_FAILED', facts: { reason: 'EIO' } }, { code: 'EIO' }] },
+      });
+    },
+  );
 
   it.each(MOMENTS)('somebody removes the directory (%s)', async (moment) => {
     const remove = (disk: FailingDisk): void => {
-      for (const name of readdirSync(disk.path)) if (name.startsWith('.stillframe-')) removeWhileCriuWrites(join(disk.path, name));
+      for (const name of readdirSync(disk.path))
+        if (name.startsWith('.stillframe-')) removeWhileCriuWrites(join(disk.path, name));
     };
-    expect(await failing(version, moment, remove, imagesThere, /^out$/)).toMatchObject({ code: 'IMAGES_FAILED', facts: { reason: 'ENOENT' } });
+    expect(await failing(version, moment, remove, imagesThere, /^out$/)).toMatchObject({
+      code: 'IMAGES_FAILED',
+      facts: { reason: 'ENOENT' },
+    });
   });
 
   it('others fill its disk', async () => {
@@ -86,10 +114,32 @@ describe.each(freezerVersions())('the place of the images fails, cgroup %s', (ve
 // CRIU runs in another mount namespace than the tree here, and so dumps all of the tree's.
 describe.each(freezerVersions())('/dev/shm, cgroup %s', (version) => {
   /** A program in a mount namespace of its own, where /dev/shm is so large. */
-  async function withSharedMemory(writer: BusyWriter, mebibytes: number, fill?: { phase: Phase; at: 'start' | 'end'; path: string }): Promise<{ said: string; left: string[] }> {
-    const options = { pid: writer.pid, cgroup: writer.cgroup.path, files: [{ path: writer.data, name: 'data' }], output: writer.path('out.tar') };
+  async function withSharedMemory(
+    writer: BusyWriter,
+    mebibytes: number,
+    fill?: { phase: Phase; at: 'start' | 'end'; path: string },
+  ): Promise<{ said: string; left: string[] }> {
+    const options = {
+      pid: writer.pid,
+      cgroup: writer.cgroup.path,
+      files: [{ path: writer.data, name: 'data' }],
+      output: writer.path('out.tar'),
+    };
     const mountAndRun = `mount -t tmpfs -o size=${mebibytes}m tmpfs /dev/shm && "$@"; ls -A /dev/shm | sed 's/^/left /'`;
-    const child = spawn('unshare', ['--mount', 'sh', '-c', mountAndRun, 'sh', process.execPath, fileURLToPath(new URL('victim.mjs', import.meta.url)), JSON.stringify({ options, fill })], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const child = spawn(
+      'unshare',
+      [
+        '--mount',
+        'sh',
+        '-c',
+        mountAndRun,
+        'sh',
+        process.execPath,
+        fileURLToPath(new URL('victim.mjs', import.meta.url)),
+        JSON.stringify({ options, fill }),
+      ],
+      { stdio: ['pipe', 'pipe', 'inherit'] },
+    );
     let said = '';
     child.stdout.on('data', (text) => (said += String(text)));
     child.stdin.end('go\n');
@@ -107,7 +157,11 @@ describe.each(freezerVersions())('/dev/shm, cgroup %s', (version) => {
     await using writer = await BusyWriter.start(version, { memoryMiB: 4, inOwnMounts: true });
     const { bavail, bsize } = statfsSync('/dev/shm');
     const mebibytes = Math.min(256, Math.floor((bavail * bsize) / 2 ** 20));
-    const { said, left } = await withSharedMemory(writer, mebibytes, { phase: 'freeze', at: 'end', path: '/dev/shm/others' });
+    const { said, left } = await withSharedMemory(writer, mebibytes, {
+      phase: 'freeze',
+      at: 'end',
+      path: '/dev/shm/others',
+    });
     expect(said).toMatch(/^failed IMAGES_FULL/m);
     expect(left).toEqual(['others']);
     expect(writer.leftovers()).toEqual([]);
@@ -118,24 +172,46 @@ describe.each(freezerVersions())('/dev/shm, cgroup %s', (version) => {
 
 describe('the place of the archive fails', () => {
   const version = freezerVersions()[0] as Version;
-  const archiveThere = (disk: FailingDisk): Pick<CheckpointOptions, 'output' | 'workDir'> => ({ output: join(disk.path, 'out', 'out.tar') });
-  const streamThere = (disk: FailingDisk): Pick<CheckpointOptions, 'output' | 'workDir'> => ({ output: new PassThrough().on('error', () => undefined).resume(), workDir: disk.path });
+  const archiveThere = (disk: FailingDisk): Pick<CheckpointOptions, 'output' | 'workDir'> => ({
+    output: join(disk.path, 'out', 'out.tar'),
+  });
+  const streamThere = (disk: FailingDisk): Pick<CheckpointOptions, 'output' | 'workDir'> => ({
+    output: new PassThrough().on('error', () => undefined).resume(),
+    workDir: disk.path,
+  });
 
   it.each(MOMENTS)('its disk is dead (%s)', async (moment) => {
-    expect(await failing(version, moment, (disk) => disk.die(), archiveThere, /^out$/)).toMatchObject({ code: 'OUTPUT_FAILED', cause: { code: 'EIO' } });
+    expect(await failing(version, moment, (disk) => disk.die(), archiveThere, /^out$/)).toMatchObject({
+      code: 'OUTPUT_FAILED',
+      cause: { code: 'EIO' },
+    });
   });
 
   it.each(MOMENTS)('its file system becomes read-only (%s)', async (moment) => {
-    expect(await failing(version, moment, (disk) => disk.becomeReadOnly(), archiveThere, /^out$/)).toMatchObject({ code: 'OUTPUT_FAILED', cause: { code: 'EROFS' } });
+    expect(await failing(version, moment, (disk) => disk.becomeReadOnly(), archiveThere, /^out$/)).toMatchObject({
+      code: 'OUTPUT_FAILED',
+      cause: { code: 'EROFS' },
+    });
   });
 
   it.each(MOMENTS)('its directory takes no new names (%s)', async (moment) => {
     const fail = (disk: FailingDisk): void => void execFileSync('chattr', ['+i', join(disk.path, 'out')]);
-    expect(await failing(version, moment, fail, archiveThere, /^out$/)).toMatchObject({ code: 'OUTPUT_FAILED', cause: { code: 'EPERM' } });
+    expect(await failing(version, moment, fail, archiveThere, /^out$/)).toMatchObject({
+      code: 'OUTPUT_FAILED',
+      cause: { code: 'EPERM' },
+    });
   });
 
   it.each(MOMENTS)('its directory is removed (%s)', async (moment) => {
-    expect(await failing(version, moment, (disk) => rmSync(join(disk.path, 'out'), { recursive: true }), archiveThere, /^out$/)).toMatchObject({ code: 'OUTPUT_FAILED', cause: { code: 'ENOENT' } });
+    expect(
+      await failing(
+        version,
+        moment,
+        (disk) => rmSync(join(disk.path, 'out'), { recursive: true }),
+        archiveThere,
+        /^out$/,
+      ),
+    ).toMatchObject({ code: 'OUTPUT_FAILED', cause: { code: 'ENOENT' } });
   });
 
   it('the disk is dead on which the archive of a stream is staged', async () => {

@@ -49,12 +49,24 @@ async function onSmallDisk(writer: BusyWriter, place: Place, kilobytes: number):
   try {
     const output = place === 'images' ? writer.path('out.tar') : `${disk}/out.tar`;
     const workDir = place === 'output' ? writer.scratch : disk;
-    const error = await checkpoint({ ...targetOf(writer), output, workDir }).then(() => undefined, (reason: unknown) => reason);
+    const error = await checkpoint({ ...targetOf(writer), output, workDir }).then(
+      () => undefined,
+      (reason: unknown) => reason,
+    );
     const what = `${place}, ${kilobytes} kB`;
-    expect(openFreezer({ cgroup: writer.cgroup.path }).state(), what).toMatchObject({ selfFrozen: false, frozen: false });
+    expect(openFreezer({ cgroup: writer.cgroup.path }).state(), what).toMatchObject({
+      selfFrozen: false,
+      frozen: false,
+    });
     expect(await writer.isWell(), what).toEqual({ goesOn: true, mismatches: 0, lost: '' });
-    expect(readdirSync(disk).filter((name) => name !== 'out.tar'), what).toEqual([]);
-    expect(writer.leftovers().filter((name) => name !== 'out.tar' && name !== 'disk'), what).toEqual([]);
+    expect(
+      readdirSync(disk).filter((name) => name !== 'out.tar'),
+      what,
+    ).toEqual([]);
+    expect(
+      writer.leftovers().filter((name) => name !== 'out.tar' && name !== 'disk'),
+      what,
+    ).toEqual([]);
     if (error === undefined) await verify(output);
     else {
       expect(error, what).toBeInstanceOf(StillframeError);

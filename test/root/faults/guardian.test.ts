@@ -10,7 +10,10 @@ import { spawnCounter, until, type Counter } from '../../fixtures/processes.js';
 import { isRunning, killOwner, killParentOfThree, numberOf, parentOfThree, startOwner, TestState } from './owner.js';
 
 /** A counter in a cgroup of its own, and a state directory. */
-async function scene(version: 'v1' | 'v2', play: (scene: { cgroup: TestCgroup; counter: Counter; state: TestState }) => Promise<void>): Promise<void> {
+async function scene(
+  version: 'v1' | 'v2',
+  play: (scene: { cgroup: TestCgroup; counter: Counter; state: TestState }) => Promise<void>,
+): Promise<void> {
   using state = new TestState();
   await withCgroup(version, async (cgroup) => {
     await using counter = await spawnCounter();
@@ -25,22 +28,39 @@ describe.each(freezerVersions())('the guardian, cgroup %s', (version) => {
   it('thaws, cleans up and goes when its owner is killed in the window', () =>
     scene(version, async ({ cgroup, counter, state }) => {
       const dir = state.path('.stillframe-images');
-      const owner = await startOwner({ pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir, freeze: true, make: [dir] });
+      const owner = await startOwner({
+        pid: counter.pid,
+        cgroup: { version: number, path: cgroup.path },
+        stateDir: state.dir,
+        freeze: true,
+        make: [dir],
+      });
       expect(await counter.standsStill()).toBe(true);
       expect(existsSync(dir)).toBe(true);
       await killOwner(owner);
       expect(await until(() => !isRunning(owner.guardian), 2000)).toBe(true);
       expect(await counter.goesOn()).toBe(true);
-      expect(openFreezer({ cgroup: cgroup.path }).state()).toEqual({ selfFrozen: false, frozenAncestor: undefined, frozen: false });
+      expect(openFreezer({ cgroup: cgroup.path }).state()).toEqual({
+        selfFrozen: false,
+        frozenAncestor: undefined,
+        frozen: false,
+      });
       expect(existsSync(dir)).toBe(false);
       expect(state.journals()).toEqual([]);
-      expect(state.log()).toMatch(new RegExp(`owner ${owner.pid} is gone; thawed cgroup ${cgroup.path}; removed .stillframe-images\n`));
+      expect(state.log()).toMatch(
+        new RegExp(`owner ${owner.pid} is gone; thawed cgroup ${cgroup.path}; removed .stillframe-images\n`),
+      );
     }));
 
   it('leaves a cgroup frozen that was frozen before', () =>
     scene(version, async ({ cgroup, counter, state }) => {
       cgroup.wish(true);
-      const owner = await startOwner({ pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir, freeze: true });
+      const owner = await startOwner({
+        pid: counter.pid,
+        cgroup: { version: number, path: cgroup.path },
+        stateDir: state.dir,
+        freeze: true,
+      });
       // As CRIU does for its dump: killed in the middle, it leaves the cgroup thawed.
       cgroup.wish(false);
       expect(await counter.goesOn()).toBe(true);
@@ -52,7 +72,11 @@ describe.each(freezerVersions())('the guardian, cgroup %s', (version) => {
 
   it('leaves the freezer alone when the window was never opened', () =>
     scene(version, async ({ cgroup, counter, state }) => {
-      const owner = await startOwner({ pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir });
+      const owner = await startOwner({
+        pid: counter.pid,
+        cgroup: { version: number, path: cgroup.path },
+        stateDir: state.dir,
+      });
       cgroup.wish(true); // somebody else's
       await killOwner(owner);
       expect(await until(() => !isRunning(owner.guardian), 2000)).toBe(true);
@@ -62,7 +86,12 @@ describe.each(freezerVersions())('the guardian, cgroup %s', (version) => {
   it('kills a CRIU that does not end within the bound, then thaws', () =>
     scene(version, async ({ cgroup, counter, state }) => {
       const owner = await startOwner({
-        pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir, freeze: true, criu: ['sleep', '60'], criuTimeoutMs: 200,
+        pid: counter.pid,
+        cgroup: { version: number, path: cgroup.path },
+        stateDir: state.dir,
+        freeze: true,
+        criu: ['sleep', '60'],
+        criuTimeoutMs: 200,
       });
       await killOwner(owner);
       expect(await until(() => !isRunning(owner.guardian), 2000)).toBe(true);
@@ -74,7 +103,14 @@ describe.each(freezerVersions())('the guardian, cgroup %s', (version) => {
   it('ends what a killed CRIU has left waiting for it, and nobody else', () =>
     scene(version, async ({ cgroup, counter, state }) => {
       const dir = state.path('.stillframe-images');
-      const owner = await startOwner({ pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir, freeze: true, make: [dir], criu: parentOfThree(dir) });
+      const owner = await startOwner({
+        pid: counter.pid,
+        cgroup: { version: number, path: cgroup.path },
+        stateDir: state.dir,
+        freeze: true,
+        make: [dir],
+        criu: parentOfThree(dir),
+      });
       const [own, elsewhere, alone] = (await killParentOfThree(owner.criu)) as [number, number, number];
       await killOwner(owner);
       expect(await until(() => !isRunning(owner.guardian), 5000)).toBe(true);
@@ -90,7 +126,10 @@ describe.each(freezerVersions())('the guardian, cgroup %s', (version) => {
     scene(version, async ({ cgroup, counter, state }) => {
       const witness = state.path('undone');
       const owner = await startOwner({
-        pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir, freeze: true,
+        pid: counter.pid,
+        cgroup: { version: number, path: cgroup.path },
+        stateDir: state.dir,
+        freeze: true,
         criu: ['sh', '-c', `kill -STOP $$; echo undone > ${witness}`],
       });
       await until(() => readFileSync(`/proc/${owner.criu}/stat`, 'latin1').includes(') T '), 2000);
@@ -102,9 +141,14 @@ describe.each(freezerVersions())('the guardian, cgroup %s', (version) => {
 
   it('thaws after a CRIU that puts the freeze back at its end', () =>
     scene(version, async ({ cgroup, counter, state }) => {
-      const wish = version === 'v1' ? `echo FROZEN > ${cgroup.path}/freezer.state` : `echo 1 > ${cgroup.path}/cgroup.freeze`;
+      const wish =
+        version === 'v1' ? `echo FROZEN > ${cgroup.path}/freezer.state` : `echo 1 > ${cgroup.path}/cgroup.freeze`;
       const owner = await startOwner({
-        pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir, freeze: true, criu: ['sh', '-c', `sleep 0.3; ${wish}`],
+        pid: counter.pid,
+        cgroup: { version: number, path: cgroup.path },
+        stateDir: state.dir,
+        freeze: true,
+        criu: ['sh', '-c', `sleep 0.3; ${wish}`],
       });
       await killOwner(owner);
       expect(await until(() => !isRunning(owner.guardian), 2000)).toBe(true);
@@ -116,7 +160,12 @@ describe.each(freezerVersions())('the guardian, cgroup %s', (version) => {
     scene(version, async ({ cgroup, counter, state }) => {
       const child = cgroup.child('inner');
       child.add(counter.pid);
-      const owner = await startOwner({ pid: counter.pid, cgroup: { version: number, path: child.path }, stateDir: state.dir, freeze: true });
+      const owner = await startOwner({
+        pid: counter.pid,
+        cgroup: { version: number, path: child.path },
+        stateDir: state.dir,
+        freeze: true,
+      });
       cgroup.wish(true);
       await killOwner(owner);
       expect(await until(() => !isRunning(owner.guardian), 3000)).toBe(true);
@@ -130,7 +179,10 @@ describe.each(freezerVersions())('the guardian, cgroup %s', (version) => {
       const adopted = cgroup.child('adopted');
       adopted.add(counter.pid);
       const owner = await startOwner({
-        pid: counter.pid, cgroup: { version: number, path: adopted.path, adoptedFrom: cgroup.path }, stateDir: state.dir, freeze: true,
+        pid: counter.pid,
+        cgroup: { version: number, path: adopted.path, adoptedFrom: cgroup.path },
+        stateDir: state.dir,
+        freeze: true,
       });
       await killOwner(owner);
       expect(await until(() => !isRunning(owner.guardian), 3000)).toBe(true);
@@ -147,7 +199,10 @@ describe.each(freezerVersions())('the guardian, cgroup %s', (version) => {
       expect(pids.length).toBeGreaterThan(1);
       for (const pid of [counter.pid, ...pids]) adopted.add(pid);
       const owner = await startOwner({
-        pid: counter.pid, cgroup: { version: number, path: adopted.path, adoptedFrom: cgroup.path }, stateDir: state.dir, freeze: true,
+        pid: counter.pid,
+        cgroup: { version: number, path: adopted.path, adoptedFrom: cgroup.path },
+        stateDir: state.dir,
+        freeze: true,
         homes: [{ pid: family.pid, directory: elsewhere.path }],
       });
       await killOwner(owner);
@@ -162,7 +217,9 @@ describe.each(freezerVersions())('the guardian, cgroup %s', (version) => {
       const adopted = cgroup.child('adopted');
       adopted.add(counter.pid);
       const owner = await startOwner({
-        pid: counter.pid, cgroup: { version: number, path: adopted.path, adoptedFrom: cgroup.path }, stateDir: state.dir,
+        pid: counter.pid,
+        cgroup: { version: number, path: adopted.path, adoptedFrom: cgroup.path },
+        stateDir: state.dir,
         homes: [{ pid: counter.pid, directory: join(cgroup.path, 'removed') }],
       });
       await killOwner(owner);
@@ -183,7 +240,12 @@ describe.each(freezerVersions())('the guardian, cgroup %s', (version) => {
   it('ends when the cgroup was removed meanwhile', () =>
     scene(version, async ({ cgroup, counter, state }) => {
       const child = cgroup.child('inner');
-      const owner = await startOwner({ pid: counter.pid, cgroup: { version: number, path: child.path }, stateDir: state.dir, freeze: true });
+      const owner = await startOwner({
+        pid: counter.pid,
+        cgroup: { version: number, path: child.path },
+        stateDir: state.dir,
+        freeze: true,
+      });
       await child[Symbol.asyncDispose]();
       await killOwner(owner);
       expect(await until(() => !isRunning(owner.guardian), 2000)).toBe(true);
@@ -206,7 +268,12 @@ describe('the guardian', () => {
 
   it('outlives the death of its owner and of the whole process group', () =>
     scene(version, async ({ cgroup, counter, state }) => {
-      const owner = await startOwner({ pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir, freeze: true });
+      const owner = await startOwner({
+        pid: counter.pid,
+        cgroup: { version: number, path: cgroup.path },
+        stateDir: state.dir,
+        freeze: true,
+      });
       process.kill(-owner.pid, 'SIGKILL');
       expect(await counter.goesOn()).toBe(true);
       expect(await until(() => !isRunning(owner.guardian), 2000)).toBe(true);
@@ -214,7 +281,13 @@ describe('the guardian', () => {
 
   it('notices the death although a child of the owner holds the socket', () =>
     scene(version, async ({ cgroup, counter, state }) => {
-      const owner = await startOwner({ pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir, leakSocket: true, freeze: true });
+      const owner = await startOwner({
+        pid: counter.pid,
+        cgroup: { version: number, path: cgroup.path },
+        stateDir: state.dir,
+        leakSocket: true,
+        freeze: true,
+      });
       await killOwner(owner);
       expect(await until(() => !isRunning(owner.guardian), 2000)).toBe(true);
       expect(await counter.goesOn()).toBe(true);
@@ -224,7 +297,8 @@ describe('the guardian', () => {
     scene(version, async ({ counter, state }) => {
       const journal = await lockTarget({ pid: counter.pid, stateDir: state.dir });
       const guardian = await Guardian.arm({ journal });
-      for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1'] as const) process.kill(guardian.pid, signal);
+      for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1'] as const)
+        process.kill(guardian.pid, signal);
       await guardian.openWindow(false);
       guardian.closeWindow();
       expect(guardian.lost).toBeUndefined();
@@ -281,7 +355,10 @@ describe('the guardian', () => {
       const journal = await lockTarget({ pid: counter.pid, stateDir: state.dir });
       await using guardian = await Guardian.arm({ journal });
       guardian.willMake('/home');
-      await expect(guardian.openWindow(false)).rejects.toMatchObject({ code: 'GUARDIAN_REFUSED', facts: { record: 'remove /home' } });
+      await expect(guardian.openWindow(false)).rejects.toMatchObject({
+        code: 'GUARDIAN_REFUSED',
+        facts: { record: 'remove /home' },
+      });
     }));
 
   it('needs less than a megabyte', () =>

@@ -17,7 +17,12 @@ import { childrenNamed } from './sweep.js';
 type Outcome = { report: CheckpointReport; error?: undefined } | { error: StillframeError; report?: undefined };
 
 /** A checkpoint during which `meddle` is done at one moment. It succeeds, or fails with an error of ours; nothing else. */
-async function disturbed(writer: BusyWriter, when: `${Phase} ${'start' | 'end'}`, meddle: () => void, options: Partial<CheckpointOptions> = {}): Promise<Outcome> {
+async function disturbed(
+  writer: BusyWriter,
+  when: `${Phase} ${'start' | 'end'}`,
+  meddle: () => void,
+  options: Partial<CheckpointOptions> = {},
+): Promise<Outcome> {
   let done = false;
   const onProgress = ({ phase, at }: PhaseEvent): void => {
     if (done || `${phase} ${at}` !== when) return;
@@ -26,7 +31,14 @@ async function disturbed(writer: BusyWriter, when: `${Phase} ${'start' | 'end'}`
   };
   const output = writer.path('out.tar');
   try {
-    const report = await checkpoint({ pid: writer.pid, cgroup: writer.cgroup.path, files: [{ path: writer.data, name: 'data' }], output, onProgress, ...options });
+    const report = await checkpoint({
+      pid: writer.pid,
+      cgroup: writer.cgroup.path,
+      files: [{ path: writer.data, name: 'data' }],
+      output,
+      onProgress,
+      ...options,
+    });
     await verify(output);
     return { report };
   } catch (error) {
@@ -67,7 +79,9 @@ describe.each(freezerVersions())('others interfere, cgroup %s', (version) => {
   it('somebody moves a process out of the frozen cgroup', () =>
     scene(version, async (writer) => {
       const moved = writer.pids.at(-1) as number;
-      await disturbed(writer, 'freeze end', () => writeFileSync(join(dirname(writer.cgroup.path), 'cgroup.procs'), String(moved)));
+      await disturbed(writer, 'freeze end', () =>
+        writeFileSync(join(dirname(writer.cgroup.path), 'cgroup.procs'), String(moved)),
+      );
       await isUntouched(writer);
       writer.cgroup.add(moved);
     }));
@@ -75,7 +89,9 @@ describe.each(freezerVersions())('others interfere, cgroup %s', (version) => {
   it('somebody moves a process out before the freeze: refused, because it would run on', () =>
     scene(version, async (writer) => {
       const moved = writer.pids.at(-1) as number;
-      const { error } = await disturbed(writer, 'start-criu start', () => writeFileSync(join(dirname(writer.cgroup.path), 'cgroup.procs'), String(moved)));
+      const { error } = await disturbed(writer, 'start-criu start', () =>
+        writeFileSync(join(dirname(writer.cgroup.path), 'cgroup.procs'), String(moved)),
+      );
       expect(error?.code).toBe('TARGET_SPREAD');
       await isUntouched(writer);
       writer.cgroup.add(moved);
@@ -92,7 +108,9 @@ describe.each(freezerVersions())('others interfere, cgroup %s', (version) => {
 
   it('somebody kills the tree in the window', () =>
     scene(version, async (writer) => {
-      const { error } = await disturbed(writer, 'refresh start', () => writer.pids.forEach((pid) => process.kill(pid, 'SIGKILL')));
+      const { error } = await disturbed(writer, 'refresh start', () =>
+        writer.pids.forEach((pid) => process.kill(pid, 'SIGKILL')),
+      );
       expect(openFreezer({ cgroup: writer.cgroup.path }).state().selfFrozen).toBe(false);
       if (error !== undefined) return;
       // Where this process came late to it, CRIU had the whole tree already: then the archive has it, too.
@@ -121,7 +139,9 @@ describe.each(freezerVersions())('others interfere, cgroup %s', (version) => {
   it('CRIU is killed in the window', () =>
     scene(version, async (writer) => {
       const pids = writer.pids;
-      const { error } = await disturbed(writer, 'refresh start', () => childrenNamed('criu').forEach((pid) => process.kill(pid, 'SIGKILL')));
+      const { error } = await disturbed(writer, 'refresh start', () =>
+        childrenNamed('criu').forEach((pid) => process.kill(pid, 'SIGKILL')),
+      );
       expect(openFreezer({ cgroup: writer.cgroup.path }).state()).toMatchObject({ selfFrozen: false, frozen: false });
       // It can take a task along, whose registers it held: docs/guardian.md, "What nobody can mend".
       const well = await writer.isWell();
@@ -135,7 +155,12 @@ describe.each(freezerVersions())('others interfere, cgroup %s', (version) => {
   it('CRIU is stopped in the window: the deadline frees the tree', () =>
     scene(version, async (writer) => {
       const start = performance.now();
-      const { error } = await disturbed(writer, 'refresh start', () => childrenNamed('criu').forEach((pid) => process.kill(pid, 'SIGSTOP')), { maxFrozenMs: 500 });
+      const { error } = await disturbed(
+        writer,
+        'refresh start',
+        () => childrenNamed('criu').forEach((pid) => process.kill(pid, 'SIGSTOP')),
+        { maxFrozenMs: 500 },
+      );
       expect(error?.code).toBe('DEADLINE_EXCEEDED');
       expect(performance.now() - start).toBeLessThan(8000);
       expect(childrenNamed('criu')).toEqual([]);
@@ -156,30 +181,47 @@ describe.each(freezerVersions())('others interfere, cgroup %s', (version) => {
 
   it('the guardian is killed before the window: nothing is frozen', () =>
     scene(version, async (writer) => {
-      const { error } = await disturbed(writer, 'start-criu start', () => childrenNamed('stillframe-guar').forEach((pid) => process.kill(pid, 'SIGKILL')));
+      const { error } = await disturbed(writer, 'start-criu start', () =>
+        childrenNamed('stillframe-guar').forEach((pid) => process.kill(pid, 'SIGKILL')),
+      );
       expect(error?.code).toBe('GUARDIAN_LOST');
       await isUntouched(writer);
     }));
 
   it('the guardian is killed inside the window: the checkpoint ends as it should', () =>
     scene(version, async (writer) => {
-      const { report } = await disturbed(writer, 'refresh start', () => childrenNamed('stillframe-guar').forEach((pid) => process.kill(pid, 'SIGKILL')));
+      const { report } = await disturbed(writer, 'refresh start', () =>
+        childrenNamed('stillframe-guar').forEach((pid) => process.kill(pid, 'SIGKILL')),
+      );
       expect(report?.archiveBytes).toBeGreaterThan(0);
       await isUntouched(writer);
     }));
 
-  it.each([1, 5, 15, 40])('a deadline of %i ms is kept: the tree runs on, and the error says what was too slow', (maxFrozenMs) =>
-    scene(version, async (writer) => {
-      await writer.resetGauge();
-      const outcome = await checkpoint({ pid: writer.pid, cgroup: writer.cgroup.path, files: [{ path: writer.data, name: 'data' }], output: writer.path('out.tar'), maxFrozenMs }).then(
-        ({ windowMs }) => ({ windowMs, error: undefined }),
-        (error: unknown) => ({ windowMs: undefined, error: error as StillframeError }),
-      );
-      if (outcome.error === undefined) expect(outcome.windowMs).toBeLessThan(maxFrozenMs + 20);
-      else expect(outcome.error).toMatchObject({ code: 'DEADLINE_EXCEEDED', facts: { maxFrozenMs, phase: expect.stringMatching(/freeze|dump|refresh/) } });
-      if (maxFrozenMs === 1) expect(outcome.error).toBeDefined();
-      await isUntouched(writer);
-    }));
+  it.each([1, 5, 15, 40])(
+    'a deadline of %i ms is kept: the tree runs on, and the error says what was too slow',
+    (maxFrozenMs) =>
+      scene(version, async (writer) => {
+        await writer.resetGauge();
+        const outcome = await checkpoint({
+          pid: writer.pid,
+          cgroup: writer.cgroup.path,
+          files: [{ path: writer.data, name: 'data' }],
+          output: writer.path('out.tar'),
+          maxFrozenMs,
+        }).then(
+          ({ windowMs }) => ({ windowMs, error: undefined }),
+          (error: unknown) => ({ windowMs: undefined, error: error as StillframeError }),
+        );
+        if (outcome.error === undefined) expect(outcome.windowMs).toBeLessThan(maxFrozenMs + 20);
+        else
+          expect(outcome.error).toMatchObject({
+            code: 'DEADLINE_EXCEEDED',
+            facts: { maxFrozenMs, phase: expect.stringMatching(/freeze|dump|refresh/) },
+          });
+        if (maxFrozenMs === 1) expect(outcome.error).toBeDefined();
+        await isUntouched(writer);
+      }),
+  );
 });
 
 function tryRemove(path: string): boolean {

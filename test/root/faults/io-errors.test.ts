@@ -13,9 +13,17 @@ describe.each(freezerVersions())('a disk that loses writes, cgroup %s', (version
     await using writer = await BusyWriter.start(version, { memoryMiB: 16 });
     using disk = mountLosingDisk(writer.scratch);
     const output = join(disk.path, 'out.tar');
-    const work = checkpoint({ pid: writer.pid, cgroup: writer.cgroup.path, files: [{ path: writer.data, name: 'data' }], output });
+    const work = checkpoint({
+      pid: writer.pid,
+      cgroup: writer.cgroup.path,
+      files: [{ path: writer.data, name: 'data' }],
+      output,
+    });
     // The kernel reports what the medium said, or that there was an error at all.
-    await expect(work).rejects.toMatchObject({ code: expect.stringMatching(/^OUTPUT_(FULL|FAILED)$/), cause: { code: expect.stringMatching(/^(ENOSPC|EIO|EROFS)$/) } });
+    await expect(work).rejects.toMatchObject({
+      code: expect.stringMatching(/^OUTPUT_(FULL|FAILED)$/),
+      cause: { code: expect.stringMatching(/^(ENOSPC|EIO|EROFS)$/) },
+    });
     expect(existsSync(output)).toBe(false);
     expect(readdirSync(disk.path).filter((name) => name !== 'lost+found')).toEqual([]);
     expect(openFreezer({ cgroup: writer.cgroup.path }).state()).toMatchObject({ selfFrozen: false, frozen: false });

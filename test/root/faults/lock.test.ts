@@ -18,30 +18,50 @@ describe.each(freezerVersions())('the lock, cgroup %s', (version) => {
       const middle = cgroup.child('middle');
       const inner = middle.child('inner');
       const sibling = cgroup.child('sibling');
-      const held = await lockTarget({ pid: one.pid, cgroup: { version: number, path: middle.path }, stateDir: state.dir });
+      const held = await lockTarget({
+        pid: one.pid,
+        cgroup: { version: number, path: middle.path },
+        stateDir: state.dir,
+      });
       for (const { path } of [cgroup, middle, inner]) {
         const start = performance.now();
-        await expect(lockTarget({ pid: other.pid, cgroup: { version: number, path }, stateDir: state.dir })).rejects.toMatchObject({
+        await expect(
+          lockTarget({ pid: other.pid, cgroup: { version: number, path }, stateDir: state.dir }),
+        ).rejects.toMatchObject({
           code: 'TARGET_BUSY',
-          facts: { cgroup: path, holder: { pid: process.pid, since: held.entry.since, targetPid: one.pid, cgroup: middle.path } },
+          facts: {
+            cgroup: path,
+            holder: { pid: process.pid, since: held.entry.since, targetPid: one.pid, cgroup: middle.path },
+          },
         });
         expect(performance.now() - start).toBeLessThan(500);
       }
-      const beside = await lockTarget({ pid: other.pid, cgroup: { version: number, path: sibling.path }, stateDir: state.dir });
+      const beside = await lockTarget({
+        pid: other.pid,
+        cgroup: { version: number, path: sibling.path },
+        stateDir: state.dir,
+      });
       beside.remove();
       held.remove();
-      const next = await lockTarget({ pid: other.pid, cgroup: { version: number, path: inner.path }, stateDir: state.dir });
+      const next = await lockTarget({
+        pid: other.pid,
+        cgroup: { version: number, path: inner.path },
+        stateDir: state.dir,
+      });
       next.remove();
       expect(state.journals()).toEqual([]);
     }));
 
-  it('is another process\'s too, and does not hold once that process is dead', () =>
+  it("is another process's too, and does not hold once that process is dead", () =>
     withCgroup(version, async (cgroup) => {
       using state = new TestState();
       await using counter = await spawnCounter();
       const wanted = { pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir };
       const owner = await startOwner({ ...wanted, guardian: false });
-      await expect(lockTarget(wanted)).rejects.toMatchObject({ code: 'TARGET_BUSY', facts: { holder: { pid: owner.pid } } });
+      await expect(lockTarget(wanted)).rejects.toMatchObject({
+        code: 'TARGET_BUSY',
+        facts: { holder: { pid: owner.pid } },
+      });
       await killOwner(owner);
       using lock = await lockTarget(wanted);
       expect(state.journals()).toHaveLength(1);
@@ -84,13 +104,18 @@ describe('the lock', () => {
     using state = new TestState();
     await using counter = await spawnCounter();
     for (let round = 0; round < 20; round++) {
-      const tries = await Promise.allSettled(Array.from({ length: 10 }, () => lockTarget({ pid: counter.pid, stateDir: state.dir })));
+      const tries = await Promise.allSettled(
+        Array.from({ length: 10 }, () => lockTarget({ pid: counter.pid, stateDir: state.dir })),
+      );
       const won = tries.filter((result) => result.status === 'fulfilled');
       expect(won).toHaveLength(1);
-      for (const result of tries) if (result.status === 'rejected') expect(result.reason).toMatchObject({ code: 'TARGET_BUSY' });
+      for (const result of tries)
+        if (result.status === 'rejected') expect(result.reason).toMatchObject({ code: 'TARGET_BUSY' });
       won[0]?.value.remove();
     }
-    const owners = await Promise.allSettled(Array.from({ length: 6 }, () => startOwner({ pid: counter.pid, stateDir: state.dir, guardian: false })));
+    const owners = await Promise.allSettled(
+      Array.from({ length: 6 }, () => startOwner({ pid: counter.pid, stateDir: state.dir, guardian: false })),
+    );
     expect(owners.filter((result) => result.status === 'fulfilled')).toHaveLength(1);
     for (const result of owners) {
       if (result.status === 'fulfilled') await killOwner(result.value);
@@ -105,9 +130,13 @@ describe('the lock', () => {
       await using other = await spawnCounter();
       const place = { version: numberOf(cgroup.version), path: cgroup.path };
       using lock = await lockTarget({ pid: counter.pid, stateDir: state.dir });
-      await expect(lockTarget({ pid: counter.pid, stateDir: state.dir })).rejects.toMatchObject({ code: 'TARGET_BUSY' });
+      await expect(lockTarget({ pid: counter.pid, stateDir: state.dir })).rejects.toMatchObject({
+        code: 'TARGET_BUSY',
+      });
       await lockCgroup(lock, place, state.dir);
-      await expect(lockTarget({ pid: other.pid, cgroup: place, stateDir: state.dir })).rejects.toMatchObject({ code: 'TARGET_BUSY' });
+      await expect(lockTarget({ pid: other.pid, cgroup: place, stateDir: state.dir })).rejects.toMatchObject({
+        code: 'TARGET_BUSY',
+      });
     }));
 
   it('removes the journal of a process that died before it had touched anything, whatever its target', async () => {
@@ -133,8 +162,16 @@ describe('the lock', () => {
     chmodSync(open, 0o755);
     symlinkSync(open, state.path('link'));
     writeFileSync(state.path('file'), '');
-    for (const [name, why] of [['open', 'has mode 755'], ['link', 'is not a directory'], ['file', 'is not a directory'], ['missing/deeper', 'cannot be made']] as const) {
-      await expect(lockTarget({ pid: process.pid, stateDir: state.path(name) })).rejects.toMatchObject({ code: 'STATE_DIR_UNSAFE', facts: { why: expect.stringContaining(why) } });
+    for (const [name, why] of [
+      ['open', 'has mode 755'],
+      ['link', 'is not a directory'],
+      ['file', 'is not a directory'],
+      ['missing/deeper', 'cannot be made'],
+    ] as const) {
+      await expect(lockTarget({ pid: process.pid, stateDir: state.path(name) })).rejects.toMatchObject({
+        code: 'STATE_DIR_UNSAFE',
+        facts: { why: expect.stringContaining(why) },
+      });
     }
   });
 

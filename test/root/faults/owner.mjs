@@ -12,7 +12,8 @@ const { openFreezer, readProcess } = await import(new URL('cgroup/index.js', bui
 const plan = JSON.parse(process.argv[2]);
 const journal = await lockTarget({ pid: plan.pid, cgroup: plan.cgroup, stateDir: plan.stateDir });
 let guardian;
-if (plan.guardian !== false) guardian = await Guardian.arm({ journal, criuTimeoutMs: plan.criuTimeoutMs, placeGuardianIn: plan.placeGuardianIn });
+if (plan.guardian !== false)
+  guardian = await Guardian.arm({ journal, criuTimeoutMs: plan.criuTimeoutMs, placeGuardianIn: plan.placeGuardianIn });
 for (const path of plan.make ?? []) {
   guardian?.willMake(path);
   mkdirSync(join(path, 'images'), { recursive: true });
@@ -23,7 +24,8 @@ if (plan.newCgroup !== undefined) {
   if (guardian === undefined) journal.update({ newCgroup: plan.newCgroup });
   mkdirSync(plan.newCgroup);
 }
-if (plan.homes !== undefined) guardian.keepHomes(plan.homes.map(({ pid, directory }) => ({ ...readProcess(pid), directory })));
+if (plan.homes !== undefined)
+  guardian.keepHomes(plan.homes.map(({ pid, directory }) => ({ ...readProcess(pid), directory })));
 let criu;
 if (plan.criu !== undefined) {
   criu = spawn(plan.criu[0], plan.criu.slice(1), { stdio: 'ignore', detached: true });

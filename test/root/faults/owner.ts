@@ -40,7 +40,10 @@ export interface Owner {
 
 /** Resolves when it has done what the plan says. */
 export async function startOwner(plan: OwnerPlan): Promise<Owner> {
-  const child = spawn(process.execPath, [fileURLToPath(new URL('owner.mjs', import.meta.url)), JSON.stringify(plan)], { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+  const child = spawn(process.execPath, [fileURLToPath(new URL('owner.mjs', import.meta.url)), JSON.stringify(plan)], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true,
+  });
   let said = '';
   let failed = '';
   child.stdout.on('data', (text) => (said += String(text)));
@@ -60,7 +63,8 @@ export function parentOfThree(dir: string): string[] {
 
 /** SIGKILL to a CRIU of `parentOfThree`; its children, which are orphans then. */
 export async function killParentOfThree(criu: number): Promise<number[]> {
-  const children = (): number[] => readFileSync(`/proc/${criu}/task/${criu}/children`, 'latin1').split(' ').filter(Boolean).map(Number);
+  const children = (): number[] =>
+    readFileSync(`/proc/${criu}/task/${criu}/children`, 'latin1').split(' ').filter(Boolean).map(Number);
   const isSleeping = (pid: number): boolean => readProcess(pid)?.name === 'sleep';
   if (!(await until(() => children().length === 3 && children().every(isSleeping)))) throw new Error('it did not fork');
   const orphans = children();

@@ -5,7 +5,17 @@ import { openFreezer } from '../../../src/cgroup/index.js';
 import { frozenCgroups, recover } from '../../../src/checkpoint/guardian/recover.js';
 import { freezerVersions, withCgroup } from '../../fixtures/cgroup.js';
 import { spawnCounter, until } from '../../fixtures/processes.js';
-import { isRunning, killOwner, killParentOfThree, numberOf, parentOfThree, startOwner, TestState, type Owner, type OwnerPlan } from './owner.js';
+import {
+  isRunning,
+  killOwner,
+  killParentOfThree,
+  numberOf,
+  parentOfThree,
+  startOwner,
+  TestState,
+  type Owner,
+  type OwnerPlan,
+} from './owner.js';
 
 /** The guardian first: otherwise it would put everything right. */
 async function killBoth(owner: Owner): Promise<void> {
@@ -24,15 +34,29 @@ describe.each(freezerVersions())('recover, cgroup %s', (version) => {
       await using counter = await spawnCounter();
       cgroup.add(counter.pid);
       const dir = state.path('.stillframe-images');
-      const plan: OwnerPlan = { pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir, freeze: true, make: [dir], criu: ['sleep', '60'] };
+      const plan: OwnerPlan = {
+        pid: counter.pid,
+        cgroup: { version: number, path: cgroup.path },
+        stateDir: state.dir,
+        freeze: true,
+        make: [dir],
+        criu: ['sleep', '60'],
+      };
       const owner = await startOwner(plan);
       await killBoth(owner);
       expect(await counter.standsStill()).toBe(true);
       const did = await recover({ stateDir: state.dir, criuTimeoutMs: 100 });
       expect(did).toEqual([
         {
-          owner: owner.pid, pid: counter.pid, cgroup: cgroup.path, since: expect.stringMatching(/^\d{4}-/),
-          did: [`killed criu ${owner.criu}, which did not end within 100 ms`, `thawed cgroup ${cgroup.path}`, 'removed .stillframe-images'],
+          owner: owner.pid,
+          pid: counter.pid,
+          cgroup: cgroup.path,
+          since: expect.stringMatching(/^\d{4}-/),
+          did: [
+            `killed criu ${owner.criu}, which did not end within 100 ms`,
+            `thawed cgroup ${cgroup.path}`,
+            'removed .stillframe-images',
+          ],
         },
       ]);
       expect(await counter.goesOn()).toBe(true);
@@ -48,12 +72,23 @@ describe.each(freezerVersions())('recover, cgroup %s', (version) => {
       const dir = state.path('.stillframe-images');
       await using counter = await spawnCounter();
       cgroup.add(counter.pid);
-      const owner = await startOwner({ pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir, freeze: true, make: [dir], criu: parentOfThree(dir) });
+      const owner = await startOwner({
+        pid: counter.pid,
+        cgroup: { version: number, path: cgroup.path },
+        stateDir: state.dir,
+        freeze: true,
+        make: [dir],
+        criu: parentOfThree(dir),
+      });
       const [own, ...others] = (await killParentOfThree(owner.criu)) as [number, ...number[]];
       await killBoth(owner);
       expect(await until(() => !existsSync(`/proc/${owner.criu}`), 20_000), 'reaped by init').toBe(true);
       const [recovery] = await recover({ stateDir: state.dir });
-      expect(recovery?.did).toEqual([`killed process ${own}, which criu ${owner.criu} had left`, `thawed cgroup ${cgroup.path}`, 'removed .stillframe-images']);
+      expect(recovery?.did).toEqual([
+        `killed process ${own}, which criu ${owner.criu} had left`,
+        `thawed cgroup ${cgroup.path}`,
+        'removed .stillframe-images',
+      ]);
       expect(others.map(isRunning)).toEqual([true, true]);
       for (const pid of others) process.kill(pid, 'SIGKILL');
       expect(await until(() => !isRunning(own))).toBe(true);
@@ -65,7 +100,12 @@ describe.each(freezerVersions())('recover, cgroup %s', (version) => {
       await using counter = await spawnCounter();
       cgroup.add(counter.pid);
       cgroup.wish(true);
-      const owner = await startOwner({ pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir, freeze: true });
+      const owner = await startOwner({
+        pid: counter.pid,
+        cgroup: { version: number, path: cgroup.path },
+        stateDir: state.dir,
+        freeze: true,
+      });
       await killBoth(owner);
       expect(await recover({ stateDir: state.dir })).toMatchObject([{ did: [expect.stringContaining('left frozen')] }]);
       expect(await counter.standsStill()).toBe(true);
@@ -77,7 +117,14 @@ describe.each(freezerVersions())('recover, cgroup %s', (version) => {
       await using counter = await spawnCounter();
       const adopted = cgroup.child('adopted');
       adopted.add(counter.pid);
-      await killBoth(await startOwner({ pid: counter.pid, cgroup: { version: number, path: adopted.path, adoptedFrom: cgroup.path }, stateDir: state.dir, freeze: true }));
+      await killBoth(
+        await startOwner({
+          pid: counter.pid,
+          cgroup: { version: number, path: adopted.path, adoptedFrom: cgroup.path },
+          stateDir: state.dir,
+          freeze: true,
+        }),
+      );
       await recover({ stateDir: state.dir });
       expect(existsSync(adopted.path)).toBe(false);
       expect(cgroup.pids()).toContain(counter.pid);
@@ -99,7 +146,12 @@ describe.each(freezerVersions())('recover, cgroup %s', (version) => {
       using state = new TestState();
       await using counter = await spawnCounter();
       cgroup.add(counter.pid);
-      const owner = await startOwner({ pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir, freeze: true });
+      const owner = await startOwner({
+        pid: counter.pid,
+        cgroup: { version: number, path: cgroup.path },
+        stateDir: state.dir,
+        freeze: true,
+      });
       expect(await recover({ stateDir: state.dir })).toEqual([]);
       expect(await counter.standsStill()).toBe(true);
       await killOwner(owner);
@@ -111,7 +163,14 @@ describe.each(freezerVersions())('recover, cgroup %s', (version) => {
       using state = new TestState();
       await using counter = await spawnCounter();
       cgroup.add(counter.pid);
-      await killBoth(await startOwner({ pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir, freeze: true }));
+      await killBoth(
+        await startOwner({
+          pid: counter.pid,
+          cgroup: { version: number, path: cgroup.path },
+          stateDir: state.dir,
+          freeze: true,
+        }),
+      );
       const both = await Promise.all([recover({ stateDir: state.dir }), recover({ stateDir: state.dir })]);
       expect(both.flat()).toHaveLength(1);
       expect(await counter.goesOn()).toBe(true);
@@ -123,7 +182,13 @@ describe.each(freezerVersions())('recover, cgroup %s', (version) => {
       await using counter = await spawnCounter();
       cgroup.add(counter.pid);
       const dir = state.path('.stillframe-images');
-      const owner = await startOwner({ pid: counter.pid, cgroup: { version: number, path: cgroup.path }, stateDir: state.dir, freeze: true, make: [dir] });
+      const owner = await startOwner({
+        pid: counter.pid,
+        cgroup: { version: number, path: cgroup.path },
+        stateDir: state.dir,
+        freeze: true,
+        make: [dir],
+      });
       await killBoth(owner);
       const entry = JSON.parse(readFileSync(owner.journal, 'utf8')) as Record<string, unknown>;
       writeFileSync(owner.journal, JSON.stringify({ ...entry, bootId: 'another' }));
@@ -139,14 +204,22 @@ describe.each(freezerVersions())('recover, cgroup %s', (version) => {
       const foreign = cgroup.child('foreign');
       ours.add(counter.pid);
       const before = Date.now();
-      const owner = await startOwner({ pid: counter.pid, cgroup: { version: number, path: ours.path }, stateDir: state.dir, freeze: true });
+      const owner = await startOwner({
+        pid: counter.pid,
+        cgroup: { version: number, path: ours.path },
+        stateDir: state.dir,
+        freeze: true,
+      });
       foreign.wish(true);
-      const listed = async () => (await frozenCgroups({ stateDir: state.dir })).filter(({ path }) => path.startsWith(cgroup.path));
+      const listed = async () =>
+        (await frozenCgroups({ stateDir: state.dir })).filter(({ path }) => path.startsWith(cgroup.path));
       const all = await listed();
-      expect(all.map(({ path, by }) => [basename(path), by])).toEqual([
-        ['foreign', undefined],
-        ['ours', { pid: owner.pid, targetPid: counter.pid, isAlive: true }],
-      ].sort());
+      expect(all.map(({ path, by }) => [basename(path), by])).toEqual(
+        [
+          ['foreign', undefined],
+          ['ours', { pid: owner.pid, targetPid: counter.pid, isAlive: true }],
+        ].sort(),
+      );
       const since = Date.parse(all.find(({ path }) => path === ours.path)?.since ?? '');
       expect(since).toBeGreaterThanOrEqual(before);
       await killBoth(owner);
@@ -175,7 +248,10 @@ describe('recover', () => {
     // A link where the directory was: not ours to remove.
     renameSync(dir, state.path('moved'));
     symlinkSync('/', dir);
-    await expect(recover({ stateDir: state.dir })).rejects.toMatchObject({ code: 'RECOVERY_FAILED', facts: { did: [expect.stringContaining('cannot remove .stillframe-images')] } });
+    await expect(recover({ stateDir: state.dir })).rejects.toMatchObject({
+      code: 'RECOVERY_FAILED',
+      facts: { did: [expect.stringContaining('cannot remove .stillframe-images')] },
+    });
     expect(state.journals()).toHaveLength(1);
     unlinkSync(dir);
     expect(await recover({ stateDir: state.dir })).toHaveLength(1);

@@ -32,7 +32,13 @@ afterEach(() => {
   rmSync(scratch, { recursive: true, force: true });
 });
 
-const event = (phase: Phase, at: PhaseEvent['at']): PhaseEvent => ({ operation: 'checkpoint', id: '1', phase, at, sinceMs: 0 });
+const event = (phase: Phase, at: PhaseEvent['at']): PhaseEvent => ({
+  operation: 'checkpoint',
+  id: '1',
+  phase,
+  at,
+  sinceMs: 0,
+});
 
 describe('the service manager', () => {
   it('is told of each phase, asked for more time while one runs, and its watchdog is fed in the window', async () => {
@@ -70,7 +76,9 @@ describe('the service manager', () => {
   it('is an error when it was asked for and cannot be reached', () => {
     const unreachable = { code: 'SERVICE_MANAGER_UNREACHABLE' };
     for (const socket of [join(scratch, 'nobody'), '@abstract', 'relative']) {
-      expect(() => ServiceManager.connect({ env: { NOTIFY_SOCKET: socket } })).toThrow(expect.objectContaining(unreachable));
+      expect(() => ServiceManager.connect({ env: { NOTIFY_SOCKET: socket } })).toThrow(
+        expect.objectContaining(unreachable),
+      );
     }
   });
 

@@ -20,7 +20,19 @@ import { makeTestCgroup, type TestCgroup, type Version } from '../../fixtures/cg
 import { endChild, until } from '../../fixtures/processes.js';
 
 /** The phases of a checkpoint in which a kill is tried, in turn. */
-export const PHASES: readonly Phase[] = ['resolve', 'lock', 'guardian', 'adopt', 'precopy', 'start-criu', 'dump', 'freeze', 'refresh', 'thaw', 'seal'];
+export const PHASES: readonly Phase[] = [
+  'resolve',
+  'lock',
+  'guardian',
+  'adopt',
+  'precopy',
+  'start-criu',
+  'dump',
+  'freeze',
+  'refresh',
+  'thaw',
+  'seal',
+];
 
 /** Those in which there is a CRIU to kill. */
 const CRIU_PHASES: readonly Phase[] = ['start-criu', 'dump', 'freeze', 'refresh'];
@@ -59,7 +71,11 @@ export function evenly(victim: Victim, count: number): Kill[] {
     const rounds = Math.max(1, Math.ceil(count / phases.length));
     const round = Math.floor(i / phases.length);
     // With one round the middle; else from the phase's start, by a fixed share and a random rest.
-    return { victim, phase: phases[i % phases.length] as Phase, fraction: (round + (round === 0 ? 0 : Math.random())) / rounds };
+    return {
+      victim,
+      phase: phases[i % phases.length] as Phase,
+      fraction: (round + (round === 0 ? 0 : Math.random())) / rounds,
+    };
   });
 }
 
@@ -113,7 +129,8 @@ export class Sweep implements AsyncDisposable {
     const { said, hit } = await this.#strike(program, kill);
     let start = performance.now();
     if (kill.victim.includes('guardian') || kill.victim === 'all three') await recover({ criuTimeoutMs: 1000 });
-    if (kill.victim === 'criu') expect(await until(() => program.exitCode !== null, 10_000), `${what}: the program must notice`).toBe(true);
+    if (kill.victim === 'criu')
+      expect(await until(() => program.exitCode !== null, 10_000), `${what}: the program must notice`).toBe(true);
     if (!hit) {
       this.missed++;
       start = performance.now(); // the checkpoint was free to take its time
@@ -123,7 +140,8 @@ export class Sweep implements AsyncDisposable {
     const mendedMs = performance.now() - start;
     if (!right) expect(this.#unmended(), `${what} (${said.text.trim().split('\n').slice(-2).join(', ')})`).toEqual([]);
     await this.#checkOutput(output, what);
-    if (kill.victim !== 'owner' && kill.victim !== 'owner and guardian' && !(await this.#survived())) await this.#replace();
+    if (kill.victim !== 'owner' && kill.victim !== 'owner and guardian' && !(await this.#survived()))
+      await this.#replace();
     expect(await this.writer.isWell(), what).toEqual({ goesOn: true, mismatches: 0, lost: '' });
     await this.#nextSucceeds(what);
     return mendedMs;
@@ -149,7 +167,10 @@ export class Sweep implements AsyncDisposable {
     expect(await this.#survived(), `${what}: a CRIU that goes on lets all tasks go`).toBe(true);
     expect(await this.writer.isWell(), what).toEqual({ goesOn: true, mismatches: 0, lost: '' });
     await this.#nextSucceeds(what);
-    return { outcome: outcome?.[1] ?? outcome?.[0] ?? said.text, windowMs: windowMs === undefined ? undefined : Number(windowMs) };
+    return {
+      outcome: outcome?.[1] ?? outcome?.[0] ?? said.text,
+      windowMs: windowMs === undefined ? undefined : Number(windowMs),
+    };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -172,14 +193,18 @@ export class Sweep implements AsyncDisposable {
 
   #options(output: string): CheckpointOptions {
     const { version, path } = this.writer.cgroup;
-    const where = this.adopt ? { adopt: true, cgroupVersion: version === 'v1' ? (1 as const) : (2 as const) } : { cgroup: path };
+    const where = this.adopt
+      ? { adopt: true, cgroupVersion: version === 'v1' ? (1 as const) : (2 as const) }
+      : { cgroup: path };
     return { pid: this.writer.pid, ...where, files: [{ path: this.writer.data, name: 'data' }], output };
   }
 
   async #launch(output: string, kill: Kill, limits: Partial<CheckpointOptions> = {}): Promise<ChildProcess> {
     const exact = kill.fraction === 0 && kill.victim === 'owner' ? { kill: { phase: kill.phase, at: 'start' } } : {};
     const plan = JSON.stringify({ options: { ...this.#options(output), ...limits }, ...exact });
-    const child = spawn(process.execPath, [fileURLToPath(new URL('victim.mjs', import.meta.url)), plan], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, [fileURLToPath(new URL('victim.mjs', import.meta.url)), plan], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
     this.nursery.add(child.pid as number);
     child.stdout?.setEncoding('utf8');
     await heard(child, /^ready$/m);
@@ -187,7 +212,11 @@ export class Sweep implements AsyncDisposable {
   }
 
   /** @returns what the program says, then and later, and whether there was something to kill */
-  async #strike(child: ChildProcess, { victim, phase, fraction }: Kill, signal: NodeJS.Signals = 'SIGKILL'): Promise<{ said: { text: string }; hit: boolean }> {
+  async #strike(
+    child: ChildProcess,
+    { victim, phase, fraction }: Kill,
+    signal: NodeJS.Signals = 'SIGKILL',
+  ): Promise<{ said: { text: string }; hit: boolean }> {
     const said = { text: '' };
     child.stdout?.on('data', (text: string) => (said.text += text));
     const inPhase = heard(child, new RegExp(`^(${phase} start|done|failed .*)$`, 'm'));
@@ -198,7 +227,8 @@ export class Sweep implements AsyncDisposable {
       // Timers are a millisecond coarse, and some phases are shorter than that.
     }
     if (victim === 'all three' || victim === 'owner and guardian') this.#killNamed('stillframe-guar', signal);
-    const killed = victim === 'all three' || victim === 'owner and criu' || victim === 'criu' ? this.#killNamed('criu', signal) : 0;
+    const killed =
+      victim === 'all three' || victim === 'owner and criu' || victim === 'criu' ? this.#killNamed('criu', signal) : 0;
     if (victim !== 'criu') await endChild(child);
     return { said, hit: victim !== 'criu' || killed > 0 };
   }
@@ -214,11 +244,21 @@ export class Sweep implements AsyncDisposable {
     return [
       ...(frozen || selfFrozen ? ['the cgroup is frozen'] : []),
       ...cgroupsIn(this.writer.cgroup.path).map((name) => `cgroup ${name} is left`),
-      ...this.#pids.filter((pid) => describe(pid) !== undefined && !this.writer.cgroup.pids().includes(pid)).map((pid) => `process ${pid} is not at home`),
-      ...this.nursery.pids().map((pid) => describe(pid)).filter((text) => text !== undefined),
+      ...this.#pids
+        .filter((pid) => describe(pid) !== undefined && !this.writer.cgroup.pids().includes(pid))
+        .map((pid) => `process ${pid} is not at home`),
+      ...this.nursery
+        .pids()
+        .map((pid) => describe(pid))
+        .filter((text) => text !== undefined),
       // One without a guardian is of a program that had touched nothing yet: the next that takes any lock removes it.
-      ...this.#journals().filter(({ entry }) => entry.guardian !== undefined).map(({ path }) => `journal ${path} is left`),
-      ...this.writer.leftovers().filter((name) => !/^\d+\.tar$/.test(name)).map((name) => `${name} is left`),
+      ...this.#journals()
+        .filter(({ entry }) => entry.guardian !== undefined)
+        .map(({ path }) => `journal ${path} is left`),
+      ...this.writer
+        .leftovers()
+        .filter((name) => !/^\d+\.tar$/.test(name))
+        .map((name) => `${name} is left`),
     ];
   }
 
@@ -235,7 +275,9 @@ export class Sweep implements AsyncDisposable {
 
   async #nextSucceeds(what: string): Promise<void> {
     const output = this.writer.path('next.tar');
-    await expect(checkpoint(this.#options(output)), `the checkpoint after: ${what}`).resolves.toMatchObject({ foundFrozen: false });
+    await expect(checkpoint(this.#options(output)), `the checkpoint after: ${what}`).resolves.toMatchObject({
+      foundFrozen: false,
+    });
     rmSync(output);
     expect(readdirSync(this.writer.scratch), what).toEqual(['data']);
     expect(this.#journals(), what).toEqual([]);
@@ -243,18 +285,24 @@ export class Sweep implements AsyncDisposable {
 }
 
 function cgroupsIn(directory: string): string[] {
-  return readdirSync(directory, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name);
+  return readdirSync(directory, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => name);
 }
 
 /** `undefined` for a zombie: its parent, or init, which is slow on some machines, will reap it. */
 function describe(pid: number): string | undefined {
   const info = readProcess(pid);
-  return info === undefined || info.state === 'Z' ? undefined : `process ${pid} (${info.name}, state ${info.state}, child of ${info.ppid}) is left`;
+  return info === undefined || info.state === 'Z'
+    ? undefined
+    : `process ${pid} (${info.name}, state ${info.state}, child of ${info.ppid}) is left`;
 }
 
 /** Children of this process, by their name as the kernel keeps it: its first 15 bytes. */
 export function childrenNamed(name: string): number[] {
-  const children = readdirSync('/proc/self/task').flatMap((tid) => readFileSync(`/proc/self/task/${tid}/children`, 'latin1').split(' ').filter(Boolean).map(Number));
+  const children = readdirSync('/proc/self/task').flatMap((tid) =>
+    readFileSync(`/proc/self/task/${tid}/children`, 'latin1').split(' ').filter(Boolean).map(Number),
+  );
   return children.filter((pid) => nameOf(pid) === name);
 }
 
@@ -281,7 +329,12 @@ function heard(child: ChildProcess, wanted: RegExp): Promise<void> {
       text += more;
       if (wanted.test(text)) settle(resolve);
     };
-    const onEnd = (): void => settle(() => (child.signalCode === 'SIGKILL' ? resolve() : reject(new Error(`ended before it said ${String(wanted)}: ${text}`))));
+    const onEnd = (): void =>
+      settle(() =>
+        child.signalCode === 'SIGKILL'
+          ? resolve()
+          : reject(new Error(`ended before it said ${String(wanted)}: ${text}`)),
+      );
     const settle = (how: () => void): void => {
       child.stdout?.off('data', onData);
       child.off('exit', onEnd);
