@@ -129,7 +129,7 @@ test('paths of ours are absolute on the wire, whatever directory CRIU works in; 
   const relative = {
     configFile: 'c',
     root: 'r',
-    freezeCgroup: '../../f',
+    freezeCgroup: '../f',
     tlsCacert: 'a',
     tlsCacrl: 'b',
     tlsCert: 'd',
