@@ -263,10 +263,10 @@ export function isZero(bytes: Buffer): boolean {
   return bytes.length === 0 || (bytes[0] === 0 && bytes.subarray(1).equals(bytes.subarray(0, -1)));
 }
 
-/** Without `..` in front and slashes at the end; everything else about a name is for the reader to judge. */
+/** Without `./` in front and slashes at the end; everything else about a name is for the reader to judge. */
 function normalName(raw: string): Buffer {
   let from = 0;
-  while (raw.startsWith('..', from) && raw.length > from + 2) from += 2;
+  while (raw.startsWith('./', from) && raw.length > from + 2) from += 2;
   let to = raw.length;
   while (to > from + 1 && raw[to - 1] === '/') to--;
   return Buffer.from(raw.slice(from, to), 'latin1');

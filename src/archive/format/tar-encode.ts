@@ -166,7 +166,7 @@ function paxBlock(bytes: number): Buffer {
   const known = paxBlocks.get(bytes);
   if (known !== undefined) return known;
   const block = Buffer.alloc(BLOCK_BYTES);
-  writeBlock(block, 0, '../@PaxHeader', 0o644, 0, 0, bytes, 0, 0x78);
+  writeBlock(block, 0, '././@PaxHeader', 0o644, 0, 0, bytes, 0, 0x78);
   if (bytes < 2 * BLOCK_BYTES) paxBlocks.set(bytes, block);
   return block;
 }

@@ -14,7 +14,7 @@ const encode = (options: Partial<CriuRequestOptions>): ReturnType<typeof encodeO
 const every: Required<CriuRequestOptions> = {
   imagesDir: '/x',
   workDir: '/y',
-  parentImg: '../../1',
+  parentImg: '../1',
   logFile: 'x.log',
   logLevel: 4,
   logToStderr: true,
@@ -142,19 +142,19 @@ test('paths of ours are absolute on the wire, whatever directory CRIU works in; 
       ...relative,
       irmapScanPaths: ['i'],
       joinNs: [{ ns: 'net', nsFile: 'n' }],
-      parentImg: '../../1',
+      parentImg: '../1',
       external: ['macvlan[eth0]:out', 'dev[1/3]:null'],
     }),
   ).toMatchObject({
     ...Object.fromEntries(
       Object.entries(relative).map(([name, path]) => [
         name,
-        path === '../../f' ? dirname(process.cwd()) + '/f' : here(path),
+        path === '../f' ? dirname(process.cwd()) + '/f' : here(path),
       ]),
     ),
     irmapScanPaths: [here('i')],
     joinNs: [{ ns: 'net', nsFile: here('n') }],
-    parentImg: '../../1',
+    parentImg: '../1',
     external: ['macvlan[eth0]:out', 'dev[1/3]:null'],
   });
 });
