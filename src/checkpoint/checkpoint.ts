@@ -167,7 +167,10 @@ async function checkpointOnce(
         const document = await readOptional(join(scratch.path, name));
         if (document !== undefined) await writer.addDocument({ name, data: document });
       }
-      for (const document of documents) await writer.addDocument(document);
+      for (const document of documents)
+        await ('file' in document
+          ? writer.addFile(document, { signal: deadline.signal })
+          : writer.addDocument(document));
       return writer.seal({
         subject: { ...subject },
         signal: deadline.signal,

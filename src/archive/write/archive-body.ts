@@ -1,4 +1,6 @@
 import { createHash, type Hash } from 'node:crypto';
+import type { FileHandle } from 'node:fs/promises';
+import { ArchiveError } from '../format/archive-error.js';
 import { native } from '../../native.js';
 import type { Area } from '../members/segments.js';
 import { MEMBER_DIGESTS } from '../members/description.js';
@@ -81,25 +83,52 @@ export class Body {
 
   /** A member that is written here and now. */
   async addDocument(name: Buffer, data: Buffer): Promise<void> {
-    const header = encodeHeader({
-      name,
-      type: 'file',
-      mode: 0o600,
-      uid: process.getuid?.() ?? 0,
-      gid: process.getgid?.() ?? 0,
-      size: data.length,
-      mtimeNs: wholeSecond(),
-    });
-    await this.write(this.end, Buffer.concat([header, data, Buffer.alloc(padding(data.length))]));
+    const header = documentHeader(name, data.length);
+    await this.write(this.end + header.length, Buffer.concat([data, Buffer.alloc(padding(data.length))]));
+    await this.#addMember(name, header, data.length);
+  }
+
+  /** The same of a file's bytes, of which never more than a piece is in memory. The file may grow or shrink meanwhile. */
+  async addFile(
+    name: Buffer,
+    from: FileHandle,
+    { path, signal }: { path: string; signal?: AbortSignal | undefined },
+  ): Promise<void> {
+    const piece = Buffer.allocUnsafeSlow(PIECE_BYTES);
+    let { size } = await from.stat();
+    for (;;) {
+      // How long the header is depends on the size, which is known for sure only when the data is there.
+      const start = this.end + documentHeader(name, size).length;
+      let copied = 0;
+      while (copied < size) {
+        signal?.throwIfAborted();
+        const read = await from.read(piece, 0, Math.min(PIECE_BYTES, size - copied), copied).catch((cause: unknown) => {
+          throw new ArchiveError('TREE_UNREADABLE', { path, cause });
+        });
+        if (read.bytesRead === 0) break;
+        await this.write(start + copied, piece.subarray(0, read.bytesRead));
+        copied += read.bytesRead;
+      }
+      size = copied;
+      const header = documentHeader(name, size);
+      if (this.end + header.length !== start) continue;
+      await this.write(start + size, Buffer.alloc(padding(size)));
+      return this.#addMember(name, header, size);
+    }
+  }
+
+  /** The data is in its place behind where the header goes. */
+  async #addMember(name: Buffer, header: Buffer, dataBytes: number): Promise<void> {
+    await this.write(this.end, header);
     this.#parts.push({
       kind: 'member',
       name,
       offset: this.end,
       headerBytes: header.length,
-      dataBytes: data.length,
+      dataBytes,
       digests: undefined,
     });
-    this.end += header.length + data.length + padding(data.length);
+    this.end += header.length + dataBytes + padding(dataBytes);
   }
 
   /** A tree whose area lies at the body's end. */
@@ -205,6 +234,21 @@ export class Body {
     });
     this.end = area.end + END_OF_ARCHIVE.length;
   }
+}
+
+/** So much of a file is in memory while it is copied. */
+const PIECE_BYTES = 1024 * 1024;
+
+function documentHeader(name: Buffer, size: number): Buffer {
+  return encodeHeader({
+    name,
+    type: 'file',
+    mode: 0o600,
+    uid: process.getuid?.() ?? 0,
+    gid: process.getgid?.() ?? 0,
+    size,
+    mtimeNs: wholeSecond(),
+  });
 }
 
 /** So many parts of the list are made ahead. */

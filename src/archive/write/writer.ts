@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { lstat, realpath, stat } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { lstat, open, realpath, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, resolve } from 'node:path';
 import type { Writable } from 'node:stream';
@@ -139,6 +140,32 @@ export class ArchiveWriter implements AsyncDisposable {
     await this.#guard(async () =>
       (await this.#assembled()).addDocument(Buffer.from(document.name), Buffer.from(document.data as string)),
     );
+  }
+
+  /**
+   * Adds a regular member with the bytes that a file has now, however many. Somebody may write to it: what comes meanwhile is
+   * not taken along. Adds nothing where there is no such file.
+   */
+  async addFile(
+    { name, file }: { name: string; file: string },
+    { signal }: { signal?: AbortSignal | undefined } = {},
+  ): Promise<void> {
+    await this.#guard(async () => {
+      // A FIFO of that name must not hold a thread for ever.
+      const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY).catch(
+        (error: unknown) => {
+          if (errnoOf(error) === 'ENOENT') return undefined;
+          throw new ArchiveError('TREE_UNREADABLE', { path: file, cause: error });
+        },
+      );
+      if (handle === undefined) return;
+      try {
+        if ((await handle.stat()).isFile())
+          await (await this.#assembled()).addFile(Buffer.from(name), handle, { path: file, signal });
+      } finally {
+        await handle.close();
+      }
+    });
   }
 
   /**

@@ -70,11 +70,8 @@ export interface DumpedTarget {
   livePaths(treeName: string): Iterable<Buffer>;
 }
 
-/** A small regular member. */
-export interface ArchiveDocument {
-  name: string;
-  data: Buffer;
-}
+/** A further regular member: a small one, or a file of this machine of any size, left out where it is none (any more). */
+export type ArchiveDocument = { name: string; data: Buffer } | { name: string; file: string };
 
 /**
  * The target's freezer, its cgroup checked to hold the tree and nothing else; undefined for a tree that is to be

@@ -5,7 +5,7 @@
  */
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { errnoOf } from '../../errors.js';
+import type { ArchiveDocument } from '../../checkpoint/window/ready-target.js';
 import type { Container } from '../model/container.js';
 import { engineFacts } from '../model/engine.js';
 import { isBindMount, type OciSpec } from '../model/spec.js';
@@ -53,18 +53,12 @@ export async function containerDocuments(container: Container, checkpointedAt: D
   return documents;
 }
 
-/** What a log had been written up to now. */
-export async function logDocument(container: Container): Promise<Document[]> {
+/** The container's log: a file of any size, which is copied as far as it has been written by then. */
+export function logDocument(container: Container): ArchiveDocument[] {
   const criLog = container.spec.annotations?.['io.kubernetes.cri-o.LogPath'];
-  const [name, path] =
+  const [name, file] =
     container.podman === undefined ? [members.criLog, criLog] : [members.podmanLog, container.podman.logPath];
-  if (path === undefined) return [];
-  try {
-    return [{ name, data: await readFile(path) }];
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return [];
-    throw error;
-  }
+  return file === undefined ? [] : [{ name, file }];
 }
 
 export function deletedFilesDocument(paths: readonly string[]): Document[] {

@@ -11,6 +11,7 @@ export interface ContainerFacts {
   STATE_UNREADABLE: { path: string; what?: string };
   BUNDLE_UNREADABLE: { path: string; what?: string };
   NO_OVERLAY: { id: string; rootfs: string; fsType: string };
+  OVERLAY_HIDDEN: { id: string; rootfs: string };
   OVERLAY_UNSUPPORTED: { upperDir: string; name: string; feature: string };
   PODMAN_DATABASE: { path: string; what: string };
   OUTSIDE_FILES: { id: string; descriptors: string[] };
@@ -69,6 +70,11 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
   NO_OVERLAY: (f) => ({
     what: `the root of container ${f.id} (${f.rootfs}) is on ${f.fsType}, not on an overlay: what it changed cannot be told from its image`,
     remedy: 'Archive the whole root file system with wholeRootfs: true (--whole-rootfs).',
+  }),
+  OVERLAY_HIDDEN: (f) => ({
+    what: `the root of container ${f.id} is an overlay, but not one that is mounted, alone, on ${f.rootfs} here: where its upper directory is on this machine cannot be known`,
+    remedy:
+      'Run this in the mount namespace of the engine that mounted it. What the container itself says of its mounts is not believed: it could name any directory.',
   }),
   OVERLAY_UNSUPPORTED: (f) => ({
     what: `${f.name} in the overlay's upper directory ${f.upperDir} uses ${f.feature}: it refers to the layers below, and cannot be archived alone`,

@@ -10,7 +10,7 @@ import { containerDumpOptions } from './criu-options.js';
 import { checkDescriptors, descriptorsDocument, DESCRIPTORS_JSON } from './descriptors.js';
 import { containerDocuments, deletedFilesDocument, logDocument, members } from '../documents/documents.js';
 import { upperFiles } from './upper-files.js';
-import { mountAt, overlayOf, readMounts, type OverlayRoot } from './mounts.js';
+import { mountAt, overlayOf, readMounts, readRootView, type Mount, type OverlayRoot } from './mounts.js';
 import { deletedPaths } from './overlay-deletions.js';
 import { OverlayFilter } from './overlay.js';
 import { isBindMount } from '../model/spec.js';
@@ -29,7 +29,7 @@ export interface ContainerTarget {
 /**
  * A container as a target of `checkpoint()`: what it changed on top of its image, its volumes and shared memory, and
  * CRIU's options such that its own runtime can restore the images.
- * @throws ContainerError NO_OVERLAY, OUTSIDE_FILES
+ * @throws ContainerError NO_OVERLAY, OVERLAY_HIDDEN, OUTSIDE_FILES
  */
 export async function containerTarget(
   container: Container,
@@ -38,14 +38,7 @@ export async function containerTarget(
   const { pid, podman } = container;
   const mounts = await readMounts(pid);
   checkDescriptors(container, mounts);
-  const overlay = overlayOf(mounts, container.rootfs);
-  if (overlay === undefined && options.wholeRootfs !== true) {
-    throw new ContainerError('NO_OVERLAY', {
-      id: container.id,
-      rootfs: container.rootfs,
-      fsType: mountAt(mounts, '/')?.fsType ?? 'an unknown file system',
-    });
-  }
+  const overlay = await findOverlay(container, mounts, options.wholeRootfs === true);
   const upper = options.wholeRootfs === true ? undefined : overlay;
   const filter = upper === undefined ? undefined : new OverlayFilter(upper);
   const checkpointedAt = new Date();
@@ -73,12 +66,33 @@ export async function containerTarget(
         return [
           ...(await containerDocuments(container, checkpointedAt)),
           ...deletedFilesDocument(deleted),
-          ...(await logDocument(container)),
+          ...logDocument(container),
         ];
       },
     },
   };
   return { target, leftOut: leftOut(container) };
+}
+
+/**
+ * The overlay that is the container's root, as it is mounted on this machine. What the container sees is asked only whether it
+ * is the same one.
+ */
+async function findOverlay(
+  { id, rootfs }: Container,
+  mounts: readonly Mount[],
+  isOptional: boolean,
+): Promise<OverlayRoot | undefined> {
+  const view = await readRootView(rootfs).catch((cause: unknown) => {
+    throw new ContainerError('OVERLAY_HIDDEN', { id, rootfs, cause });
+  });
+  const overlay = view && overlayOf(view, rootfs);
+  const roots = mounts.filter(({ mountPoint }) => mountPoint === '/');
+  if (overlay !== undefined && roots.some(({ device }) => device === overlay.device)) return overlay;
+  if (isOptional) return undefined;
+  if (overlay !== undefined || roots[0]?.fsType === 'overlay')
+    throw new ContainerError('OVERLAY_HIDDEN', { id, rootfs });
+  throw new ContainerError('NO_OVERLAY', { id, rootfs, fsType: view?.mount.fsType ?? 'an unknown file system' });
 }
 
 function rootTree({ rootfs }: Container, upper: OverlayRoot | undefined, filter: OverlayFilter | undefined): FileTree {

@@ -1,14 +1,17 @@
-import { readFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { open, readFile, readlink } from 'node:fs/promises';
 import { dirname, isAbsolute, resolve } from 'node:path';
 
-/** One line of /proc/PID/mountinfo: a mount as the container sees it. */
+const O_PATH = 0o10000000;
+
+/** One line of a mountinfo: a mount as the processes of one mount namespace see it. */
 export interface Mount {
   id: number;
   /** `major:minor` of the file system, as in stat(2)'s st_dev. */
   device: string;
   /** The directory of the file system that is mounted. */
   root: string;
-  /** Where, in the container. */
+  /** Where, for whoever reads. */
   mountPoint: string;
   fsType: string;
   source: string;
@@ -28,8 +31,16 @@ export interface OverlayRoot {
   xattrPrefix: 'trusted.overlay.' | 'user.overlay.';
 }
 
+/** What this process, and with it the machine's administrator, sees of a container's root file system. */
+export interface RootView {
+  /** The mount that the directory is the root of, or lies on. */
+  mount: Mount;
+  /** The directory is where `mount`, and no other mount, is mounted. */
+  isMountPoint: boolean;
+}
+
 /** The mounts of a process's own mount namespace. */
-export async function readMounts(pid: number): Promise<Mount[]> {
+export async function readMounts(pid: number | 'self'): Promise<Mount[]> {
   return parseMounts(await readFile(`/proc/${pid}/mountinfo`, 'utf8'));
 }
 
@@ -60,21 +71,43 @@ export function mountAt(mounts: readonly Mount[], path: string): Mount | undefin
 }
 
 /**
- * The container's root, when it is an overlay with an upper directory.
- * @param rootfs the root's directory on the host: an engine that mounted with relative layers did so from two levels above it.
+ * The mount of a directory of this machine, by the number that the kernel gives it: what a container says of its own mounts
+ * proves nothing, since one that may mount can put another overlay, with any path as its upper directory, over its root.
+ * @throws an errno error where there is no such directory
+ */
+export async function readRootView(rootfs: string): Promise<RootView | undefined> {
+  const directory = await open(rootfs, O_PATH | constants.O_DIRECTORY);
+  try {
+    const { fd } = directory;
+    const mountId = Number(/^mnt_id:\s*(\d+)/m.exec(await readFile(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1]);
+    const mounts = await readMounts('self');
+    const mount = mounts.find(({ id }) => id === mountId);
+    if (mount === undefined) return undefined;
+    const top = await readlink(`/proc/self/fd/${fd}`);
+    // A second one on top may have come out of the container, where mounts are shared.
+    const stacked = mounts.filter(({ mountPoint }) => mountPoint === top);
+    return { mount, isMountPoint: stacked.length === 1 && stacked[0] === mount };
+  } finally {
+    await directory.close();
+  }
+}
+
+/**
+ * The container's root, when it is an overlay with an upper directory. Paths in a mount's options are as the one who mounted
+ * saw them: only those of a mount that was made in this mount namespace mean what they say here.
+ * @param rootfs the root's directory on this machine: an engine that mounted with relative layers did so from two levels above it.
  * Source: Documentation/filesystems/overlayfs.rst, Linux v6.12; containers/storage, drivers/overlay/overlay.go, v1.55.
  */
-export function overlayOf(mounts: readonly Mount[], rootfs: string): OverlayRoot | undefined {
-  const root = mountAt(mounts, '/');
-  const upper = root?.superOptions.get('upperdir')?.[0];
-  if (root === undefined || root.fsType !== 'overlay' || upper === undefined) return undefined;
+export function overlayOf({ mount, isMountPoint }: RootView, rootfs: string): OverlayRoot | undefined {
+  const upper = mount.superOptions.get('upperdir')?.[0];
+  if (!isMountPoint || mount.root !== '/' || mount.fsType !== 'overlay' || upper === undefined) return undefined;
   const base = dirname(dirname(rootfs));
   const absolute = (path: string): string => (isAbsolute(path) ? path : resolve(base, path));
   return {
     upperDir: absolute(unquote(upper)),
-    lowerDirs: lowerDirs(root).map(absolute),
-    device: root.device,
-    xattrPrefix: root.superOptions.has('userxattr') ? 'user.overlay.' : 'trusted.overlay.',
+    lowerDirs: lowerDirs(mount).map(absolute),
+    device: mount.device,
+    xattrPrefix: mount.superOptions.has('userxattr') ? 'user.overlay.' : 'trusted.overlay.',
   };
 }
 

@@ -1,9 +1,13 @@
-import type { Dirent } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import { closeSync, constants, type Dirent } from 'node:fs';
+import { open, readdir } from 'node:fs/promises';
 import { errnoOf } from '../../errors.js';
+import { native } from '../../native.js';
 import { ContainerError } from '../model/container-error.js';
 import type { OverlayRoot } from './mounts.js';
 import { inTurns, type OverlayDiff } from './overlay.js';
+
+const O_PATH = 0o10000000;
+const RESOLVE = 0x02 | 0x04 | 0x08; // RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH
 
 /**
  * The paths, absolute in the container, that must be removed after the difference was put on top of the image:
@@ -39,14 +43,23 @@ async function collectHidden(lower: string, directory: string, diff: OverlayDiff
   }
 }
 
+/** A link in a layer, at or above the directory, leads nowhere that the overlay has merged: it could lead out of the layer. */
 async function entriesOf(lower: string, directory: string): Promise<Dirent<Buffer>[]> {
-  const path = Buffer.concat([Buffer.from(`${lower}/`), Buffer.from(directory, 'latin1')]);
+  const layer = await open(lower, O_PATH | constants.O_DIRECTORY);
   try {
-    return await readdir(path, { withFileTypes: true, encoding: 'buffer' });
+    const path = Buffer.from(directory === '' ? '.' : directory, 'latin1');
+    const fd = native().openat2(layer.fd, path, constants.O_RDONLY | constants.O_DIRECTORY, 0, RESOLVE);
+    try {
+      return await readdir(`/proc/self/fd/${fd}`, { withFileTypes: true, encoding: 'buffer' });
+    } finally {
+      closeSync(fd);
+    }
   } catch (error) {
     // Most new directories are marked opaque, and no layer has them.
-    if (['ENOENT', 'ENOTDIR'].includes(errnoOf(error) ?? '')) return [];
+    if (['ENOENT', 'ENOTDIR', 'ELOOP'].includes(errnoOf(error) ?? '')) return [];
     throw error;
+  } finally {
+    await layer.close();
   }
 }
 

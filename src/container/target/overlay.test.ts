@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -136,6 +136,18 @@ describe('the deleted paths', () => {
       '/replaced/hidden',
       '/replaced/kept/under',
     ]);
+  });
+
+  it('follow no link of a layer, which could lead anywhere on this machine', async () => {
+    mkdirSync(join(dir, 'of-the-host/secret'), { recursive: true });
+    symlinkSync(join(dir, 'of-the-host'), join(dir, 'near/linked'));
+    symlinkSync('../of-the-host', join(dir, 'far/linked'));
+    const overlay = new OverlayFilter(UPPER);
+    const opaque = { attributes: { 'trusted.overlay.opaque': 'y' } };
+    const all = [entry('linked', 'directory', opaque), entry('linked/secret', 'directory', opaque)];
+    for (const one of all) overlay.entry(one);
+    const live = (): Buffer[] => all.map(({ name }) => name);
+    expect(await deletedPaths(await overlay.diff(live()), live, { ...UPPER, lowerDirs, device: '0:1' })).toEqual([]);
   });
 
   it('are refused when one of them is not UTF-8', async () => {

@@ -1,9 +1,9 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import {
   ArchiveWriter,
   openArchive,
@@ -55,6 +55,50 @@ describe('a hidden file', () => {
     await writer.seal({ subject: { kind: 'test' } });
     expect(told).toEqual(['will make x.tar', 'gone x.tar']);
     expect(readFileSync(outputPath, 'latin1')).not.toBe('old');
+  });
+});
+
+describe('a file of the machine as a member', () => {
+  const seal = async (file: string): Promise<string> => {
+    const outputPath = join(dir, 'out/x.tar');
+    await using writer = await ArchiveWriter.create({ outputPath });
+    await writer.addFile({ name: 'log', file });
+    await writer.addDocument({ name: 'note', data: 'a document' });
+    await writer.seal({ subject: { kind: 'test' } });
+    await using archive = await openArchive(outputPath);
+    await verifyArchive(archive);
+    return outputPath;
+  };
+
+  test('is copied a piece at a time, however long it is', async () => {
+    const file = join(dir, 'log');
+    writeFileSync(file, Buffer.alloc(96 * 1024 * 1024 + 77, 'line\n'));
+    const before = process.memoryUsage().arrayBuffers;
+    let most = 0;
+    const timer = setInterval(() => (most = Math.max(most, process.memoryUsage().arrayBuffers - before)), 5);
+    const outputPath = await seal(file).finally(() => clearInterval(timer));
+    expect(most).toBeLessThan(32 * 1024 * 1024);
+    expect(execFileSync('sh', ['-c', `tar -xOf ${outputPath} log | cmp - ${file}`]).toString()).toBe('');
+  });
+
+  test('is as long as it was when it was copied, although somebody writes to it', async () => {
+    const file = join(dir, 'log');
+    writeFileSync(file, 'line\n'.repeat(10_000));
+    const writer = spawn('sh', ['-c', 'while :; do echo more; done >> "$1"', 'sh', file]);
+    onTestFinished(() => void writer.kill('SIGKILL'));
+    const outputPath = await seal(file);
+    const copied = execFileSync('tar', ['-xOf', outputPath, 'log'], { maxBuffer: 1 << 28 });
+    expect(copied.length).toBeGreaterThanOrEqual(50_000);
+    expect(readFileSync(file).subarray(0, copied.length).equals(copied)).toBe(true);
+  });
+
+  test('is left out when it is gone, or is no file', async () => {
+    execFileSync('mkfifo', [join(dir, 'fifo')]);
+    for (const file of [join(dir, 'none'), join(dir, 'fifo')]) {
+      const outputPath = await seal(file);
+      expect(execFileSync('tar', ['-tf', outputPath], { encoding: 'utf8' })).not.toMatch(/^log$/m);
+      rmSync(outputPath);
+    }
   });
 });
 

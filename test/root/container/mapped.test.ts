@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { filesBehind, openForWriting, sharedWritableMappings } from '../../../src/checkpoint/window/files-in-use.js';
 import { upperFiles } from '../../../src/container/target/upper-files.js';
-import { overlayOf, readMounts, type OverlayRoot } from '../../../src/container/target/mounts.js';
+import { overlayOf, readRootView, type OverlayRoot } from '../../../src/container/target/mounts.js';
 import { checkpointContainer } from '../../../src/container/index.js';
 import { addProgram, Bundle, makeImage, must, RuncContainer } from '../../fixtures/container.js';
 import { until } from '../../fixtures/processes.js';
@@ -31,7 +31,7 @@ it('files of the upper directory are known by their own numbers, whichever numbe
   await using container = await RuncContainer.run(bundle);
   expect(await until(() => inPlace(bundle))).toBe(true);
   const { pid } = await container.state();
-  const overlay = overlayOf(await readMounts(pid), bundle.rootfs);
+  const overlay = overlayOf((await readRootView(bundle.rootfs))!, bundle.rootfs);
   expect(overlay).toMatchObject({ upperDir: join(bundle.dir, 'upper'), lowerDirs: [image] });
   const [mapped, writable] = [sharedWritableMappings([pid]), openForWriting([pid])].map((links) =>
     upperFiles(filesBehind(links), overlay as OverlayRoot),
