@@ -1,11 +1,13 @@
 /** Types of what native/ does with files. */
 /** native/addon/files.c. Paths are relative to a directory's descriptor; errors are errno errors. */
 export interface ExtractNative {
-  /** Always close-on-exec. `resolve` is RESOLVE_* of openat2(2). */
+  /** Always close-on-exec. `resolve` is RESOLVE_* of openat2(2): src/openat.ts has the sets that are in use. */
   openat2(dirfd: number, path: Buffer, flags: number, mode: number, resolve: number): number;
   mkdirat(dirfd: number, path: Buffer, mode: number): void;
   /** The mode holds the file type too. */
   mknodat(dirfd: number, path: Buffer, mode: number, major: number, minor: number): void;
+  /** An empty path is the link that the descriptor is, opened with O_PATH | O_NOFOLLOW. */
+  readlinkat(dirfd: number, path: Buffer): Buffer;
   symlinkat(target: Buffer, dirfd: number, path: Buffer): void;
   linkat(olddirfd: number, oldpath: Buffer, newdirfd: number, newpath: Buffer, flags: number): void;
   unlinkat(dirfd: number, path: Buffer, flags: number): void;

@@ -23,6 +23,7 @@
 #define COPY_BUFFER (256 * 1024)
 /* The kernel takes no more in one call; and no longer is a queue held up by one copy. */
 #define COPY_STEP (1UL << 30)
+#define OPENAT2_ATTEMPTS 1000
 
 struct args {
 	napi_env env;
@@ -117,9 +118,11 @@ static napi_value sf_openat2(napi_env env, napi_callback_info info)
 		.mode = (uint64_t)number(&args, 3),
 		.resolve = (uint64_t)number(&args, 4),
 	};
+	/* EAGAIN: a rename anywhere went between. Somebody who renames all the time must not hold the event loop for ever. */
+	int attempts = 0;
 	do
 		fd = (int)syscall(SYS_openat2, (int)number(&args, 0), path.text, &how, sizeof(how));
-	while (fd < 0 && (errno == EINTR || errno == EAGAIN));
+	while (fd < 0 && (errno == EINTR || (errno == EAGAIN && ++attempts < OPENAT2_ATTEMPTS)));
 	if (fd < 0)
 		return sf_throw_errno(env, errno, "openat2");
 	napi_create_int32(env, fd, &result);
@@ -146,6 +149,23 @@ static napi_value sf_mknodat(napi_env env, napi_callback_info info)
 		return NULL;
 	dev_t dev = makedev((unsigned)number(&args, 3), (unsigned)number(&args, 4));
 	return done(env, mknodat((int)number(&args, 0), path.text, (mode_t)number(&args, 2), dev), "mknodat");
+}
+
+/* readlinkat(dirfd, path) -> Buffer; an empty path is the link that dirfd is, opened with O_PATH | O_NOFOLLOW */
+static napi_value sf_readlinkat(napi_env env, napi_callback_info info)
+{
+	struct args args;
+	struct cpath path;
+	char target[4096];
+	napi_value result;
+
+	if (!get_args(env, info, &args, 2) || !path_at(&args, 1, &path))
+		return NULL;
+	ssize_t length = readlinkat((int)number(&args, 0), path.text, target, sizeof(target));
+	if (length < 0)
+		return sf_throw_errno(env, errno, "readlinkat");
+	napi_create_buffer_copy(env, (size_t)length, target, NULL, &result);
+	return result;
 }
 
 /* symlinkat(target, dirfd, path) */
@@ -419,6 +439,7 @@ void sf_init_files(napi_env env, napi_value exports)
 	sf_set_function(env, exports, "openat2", sf_openat2);
 	sf_set_function(env, exports, "mkdirat", sf_mkdirat);
 	sf_set_function(env, exports, "mknodat", sf_mknodat);
+	sf_set_function(env, exports, "readlinkat", sf_readlinkat);
 	sf_set_function(env, exports, "symlinkat", sf_symlinkat);
 	sf_set_function(env, exports, "linkat", sf_linkat);
 	sf_set_function(env, exports, "unlinkat", sf_unlinkat);

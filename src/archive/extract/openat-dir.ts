@@ -3,18 +3,24 @@
  * leave it: parents are opened with openat2's RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
  * and what is made is made in them by its last component, which no call here follows.
  */
-import { closeSync, constants, fchmodSync, fchownSync, ftruncateSync } from 'node:fs';
+import { closeSync, constants, fchmodSync, fchownSync, fstatSync, ftruncateSync } from 'node:fs';
 import { errnoOf } from '../../errors.js';
 import { native } from '../../native.js';
+import {
+  chmodPathFd,
+  chownPathFd,
+  NO_LINKS,
+  O_PATH,
+  openDirectoryAt,
+  RESOLVE_BENEATH,
+  setTimeOfPathFd,
+  timespec,
+  withFd,
+} from '../../openat.js';
 import type { Entry } from '../format/entry.js';
 import { parentName } from '../format/names.js';
 
-const RESOLVE = 0x02 | 0x04 | 0x08; // RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH
-const O_PATH = 0o10000000;
-const AT_SYMLINK_NOFOLLOW = 0x100;
-const S_IFIFO = 0o010000;
-const S_IFCHR = 0o020000;
-const S_IFBLK = 0o060000;
+const { S_IFMT, S_IFIFO, S_IFCHR, S_IFBLK, S_IFLNK } = constants;
 
 /** An archive lists a directory's members together: more open parents than a path has components help little. */
 const MAX_OPEN_PARENTS = 64;
@@ -45,7 +51,7 @@ export class Beneath {
       base(name),
       O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW,
       0o600,
-      RESOLVE,
+      NO_LINKS,
     );
   }
 
@@ -61,23 +67,19 @@ export class Beneath {
   /** Both names are below the root; neither is followed when it is a symbolic link. */
   createHardlink(name: string, target: string): void {
     // The second parent may push the first out of the cache: then it is opened again.
-    const from = this.#native.openat2(
-      this.#rootFd,
-      path(parentName(target)),
-      O_PATH | constants.O_DIRECTORY,
-      0,
-      RESOLVE,
-    );
-    try {
+    withFd(openDirectoryAt(this.#rootFd, path(parentName(target))), (from) => {
       this.#native.linkat(from, base(target), this.#parent(name), base(name), 0);
-    } finally {
-      closeSync(from);
-    }
+    });
   }
 
   createNode(name: string, entry: Entry): void {
-    const type = entry.type === 'fifo' ? S_IFIFO : entry.type === 'block-device' ? S_IFBLK : S_IFCHR;
-    this.#native.mknodat(this.#parent(name), base(name), type | 0o600, entry.devmajor ?? 0, entry.devminor ?? 0);
+    this.#native.mknodat(
+      this.#parent(name),
+      base(name),
+      formatOf(entry) | 0o600,
+      entry.devmajor ?? 0,
+      entry.devminor ?? 0,
+    );
   }
 
   /** Owner, attributes, mode and time of an open regular file, in the order in which none undoes another. */
@@ -86,48 +88,37 @@ export class Beneath {
     fchownSync(fd, entry.uid, entry.gid);
     for (const { name, value } of entry.xattrs ?? []) this.#native.fsetxattr(fd, name, value);
     fchmodSync(fd, entry.mode);
-    this.#time(fd, NO_NAME, entry);
+    const { seconds, nanoseconds } = timespec(entry.mtimeNs);
+    this.#native.utimensat(fd, NO_NAME, seconds, nanoseconds, 0);
   }
 
   /** The same for a directory, '' being the root. Nothing may be made below it afterwards, or its time changes. */
   finishDirectory(name: string, entry: Entry): void {
-    const fd = this.#native.openat2(this.#rootFd, path(name), constants.O_RDONLY | constants.O_DIRECTORY, 0, RESOLVE);
-    try {
+    const flags = constants.O_RDONLY | constants.O_DIRECTORY;
+    withFd(this.#native.openat2(this.#rootFd, path(name), flags, 0, NO_LINKS), (fd) => {
       this.finishFile(fd, entry);
-    } finally {
-      closeSync(fd);
-    }
+    });
   }
 
-  /** The same for what is not opened: symbolic links, FIFOs and devices. */
+  /**
+   * The same for what was just made and is not opened: symbolic links, FIFOs and devices. By a descriptor, which is seen to
+   * be of what was made: a name may be another file's by now, where the directory is open to others.
+   */
   finishUnopened(name: string, entry: Entry): void {
-    const parent = this.#parent(name);
-    const last = base(name);
-    this.#native.fchownat(parent, last, entry.uid, entry.gid, AT_SYMLINK_NOFOLLOW);
-    if (entry.xattrs !== undefined) {
-      const fd = this.#native.openat2(parent, last, O_PATH | constants.O_NOFOLLOW, 0, 0x08);
-      try {
-        for (const xattr of entry.xattrs) this.#native.setxattrPathFd(fd, xattr.name, xattr.value);
-      } finally {
-        closeSync(fd);
-      }
-    }
-    if (entry.type !== 'symlink') this.#native.fchmodat(parent, last, entry.mode, AT_SYMLINK_NOFOLLOW);
-    this.#time(parent, last, entry);
+    const flags = O_PATH | constants.O_NOFOLLOW;
+    withFd(this.#native.openat2(this.#parent(name), base(name), flags, 0, RESOLVE_BENEATH), (fd) => {
+      const { mode, nlink, uid } = fstatSync(fd);
+      if ((mode & S_IFMT) !== formatOf(entry) || nlink !== 1 || uid !== process.geteuid?.())
+        throw new Error('another file has taken its place');
+      chownPathFd(fd, entry.uid, entry.gid);
+      for (const xattr of entry.xattrs ?? []) this.#native.setxattrPathFd(fd, xattr.name, xattr.value);
+      if (entry.type !== 'symlink') chmodPathFd(fd, entry.mode);
+      setTimeOfPathFd(fd, entry.mtimeNs);
+    });
   }
 
   truncate(fd: number, size: number): void {
     ftruncateSync(fd, size);
-  }
-
-  #time(dirfd: number, name: Buffer, entry: Entry): void {
-    let seconds = entry.mtimeNs / 1_000_000_000n;
-    let nanoseconds = entry.mtimeNs % 1_000_000_000n;
-    if (nanoseconds < 0n) {
-      seconds -= 1n;
-      nanoseconds += 1_000_000_000n;
-    }
-    this.#native.utimensat(dirfd, name, Number(seconds), Number(nanoseconds), AT_SYMLINK_NOFOLLOW);
   }
 
   /** The descriptor of a name's directory, which is made when the archive has no member for it. */
@@ -143,15 +134,13 @@ export class Beneath {
   }
 
   #openParent(dir: string): number {
-    const open = (): number =>
-      this.#native.openat2(this.#rootFd, path(dir), O_PATH | constants.O_DIRECTORY, 0, RESOLVE);
     try {
-      return open();
+      return openDirectoryAt(this.#rootFd, path(dir));
     } catch (error) {
       if (errnoOf(error) !== 'ENOENT') throw error;
     }
     this.#native.mkdirat(this.#parent(dir), base(dir), 0o755);
-    return open();
+    return openDirectoryAt(this.#rootFd, path(dir));
   }
 
   #forget(dir: string): void {
@@ -160,6 +149,11 @@ export class Beneath {
     this.#parents.delete(dir);
     closeSync(fd);
   }
+}
+
+/** The file type's bits of a mode. */
+function formatOf({ type }: Entry): number {
+  return type === 'fifo' ? S_IFIFO : type === 'block-device' ? S_IFBLK : type === 'symlink' ? S_IFLNK : S_IFCHR;
 }
 
 function base(name: string): Buffer {

@@ -3,9 +3,9 @@ import { readdir } from 'node:fs/promises';
 import { setImmediate } from 'node:timers/promises';
 import { errnoOf } from '../../errors.js';
 import { native } from '../../native.js';
+import { AT_REMOVEDIR, NO_LINKS, RESOLVE_NO_XDEV } from '../../openat.js';
 
-const RESOLVE = 0x01 | 0x02 | 0x04 | 0x08; // RESOLVE_NO_XDEV | NO_MAGICLINKS | NO_SYMLINKS | BENEATH
-const AT_REMOVEDIR = 0x200;
+const RESOLVE = NO_LINKS | RESOLVE_NO_XDEV;
 
 /**
  * Removes all that lies in a directory held open, not the directory itself. Follows no link and enters no other

@@ -80,6 +80,7 @@ export function archiveOf(
   members: readonly FixtureMember[],
   trees: TreeRecord[],
   header?: (member: FixtureMember) => Buffer,
+  subject: Record<string, unknown> = { test: true },
 ): Buffer {
   const parts: Buffer[] = [];
   const lines: Buffer[] = [];
@@ -108,7 +109,7 @@ export function archiveOf(
     version: FORMAT_VERSION,
     integrity,
     trees,
-    subject: { test: true },
+    subject,
   });
   const last: [string, Buffer][] = [
     [MEMBERS_SHA256, list],
