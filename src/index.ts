@@ -72,9 +72,9 @@ export {
   type FreezeOptions,
   type FreezerState,
   type FreezerTarget,
-  type ProcessInfo,
   type ThawOptions,
 } from './cgroup/index.js';
+export type { ProcessInfo } from './proc/task.js';
 
 // CRIU
 export {

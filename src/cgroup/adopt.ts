@@ -9,7 +9,8 @@ import { tasksFrom } from './hierarchy.js';
 import { cgroupOf, freezerVersions, type CgroupLocation } from './locate.js';
 import type { CgroupVersion } from './mountinfo.js';
 import { makeCgroup, moveProcess, moveThread, pidsFrom, removeCgroup } from './place.js';
-import { cgroupNameOf, isAlive, selfAndAncestors, threadIds, threadsOf, type ProcessInfo } from './proc.js';
+import { isAlive, selfAndAncestors, threadIds, threadsOf, type ProcessInfo } from '../proc/task.js';
+import { cgroupNameOf } from './membership.js';
 import { checkProcess } from './target.js';
 import { processTree } from './tree.js';
 

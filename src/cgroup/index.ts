@@ -6,7 +6,6 @@ export { makeCgroup, moveProcess, placeProcess, removeCgroup } from './place.js'
 export { locateCgroup, openCgroup, cgroupOf, freezerVersions, hierarchyRoot, type CgroupLocation } from './locate.js';
 export type { CgroupVersion } from './mountinfo.js';
 export { processTree } from './tree.js';
-export { readProc, readProcess, threadIds, type ProcessInfo } from './proc.js';
 export {
   FreezerError,
   isFreezerError,

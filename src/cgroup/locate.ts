@@ -4,7 +4,7 @@ import { FreezerError } from './freezer-error.js';
 import { controlError } from './control-file.js';
 import { readIds, TASKS_FILE } from './hierarchy.js';
 import { parseMountinfo, parseProcCgroup, pathBelowMount, type CgroupMount, type CgroupVersion } from './mountinfo.js';
-import { readProc, readProcess } from './proc.js';
+import { readProc, readProcess } from '../proc/task.js';
 
 /** A cgroup that can be frozen, or that holds what is to be frozen. */
 export interface CgroupLocation {

@@ -1,4 +1,5 @@
 /** The kernel's own tables of cgroups, as text: no file is touched here. */
+import { unescapeOctal } from '../proc/octal.js';
 
 export type CgroupVersion = 1 | 2;
 
@@ -85,14 +86,6 @@ function segmentsOf(path: string): string[] {
 function countUps(segments: readonly string[]): number {
   const first = segments.findIndex((segment) => segment !== '..');
   return first === -1 ? segments.length : first;
-}
-
-function unescapeOctal(text: string): string {
-  if (!text.includes('\\')) return text;
-  const bytes = Buffer.from(text, 'utf8')
-    .toString('latin1')
-    .replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
-  return Buffer.from(bytes, 'latin1').toString('utf8');
 }
 
 function splitOnce(text: string, separator: string): [string, string | undefined] {

@@ -7,7 +7,7 @@ import { FreezerError, isFreezerError } from './freezer-error.js';
 import { cgroupsFrom, PROCS_FILE, readIds, tasksFrom } from './hierarchy.js';
 import { openCgroup } from './locate.js';
 import type { CgroupVersion } from './mountinfo.js';
-import { leaderOf, readProcess } from './proc.js';
+import { leaderOf, readProcess } from '../proc/task.js';
 
 /**
  * Makes a cgroup that can be frozen, and its parents, where they are missing.

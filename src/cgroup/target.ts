@@ -1,9 +1,5 @@
 import { relative } from 'node:path';
-import { FreezerError, type NamedProcess } from './freezer-error.js';
-import { tasksFrom } from './hierarchy.js';
-import { openCgroup, type CgroupLocation } from './locate.js';
 import {
-  cgroupNameOf,
   isAlive,
   leaderOf,
   readProcess,
@@ -11,7 +7,11 @@ import {
   threadIds,
   threadsOf,
   type ProcessInfo,
-} from './proc.js';
+} from '../proc/task.js';
+import { FreezerError, type NamedProcess } from './freezer-error.js';
+import { tasksFrom } from './hierarchy.js';
+import { openCgroup, type CgroupLocation } from './locate.js';
+import { cgroupNameOf } from './membership.js';
 import { processTree } from './tree.js';
 
 export interface CgroupMember {

@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs';
+import { childrenOf as readChildren } from '../proc/children.js';
+import { readProc, readProcess, type ProcessInfo } from '../proc/task.js';
 import { FreezerError } from './freezer-error.js';
-import { readProc, readProcess, threadIds, type ProcessInfo } from './proc.js';
 
 /**
  * The process and all its descendants, parents before children. Processes that end meanwhile are left
@@ -22,16 +23,6 @@ export function processTree(pid: number): ProcessInfo[] {
     }
   }
   return tree;
-}
-
-/** Source: man 5 proc, /proc/pid/task/tid/children: there only in kernels built with CONFIG_PROC_CHILDREN. */
-function readChildren(parent: ProcessInfo): number[] {
-  return threadIds(parent).flatMap((tid) =>
-    (readProc(`${parent.pid}/task/${tid}/children`) ?? '')
-      .split(' ')
-      .filter((child) => child !== '')
-      .map(Number),
-  );
 }
 
 /** The other way, for kernels without the `children` file or a zombie leader: everybody's parent. */

@@ -2,7 +2,7 @@ import { setImmediate as immediate } from 'node:timers/promises';
 import type { UnfrozenTask } from './freezer-error.js';
 import { tasksFrom } from './hierarchy.js';
 import type { FreezerMechanism } from './mechanism.js';
-import { leaderOf, parseStat, readProc } from './proc.js';
+import { leaderOf, parseStat, readProc } from '../proc/task.js';
 
 // Reading one task costs some 50 microseconds: a slice stays well below the event loop's few milliseconds.
 const SLICE = 32;

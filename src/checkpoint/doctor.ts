@@ -14,6 +14,7 @@ import { openNameless } from '../archive/index.js';
 import { freezerVersions, hierarchyRoot } from '../cgroup/index.js';
 import { listCriu, type CriuVerdict } from '../criu/index.js';
 import { native } from '../native.js';
+import { kernelIsFrom } from '../proc/kernel.js';
 import { isTmpfs } from './dump/images-place.js';
 
 /** One thing that was looked at. `problem`: Stillframe cannot work; `note`: it works, less well. */
@@ -181,8 +182,7 @@ function criuFindings(verdicts: CriuVerdict[]): Finding[] {
 function refusedBeforeCriu42(): string | undefined {
   if (!existsSync('/proc/net/udplite'))
     return 'trees that have a network namespace of their own or a TCP or UDP socket: it knows no kernel without UDP-Lite';
-  const [major = 0, minor = 0] = release().split('.').map(Number);
-  return major > 6 || (major === 6 && minor >= 16)
+  return kernelIsFrom(6, 16)
     ? 'trees that have a TCP or UDP socket: it asks for options that Linux 6.16 and newer have for unix sockets only'
     : undefined;
 }

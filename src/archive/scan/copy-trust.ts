@@ -10,6 +10,7 @@
  *   does not move even once. There, and where nobody knows (network, FUSE), no copy is believed.
  */
 import { readFileSync, statfsSync } from 'node:fs';
+import { unescapeOctalBytes } from '../../proc/octal.js';
 
 /** Files that tasks have mapped or open: `dev:ino`, in stat(2)'s numbers. */
 export type FilesInUse = ReadonlySet<string>;
@@ -93,8 +94,7 @@ function upperDirOf(dev: number): string | undefined {
   for (const line of readFileSync('/proc/self/mountinfo', 'latin1').split('\n')) {
     const [, , lineDevice] = line.split(' ', 3);
     const upper = /(?:^|[ ,])upperdir=([^, ]+)/.exec(line.slice(line.indexOf(' - ') + 3))?.[1];
-    if (lineDevice === device && upper !== undefined)
-      return upper.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
+    if (lineDevice === device && upper !== undefined) return unescapeOctalBytes(upper);
   }
   return undefined;
 }

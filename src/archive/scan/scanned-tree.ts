@@ -1,8 +1,9 @@
-import { availableParallelism, release } from 'node:os';
+import { availableParallelism } from 'node:os';
 import { getSystemErrorName } from 'node:util';
 import { errnoOf } from '../../errors.js';
 import { native } from '../../native.js';
 import type { NativeTree } from '../../native-files.js';
+import { kernelIsFrom } from '../../proc/kernel.js';
 import { ArchiveError } from '../format/archive-error.js';
 import { printable } from '../format/byte-text.js';
 import { Scratch } from '../tables/page-file.js';
@@ -42,7 +43,7 @@ export interface ScanOptions {
 }
 
 /** An older kernel (6.1, not 6.12) does not tell of what is written to an overlay, and so to its upper directory. */
-const tellsAll = isFrom(6, 12, release());
+const tellsAll = kernelIsFrom(6, 12);
 
 /** The kinds of native/tree/tree.c. */
 const NEWS = { added: 0, changed: 1, removed: 2 } as const;
@@ -184,9 +185,4 @@ export class FileTree {
   close(): void {
     native().treeClose(this.#native);
   }
-}
-
-function isFrom(major: number, minor: number, version: string): boolean {
-  const [a = 0, b = 0] = version.split('.').map(Number);
-  return a > major || (a === major && b >= minor);
 }

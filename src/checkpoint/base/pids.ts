@@ -1,4 +1,5 @@
-import { isFreezerError, processTree, type ProcessInfo } from '../../cgroup/index.js';
+import { isFreezerError, processTree } from '../../cgroup/index.js';
+import type { ProcessInfo } from '../../proc/task.js';
 
 /** The processes of a tree as they are now, zombies left out; none when it has ended. */
 export function runningTree(pid: number): ProcessInfo[] {

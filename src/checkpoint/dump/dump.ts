@@ -3,7 +3,7 @@ import type { CriuDumpRequest, CriuOptions } from '../../criu/index.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 import { tryWrite } from '../base/failed-place.js';
 import { runningPids } from '../base/pids.js';
-import { readStat } from '../base/stat.js';
+import { readProcess } from '../../proc/task.js';
 
 export interface DumpPlan {
   pid: number;
@@ -37,7 +37,7 @@ export function sessionIsOutside(pid: number): boolean {
   const pids = runningPids(pid);
   const inside = new Set(pids);
   return pids.some((member) => {
-    const stat = readStat(`/proc/${member}/stat`);
+    const stat = readProcess(member);
     return stat !== undefined && !(inside.has(stat.session) && inside.has(stat.group));
   });
 }

@@ -1,8 +1,9 @@
 import { join, dirname, resolve } from 'node:path';
 import type { ProcessHome } from '../../cgroup/index.js';
+import { identify } from '../../proc/identity.js';
 import type { ProcessEnd } from '../../process.js';
 import { GuardianProcess } from './guardian-process.js';
-import { identify, type Journal, type JournalCgroup } from './journal.js';
+import type { Journal, JournalCgroup } from './journal.js';
 
 // native/guardian/guardian.h. Whoever is not told goes where the tree's root goes.
 const MAX_HOMES = 512;

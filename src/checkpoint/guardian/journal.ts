@@ -15,16 +15,10 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { readProcess } from '../../cgroup/index.js';
+import { identify, isRunning, type ProcessId } from '../../proc/identity.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 
 export const STATE_DIR = '/run/stillframe';
-
-/** A process for good: its pid, and its start in clock ticks since boot. */
-export interface ProcessId {
-  pid: number;
-  startTime: string;
-}
 
 /** What a journal says. It grows as the checkpoint goes on. */
 export interface JournalEntry {
@@ -221,12 +215,6 @@ export function isOfThisBoot(entry: JournalEntry): boolean {
   return entry.bootId === here().bootId;
 }
 
-/** @returns undefined when there is no such process */
-export function identify(pid: number): ProcessId | undefined {
-  const info = readProcess(pid);
-  return info === undefined ? undefined : { pid, startTime: String(info.startTime) };
-}
-
 const FRESH = '.new';
 
 function nameFor(id: string, owner: ProcessId): string {
@@ -254,12 +242,6 @@ function readEntry(path: string): JournalEntry | undefined {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
   }
-}
-
-/** A zombie does nothing any more: it counts as dead. */
-function isRunning({ pid, startTime }: ProcessId): boolean {
-  const info = readProcess(pid);
-  return info !== undefined && String(info.startTime) === startTime && info.state !== 'Z' && info.state !== 'X';
 }
 
 function thisProcess(): ProcessId {

@@ -6,9 +6,9 @@
 import { rmSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { identify } from '../../proc/identity.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 import {
-  identify,
   isAbandoned,
   isEmpty,
   isOwnerDead,

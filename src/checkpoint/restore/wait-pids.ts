@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CheckpointError, type PidHolder } from '../base/checkpoint-error.js';
-import { readStat } from '../base/stat.js';
+import { readProcess } from '../../proc/task.js';
 
 const POLL_MS = 20;
 
@@ -26,7 +26,7 @@ export function pidHolders(pids: readonly number[]): PidHolder[] {
   const holders: PidHolder[] = [];
   for (const pid of pids) {
     // A thread's id has a directory too, though /proc does not list it.
-    const task = readStat(`/proc/${pid}/stat`);
+    const task = readProcess(pid);
     if (task !== undefined) holders.push({ pid, holder: pid, as: 'process', name: task.name, state: task.state });
   }
   const taken = new Set(holders.map((h) => h.pid));
@@ -34,7 +34,7 @@ export function pidHolders(pids: readonly number[]): PidHolder[] {
   if (wanted.size === 0) return holders;
   for (const name of readdirSync('/proc')) {
     if (!/^\d+$/.test(name)) continue;
-    const task = readStat(`/proc/${name}/stat`);
+    const task = readProcess(Number(name));
     if (task === undefined) continue;
     const as = wanted.has(task.session) ? 'session' : wanted.has(task.group) ? 'process group' : undefined;
     if (as !== undefined)

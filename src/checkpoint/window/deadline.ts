@@ -1,4 +1,4 @@
-import { readProcess } from '../../cgroup/index.js';
+import { readProcess } from '../../proc/task.js';
 import { whenAborted } from '../../when-aborted.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 

@@ -8,9 +8,9 @@ import {
   type AdoptOptions,
   type CgroupMember,
   type Freezer,
-  type ProcessInfo,
 } from '../../cgroup/index.js';
 import type { FilesInUse, TreeSource } from '../../archive/index.js';
+import type { ProcessInfo } from '../../proc/task.js';
 import type { CriuDumpOptions } from '../../criu/index.js';
 import { filesBehind, openForWriting, sharedWritableMappings, type FileInUse } from './files-in-use.js';
 

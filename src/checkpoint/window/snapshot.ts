@@ -1,7 +1,8 @@
 import { setImmediate as immediate } from 'node:timers/promises';
 import type { Stage } from '../../archive/index.js';
-import { processTree, type CgroupMember, type ProcessInfo } from '../../cgroup/index.js';
+import { processTree, type CgroupMember } from '../../cgroup/index.js';
 import { CriuClient, type CriuDumpRequest, type CriuNotification, type DumpProgress } from '../../criu/index.js';
+import type { ProcessInfo } from '../../proc/task.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 import type { Deadline } from './deadline.js';
 import type { FrozenWindow } from './frozen-window.js';

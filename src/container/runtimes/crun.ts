@@ -1,11 +1,12 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Container } from '../model/container.js';
+import { isRunning } from '../../proc/identity.js';
 import { ContainerError } from '../model/container-error.js';
 import type { RuntimeOptions } from './runc.js';
 import { engineFacts, imageOf } from '../model/engine.js';
 import { readSpec, rootfsOf } from '../model/spec.js';
-import { field, findStateDir, hasOwnUserNamespace, isAlive, readState, type StateLayout } from './state-file.js';
+import { field, findStateDir, hasOwnUserNamespace, readState, type StateLayout } from './state-file.js';
 
 export const crunLayout: StateLayout = { runtime: 'crun', fileName: 'status', below: ['crun'] };
 
@@ -20,7 +21,7 @@ export async function crunContainer(id: string, options: RuntimeOptions = {}): P
   const state = await readState(path);
 
   const pid = field(path, state, 'pid', 'number');
-  if (!isAlive(pid, field(path, state, 'process-start-time', 'number')))
+  if (!isRunning({ pid, startTime: String(field(path, state, 'process-start-time', 'number')) }))
     throw new ContainerError('CONTAINER_NOT_RUNNING', { runtime: 'crun', id, state: 'stopped' });
   if (existsSync(join(dir, 'exec.fifo')))
     throw new ContainerError('CONTAINER_NOT_RUNNING', { runtime: 'crun', id, state: 'created, but not started' });

@@ -1,10 +1,11 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Container } from '../model/container.js';
+import { isRunning } from '../../proc/identity.js';
 import { ContainerError } from '../model/container-error.js';
 import { engineFacts, imageOf } from '../model/engine.js';
 import { readSpec, rootfsOf } from '../model/spec.js';
-import { field, findStateDir, hasOwnUserNamespace, isAlive, readState, type StateLayout } from './state-file.js';
+import { field, findStateDir, hasOwnUserNamespace, readState, type StateLayout } from './state-file.js';
 
 /** runc's own root, and the roots that containerd, Docker and CRI-O give it. */
 export const runcLayout: StateLayout = {
@@ -37,7 +38,7 @@ export async function runcContainer(id: string, options: RuntimeOptions = {}): P
   const state = await readState(path);
 
   const pid = field(path, state, 'init_process_pid', 'number');
-  if (!isAlive(pid, field(path, state, 'init_process_start', 'number')))
+  if (!isRunning({ pid, startTime: String(field(path, state, 'init_process_start', 'number')) }))
     throw new ContainerError('CONTAINER_NOT_RUNNING', { runtime: 'runc', id, state: 'stopped' });
   // The FIFO waits for `runc start`: the process is runc's own still, not yet the container's.
   if (existsSync(join(dir, 'exec.fifo')))

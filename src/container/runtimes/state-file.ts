@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ContainerError } from '../model/container-error.js';
@@ -57,21 +57,6 @@ export function field<T extends 'string' | 'number'>(
   if (typeof value !== type)
     throw new ContainerError('STATE_UNREADABLE', { path, what: `its ${name} is ${JSON.stringify(value)}` });
   return value as T extends 'string' ? string : number;
-}
-
-/**
- * Is the process that the state file names still that one? Its start time tells it from a later process of the same id.
- * @param startTime in clock ticks since boot
- */
-export function isAlive(pid: number, startTime: number): boolean {
-  let stat: string;
-  try {
-    stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-  } catch {
-    return false;
-  }
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return fields[0] !== 'Z' && fields[0] !== 'X' && Number(fields[19]) === startTime;
 }
 
 /** A user namespace of its own: what makes a container rootless for CRIU. */

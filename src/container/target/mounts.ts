@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { open, readFile, readlink } from 'node:fs/promises';
 import { dirname, isAbsolute, resolve } from 'node:path';
+import { unescapeOctal } from '../../proc/octal.js';
 
 const O_PATH = 0o10000000;
 
@@ -55,10 +56,10 @@ export function parseMounts(text: string): Mount[] {
     mounts.push({
       id: Number(id),
       device,
-      root: unescape(root),
-      mountPoint: unescape(mountPoint),
+      root: unescapeOctal(root),
+      mountPoint: unescapeOctal(mountPoint),
       fsType,
-      source: unescape(source),
+      source: unescapeOctal(source),
       superOptions: parseOptions(superOptions),
     });
   }
@@ -124,19 +125,10 @@ function parseOptions(text: string): Map<string, string[]> {
   for (const option of text.split(',')) {
     // `lowerdir+=a`: the plus belongs to the name.
     const at = option.indexOf('=');
-    const [name, value] = at === -1 ? [option, ''] : [option.slice(0, at), unescape(option.slice(at + 1))];
+    const [name, value] = at === -1 ? [option, ''] : [option.slice(0, at), unescapeOctal(option.slice(at + 1))];
     options.set(name, [...(options.get(name) ?? []), value]);
   }
   return options;
-}
-
-/** Spaces, tabs, line ends, backslashes and commas come as octal escapes of bytes. */
-function unescape(text: string): string {
-  if (!text.includes('\\')) return text;
-  const bytes = Buffer.from(text)
-    .toString('latin1')
-    .replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
-  return Buffer.from(bytes, 'latin1').toString();
 }
 
 /** The overlay's own escapes inside a list of directories: `\:` and `\\`. */

@@ -14,7 +14,8 @@ import {
 } from './session.js';
 import { CriuError } from '../errors/criu-error.js';
 import { requireMs } from '../rpc/milliseconds.js';
-import { hasUs, identify, killTree, type OwnedRoot } from '../process/owned-tree.js';
+import { identify, type ProcessId } from '../../proc/identity.js';
+import { hasUs, identifyChild, killTree } from '../process/owned-tree.js';
 import { present, type RequestType, type WireFeatures } from '../rpc/messages.js';
 import type { CriuNotification, OnNotify } from '../rpc/notification.js';
 import type { CriuDumpRequest, CriuRequestOptions } from '../rpc/options.js';
@@ -84,7 +85,7 @@ export type CriuServiceClient = Omit<CriuClient, 'pid' | 'ended'>;
 export class CriuClient implements AsyncDisposable {
   readonly #conversation: Conversation;
   #memTrack: boolean | undefined;
-  readonly #pageServers: OwnedRoot[] = [];
+  readonly #pageServers: ProcessId[] = [];
   /** What CRIU is to become, where it leads the session of a terminal. */
   readonly #holder: string[] | undefined;
 
@@ -214,7 +215,7 @@ export class CriuClient implements AsyncDisposable {
     if (options.orphanPtsMaster === true && call.onNotify === undefined)
       bad('orphanPtsMaster', 'the terminal comes to onNotify, and without one nobody would hold it');
     let sibling: number | undefined;
-    let root: OwnedRoot | undefined;
+    let root: ProcessId | undefined;
     const holder = options.shellJob === true && (options.execCmd ?? []).length === 0 ? this.#holder : undefined;
     if (holder !== undefined && options.rstSibling === true)
       bad(
@@ -242,10 +243,10 @@ export class CriuClient implements AsyncDisposable {
         ? { pid: restoredPid, ended: Child.adopt(restoredPid).ended }
         : { pid: restoredPid };
     } catch (error) {
-      if (sibling !== undefined && !pidWasTaken(error)) root ??= identify(sibling, process.pid);
+      if (sibling !== undefined && !pidWasTaken(error)) root ??= identifyChild(sibling, process.pid);
       if (root !== undefined) killTree(root);
       // A zombie of ours would hold its pid, and no other restore of these images could succeed in this process.
-      if (options.rstSibling === true && root !== undefined && identify(root.pid, process.pid) !== undefined)
+      if (options.rstSibling === true && root !== undefined && identifyChild(root.pid, process.pid) !== undefined)
         await Child.adopt(root.pid).ended;
       throw error;
     }
@@ -270,7 +271,7 @@ export class CriuClient implements AsyncDisposable {
     const server = await this.#pageServer('PAGE_SERVER_CHLD', options, call);
     // A child of our own CRIU: elsewhere the number could mean another process here.
     const parent = this.#conversation.pid;
-    const own = parent === undefined ? undefined : identify(server.pid, parent);
+    const own = parent === undefined ? undefined : identifyChild(server.pid, parent);
     if (own !== undefined) this.#pageServers.push(own);
     return server;
   }

@@ -1,6 +1,6 @@
 import { CriuError } from '../errors/criu-error.js';
 import { readPstree } from '../images/pstree.js';
-import { identify } from '../process/owned-tree.js';
+import { identify } from '../../proc/identity.js';
 import { criuErrorOf } from './exchange.js';
 
 /**

@@ -11,7 +11,8 @@ import {
   processTree,
   removeCgroup,
 } from '../../../src/cgroup/index.js';
-import { cgroupNameOf, threadsOf } from '../../../src/cgroup/proc.js';
+import { cgroupNameOf } from '../../../src/cgroup/membership.js';
+import { threadsOf } from '../../../src/proc/task.js';
 import { freezerVersions, makeTestCgroup } from '../../fixtures/cgroup.js';
 import { spawnCounter, spawnTracer, until } from '../../fixtures/processes.js';
 import { failure } from './failure.js';

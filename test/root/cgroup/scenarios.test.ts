@@ -7,7 +7,7 @@ import { mkdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { openFreezer, processTree } from '../../../src/cgroup/index.js';
-import { readProcess } from '../../../src/cgroup/proc.js';
+import { readProcess } from '../../../src/proc/task.js';
 import { freezerVersions, makeTestCgroup } from '../../fixtures/cgroup.js';
 import { endChild, spawnCounter, spawnTracer, until } from '../../fixtures/processes.js';
 

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, test } from 'vitest';
 import { checkTarget, locateCgroup, processTree, type FreezerFacts } from '../../../src/cgroup/index.js';
-import { threadsOf } from '../../../src/cgroup/proc.js';
+import { threadsOf } from '../../../src/proc/task.js';
 import { freezerVersions, makeTestCgroup } from '../../fixtures/cgroup.js';
 import { seesKernelThreads, spawnCounter, until } from '../../fixtures/processes.js';
 import { failure } from './failure.js';

@@ -10,7 +10,7 @@ import {
   type CheckpointReport,
   type PreDumpPlan,
 } from '../../../src/index.js';
-import { readProcess } from '../../../src/cgroup/proc.js';
+import { readProcess } from '../../../src/proc/task.js';
 import { BusyWriter } from '../../fixtures/busy-writer.js';
 import { freezerVersions } from '../../fixtures/cgroup.js';
 import { stillframe } from '../../fixtures/program.js';

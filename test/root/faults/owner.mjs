@@ -7,7 +7,8 @@ import { join } from 'node:path';
 const built = new URL('../../../dist/src/', import.meta.url);
 const { lockTarget } = await import(new URL('checkpoint/guardian/lock.js', built));
 const { Guardian } = await import(new URL('checkpoint/guardian/guardian.js', built));
-const { openFreezer, readProcess } = await import(new URL('cgroup/index.js', built));
+const { openFreezer } = await import(new URL('cgroup/index.js', built));
+const { readProcess } = await import(new URL('proc/task.js', built));
 
 const plan = JSON.parse(process.argv[2]);
 const journal = await lockTarget({ pid: plan.pid, cgroup: plan.cgroup, stateDir: plan.stateDir });

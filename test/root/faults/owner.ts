@@ -4,7 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { readProcess } from '../../../src/cgroup/index.js';
+import { readProcess } from '../../../src/proc/task.js';
 import { endChild, until } from '../../fixtures/processes.js';
 
 export interface OwnerPlan {

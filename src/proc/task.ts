@@ -1,10 +1,12 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import { parseProcCgroup, type CgroupVersion } from './mountinfo.js';
 
 /** One task of /proc: a process, or a thread when read below /proc/PID/task. */
 export interface ProcessInfo {
   pid: number;
   ppid: number;
+  /** Ids of its process group and of its session. */
+  group: number;
+  session: number;
   name: string;
   /** The letter of /proc/PID/stat: R, S, D, T, t, Z, ... */
   state: string;
@@ -38,6 +40,8 @@ export function parseStat(text: string): ProcessInfo {
     name: text.slice(open + 1, close),
     state,
     ppid: Number(fields[1]),
+    group: Number(fields[2]),
+    session: Number(fields[3]),
     isKernelThread: (flags & PF_KTHREAD) !== 0,
     isExiting: (flags & PF_EXITING) !== 0 || state === 'Z' || state === 'X',
     threadCount: Number(fields[17]),
@@ -50,7 +54,7 @@ export function isAlive(tid: number): boolean {
   return readProcess(tid)?.isExiting === false;
 }
 
-/** A file of /proc, or `undefined` when its task is gone or may not be asked. */
+/** A file of /proc, or `undefined` when its task has gone or may not be read. */
 export function readProc(path: string): string | undefined {
   try {
     return readFileSync(`/proc/${path}`, 'utf8');
@@ -59,7 +63,7 @@ export function readProc(path: string): string | undefined {
   }
 }
 
-/** Thread ids of a process as it was when `info` was read; a process with one thread costs no look at /proc. */
+/** Thread ids of a process as it was when `info` was read. For a process with one thread nothing is read. */
 export function threadIds(info: ProcessInfo): number[] {
   return info.threadCount === 1 ? [info.pid] : threadsOf(info.pid);
 }
@@ -86,12 +90,4 @@ export function selfAndAncestors(pid: number): ProcessInfo[] {
   for (let info = readProcess(pid); info !== undefined; info = info.ppid === 0 ? undefined : readProcess(info.ppid))
     chain.push(info);
   return chain;
-}
-
-/** The name of a task's cgroup in the hierarchy that can freeze, as /proc tells it; '' when the task is gone. */
-export function cgroupNameOf(tid: number, version: CgroupVersion): string {
-  const memberships = parseProcCgroup(readProc(`${tid}/cgroup`) ?? '');
-  return (
-    memberships.find((m) => m.version === version && (version === 2 || m.controllers.includes('freezer')))?.name ?? ''
-  );
 }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { parseStat } from './proc.js';
+import { parseStat } from './task.js';
 
 test('parseStat ends a name at the last parenthesis, whatever it holds', () => {
   const rest = 'S 1 412 412 0 -1 4194560 127 0 1 0 0 0 0 0 20 0 1 0 987654321 1 2';
@@ -8,6 +8,8 @@ test('parseStat ends a name at the last parenthesis, whatever it holds', () => {
     name: 'a) R 9 (\n',
     state: 'S',
     ppid: 1,
+    group: 412,
+    session: 412,
     isKernelThread: false,
     isExiting: false,
     threadCount: 1,
