@@ -22,15 +22,9 @@ export {
   type OpenArchiveOptions,
   type TarRange,
 } from './read/reader.js';
-export {
-  inspectArchive,
-  verifyArchive,
-  type Inspection,
-  type MemberPlace,
-  type TreePlace,
-  type VerifiedArchive,
-  type VerifyOptions,
-} from './read/verify.js';
+export { inspectArchive, type InspectOptions } from './read/inspect.js';
+export type { MemberPlace, TreePlace } from './read/places.js';
+export { verifyArchive, type VerifiedArchive, type VerifyOptions } from './read/verify.js';
 
 // The writing.
 export {

@@ -5,6 +5,7 @@ import {
   printable,
   readMember as readMemberOf,
   verifyArchive,
+  walkMembers,
   type Manifest,
 } from '../archive/index.js';
 
@@ -44,13 +45,12 @@ export interface ReadOptions {
  */
 export async function inspect(archivePath: string, options: ReadOptions = {}): Promise<ArchiveInspection> {
   await using archive = await openArchive(archivePath, options);
-  const { manifest, members } = await inspectArchive(archive, options);
-  return {
-    archivePath,
-    compression: archive.compression,
-    manifest,
-    members: members.map(({ entry }) => ({ name: printable(entry.name), type: entry.type, bytes: entry.size })),
-  };
+  const members: ArchiveMember[] = [];
+  const manifest = await inspectArchive(archive, {
+    signal: options.signal,
+    onMember: ({ entry: { name, type, size } }) => members.push({ name: printable(name), type, bytes: size }),
+  });
+  return { archivePath, compression: archive.compression, manifest, members };
 }
 
 /**
@@ -78,9 +78,11 @@ export async function readMember(
 ): Promise<Buffer> {
   const { maxBytes = 64 << 20, ...open } = options;
   await using archive = await openArchive(archivePath, open);
-  const { members } = await inspectArchive(archive, open);
   const wanted = Buffer.from(name);
-  const member = members.find(({ entry }) => entry.type === 'file' && entry.name.equals(wanted));
-  if (member === undefined) throw new ArchiveError('MEMBER_MISSING', { archivePath, member: name });
-  return readMemberOf(archive, member, maxBytes);
+  for await (const member of walkMembers(archive)) {
+    open.signal?.throwIfAborted();
+    if (member.entry.type === 'file' && member.entry.name.equals(wanted))
+      return readMemberOf(archive, member, maxBytes);
+  }
+  throw new ArchiveError('MEMBER_MISSING', { archivePath, member: printable(wanted) });
 }

@@ -11,6 +11,7 @@ import type { Entry } from '../format/entry.js';
 import { ROOT_NAME } from '../format/names.js';
 import { readMember, walkMembers, type Member, type OpenArchive, type TarRange } from '../read/reader.js';
 import { takeTurns } from '../../yield-to-loop.js';
+import { placeOf } from '../read/places.js';
 import type { VerifiedArchive } from '../read/verify.js';
 
 export interface ExtractOptions {
@@ -76,15 +77,11 @@ export async function extractMembers(
   options: ExtractOptions & { verified: VerifiedArchive; prefix: string },
 ): Promise<ExtractedTree> {
   const { verified, prefix } = options;
-  const start = verified.members.get(prefix)?.headerOffset;
-  if (start === undefined)
+  const place = verified.members.get(prefix);
+  if (place === undefined)
     throw new ArchiveError('MEMBER_MISSING', { archivePath: verified.archive.path, member: prefix });
-  let end = start;
-  for (const [name, { headerOffset }] of verified.members) {
-    end = headerOffset;
-    if (headerOffset > start && !name.startsWith(`${prefix}/`)) break;
-  }
-  return extractTar({ ...options, archive: verified.archive, range: { start, end }, root: prefix });
+  const range = { start: place.headerOffset, end: place.end };
+  return extractTar({ ...options, archive: verified.archive, range, root: prefix });
 }
 
 /**
@@ -93,12 +90,16 @@ export async function extractMembers(
  */
 export async function readVerifiedMember(verified: VerifiedArchive, name: string, maxBytes: number): Promise<Buffer> {
   const { archive, members } = verified;
-  const place = members.get(name);
-  if (place === undefined || place.type !== 'file')
-    throw new ArchiveError('MEMBER_MISSING', { archivePath: archive.path, member: name });
-  for await (const member of walkMembers(archive, { start: place.headerOffset, end: archive.bytes }))
-    return readMember(archive, member, maxBytes);
-  throw new ArchiveError('MEMBER_MISSING', { archivePath: archive.path, member: name });
+  const place = placeOf(members, name);
+  const wanted = Buffer.from(name);
+  if (place !== undefined) {
+    for await (const member of walkMembers(archive, { start: place.headerOffset, end: place.end })) {
+      if (!member.entry.name.equals(wanted)) continue;
+      if (member.entry.type !== 'file') break;
+      return readMember(archive, member, maxBytes);
+    }
+  }
+  throw new ArchiveError('MEMBER_MISSING', { archivePath: archive.path, member: printable(wanted) });
 }
 
 /**

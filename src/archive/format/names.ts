@@ -1,7 +1,8 @@
-import type { EntryType } from './entry.js';
-
 /** The archive name of the root of a tree that is a tar of its own. */
 export const ROOT_NAME = '.';
+
+/** A longer name, or target of a link, is neither written nor read. Never cut: it would be another's. */
+export const MAX_NAME_BYTES = 64 * 1024;
 
 /**
  * Why a member's name must not be extracted, or undefined when it is safe: a relative path of plain
@@ -25,41 +26,4 @@ export function unsafeName(name: Buffer): string | undefined {
 export function parentName(name: string): string {
   const slash = name.lastIndexOf('/');
   return slash < 0 ? '' : name.slice(0, slash);
-}
-
-/**
- * The names of an archive in their order, and whether each can be made of the ones before it: no name twice,
- * nothing below what is not a directory, hard links only to files that came before. An archive that breaks
- * one of these could have something written through a link that it made itself.
- */
-export class NameTable<T extends { type: EntryType }> {
-  /** By name in latin1, in the archive's order. */
-  readonly members = new Map<string, T>();
-  /** Directories that names run through and that have no member of their own (yet). */
-  readonly #implied = new Set<string>();
-
-  /** Adds a member whose name is safe. Returns what forbids it, if anything does. */
-  add(name: string, member: T, linkname?: string): string | undefined {
-    if (this.members.has(name)) return 'the name is there twice';
-    if (member.type !== 'directory' && this.#implied.has(name))
-      return 'members before it lie below it, and it is no directory';
-    const wrong = this.#addParents(name);
-    if (wrong !== undefined) return wrong;
-    if (member.type === 'hardlink') {
-      const target = linkname === undefined ? undefined : this.members.get(linkname);
-      if (target === undefined) return 'a hard link to no member before it';
-      if (target.type === 'directory') return 'a hard link to a directory';
-    }
-    this.members.set(name, member);
-    return undefined;
-  }
-
-  #addParents(name: string): string | undefined {
-    for (let parent = parentName(name); parent !== '' && !this.#implied.has(parent); parent = parentName(parent)) {
-      const member = this.members.get(parent);
-      if (member === undefined) this.#implied.add(parent);
-      else return member.type === 'directory' ? undefined : `it lies below a ${member.type}`;
-    }
-    return undefined;
-  }
 }

@@ -7,8 +7,11 @@
  * Source: POSIX.1-2017, pax, "pax Extended Header"; GNU tar 1.35, src/xheader.c.
  */
 
-/** No header that we write or read is longer: an attribute has at most 64 KiB, and few files have ten. */
-export const MAX_PAX_BYTES = 8 * 1024 * 1024;
+/**
+ * All extended headers of one member, and all global ones of an archive, have at most so many bytes, written or read: an attribute
+ * has at most 64 KiB, and few files have ten.
+ */
+export const MAX_PAX_BYTES = 1024 * 1024;
 
 /** One record; keyword and value are bytes in latin1. */
 export function paxRecord(keyword: string, value: string): string {

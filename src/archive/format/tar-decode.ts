@@ -8,7 +8,8 @@
  */
 import { ArchiveError, type ArchiveErrorCode } from './archive-error.js';
 import { printable } from './byte-text.js';
-import type { ByteRange, Entry, EntryType } from './entry.js';
+import type { ByteRange, Entry, EntryType, Xattr } from './entry.js';
+import { MAX_NAME_BYTES } from './names.js';
 import { MAX_PAX_BYTES, parsePax, parsePaxTime, unescapeKeyword } from './pax.js';
 import { BLOCK_BYTES, MAX_MAP_BYTES, padding, storedSize } from './tar-encode.js';
 
@@ -18,8 +19,10 @@ export type Parsed =
   /** A zero block: the archive ends here. */
   | { kind: 'end' };
 
-/** A longer name is no path that Linux could open: PATH_MAX is 4096. Longer ones are refused, not cut. */
-const MAX_NAME_BYTES = 64 * 1024;
+/** Each member looks at all of them. */
+const MAX_GLOBALS = 100;
+
+const XATTR = 'SCHILY.xattr.';
 
 const TYPES: Readonly<Record<string, EntryType>> = {
   '0': 'file',
@@ -35,26 +38,60 @@ const TYPES: Readonly<Record<string, EntryType>> = {
 
 /** What is gathered until a member's headers are complete. */
 interface Pending {
-  pax: Map<string, string>;
+  /** The header blocks before the member's own, by their flags; none may come twice, or an archive could grow our memory without end. */
+  seen: string;
+  /** Of all of them together, bounded. */
+  bytes: number;
+  pax: ReadonlyMap<string, string>;
   longName?: string;
   longLink?: string;
 }
 
+const NOTHING: ReadonlyMap<string, string> = new Map();
+
 type State =
   | { step: 'header' }
   | { step: 'body'; flag: 'x' | 'g' | 'L' | 'K'; bytes: number }
-  | { step: 'map'; entry: Entry; archivedBytes: number; mapBytes: number; rest: string; numbers: number[] };
+  | {
+      step: 'map';
+      entry: Entry;
+      archivedBytes: number;
+      mapBytes: number;
+      rest: string;
+      /** How many ranges are still to come; undefined before the first number, which says it. */
+      left: number | undefined;
+      /** The offset whose length comes next. */
+      offset: number | undefined;
+      ranges: ByteRange[];
+    };
+
+export interface TarParserOptions {
+  /** For errors. */
+  archivePath?: string | undefined;
+  /**
+   * Global headers set what every member after them does not set itself. The writing side never makes any; where each member costs
+   * something (an attribute is stored for each), a few bytes could cost gigabytes. Default: they are read.
+   */
+  refuseGlobals?: boolean | undefined;
+}
 
 export class TarParser {
   readonly #archivePath: string | undefined;
+  readonly #refuseGlobals: boolean;
   readonly #global = new Map<string, string>();
-  #pending: Pending = { pax: new Map() };
+  /** Of all global headers together. */
+  #globalBytes = 0;
+  /** The global attributes, and one list of them for all members that have none of their own. */
+  #globalXattrs: ReadonlyMap<string, Xattr> = new Map();
+  #globalList: Xattr[] = [];
+  #pending: Pending = nothingYet();
   #state: State = { step: 'header' };
   #begun = false;
   #offset: number | undefined;
 
-  constructor(options: { archivePath?: string } = {}) {
+  constructor(options: TarParserOptions = {}) {
     this.#archivePath = options.archivePath;
+    this.#refuseGlobals = options.refuseGlobals ?? false;
   }
 
   /** How many bytes the next `push` wants: always whole blocks. */
@@ -64,12 +101,7 @@ export class TarParser {
 
   /** True between members: here the archive may end, and the next header begins. */
   get atMember(): boolean {
-    return (
-      this.#state.step === 'header' &&
-      this.#pending.pax.size === 0 &&
-      this.#pending.longName === undefined &&
-      this.#pending.longLink === undefined
-    );
+    return this.#state.step === 'header' && /^g?$/.test(this.#pending.seen);
   }
 
   /**
@@ -95,35 +127,56 @@ export class TarParser {
     this.#begun = true;
     const flag = String.fromCharCode(block[156] ?? 0);
     if (flag === 'x' || flag === 'g' || flag === 'L' || flag === 'K') {
-      const bytes = this.#number(block, 124, 12, 'size');
-      if (bytes === 0 || bytes > (flag === 'x' || flag === 'g' ? MAX_PAX_BYTES : MAX_NAME_BYTES))
-        throw this.#error('ARCHIVE_DAMAGED', `an extended header of ${bytes} bytes`);
-      this.#state = { step: 'body', flag, bytes };
+      this.#extended(block, flag);
       return undefined;
     }
     return this.#member(block, flag);
+  }
+
+  /** Bounds what a header before a member's own may cost, before any of it is read. */
+  #extended(block: Buffer, flag: 'x' | 'g' | 'L' | 'K'): void {
+    const pending = this.#pending;
+    const bytes = this.#number(block, 124, 12, 'size');
+    if (flag === 'g' && this.#refuseGlobals) throw this.#error('ARCHIVE_UNSUPPORTED', 'a global pax header');
+    if (pending.seen.includes(flag))
+      throw this.#error(
+        'ARCHIVE_DAMAGED',
+        `two ${flag === 'x' || flag === 'g' ? 'pax headers' : 'long names'} for one member`,
+      );
+    pending.seen += flag;
+    const total = flag === 'g' ? (this.#globalBytes += bytes) : (pending.bytes += bytes);
+    // A name of GNU's ends in a zero.
+    const most = flag === 'x' || flag === 'g' ? MAX_PAX_BYTES : MAX_NAME_BYTES + 1;
+    if (bytes === 0 || bytes > most || total > MAX_PAX_BYTES)
+      throw this.#error(
+        'ARCHIVE_DAMAGED',
+        `${bytes === total ? 'an extended header' : 'extended headers'} of ${total} bytes`,
+      );
+    this.#state = { step: 'body', flag, bytes };
   }
 
   #body(flag: 'x' | 'g' | 'L' | 'K', body: Buffer): undefined {
     this.#state = { step: 'header' };
     const pending = this.#pending;
     if (flag === 'L' || flag === 'K') {
-      const text = untilZero(body.toString('latin1'));
-      if (pending[flag === 'L' ? 'longName' : 'longLink'] !== undefined)
-        throw this.#error('ARCHIVE_DAMAGED', 'two long names for one member');
-      pending[flag === 'L' ? 'longName' : 'longLink'] = text;
+      pending[flag === 'L' ? 'longName' : 'longLink'] = untilZero(body.toString('latin1'));
       return undefined;
     }
-    // One after the other without a member between them would let an archive grow our memory without end.
-    if (flag === 'x' && pending.pax.size > 0) throw this.#error('ARCHIVE_DAMAGED', 'two pax headers for one member');
     const parsed = parsePax(body);
     if ('wrong' in parsed) throw this.#error('ARCHIVE_DAMAGED', parsed.wrong);
-    const into = flag === 'x' ? pending.pax : this.#global;
+    const into = flag === 'x' ? new Map<string, string>() : this.#global;
     for (const [keyword, value] of parsed.records) {
-      if (value === '' && !keyword.startsWith('SCHILY.xattr.')) into.delete(keyword);
+      if (value === '' && !keyword.startsWith(XATTR)) into.delete(keyword);
       else into.set(keyword, value);
     }
-    if (this.#global.size > 1000) throw this.#error('ARCHIVE_DAMAGED', 'more than 1000 global pax records');
+    if (flag === 'x') {
+      pending.pax = into;
+      return undefined;
+    }
+    if (this.#global.size > MAX_GLOBALS)
+      throw this.#error('ARCHIVE_DAMAGED', `more than ${MAX_GLOBALS} global pax records`);
+    this.#globalXattrs = xattrsOf(this.#global);
+    this.#globalList = [...this.#globalXattrs.values()];
     return undefined;
   }
 
@@ -133,6 +186,7 @@ export class TarParser {
     const sparse = get('GNU.sparse.major');
     const rawName = get('GNU.sparse.name') ?? get('path') ?? longName ?? ustarName(block);
     const name = normalName(rawName);
+    if (name.length > MAX_NAME_BYTES) throw this.#error('ARCHIVE_DAMAGED', `a name of ${name.length} bytes`);
 
     const known = TYPES[flag];
     if (known === undefined)
@@ -165,20 +219,17 @@ export class TarParser {
     };
     if (type === 'symlink' || type === 'hardlink') {
       const raw = get('linkpath') ?? longLink ?? untilZero(block.toString('latin1', 157, 257));
+      if (raw.length > MAX_NAME_BYTES)
+        throw this.#error('ARCHIVE_DAMAGED', `the target of a link of ${raw.length} bytes`, name);
       entry.linkname = type === 'hardlink' ? normalName(raw) : Buffer.from(raw, 'latin1');
     }
     if (type === 'character-device' || type === 'block-device') {
       entry.devmajor = this.#number(block, 329, 8, 'devmajor', name);
       entry.devminor = this.#number(block, 337, 8, 'devminor', name);
     }
-    const xattrs = [...this.#global, ...pax].filter(([keyword]) => keyword.startsWith('SCHILY.xattr.'));
-    if (xattrs.length > 0) {
-      entry.xattrs = xattrs.map(([keyword, value]) => ({
-        name: Buffer.from(unescapeKeyword(keyword.slice(13)), 'latin1'),
-        value: Buffer.from(value, 'latin1'),
-      }));
-    }
-    this.#pending = { pax: new Map() };
+    const xattrs = this.#xattrs(pax);
+    if (xattrs !== undefined) entry.xattrs = xattrs;
+    this.#pending = nothingYet();
 
     if (sparse === undefined) {
       if (get('GNU.sparse.map') !== undefined || get('GNU.sparse.numblocks') !== undefined)
@@ -191,7 +242,16 @@ export class TarParser {
     const realsize = this.#paxNumber(get('GNU.sparse.realsize'), 'GNU.sparse.realsize', name);
     if (realsize === undefined) throw this.#error('ARCHIVE_DAMAGED', 'a sparse file without its size', name);
     entry.size = realsize;
-    this.#state = { step: 'map', entry, archivedBytes, mapBytes: 0, rest: '', numbers: [] };
+    this.#state = {
+      step: 'map',
+      entry,
+      archivedBytes,
+      mapBytes: 0,
+      rest: '',
+      left: undefined,
+      offset: undefined,
+      ranges: [],
+    };
     return undefined;
   }
 
@@ -200,19 +260,8 @@ export class TarParser {
     state.mapBytes += BLOCK_BYTES;
     if (state.mapBytes > archivedBytes || state.mapBytes > MAX_MAP_BYTES)
       throw this.#error('ARCHIVE_DAMAGED', 'a sparse map without end', entry.name);
-    if (!this.#takeNumbers(state, block)) return undefined;
-    const { numbers } = state;
-    const ranges: ByteRange[] = [];
-    for (let i = 1; i < numbers.length; i += 2)
-      ranges.push({ offset: numbers[i] as number, length: numbers[i + 1] as number });
-
-    let end = 0;
-    for (const { offset, length } of ranges) {
-      if (offset < end || offset + length > entry.size)
-        throw this.#error('ARCHIVE_DAMAGED', 'a sparse map that is not ascending, or past its end', entry.name);
-      end = offset + length;
-    }
-    entry.data = ranges.filter(({ length }) => length > 0);
+    if (!this.#takeRanges(state, block)) return undefined;
+    entry.data = state.ranges;
     const storedBytes = storedSize(entry);
     if (storedBytes !== archivedBytes - state.mapBytes)
       throw this.#error('ARCHIVE_DAMAGED', 'a sparse map that does not fit its data', entry.name);
@@ -220,19 +269,40 @@ export class TarParser {
     return { kind: 'member', entry, storedBytes };
   }
 
-  /** The map's numbers, block by block: the count of ranges, then two for each. True when they are complete. */
-  #takeNumbers(state: Extract<State, { step: 'map' }>, block: Buffer): boolean {
-    const { numbers, entry } = state;
+  /** The map's ranges, block by block: first their count, then offset and length of each. True when they are complete. */
+  #takeRanges(state: Extract<State, { step: 'map' }>, block: Buffer): boolean {
     const text = state.rest + block.toString('latin1');
     let at = 0;
     for (let line = text.indexOf('\n'); line >= 0; line = text.indexOf('\n', at)) {
-      numbers.push(this.#paxNumber(text.slice(at, line), 'sparse map', entry.name) ?? 0);
+      const number = this.#paxNumber(text.slice(at, line), 'sparse map', state.entry.name) ?? 0;
       at = line + 1;
-      if (numbers.length === 1 + 2 * (numbers[0] as number)) return true;
+      if (state.left === undefined) state.left = number;
+      else if (state.offset === undefined) state.offset = number;
+      else this.#addRange(state, state.offset, number);
+      if (state.left === 0) return true;
     }
     state.rest = text.slice(at);
-    if (state.rest.length > 20) throw this.#error('ARCHIVE_DAMAGED', 'an impossible sparse map', entry.name);
+    if (state.rest.length > 20) throw this.#error('ARCHIVE_DAMAGED', 'an impossible sparse map', state.entry.name);
     return false;
+  }
+
+  #addRange(state: Extract<State, { step: 'map' }>, offset: number, length: number): void {
+    const { ranges, entry } = state;
+    state.offset = undefined;
+    state.left = (state.left as number) - 1;
+    const last = ranges.at(-1);
+    if (offset < (last === undefined ? 0 : last.offset + last.length) || offset + length > entry.size)
+      throw this.#error('ARCHIVE_DAMAGED', 'a sparse map that is not ascending, or past its end', entry.name);
+    if (length > 0) ranges.push({ offset, length });
+    // Only the last one may be empty, where a file ends in a hole: empty ones cost memory and say nothing.
+    else if (state.left > 0) throw this.#error('ARCHIVE_DAMAGED', 'a sparse map with an empty range', entry.name);
+  }
+
+  /** What a member has, and what global headers give it; a list that may be shared with other members. */
+  #xattrs(pax: ReadonlyMap<string, string>): Xattr[] | undefined {
+    const own = xattrsOf(pax);
+    if (own.size === 0) return this.#globalXattrs.size === 0 ? undefined : this.#globalList;
+    return [...new Map([...this.#globalXattrs, ...own]).values()];
   }
 
   #paxNumber(text: string | undefined, field: string, name: Buffer): number | undefined {
@@ -257,6 +327,21 @@ export class TarParser {
       what,
     });
   }
+}
+
+function nothingYet(): Pending {
+  return { seen: '', bytes: 0, pax: NOTHING };
+}
+
+/** By their keywords. */
+function xattrsOf(pax: ReadonlyMap<string, string>): Map<string, Xattr> {
+  const xattrs = new Map<string, Xattr>();
+  for (const [keyword, value] of pax) {
+    if (!keyword.startsWith(XATTR)) continue;
+    const name = Buffer.from(unescapeKeyword(keyword.slice(XATTR.length)), 'latin1');
+    xattrs.set(keyword, { name, value: Buffer.from(value, 'latin1') });
+  }
+  return xattrs;
 }
 
 export function isZero(bytes: Buffer): boolean {

@@ -11,6 +11,7 @@
  */
 import { unrepresentable } from './archive-error.js';
 import type { ByteRange, Entry, EntryType } from './entry.js';
+import { MAX_NAME_BYTES } from './names.js';
 import { escapeKeyword, MAX_PAX_BYTES, paxRecord, paxTime } from './pax.js';
 
 export const BLOCK_BYTES = 512;
@@ -111,7 +112,8 @@ export function encodeHeader(
     for (const xattr of entry.xattrs)
       pax += paxRecord(`SCHILY.xattr.${escapeKeyword(xattr.name.toString('latin1'))}`, xattr.value.toString('latin1'));
   }
-  if (pax.length > MAX_PAX_BYTES)
+  // With what fills it up below.
+  if (pax.length > MAX_PAX_BYTES - 2 * PAGE_BYTES)
     throw unrepresentable(entry.name, `its attributes take ${pax.length} bytes of header`);
   if (offset !== undefined) pax += filler(pax.length, offset + BLOCK_BYTES + mapBytes);
 
@@ -177,6 +179,8 @@ function check(entry: Entry): void {
     throw unrepresentable(name, 'a name must have at least one byte, and none that is zero');
   if (name[0] === 0x2f || name[name.length - 1] === 0x2f)
     throw unrepresentable(name, 'its name begins or ends with a slash');
+  for (const bytes of [name.length, linkname?.length ?? 0])
+    if (bytes > MAX_NAME_BYTES) throw unrepresentable(name, `a path of ${bytes} bytes`);
   if ((entry.mode & ~0o7777) !== 0) throw unrepresentable(name, `mode ${entry.mode}`);
   for (const value of [entry.uid, entry.gid, entry.size]) {
     if (!Number.isSafeInteger(value) || value < 0) throw unrepresentable(name, `the number ${value}`);

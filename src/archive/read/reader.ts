@@ -173,14 +173,16 @@ async function openUnnamed(dir: string): Promise<FileHandle> {
 
 /**
  * The members in order, by random access: no data is read.
+ * @param options `refuseGlobals`: see `TarParserOptions`.
  * @throws ArchiveError NOT_AN_ARCHIVE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED, ARCHIVE_UNSUPPORTED
  */
 export async function* walkMembers(
   archive: OpenArchive,
   range: TarRange = { start: 0, end: archive.bytes },
+  options: { refuseGlobals?: boolean } = {},
 ): AsyncGenerator<Member, void, void> {
   const bytes = new ByteReader(archive, range, 64 * 1024);
-  const parser = new TarParser({ archivePath: archive.path });
+  const parser = new TarParser({ archivePath: archive.path, ...options });
   for (;;) {
     const headerOffset = bytes.offset;
     // A tree's range ends where another's members begin; and some tars of others lack their end.

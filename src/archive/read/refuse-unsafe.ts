@@ -1,7 +1,8 @@
 import { ArchiveError } from '../format/archive-error.js';
 import { printable } from '../format/byte-text.js';
 import type { EntryType } from '../format/entry.js';
-import { NameTable, ROOT_NAME, unsafeName } from '../format/names.js';
+import { ROOT_NAME, unsafeName } from '../format/names.js';
+import { NameSet } from './name-set.js';
 import { walkMembers, type OpenArchive, type TarRange } from './reader.js';
 import { takeTurns } from '../../yield-to-loop.js';
 
@@ -12,10 +13,17 @@ export async function checkTar(
   root: string,
   options: { devices?: 'create' | 'refuse' | undefined; signal?: AbortSignal | undefined },
 ): Promise<EntryType> {
-  const names = new NameTable<{ type: EntryType }>();
-  const types = new Map<EntryType, { type: EntryType }>();
+  const names = new NameSet();
+  let rootType: EntryType | undefined;
+  let count = 0;
+  const wrongRoot = (what: string): ArchiveError =>
+    new ArchiveError('UNSAFE_PATH', {
+      archivePath: archive.path,
+      member: printable(Buffer.from(root, 'latin1')),
+      what,
+    });
   let turn = performance.now();
-  for await (const { entry } of walkMembers(archive, range)) {
+  for await (const { entry } of walkMembers(archive, range, { refuseGlobals: true })) {
     const { type } = entry;
     const facts = { archivePath: archive.path, member: printable(entry.name) };
     const unsafe = unsafeName(entry.name);
@@ -28,25 +36,22 @@ export async function checkTar(
     if (options.devices === 'refuse' && type.endsWith('-device'))
       throw new ArchiveError('UNSAFE_PATH', { ...facts, what: 'a device node' });
     const linkname = entry.linkname === undefined ? undefined : relativeName(entry.linkname, root);
-    let shared = types.get(type);
-    if (shared === undefined) types.set(type, (shared = { type }));
-    const wrong = names.add(name, shared, linkname);
+    const wrong = names.add(
+      Buffer.from(name, 'latin1'),
+      type,
+      linkname === undefined ? undefined : Buffer.from(linkname, 'latin1'),
+    );
     if (wrong !== undefined && type === 'hardlink')
       throw new ArchiveError('UNSAFE_LINK', { ...facts, linkname: printable(entry.linkname ?? ''), what: wrong });
     if (wrong !== undefined) throw new ArchiveError('UNSAFE_PATH', { ...facts, what: wrong });
+    if (name === '' && count > 0) throw wrongRoot('the root is not the first member');
+    if (name === '') rootType = type;
+    else if (rootType !== undefined && rootType !== 'directory')
+      throw wrongRoot('members lie below it, and it is no directory');
+    count++;
     turn = await takeTurns(turn, options.signal);
   }
-  const rootType = names.members.get('')?.type ?? 'directory';
-  const first = names.members.keys().next().value;
-  const wrong = (what: string): ArchiveError =>
-    new ArchiveError('UNSAFE_PATH', {
-      archivePath: archive.path,
-      member: printable(Buffer.from(root, 'latin1')),
-      what,
-    });
-  if (names.members.has('') && first !== '') throw wrong('the root is not the first member');
-  if (rootType !== 'directory' && names.members.size > 1) throw wrong('members lie below it, and it is no directory');
-  return rootType;
+  return rootType ?? 'directory';
 }
 
 /** A name relative to the tree's root, '' for the root itself, undefined when it is not within. */

@@ -1,7 +1,7 @@
-import { createHash, type Hash } from 'node:crypto';
+import { createHash, hash, type Hash } from 'node:crypto';
 import { ArchiveError } from '../format/archive-error.js';
-import { bytesFromJson, printable } from '../format/byte-text.js';
-import type { Entry, EntryType } from '../format/entry.js';
+import { printable } from '../format/byte-text.js';
+import type { Entry } from '../format/entry.js';
 import {
   checksumLine,
   MANIFEST_JSON,
@@ -10,42 +10,20 @@ import {
   MEMBERS_SHA256,
   parseManifest,
   type Manifest,
-  type TreeRecord,
 } from '../format/manifest.js';
-import { NameTable, ROOT_NAME, unsafeName } from '../format/names.js';
-import {
-  ByteReader,
-  nextHeader,
-  readMember,
-  truncated,
-  walkMembers,
-  type Member,
-  type OpenArchive,
-  type TarRange,
-} from './reader.js';
+import { ROOT_NAME, unsafeName } from '../format/names.js';
 import { isZero, TarParser } from '../format/tar-decode.js';
 import { encodeHeader, END_OF_ARCHIVE, padding } from '../format/tar-encode.js';
-
-/** Where a member is, without its metadata: small enough to keep for every member. */
-export interface MemberPlace {
-  type: EntryType;
-  headerOffset: number;
-  dataOffset: number;
-  storedBytes: number;
-}
-
-/** A tree's place: for layout `members` its members, headers and all; for `nested` the tar that is its member's data. */
-export interface TreePlace {
-  record: TreeRecord;
-  name: Buffer;
-  range: TarRange;
-}
+import { firstDifference } from './first-difference.js';
+import { NameSet } from './name-set.js';
+import { Places, placeTrees, type MemberPlace, type TreePlace } from './places.js';
+import { ByteReader, nextHeader, truncated, type OpenArchive } from './reader.js';
 
 /** An archive of which every byte has been checked. */
 export interface VerifiedArchive {
   archive: OpenArchive;
   manifest: Manifest;
-  /** By name, in latin1. */
+  /** What no directory of the archive holds, by name in latin1: documents, single files, and directories with all below them. */
   members: ReadonlyMap<string, MemberPlace>;
   trees: readonly TreePlace[];
 }
@@ -75,11 +53,14 @@ class VerifyPass {
   readonly #options: VerifyOptions;
   readonly #bytes: ByteReader;
   readonly #parser: TarParser;
-  readonly #names = new NameTable<MemberPlace>();
+  readonly #names = new NameSet();
+  readonly #places = new Places();
   /** Over the digests of the headers and padding of each member. */
   readonly #headers: Hash = createHash('sha256');
-  /** The digests of the regular members, in order. */
-  readonly #digests: Buffer[] = [];
+  /** Over the list of members as it ought to be. */
+  readonly #list: Hash = createHash('sha256');
+  #listBytes = 0;
+  #members = 0;
   #dataBytes = 0;
   #lastProgress = 0;
 
@@ -87,14 +68,14 @@ class VerifyPass {
     this.#archive = archive;
     this.#options = options;
     this.#bytes = new ByteReader(archive, { start: 0, end: archive.bytes }, CHUNK_BYTES);
-    this.#parser = new TarParser({ archivePath: archive.path });
+    this.#parser = new TarParser({ archivePath: archive.path, refuseGlobals: true });
   }
 
   async run(): Promise<VerifiedArchive> {
     this.#options.signal?.throwIfAborted();
-    const listed = await this.#contents();
+    const { list, start } = await this.#contents();
     const headersSha256 = this.#headers.digest('hex');
-    const membersSha256 = await this.#compareList(listed.entry);
+    const membersSha256 = await this.#compareList(list, start);
     const manifest = await this.#manifest();
     await this.#end();
 
@@ -109,21 +90,17 @@ class VerifyPass {
         archivePath,
         what: "the members' headers do not have the SHA-256 that is in the manifest: a name, a mode, an owner or a time was changed",
       });
-    if (integrity.members !== this.#digests.length || integrity.bytes !== this.#dataBytes)
+    if (integrity.members !== this.#members || integrity.bytes !== this.#dataBytes)
       throw wrong(
         MANIFEST_JSON,
-        `it counts ${integrity.members} members with ${integrity.bytes} bytes, the archive has ${this.#digests.length} with ${this.#dataBytes}`,
+        `it counts ${integrity.members} members with ${integrity.bytes} bytes, the archive has ${this.#members} with ${this.#dataBytes}`,
       );
-    return {
-      archive: this.#archive,
-      manifest,
-      members: this.#names.members,
-      trees: placeTrees(archivePath, manifest, this.#names.members),
-    };
+    const members = this.#places.byName;
+    return { archive: this.#archive, manifest, members, trees: placeTrees(archivePath, manifest, members) };
   }
 
-  /** Everything before the list of members; returns the list's own header. */
-  async #contents(): Promise<{ entry: Entry }> {
+  /** Everything before the list of members; returns the list's own entry, and where its header begins. */
+  async #contents(): Promise<{ list: Entry; start: number }> {
     for (;;) {
       const headerOffset = this.#bytes.offset;
       const blocks: Buffer[] = [];
@@ -131,42 +108,52 @@ class VerifyPass {
       const parsed = await nextHeader(this.#parser, this.#bytes, (block) => blocks.push(Buffer.from(block)));
       if (parsed.kind === 'end') throw this.#notOurs();
       const { entry, storedBytes } = parsed;
+      const dataOffset = this.#bytes.offset;
+      const end = dataOffset + storedBytes + padding(storedBytes);
+      if (end > this.#archive.bytes) throw truncated(this.#archive, this.#bytes.range, entry.name);
       const name = entry.name.toString('latin1');
-      const place = { type: entry.type, headerOffset, dataOffset: this.#bytes.offset, storedBytes };
-      if (this.#bytes.offset + storedBytes + padding(storedBytes) > this.#archive.bytes)
-        throw truncated(this.#archive, this.#bytes.range, entry.name);
-      this.#checkName(entry, name, place);
+      this.#checkName(entry, name);
       if (name === MEMBERS_SHA256) {
         this.#checkHeader(entry, blocks);
-        return { entry };
+        return { list: entry, start: headerOffset };
       }
-      const header = createHash('sha256');
-      for (const block of blocks) header.update(block);
-      await this.#data(entry, storedBytes, header);
-      this.#headers.update(header.digest());
+      this.#places.add(name, { type: entry.type, headerOffset, dataOffset, storedBytes, end });
+      this.#headers.update(await this.#data(entry, storedBytes, blocks));
     }
   }
 
-  #checkName(entry: Entry, name: string, place: MemberPlace): void {
+  #checkName(entry: Entry, name: string): void {
     const facts = { archivePath: this.#archive.path, member: printable(entry.name) };
     const unsafe = name === ROOT_NAME ? 'an empty component in the path' : unsafeName(entry.name);
     if (unsafe !== undefined) throw new ArchiveError('UNSAFE_PATH', { ...facts, what: unsafe });
     if (name.startsWith('stillframe/') && name !== MEMBERS_SHA256)
       throw new ArchiveError('ARCHIVE_DAMAGED', { ...facts, what: 'it does not belong there' });
-    const wrong = this.#names.add(name, place, entry.linkname?.toString('latin1'));
+    const wrong = this.#names.add(entry.name, entry.type, entry.linkname);
     if (wrong === undefined) return;
     if (entry.type === 'hardlink')
       throw new ArchiveError('UNSAFE_LINK', { ...facts, linkname: printable(entry.linkname ?? ''), what: wrong });
     throw new ArchiveError('UNSAFE_PATH', { ...facts, what: wrong });
   }
 
-  async #data(entry: Entry, storedBytes: number, header: Hash): Promise<void> {
-    if (entry.type !== 'file') return;
-    const hash = createHash('sha256');
-    await this.#take(storedBytes, entry.name, (part) => hash.update(part));
-    await this.#take(padding(storedBytes), entry.name, (part) => header.update(part));
-    this.#digests.push(hash.digest());
-    this.#dataBytes += storedBytes;
+  /** Reads a member's data, and notes its line. Returns the digest of its headers and padding. */
+  async #data(entry: Entry, storedBytes: number, header: Buffer[]): Promise<Buffer> {
+    if (entry.type === 'file') {
+      const line = checksumLine(await this.#dataDigest(storedBytes, entry.name), entry.name);
+      await this.#take(padding(storedBytes), entry.name, (part) => header.push(Buffer.from(part)));
+      this.#list.update(line);
+      this.#listBytes += line.length;
+      this.#members++;
+      this.#dataBytes += storedBytes;
+    }
+    return hash('sha256', header.length === 1 ? (header[0] as Buffer) : Buffer.concat(header), 'buffer');
+  }
+
+  /** In one call where the data is buffered whole, as small files are: a Hash object costs more than it does. */
+  async #dataDigest(storedBytes: number, name: Buffer): Promise<Buffer> {
+    if (storedBytes <= this.#bytes.buffered) return hash('sha256', this.#bytes.take(storedBytes), 'buffer');
+    const digest = createHash('sha256');
+    await this.#take(storedBytes, name, (part) => digest.update(part));
+    return digest.digest();
   }
 
   async #take(count: number, name: Buffer, onBytes: (part: Buffer) => void): Promise<void> {
@@ -189,30 +176,21 @@ class VerifyPass {
     this.#options.onProgress?.({ bytes: offset, totalBytes: this.#archive.bytes });
   }
 
-  /** The list must say of each regular member what was just found. The first line that does not names the member. */
-  async #compareList(entry: Entry): Promise<string> {
-    const found = await this.#read(entry, entry.size);
-    let at = 0;
-    let index = 0;
-    for (const [name, { type }] of this.#names.members) {
-      if (type !== 'file' || name === MEMBERS_SHA256) continue;
-      const expected = checksumLine(this.#digests[index++] as Buffer, Buffer.from(name, 'latin1'));
-      if (!found.subarray(at, at + expected.length).equals(expected)) {
-        throw new ArchiveError('ARCHIVE_DAMAGED', {
-          archivePath: this.#archive.path,
-          member: printable(Buffer.from(name, 'latin1')),
-          what: `its data does not have the SHA-256 that ${MEMBERS_SHA256} lists`,
-        });
+  /** The list must be, byte for byte, what the members' lines make; never held whole, since it may have any length. */
+  async #compareList(list: Entry, start: number): Promise<string> {
+    const expected = this.#list.digest();
+    const found = createHash('sha256');
+    const from = this.#bytes.offset;
+    // Of another length it is another list: which may be longer than anybody wants to read.
+    if (list.size === this.#listBytes) {
+      await this.#take(list.size, list.name, (part) => found.update(part));
+      if (found.digest().equals(expected)) {
+        await this.#zeros(padding(list.size), list.name);
+        return expected.toString('hex');
       }
-      at += expected.length;
     }
-    if (at !== found.length)
-      throw new ArchiveError('ARCHIVE_DAMAGED', {
-        archivePath: this.#archive.path,
-        member: MEMBERS_SHA256,
-        what: 'it lists members that are not there',
-      });
-    return createHash('sha256').update(found).digest('hex');
+    const listed = { start: from, end: from + list.size };
+    throw await firstDifference(this.#archive, { start: 0, end: start }, listed, this.#options.signal);
   }
 
   async #manifest(): Promise<Manifest> {
@@ -241,8 +219,6 @@ class VerifyPass {
         offset: headerOffset,
       });
     this.#checkHeader(parsed.entry, blocks);
-    const { type } = parsed.entry;
-    this.#names.add(name, { type, headerOffset, dataOffset: this.#bytes.offset, storedBytes: parsed.storedBytes });
     return this.#read(parsed.entry, MAX_MANIFEST_BYTES);
   }
 
@@ -270,7 +246,12 @@ class VerifyPass {
       throw truncated(this.#archive, this.#bytes.range, name);
     const parts: Buffer[] = [];
     await this.#take(size, name, (part) => parts.push(Buffer.from(part)));
-    await this.#take(padding(size), name, (part) => {
+    await this.#zeros(padding(size), name);
+    return Buffer.concat(parts);
+  }
+
+  async #zeros(count: number, name: Buffer): Promise<void> {
+    await this.#take(count, name, (part) => {
       if (!isZero(part))
         throw new ArchiveError('ARCHIVE_DAMAGED', {
           archivePath: this.#archive.path,
@@ -278,7 +259,6 @@ class VerifyPass {
           what: 'its padding was changed',
         });
     });
-    return Buffer.concat(parts);
   }
 
   /** Two zero blocks, and nothing but zeros after them. */
@@ -303,75 +283,4 @@ class VerifyPass {
       what: `a tar without ${MEMBERS_SHA256}`,
     });
   }
-}
-
-/** Where each tree of the manifest is; a tree's members lie side by side. */
-function placeTrees(archivePath: string, manifest: Manifest, members: ReadonlyMap<string, MemberPlace>): TreePlace[] {
-  const wrong = (name: Buffer, what: string): ArchiveError =>
-    new ArchiveError('ARCHIVE_DAMAGED', { archivePath, member: printable(name), what });
-  const trees = manifest.trees.map((record): TreePlace => {
-    const name = bytesFromJson(record.name);
-    const place = members.get(name.toString('latin1'));
-    if (place === undefined) throw wrong(name, 'the manifest lists a tree that is not there');
-    if (record.layout === 'nested' && place.type !== 'file') throw wrong(name, 'the manifest says that it is a tar');
-    const { headerOffset, dataOffset, storedBytes } = place;
-    return {
-      record,
-      name,
-      range:
-        record.layout === 'nested'
-          ? { start: dataOffset, end: dataOffset + storedBytes }
-          : { start: headerOffset, end: headerOffset },
-    };
-  });
-
-  // One walk over the members in their order: each belongs to the tree that its name is in, and closes it when it is not.
-  const byName = new Map(trees.map((tree) => [tree.name.toString('latin1'), { tree, entries: 0, closed: false }]));
-  let current: { name: string; tree: TreePlace; entries: number; closed: boolean } | undefined;
-  for (const [name, place] of members) {
-    const starts = byName.get(name);
-    if (current !== undefined && !(name === current.name || name.startsWith(`${current.name}/`))) {
-      current.tree.range.end = place.headerOffset;
-      current = undefined;
-    }
-    if (starts !== undefined) {
-      if (current !== undefined) throw wrong(starts.tree.name, 'a tree within a tree');
-      if (starts.tree.record.layout === 'members') current = Object.assign(starts, { name });
-    }
-    if (current !== undefined) current.entries++;
-  }
-  for (const { tree, entries } of byName.values()) {
-    if (tree.record.layout === 'members' && tree.record.entries !== entries)
-      throw wrong(
-        tree.name,
-        `the manifest says that the tree has ${tree.record.entries} entries, the archive has ${entries} side by side`,
-      );
-  }
-  return trees;
-}
-
-/** What an archive says about itself, nothing of it proven. */
-export interface Inspection {
-  /** Undefined for an archive that is not ours. */
-  manifest: Manifest | undefined;
-  members: Member[];
-}
-
-/**
- * Lists the members and reads the manifest, without reading, and so without checking, any other data.
- * @throws ArchiveError NOT_AN_ARCHIVE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED, FORMAT_TOO_NEW
- */
-export async function inspectArchive(
-  archive: OpenArchive,
-  options: { signal?: AbortSignal | undefined } = {},
-): Promise<Inspection> {
-  const members: Member[] = [];
-  let manifest: Manifest | undefined;
-  for await (const member of walkMembers(archive)) {
-    options.signal?.throwIfAborted();
-    members.push(member);
-    if (member.entry.name.equals(Buffer.from(MANIFEST_JSON)) && member.entry.type === 'file')
-      manifest = parseManifest(await readMember(archive, member, MAX_MANIFEST_BYTES), archive.path);
-  }
-  return { manifest, members };
 }

@@ -2,6 +2,7 @@ import {
   ArchiveError,
   inspectArchive,
   verifyArchive,
+  type Member,
   type OpenArchive,
   type VerifiedArchive,
   type VerifyOptions,
@@ -29,8 +30,11 @@ export async function verifyContainerArchive(
 
 /** The members of a container's checkpoint, and no manifest of ours. One that cannot be read to its end is just damaged. */
 async function isForeign(archive: OpenArchive): Promise<boolean> {
-  const found = await inspectArchive(archive).catch(() => undefined);
-  if (found === undefined || found.manifest !== undefined) return false;
-  const names = new Set(found.members.map(({ entry }) => String(entry.name).replace(/^\.\//, '')));
-  return names.has(members.config) && names.has(members.spec);
+  const missing = new Set<string>([members.config, members.spec]);
+  const onMember = ({ entry }: Member): unknown => missing.delete(entry.name.toString('latin1'));
+  try {
+    return (await inspectArchive(archive, { onMember })) === undefined && missing.size === 0;
+  } catch {
+    return false;
+  }
 }
