@@ -133,4 +133,13 @@ export interface StageNative {
   ): Promise<[done: number, bytes: number]>;
 }
 
-export type FilesNative = ExtractNative & StageNative;
+/** native/remove/remove-job.c. */
+export interface RemoveNative {
+  /**
+   * Removes an entry of the directory with all below it, in a thread; with an empty name all that is in the directory. Follows no link,
+   * enters no mount. Rejects with ECANCELED soon after `cancelled[0]` has been set to 1, with EXDEV or EBUSY at a mount point.
+   */
+  removeAt(dirfd: number, name: Buffer, cancelled: Int32Array): Promise<void>;
+}
+
+export type FilesNative = ExtractNative & StageNative & RemoveNative;

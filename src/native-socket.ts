@@ -47,6 +47,7 @@ export type SpawnArguments = [
   cwd: string | undefined,
   sharesSession?: boolean,
   opensTerminal?: boolean,
+  umask?: number,
 ];
 
 /** Types of native/addon/spawn.c. */
@@ -56,7 +57,7 @@ export interface SpawnNative {
    * Descriptor i of the child is a duplicate of `fds[i]`; -1 is /dev/null. `path` is not searched
    * for on PATH. The environment's entries are "NAME=value"; undefined is this process's own (not a worker thread's). Without a cwd, ours.
    * `sharesSession`: our session, and a process group of its own in it. `opensTerminal`: descriptor 0 is opened anew for reading and
-   * writing, which makes it the controlling terminal of a new session, if it is of no other.
+   * writing, which makes it the controlling terminal of a new session, if it is of no other. `umask`: the child's; default ours.
    * Throws what exec said (syscall "spawn"), or pidfd_open (ENOSYS before Linux 5.3): then nothing runs.
    * @returns the pid, and a pidfd that belongs to the caller: readable once the process has ended
    */

@@ -23,6 +23,8 @@ export interface ProcessOptions {
    * gets it as its controlling terminal, unless another session has it.
    */
   opensTerminal?: boolean;
+  /** What is not allowed on the files that it makes, for example 0o077. Default: ours. */
+  umask?: number | undefined;
 }
 
 /** How a process ended: one of the two; neither when somebody else in this process has reaped it. */
@@ -138,9 +140,19 @@ function argumentsOf({
   fds = [],
   sharesSession = false,
   opensTerminal = false,
+  umask,
 }: ProcessOptions): SpawnArguments {
   const program = path.includes('/') ? path : onPath(path, (env ?? process.env).PATH ?? '');
-  return [program, [path, ...args], variables(env), fds.map((fd) => fd ?? -1), cwd, sharesSession, opensTerminal];
+  return [
+    program,
+    [path, ...args],
+    variables(env),
+    fds.map((fd) => fd ?? -1),
+    cwd,
+    sharesSession,
+    opensTerminal,
+    umask,
+  ];
 }
 
 function explain(error: unknown, path: string): unknown {

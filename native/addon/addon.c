@@ -49,6 +49,7 @@ static napi_value init(napi_env env, napi_value exports)
 	sf_init_copy(env, exports);
 	sf_init_move(env, exports);
 	sf_init_files(env, exports);
+	sf_init_remove(env, exports);
 	return exports;
 }
 

@@ -12,12 +12,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -38,6 +41,7 @@ struct spawn {
 	uint32_t fd_count;
 	bool shares_session; /* and has a process group of its own there */
 	bool opens_terminal; /* descriptor 0 is opened anew */
+	int umask; /* -1: ours */
 	pid_t pid;
 	int pidfd;
 	int err;
@@ -190,9 +194,8 @@ static void end_child(struct spawn *spawn)
 	}
 }
 
-static void execute(napi_env env, void *data)
+static void start(struct spawn *spawn)
 {
-	struct spawn *spawn = data;
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
 
@@ -217,12 +220,43 @@ static void execute(napi_env env, void *data)
 	end_child(spawn);
 }
 
+/* posix_spawn(3) knows no umask, and that of this process is its own: this thread takes leave of it, and its child inherits what it sets. */
+static void *start_with_umask(void *data)
+{
+	struct spawn *spawn = data;
+
+	if (unshare(CLONE_FS)) {
+		spawn->err = errno;
+		spawn->syscall = "unshare";
+		return NULL;
+	}
+	umask((mode_t)spawn->umask);
+	start(spawn);
+	return NULL;
+}
+
+static void execute(napi_env env, void *data)
+{
+	struct spawn *spawn = data;
+	pthread_t thread;
+
+	if (spawn->umask < 0) {
+		start(spawn);
+		return;
+	}
+	/* One of its own, which ends with this: a thread of the pool would keep its working directory to itself from then on. */
+	spawn->syscall = "pthread_create";
+	spawn->err = pthread_create(&thread, NULL, start_with_umask, spawn);
+	if (!spawn->err)
+		pthread_join(thread, NULL);
+}
+
 /* The arguments of both functions. NULL, with the exception thrown: they are wrong, or there is no memory or descriptor left. */
 static struct spawn *read_arguments(napi_env env, napi_callback_info info)
 {
-	napi_value args[7];
+	napi_value args[8];
 	napi_valuetype cwd_type, env_type;
-	size_t argc = 7;
+	size_t argc = 8;
 	struct spawn *spawn = calloc(1, sizeof(*spawn));
 	int err;
 
@@ -239,12 +273,14 @@ static struct spawn *read_arguments(napi_env env, napi_callback_info info)
 		spawn->envp = env_type == napi_undefined ? copy_environment() : read_strings(env, args[2]);
 		napi_get_value_bool(env, args[5], &spawn->shares_session);
 		napi_get_value_bool(env, args[6], &spawn->opens_terminal);
+		if (napi_get_value_int32(env, args[7], &spawn->umask) != napi_ok)
+			spawn->umask = -1;
 	}
 	if (!spawn->path || !spawn->argv || !spawn->envp ||
 		(cwd_type == napi_string && !(spawn->cwd = read_string(env, args[4])))) {
 		free_spawn(spawn);
 		napi_throw_type_error(env, NULL,
-			"path, arguments, environment, descriptors, cwd, sharesSession, opensTerminal; without zero bytes");
+			"path, arguments, environment, descriptors, cwd, sharesSession, opensTerminal, umask; without zero bytes");
 		return NULL;
 	}
 	err = take_fds(env, args[3], spawn);

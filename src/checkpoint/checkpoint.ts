@@ -1,4 +1,4 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ArchiveError, ArchiveWriter, Stage, type SealedArchive } from '../archive/index.js';
 import { findCriu, needsTerminal, readDumpStats, type DumpStats } from '../criu/index.js';
@@ -14,7 +14,7 @@ import { checkCheckpointOptions, type CheckpointOptions, type CheckpointSettings
 import { Phases } from './events/phases.js';
 import { runningPids } from './base/pids.js';
 import { preDump, PRE_DUMP_LOG, requireMemTrack, type PreDumps } from './dump/pre-dump.js';
-import { PrivateDir } from './base/private-dir.js';
+import { placesFor, PrivateDir } from './base/private-dir.js';
 import type { CheckpointReport } from './events/report.js';
 import { passesByItself, withRetries } from './retry.js';
 import { takeSnapshot } from './window/snapshot.js';
@@ -81,12 +81,12 @@ async function checkpointOnce(
     removed: (path: string) => guardian.forget(path),
   };
   await using writer = await ArchiveWriter.create({ ...settings.writer, hidden });
-  const imagesPlace =
+  const imagesPlaces =
     settings.workDir ??
-    (settings.preDump === undefined ? placeForImages(target.pid, settings.diskDir) : settings.diskDir);
-  await using scratch = await PrivateDir.make(imagesPlace, hidden);
-  const imagesDir = join(scratch.path, 'images');
-  await mkdir(imagesDir, { mode: 0o700 });
+    placesFor(settings.preDump === undefined ? placeForImages(target.pid, settings.diskDir) : settings.diskDir);
+  await using scratch = await PrivateDir.make(imagesPlaces, hidden);
+  const images = scratch.makeInner('images');
+  const imagesDir = images.path;
 
   const stage = new Stage(writer, target.files, settings);
   if (settings.precopy) {
@@ -137,8 +137,8 @@ async function checkpointOnce(
   const dump = dumpOptions({
     pid: target.pid,
     freezeCgroup: target.freezer.path,
-    imagesDir,
-    workDir: scratch.path,
+    imagesDir: images.fd,
+    workDir: scratch.fd,
     leaveRunning: !settings.stop,
     overrides: { ...target.criu, ...ahead?.dump },
   });

@@ -1,20 +1,12 @@
-import {
-  constants,
-  copyFileSync,
-  existsSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  statfsSync,
-  writeFileSync,
-} from 'node:fs';
+import { closeSync, constants, copyFileSync, existsSync, readFileSync, statfsSync, writeSync } from 'node:fs';
+import type { FileHandle } from 'node:fs/promises';
 import { arch, release, tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { openNameless } from '../archive/index.js';
 import { freezerVersions, hierarchyRoot } from '../cgroup/index.js';
 import { listCriu, type CriuVerdict } from '../criu/index.js';
 import { native } from '../native.js';
 import { kernelIsFrom } from '../proc/kernel.js';
+import { openTrusted, UntrustedDirectoryError } from '../trusted-directory.js';
 import { isTmpfs } from './dump/images-place.js';
 
 /** One thing that was looked at. `problem`: Stillframe cannot work; `note`: it works, less well. */
@@ -205,31 +197,51 @@ async function workDirFinding(dir: string): Promise<Finding> {
   try {
     const { bavail, bsize } = statfsSync(dir);
     const free = `${Math.floor((bavail * bsize) / 2 ** 20)} MiB free`;
-    return ok(
+    const facts = `${free}; ${await filesIn(dir)}`;
+    const unsafe = await whyUnsafe(dir);
+    if (unsafe === undefined) return ok(subject, facts);
+    return {
       subject,
-      `${free}; nameless files: ${yes(await canMakeNameless(dir))}; copies by reference: ${yes(canReflink(dir))}`,
-    );
+      verdict: 'note',
+      what: `${facts}; memory images are not put there: ${unsafe}`,
+      remedy: 'Name one with --work-dir that only root can write to, on all the way from /.',
+    };
   } catch (error) {
     return { subject, verdict: 'problem', what: (error as Error).message, remedy: 'Name a directory that exists.' };
   }
 }
 
-async function canMakeNameless(dir: string): Promise<boolean> {
-  const file = await openNameless(dir).catch(() => undefined);
-  await file?.close();
-  return file !== undefined;
+/** Undefined when nobody else can rename what is made there. */
+async function whyUnsafe(dir: string): Promise<string | undefined> {
+  try {
+    closeSync((await openTrusted(dir)).fd);
+    return undefined;
+  } catch (error) {
+    if (error instanceof UntrustedDirectoryError) return error.message;
+    throw error;
+  }
+}
+
+async function filesIn(dir: string): Promise<string> {
+  const from = await openNameless(dir).catch(() => undefined);
+  const to = await openNameless(dir).catch(() => undefined);
+  try {
+    const canClone = from !== undefined && to !== undefined && canReflink(from, to);
+    return `nameless files: ${yes(from !== undefined)}; copies by reference: ${yes(canClone)}`;
+  } finally {
+    await from?.close();
+    await to?.close();
+  }
 }
 
 /** Tried, not guessed: a clone of a small file. */
-function canReflink(dir: string): boolean {
-  const scratch = mkdtempSync(join(dir, '.stillframe-'));
+function canReflink(from: FileHandle, to: FileHandle): boolean {
   try {
-    writeFileSync(join(scratch, 'a'), Buffer.alloc(4096, 1));
-    copyFileSync(join(scratch, 'a'), join(scratch, 'b'), constants.COPYFILE_FICLONE_FORCE);
+    writeSync(from.fd, Buffer.alloc(4096, 1));
+    const [source, target] = [from, to].map(({ fd }) => `/proc/self/fd/${fd}`);
+    copyFileSync(source as string, target as string, constants.COPYFILE_FICLONE_FORCE);
     return true;
   } catch {
     return false;
-  } finally {
-    rmSync(scratch, { recursive: true, force: true });
   }
 }

@@ -47,7 +47,8 @@ export interface CheckpointOptions extends Target {
   /**
    * Where CRIU's images are written before they are archived, in a private directory; for a stream the archive is
    * staged here, too. Default: for the images /dev/shm, when it is a tmpfs and they fit into memory with ease and there
-   * is no `preDump`; else, and for a stream's archive, the output's directory or the system's directory for temporary files.
+   * is no `preDump`; else, and for a stream's archive, the output's directory or the system's directory for temporary files; for the images /var/tmp, where
+   * others could rename what is in that. Nobody but root and the caller may be able to rename what is in this one (WORK_DIR_UNSAFE).
    */
   workDir?: string;
   /** Where CRIU's log is kept when CRIU fails. An existing file is not replaced. Default: only its last error lines are kept, in the error. */
@@ -102,7 +103,10 @@ export interface RestoreOptions {
   cgroup?: string;
   /** CRIU options over the ones that Stillframe chooses. */
   criu?: CriuRestoreOptions;
-  /** Where CRIU's images are unpacked to, in a private directory. Default: the archive's directory. */
+  /**
+   * Where CRIU's images are unpacked to, in a private directory. Nobody but root and the caller may be able to rename what is in it
+   * (WORK_DIR_UNSAFE). Default: the archive's directory; /var/tmp where others could do that there.
+   */
   workDir?: string;
   /** As in CheckpointOptions. */
   criuLog?: string;
@@ -202,7 +206,7 @@ export interface RestoreSettings {
   archive: string;
   files: Record<string, string>;
   cgroup: string | undefined;
-  workDir: string;
+  workDir: string | undefined;
   lazyPages: boolean;
   terminal: number | undefined;
   criuLog: string | undefined;
@@ -227,7 +231,7 @@ export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
     archive: resolve(options.archive),
     files,
     cgroup: options.cgroup === undefined ? undefined : resolve(options.cgroup),
-    workDir: resolve(options.workDir ?? dirname(resolve(options.archive))),
+    workDir: options.workDir === undefined ? undefined : resolve(options.workDir),
     lazyPages: flag('lazyPages', options.lazyPages, false),
     terminal: options.terminal,
     criuLog: options.criuLog,

@@ -1,4 +1,5 @@
-import { lstat, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { lstat, writeFile } from 'node:fs/promises';
+import { openPlain, PrivateDirectory } from '../private-directory.js';
 import { basename, dirname, join, resolve } from 'node:path';
 import {
   checkpointFound,
@@ -53,7 +54,9 @@ export async function checkpointPod(options: PodCheckpointOptions): Promise<PodC
   if (await lstat(directory).catch(() => undefined)) throw new ContainerError('OUTPUT_EXISTS', { path: directory });
   const containers = await members({ names, parentCgroup, stateRoot });
 
-  const fresh = await mkdtemp(join(dirname(directory), '.stillframe-'));
+  const hidden = PrivateDirectory.make(await openPlain(dirname(directory)));
+  // By its descriptor: whoever can write to the parent could put another directory in its place.
+  const fresh = hidden.lastingPath;
   try {
     const meeting = new Meeting(containers.length);
     const archives = archiveNames(containers);
@@ -77,10 +80,10 @@ export async function checkpointPod(options: PodCheckpointOptions): Promise<PodC
       })),
     };
     await writeFile(join(fresh, 'pod.json'), `${JSON.stringify(manifest, null, 2)}\n`, { mode: 0o600, flush: true });
-    await rename(fresh, directory);
+    hidden.keepAs(basename(directory));
     return { directory, instant, containers: moved };
   } catch (error) {
-    await rm(fresh, { recursive: true, force: true });
+    await hidden.remove();
     throw error;
   }
 }

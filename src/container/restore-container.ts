@@ -4,7 +4,7 @@ import { delimiter, dirname, join, resolve } from 'node:path';
 import { extractMembers, openArchive, readVerifiedMember, type VerifiedArchive } from '../archive/index.js';
 import { openFreezer } from '../cgroup/index.js';
 import { Phases, type OnProgress } from '../checkpoint/events/phases.js';
-import { PrivateDir } from '../checkpoint/base/private-dir.js';
+import { placesFor, PrivateDir } from '../checkpoint/base/private-dir.js';
 import { findCriu, readLastErrors } from '../criu/index.js';
 import { applyRootfs } from './documents/apply-diff.js';
 import { launch, run } from './runtimes/command.js';
@@ -23,7 +23,7 @@ export interface ContainerRestoreOptions extends ContainerName {
   bundle?: string;
   /** How long the thaw may take, in milliseconds. Default 5000. */
   thawTimeoutMs?: number;
-  /** Where CRIU's images are unpacked to. Default: the archive's directory. */
+  /** Where CRIU's images are unpacked to, as in RestoreOptions. Default: the archive's directory, or /var/tmp. */
   workDir?: string | undefined;
   criuPath?: string | undefined;
   signal?: AbortSignal | undefined;
@@ -53,11 +53,12 @@ const MAX_SPEC_BYTES = 64 * 1024 * 1024;
 export async function restoreContainer(options: ContainerRestoreOptions): Promise<ContainerRestoreReport> {
   const { signal } = options;
   const phases = new Phases('restore', options.onProgress);
-  const workDir = resolve(options.workDir ?? dirname(resolve(options.archive)));
+  const besideArchive = dirname(resolve(options.archive));
+  const workDir = options.workDir === undefined ? undefined : resolve(options.workDir);
   checkOptions(options);
 
   const criu = await findCriu({ criuPath: options.criuPath });
-  await using archive = await openArchive(options.archive, { tmpDir: workDir, signal });
+  await using archive = await openArchive(options.archive, { tmpDir: workDir ?? besideArchive, signal });
   const verified = await phases.run('verify', () =>
     verifyContainerArchive(archive, {
       signal,
@@ -66,7 +67,7 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
     }),
   );
   const subject = containerSubject(verified);
-  await using scratch = await PrivateDir.make(workDir);
+  await using scratch = await PrivateDir.make(workDir ?? placesFor(besideArchive));
   const env = await criuOnPath(scratch.path, criu.path);
   const plan: Plan = { options, phases, verified, subject, scratch: scratch.path, env };
 

@@ -172,7 +172,10 @@ function startDaemon(criuPath: string, args: string[]): { child: Child; status: 
   let theirs: number | undefined;
   try {
     [status, theirs] = native().pipe();
-    return { child: Child.start({ path: criuPath, args, fds: [undefined, undefined, undefined, theirs] }), status };
+    return {
+      child: Child.start({ path: criuPath, args, umask: 0o077, fds: [undefined, undefined, undefined, theirs] }),
+      status,
+    };
   } catch (cause) {
     if (status !== undefined) native().close(status);
     if (cause instanceof NativeError) throw cause;

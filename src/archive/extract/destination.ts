@@ -1,9 +1,9 @@
 import { constants } from 'node:fs';
-import { mkdir, open, opendir, rmdir, unlink, type FileHandle } from 'node:fs/promises';
+import { mkdir, open, opendir, type FileHandle } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { errnoOf } from '../../errors.js';
+import { removeAt, removeBelow, removeEmptied } from '../../removal.js';
 import { ArchiveError } from '../format/archive-error.js';
-import { removeBelow } from './remove-beneath.js';
 
 /** The directory below which all is made. For a tree that is a single file: its parent, and the file's name. */
 export interface Target {
@@ -74,7 +74,13 @@ export async function remover(target: Target): Promise<() => Promise<void>> {
 
 /** Removes what was extracted. */
 export async function removeTarget({ path, handle, made, fileName }: Target): Promise<void> {
-  if (fileName !== undefined) return unlink(path);
+  if (fileName !== undefined) return removeAt(handle.fd, Buffer.from(fileName, 'latin1'));
   await removeBelow(handle.fd);
-  if (made) await rmdir(path);
+  if (!made) return;
+  const parent = await open(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    removeEmptied(parent.fd, Buffer.from(basename(path)), handle.fd);
+  } finally {
+    await parent.close();
+  }
 }

@@ -37,6 +37,8 @@ export interface CheckpointFacts {
   THAWED_BY_OTHERS: { cgroup: string };
   LEFT_FROZEN: { cgroup: string };
   WORK_DIR_UNUSABLE: { path: string };
+  /** `directory`: the one on the way that is not safe. */
+  WORK_DIR_UNSAFE: { path: string; directory: string; why: string };
   IMAGES_FULL: { path: string; freeBytes: number; neededBytes: number };
   /** `reason`: the errno's name. */
   IMAGES_FAILED: { path: string; reason: string };
@@ -98,6 +100,11 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
   WORK_DIR_UNUSABLE: (f) => ({
     what: `cannot make a private directory in ${f.path}`,
     remedy: 'Name a writable directory with workDir (--work-dir).',
+  }),
+  WORK_DIR_UNSAFE: (f) => ({
+    what: `memory images are not put into ${f.path}: ${f.directory} ${f.why}`,
+    remedy:
+      'Name a directory with workDir (--work-dir) that only root can write to, on all the way from /, such as one in /var/lib; or /var/tmp.',
   }),
   IMAGES_FULL: (f) => ({
     what: `the file system of the images directory ${f.path} is full: ${f.freeBytes} bytes are left, the images need about ${f.neededBytes}`,

@@ -8,8 +8,9 @@ import { readProcess } from '../../proc/task.js';
 export interface DumpPlan {
   pid: number;
   freezeCgroup: string;
-  imagesDir: string;
-  workDir: string;
+  /** Descriptors: CRIU opens what they hold, and no path. */
+  imagesDir: number;
+  workDir: number;
   leaveRunning: boolean;
   /** What the caller wants otherwise. */
   overrides: CriuOptions;

@@ -1,5 +1,4 @@
-import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import {
   extractMembers,
   extractTree,
@@ -37,7 +36,7 @@ import { checkOpenFiles } from './check-open-files.js';
 import { checkRestoreOptions, type RestoreOptions, type RestoreSettings } from '../options.js';
 import { Phases } from '../events/phases.js';
 import { runningPids } from '../base/pids.js';
-import { PrivateDir } from '../base/private-dir.js';
+import { placesFor, PrivateDir } from '../base/private-dir.js';
 import type { RestoreReport } from '../events/report.js';
 import { parseSubject, type Subject } from '../base/recorded-target.js';
 import { waitForPids } from './wait-pids.js';
@@ -65,7 +64,10 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   const phases = new Phases('restore', options.onProgress);
 
   const criu = await findCriu({ criuPath: options.criuPath });
-  await using archive = await openArchive(settings.archive, { tmpDir: settings.workDir, signal });
+  await using archive = await openArchive(settings.archive, {
+    tmpDir: settings.workDir ?? dirname(settings.archive),
+    signal,
+  });
   const verified = await phases.run('verify', () =>
     verifyArchive(archive, {
       signal,
@@ -75,9 +77,9 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   );
   const subject = parseSubject(verified.manifest.subject, settings.archive);
   const destinations = treeDestinations(verified, settings);
-  await using scratch = await PrivateDir.make(settings.workDir);
-  const imagesDir = join(scratch.path, 'images');
-  await mkdir(imagesDir, { mode: 0o700 });
+  await using scratch = await PrivateDir.make(settings.workDir ?? placesFor(dirname(settings.archive)));
+  const images = scratch.makeInner('images');
+  const imagesDir = images.path;
   await extractMembers({ verified, prefix: 'checkpoint', destination: imagesDir, signal });
   const terminal = await terminalFor(imagesDir, subject, settings, options);
   const processes = await readPstree(imagesDir);
@@ -104,8 +106,8 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
       restoreTree({
         criu,
         subject,
-        imagesDir,
-        workDir: scratch.path,
+        images: images.fd,
+        workDir: scratch.fd,
         cgroup,
         lazyPages: settings.lazyPages,
         terminal,
@@ -206,8 +208,9 @@ function prepareCgroup(cgroup: string): string[] {
 interface TreePlan {
   criu: CriuBinary;
   subject: Subject;
-  imagesDir: string;
-  workDir: string;
+  /** Descriptors. */
+  images: number;
+  workDir: number;
   cgroup: string | undefined;
   lazyPages: boolean;
   terminal: number | undefined;
@@ -218,7 +221,7 @@ interface TreePlan {
 async function restoreTree({
   criu,
   subject,
-  imagesDir,
+  images,
   workDir,
   cgroup,
   lazyPages,
@@ -238,7 +241,7 @@ async function restoreTree({
       ...subject.criuOptions,
       ...options.criu,
       ...(lazyPages ? { lazyPages } : {}),
-      imagesDir,
+      imagesDir: images,
       workDir,
     },
     { onNotify, signal: options.signal },

@@ -6,11 +6,13 @@
  */
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { lstat, mkdir, mkdtemp, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, rename, stat, writeFile } from 'node:fs/promises';
 import { arch } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { errnoOf } from '../../errors.js';
+import { openPlain, PrivateDirectory } from '../../private-directory.js';
 import { openArchive, readVerifiedMember, type OpenArchive, type VerifiedArchive } from '../../archive/index.js';
 import { ContainerError } from '../model/container-error.js';
 import type { ContainerSubject } from '../target/container-target.js';
@@ -60,7 +62,9 @@ export async function writeImage(options: ImageOptions): Promise<ImageReport> {
   const verified = await verifyContainerArchive(archive, { signal });
   const annotations = await imageAnnotations(verified);
 
-  const fresh = await mkdtemp(join(dirname(directory), '.stillframe-'));
+  const hidden = PrivateDirectory.make(await openPlain(dirname(directory)));
+  // By its descriptor: whoever can write to the parent could put another directory in its place.
+  const fresh = hidden.lastingPath;
   try {
     const blobs = join(fresh, 'blobs', 'sha256');
     await mkdir(blobs, { recursive: true });
@@ -90,12 +94,20 @@ export async function writeImage(options: ImageOptions): Promise<ImageReport> {
       annotations: { 'org.opencontainers.image.ref.name': options.ref ?? 'latest' },
     };
     await writeFile(join(fresh, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [named] }));
-    if (await exists(directory)) throw new ContainerError('OUTPUT_EXISTS', { path: directory });
-    await rename(fresh, directory);
+    keepAs(hidden, directory);
     return { directory, digest: manifest.digest, layerBytes: layer.size, annotations };
   } catch (error) {
-    await rm(fresh, { recursive: true, force: true });
+    await hidden.remove();
     throw error;
+  }
+}
+
+function keepAs(hidden: PrivateDirectory, directory: string): void {
+  try {
+    hidden.keepAs(basename(directory));
+  } catch (cause) {
+    if (errnoOf(cause) !== 'EEXIST') throw cause;
+    throw new ContainerError('OUTPUT_EXISTS', { path: directory });
   }
 }
 

@@ -156,7 +156,7 @@ export class CriuClient implements AsyncDisposable {
     try {
       await this.#conversation.workUnchecked({
         type: 'CHECK',
-        options: { imagesDir: imagesDir.path, logFile: 'check.log', ...present({ unprivileged }) },
+        options: { imagesDir: imagesDir.fd, logFile: 'check.log', ...present({ unprivileged }) },
         call,
       });
     } catch (error) {

@@ -29,6 +29,11 @@ export interface SwrkOptions {
    * Source: criu/tty.c, tty_prep_fds and pty_open_unpaired_slave, criu/pstree.c, prepare_pstree_for_shell_job, CRIU v4.2. Default: /dev/null.
    */
   terminal?: number;
+  /**
+   * The umask of CRIU, and of a program that it becomes (`execCmd`); restored tasks have their own. Default 0o077: the images that CRIU
+   * makes hold the memory of programs, and it would let everybody read them.
+   */
+  umask?: number;
   /** CRIU's environment. Default: ours. */
   env?: NodeJS.ProcessEnv;
   /** False keeps CRIU from reading /etc/criu/default.conf and the user's. Default true. Needs CRIU 3.11. */
@@ -80,7 +85,7 @@ export class Swrk implements Connection {
 
   /** One that is alone starts on the event loop, which is the shortest way. Of many each would hold the loop for an exec. */
   static async #start(
-    { criuPath, fds = [], terminal, env, defaultConfig = true, maxMessageBytes = 16 << 20 }: SwrkOptions,
+    { criuPath, fds = [], terminal, env, umask = 0o077, defaultConfig = true, maxMessageBytes = 16 << 20 }: SwrkOptions,
     alone: boolean,
   ): Promise<Swrk> {
     let socket: PacketSocket | undefined;
@@ -99,6 +104,7 @@ export class Swrk implements Connection {
         path: criuPath,
         args,
         env,
+        umask,
         fds: [terminal, undefined, theirErrors, theirs, ...fds],
         ...session,
       };
