@@ -7,13 +7,13 @@
 export abstract class StillframeError<Code extends string = string, Facts extends object = object> extends Error {
   readonly code: Code;
   readonly facts: Readonly<Facts>;
-  /** What to do about it, one sentence or two; the end of the message, too. */
+  /** What to do about it, one sentence or two; in the message, too. Names of options stand in backticks. */
   readonly remedy: string;
 
   protected constructor(code: Code, text: ErrorText, facts: Facts & { cause?: unknown }) {
     const { cause, ...rest } = facts;
     super(
-      `${text.what}${causeText(cause)}${text.remedy === '' ? '' : `\n${text.remedy}`}`,
+      [`${text.what}${causeText(cause)}`, text.remedy, text.details ?? ''].filter((part) => part !== '').join('\n'),
       cause === undefined ? undefined : { cause },
     );
     this.code = code;
@@ -40,6 +40,8 @@ export interface ErrorText {
   what: string;
   /** The next step for the reader; '' when there is none. */
   remedy: string;
+  /** What ends the message, for a person to look further: the lines of a log. */
+  details?: string;
 }
 
 /** A room's table: every code it has, and how its text is made from the facts. */

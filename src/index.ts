@@ -82,9 +82,11 @@ export {
   criuErrorOf,
   findCriu,
   followLog,
+  isCriuOption,
   LazyPages,
   listCriu,
   notificationScripts,
+  parseCriuOptions,
   parseLogLine,
   readDumpedFiles,
   readDumpStats,
@@ -187,5 +189,5 @@ export {
   type UnfrozenTask,
 } from './cgroup/index.js';
 export { ContainerError, type ContainerErrorCode, type ContainerFacts } from './container/index.js';
-export { CriuError, type CriuErrorCode, type CriuErrorFacts } from './criu/index.js';
+export { CriuError, type CriuErrorCode, type CriuErrorFacts, type UnixPeer } from './criu/index.js';
 export { ArchiveError, type ArchiveErrorCode, type ArchiveFacts } from './archive/index.js';

@@ -11,7 +11,7 @@ test('a time-out says which cgroup, which tasks, how it was left, and what to do
   });
   expect(error.message).toBe(
     'cgroup not frozen after 2000 ms: /sys/fs/cgroup/job7 (pid 412 writer state D in io_schedule, pid 412 tid 413 writer state D in io_schedule); thawed again\n' +
-      'Raise timeoutMs, or look for a task in uninterruptible sleep: state D waits for a disk, a network file system or a driver.',
+      'Raise `timeoutMs`, or look for a task in uninterruptible sleep: state D waits for a disk, a network file system or a driver.',
   );
 });
 

@@ -25,7 +25,8 @@ export interface FreezerFacts {
   BAD_ARGUMENT: { argument: string; value: unknown; expected: string };
   CGROUP_NOT_FOUND: { path: string };
   NOT_A_CGROUP: { path: string };
-  CGROUP_IS_ROOT: { path: string; pid?: number };
+  /** `mayAdopt`: it was to be checkpointed, for which there is `adopt`. */
+  CGROUP_IS_ROOT: { path: string; pid?: number; mayAdopt?: boolean };
   CGROUP_NOT_VISIBLE: { pid: number; name: string };
   CGROUP_GONE: { path: string };
   CGROUP_DENIED: { path: string; action: 'read' | 'write' | 'make' | 'remove' };
@@ -72,7 +73,7 @@ export function isFreezerError<C extends FreezerErrorCode>(error: unknown, code:
 }
 
 const texts: { readonly [C in FreezerErrorCode]: (facts: FreezerFacts[C]) => ErrorText } = {
-  BAD_ARGUMENT: (f) => ({ what: `${f.argument} is ${String(f.value)}, expected ${f.expected}`, remedy: '' }),
+  BAD_ARGUMENT: (f) => ({ what: `\`${f.argument}\` is ${String(f.value)}, expected ${f.expected}`, remedy: '' }),
   CGROUP_NOT_FOUND: (f) => ({
     what: `no such cgroup: ${f.path}`,
     remedy: 'Give the directory of a cgroup on a mounted cgroup file system.',
@@ -86,7 +87,7 @@ const texts: { readonly [C in FreezerErrorCode]: (facts: FreezerFacts[C]) => Err
       f.pid === undefined
         ? `the root cgroup cannot be frozen: ${f.path}`
         : `process ${f.pid} is in the root cgroup, which cannot be frozen`,
-    remedy: 'Adopt the process tree into a cgroup of its own (adopt: true, --adopt).',
+    remedy: f.mayAdopt === true ? ADOPT : 'Give a cgroup below it, or move the process into one first.',
   }),
   CGROUP_NOT_VISIBLE: (f) => ({
     what: `the cgroup ${f.name} of process ${f.pid} is on no cgroup mount that this process can see`,
@@ -112,7 +113,7 @@ const texts: { readonly [C in FreezerErrorCode]: (facts: FreezerFacts[C]) => Err
   FREEZE_TIMEOUT: (f) => ({
     what: `cgroup not frozen after ${f.timeoutMs} ms: ${f.path} (${taskList(f.tasks)}); ${afterText[f.after]}`,
     remedy:
-      'Raise timeoutMs, or look for a task in uninterruptible sleep: state D waits for a disk, a network file system or a driver.',
+      'Raise `timeoutMs`, or look for a task in uninterruptible sleep: state D waits for a disk, a network file system or a driver.',
   }),
   FREEZE_ABORTED: (f) => ({
     what: `freeze aborted by the caller: ${f.path}${f.tasks.length === 0 ? '' : ` (${taskList(f.tasks)})`}; ${afterText[f.after]}`,
@@ -147,12 +148,11 @@ const texts: { readonly [C in FreezerErrorCode]: (facts: FreezerFacts[C]) => Err
   }),
   PID_NOT_IN_CGROUP: (f) => ({
     what: `process ${f.pid} is not in the cgroup ${f.path}, but in ${f.cgroup}`,
-    remedy: 'Leave the cgroup out to have it found, or give the right one.',
+    remedy: 'Leave `cgroup` out to have it found, or give the right one.',
   }),
   TARGET_SPREAD: (f) => ({
     what: `the tree of process ${f.pid} has tasks outside of the cgroup ${f.path}: ${processList(f.outside)}`,
-    remedy:
-      'They would run on while the rest is frozen. Adopt the tree into a cgroup of its own (adopt: true, --adopt).',
+    remedy: `They would run on while the rest is frozen. ${ADOPT}`,
   }),
   CGROUP_HAS_STRANGERS: (f) => ({
     what: `the cgroup ${f.path} also holds processes that are not in the tree of ${f.pid}: ${processList(f.strangers)}`,
@@ -160,7 +160,7 @@ const texts: { readonly [C in FreezerErrorCode]: (facts: FreezerFacts[C]) => Err
   }),
   CGROUP_HOLDS_CALLER: (f) => ({
     what: `the cgroup ${f.path} holds the calling process or its ancestors: ${processList(f.callers)}`,
-    remedy: 'Freezing it would freeze the freezer. Adopt the tree into a cgroup of its own (adopt: true, --adopt).',
+    remedy: `Freezing it would freeze the freezer. ${ADOPT}`,
   }),
   ADOPT_FAILED: (f) => ({
     what: `the tree of process ${f.pid} got no cgroup of its own (${f.path}): ${f.reason}`,
@@ -172,6 +172,9 @@ const texts: { readonly [C in FreezerErrorCode]: (facts: FreezerFacts[C]) => Err
   }),
   PLACE_FAILED: (f) => ({ what: `process ${f.pid} was not moved into ${f.path}`, remedy: '' }),
 };
+
+/** For a checkpoint, which alone has targets. */
+const ADOPT = 'Let the tree have a cgroup of its own for the checkpoint: `adopt: true`.';
 
 const afterText: Record<AfterFailure, string> = {
   thawed: 'thawed again',

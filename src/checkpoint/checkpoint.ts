@@ -4,7 +4,7 @@ import { ArchiveError, ArchiveWriter, Stage, type SealedArchive } from '../archi
 import { findCriu, needsTerminal, readDumpStats, type DumpStats } from '../criu/index.js';
 import { withoutLostLog } from './base/criu-log.js';
 import { Deadline } from './window/deadline.js';
-import { DUMP_LOG, dumpOptions, explainDumpFailure, residentBytes } from './dump/dump.js';
+import { DUMP_LOG, dumpOptions, explainDumpFailure, imagesBytes } from './dump/dump.js';
 import { explainFailedPlace } from './base/failed-place.js';
 import { FrozenWindow } from './window/frozen-window.js';
 import { Guardian } from './guardian/guardian.js';
@@ -17,6 +17,7 @@ import { preDump, PRE_DUMP_LOG, requireMemTrack, type PreDumps } from './dump/pr
 import { placesFor, PrivateDir } from './base/private-dir.js';
 import type { CheckpointReport } from './events/report.js';
 import { passesByItself, withRetries } from './retry.js';
+import { withUnixPeers } from './dump/unix-peers.js';
 import { takeSnapshot } from './window/snapshot.js';
 import { repeatedOptions, thisKernel, type Subject } from './base/recorded-target.js';
 import { findFreezer, ReadyTarget } from './window/ready-target.js';
@@ -142,7 +143,7 @@ async function checkpointOnce(
     leaveRunning: !settings.stop,
     overrides: { ...target.criu, ...ahead?.dump },
   });
-  const neededBytes = residentBytes(runningPids(target.pid));
+  const neededBytes = imagesBytes(runningPids(target.pid));
 
   let needs = false;
   /** With the tree's life at stake (`stop`) this runs before CRIU ends it, and then knows less. */
@@ -197,7 +198,8 @@ async function checkpointOnce(
     const explain = (reason: unknown): unknown =>
       explainDumpFailure(reason, { pid: target.pid, imagesDir, neededBytes });
     const isFinal = isLast || !passesByItself(explain(error));
-    throw explain(await withoutLostLog(error, join(scratch.path, DUMP_LOG), isFinal ? settings.criuLog : undefined));
+    const lasting = await withoutLostLog(error, join(scratch.path, DUMP_LOG), isFinal ? settings.criuLog : undefined);
+    throw await withUnixPeers(explain(lasting), target.pid);
   });
   sealed ??= await seal({ windowMs: snapshot.windowMs }, snapshot.members);
 

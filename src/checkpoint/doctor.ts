@@ -119,8 +119,9 @@ function privilegeFinding(): Finding {
     return {
       subject,
       verdict: 'note',
-      what: 'root without CAP_SYS_RESOURCE: CRIU cannot raise its limits, and says so in its messages',
-      remedy: 'Nothing, unless trees with very many open files fail; then grant it.',
+      what: 'root without CAP_SYS_RESOURCE: trees that run as another user are refused, and those with very many open files may be',
+      remedy:
+        'Run it where this capability is granted (a container has to be given it), or checkpoint trees of root only.',
     };
   }
   return {

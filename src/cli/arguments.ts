@@ -22,6 +22,11 @@ export function byteCount(text: string): number {
   return bytes;
 }
 
+/** For an option that may be repeated. */
+export function collect(value: string, before: readonly string[] = []): string[] {
+  return [...before, value];
+}
+
 export function cgroupVersion(text: string): 1 | 2 {
   if (text === '1' || text === 'v1') return 1;
   if (text === '2' || text === 'v2') return 2;

@@ -54,6 +54,12 @@ for (const make of [
   program.addCommand(throwing(make(cancel.signal)));
 }
 
+// What a failure is told in the words of.
+let acting = program;
+program.hook('preAction', (_, command) => {
+  acting = command;
+});
+
 /** Commander ends the process by itself on wrong usage, unless each command says otherwise. */
 function throwing(command: Command): Command {
   return command.exitOverride();
@@ -67,7 +73,7 @@ try {
     if (error instanceof InvalidArgumentError) process.stderr.write(`error: ${error.message}\n`);
     process.exitCode = error.exitCode === 0 ? 0 : EXIT_USAGE;
   } else {
-    process.stderr.write(`${errorText(error, process.argv.includes('--json'))}\n`);
+    process.stderr.write(`${errorText(error, process.argv.includes('--json'), acting)}\n`);
     process.exitCode = (error as { code?: unknown }).code === 'BAD_OPTION' ? EXIT_USAGE : EXIT_FAILED;
   }
 }

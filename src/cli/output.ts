@@ -1,5 +1,7 @@
 import Table from 'cli-table3';
+import type { Command } from 'commander';
 import { StillframeError } from '../index.js';
+import { inFlags } from './flags.js';
 
 /** Exit statuses of the command: 0 done, 1 failed, 2 wrong usage. */
 export const EXIT_FAILED = 1;
@@ -71,15 +73,15 @@ export function json(value: unknown): string {
 }
 
 /** What a failure looks like: on stderr for a person, as an object with `error` for a program. */
-export function errorText(error: unknown, asJson: boolean): string {
+export function errorText(error: unknown, asJson: boolean, command: Command): string {
   if (asJson) {
     return json({
       error:
         error instanceof StillframeError
-          ? error.toJSON()
+          ? { ...error.toJSON(), message: inFlags(error.message, command), remedy: inFlags(error.remedy, command) }
           : { name: 'Error', message: error instanceof Error ? error.message : String(error) },
     });
   }
-  if (error instanceof StillframeError) return `stillframe: ${error.message} [${error.code}]`;
+  if (error instanceof StillframeError) return `stillframe: ${inFlags(error.message, command)} [${error.code}]`;
   return `stillframe: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`;
 }

@@ -2,6 +2,7 @@ import { checkpoint } from '../checkpoint/checkpoint.js';
 import type { CheckpointOptions } from '../checkpoint/options.js';
 import type { CheckpointReport } from '../checkpoint/events/report.js';
 import { runningPids } from '../checkpoint/base/pids.js';
+import type { CriuOptions } from '../criu/index.js';
 import type { Rendezvous, TargetParts } from '../checkpoint/window/ready-target.js';
 import { hasTcpConnections } from './target/connections.js';
 import type { Container, RuntimeName } from './model/container.js';
@@ -29,6 +30,14 @@ export async function checkpointContainer(options: ContainerCheckpointOptions): 
   return checkpointFound(container, options);
 }
 
+/** The caller's options over the container's own; what is external to the container stays so. */
+function merged(own: CriuOptions = {}, given: CriuOptions = {}): CriuOptions {
+  const external = [...(own.external ?? []), ...(given.external ?? [])];
+  // Both at once would contradict each other.
+  const connections = given.tcpClose === true ? { tcpEstablished: false } : {};
+  return { ...own, ...connections, ...given, ...(external.length === 0 ? {} : { external }) };
+}
+
 /** The same for a container that has been found; `together` with others when they are to be of one instant. */
 export async function checkpointFound(
   container: Container,
@@ -40,7 +49,7 @@ export async function checkpointFound(
     const { target, leftOut } = await containerTarget(container, options);
     withConnections = target.criu?.tcpEstablished === true;
     const parts = { ...target.parts, ...(together === undefined ? {} : { together }) } as TargetParts;
-    const report = await checkpoint({ ...options, ...target, parts, criu: { ...target.criu, ...options.criu } });
+    const report = await checkpoint({ ...options, ...target, parts, criu: merged(target.criu, options.criu) });
     const { runtime, id, name } = container;
     return { ...report, container: { runtime, id, name }, leftOut };
   };

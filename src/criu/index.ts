@@ -25,6 +25,8 @@ export type {
   PageServer,
   RawOption,
 } from './rpc/options.js';
+export { isOption as isCriuOption } from './rpc/option-fields.js';
+export { parseCriuOptions } from './rpc/option-text.js';
 export {
   notificationScripts,
   type CriuNotification,
@@ -32,7 +34,7 @@ export {
   type NotificationScript,
   type OnNotify,
 } from './rpc/notification.js';
-export { CriuError, type CriuErrorCode, type CriuErrorFacts } from './errors/criu-error.js';
+export { CriuError, type CriuErrorCode, type CriuErrorFacts, type UnixPeer } from './errors/criu-error.js';
 export type { CriuProblem } from './errors/known-failures.js';
 export { criuErrorOf } from './client/exchange.js';
 export type { CriuVersion, VersionNumber } from './rpc/version.js';

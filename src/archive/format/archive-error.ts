@@ -89,7 +89,7 @@ const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
   }),
   MEMBER_TOO_BIG: (f) => ({
     what: `${archive(f)}${member(f)} has more than ${f.bytes ?? '?'} bytes`,
-    remedy: 'Extract it to a file, or raise maxBytes.',
+    remedy: 'Extract it to a file, or raise `maxBytes`.',
   }),
 
   UNSAFE_PATH: (f) => ({
@@ -121,7 +121,10 @@ const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
     remedy: 'Look at the cause: space, privileges, or what the file system can hold.',
   }),
 
-  OUTPUT_EXISTS: (f) => ({ what: `the output exists: ${path(f)}`, remedy: 'Name another file, or remove it first.' }),
+  OUTPUT_EXISTS: (f) => ({
+    what: `the output exists: ${path(f)}`,
+    remedy: 'Name another file, remove it first, or have it replaced: `overwrite: true`.',
+  }),
   OUTPUT_DIR_MISSING: (f) => ({
     what: `there is no directory for the output: ${path(f)}`,
     remedy: 'Make it, or name another.',
@@ -145,7 +148,7 @@ const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
   }),
   CHANGE_UNNOTICED: (f) => ({
     what: `the kernel did not tell of a change: ${path(f)}${what(f)}`,
-    remedy: 'No archive was written. Try again with watchFromMs: Infinity (--no-watch), which looks at every file.',
+    remedy: 'No archive was written. Try again with `watchFromMs: Infinity`, which looks at every file.',
   }),
   STAGING_INSIDE_TREE: (f) => ({
     what: `the staging directory lies inside a tree that is archived: ${path(f)}`,

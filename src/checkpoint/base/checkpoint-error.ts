@@ -18,6 +18,8 @@ export interface PidHolder {
   name: string;
   state: string;
   as: 'process' | 'process group' | 'session';
+  /** Of a zombie: who has to reap it. */
+  parent?: { pid: number; name: string };
 }
 
 /** Who holds the lock on a target. */
@@ -82,8 +84,13 @@ export class CheckpointError<C extends CheckpointErrorCode = CheckpointErrorCode
 const list = <T>(items: readonly T[], show: (item: T) => string): string =>
   items.slice(0, 10).map(show).join(', ') + (items.length > 10 ? `, and ${items.length - 10} more` : '');
 
+const stateOf = ({ state, parent }: PidHolder): string =>
+  parent === undefined
+    ? `state ${state}`
+    : `a zombie that process ${parent.pid} (${parent.name}), its parent, has not reaped`;
+
 const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) => ErrorText } = {
-  BAD_OPTION: (f) => ({ what: `${f.option} is ${show(f.value)}, expected ${f.expected}`, remedy: '' }),
+  BAD_OPTION: (f) => ({ what: `\`${f.option}\` is ${show(f.value)}, expected ${f.expected}`, remedy: '' }),
   NOT_ROOT: (f) => ({ what: `${f.action} needs root, this process runs as uid ${f.uid}`, remedy: 'Run it with sudo.' }),
   ANCESTOR_FROZEN: (f) => ({
     what: `cgroup ${f.cgroup} is frozen by its ancestor ${f.path}: CRIU could not run in it`,
@@ -99,20 +106,20 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
   }),
   WORK_DIR_UNUSABLE: (f) => ({
     what: `cannot make a private directory in ${f.path}`,
-    remedy: 'Name a writable directory with workDir (--work-dir).',
+    remedy: 'Name a writable directory with `workDir`.',
   }),
   WORK_DIR_UNSAFE: (f) => ({
     what: `memory images are not put into ${f.path}: ${f.directory} ${f.why}`,
     remedy:
-      'Name a directory with workDir (--work-dir) that only root can write to, on all the way from /, such as one in /var/lib; or /var/tmp.',
+      'Name a directory with `workDir` that only root can write to, on all the way from /, such as one in /var/lib; or /var/tmp.',
   }),
   IMAGES_FULL: (f) => ({
     what: `the file system of the images directory ${f.path} is full: ${f.freeBytes} bytes are left, the images need about ${f.neededBytes}`,
-    remedy: 'Make room, or name a directory on a larger file system with workDir (--work-dir).',
+    remedy: 'Make room, or name a directory on a larger file system with `workDir`.',
   }),
   IMAGES_FAILED: (f) => ({
     what: `the images in ${f.path} could not be written or read (${f.reason})`,
-    remedy: 'See what the system says of that file system, or name another one with workDir (--work-dir).',
+    remedy: 'See what the system says of that file system, or name another one with `workDir`.',
   }),
   LEFT_BEHIND: (f) => ({
     what: `the private directory ${f.path} could not be removed`,
@@ -124,7 +131,7 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
   }),
   TARGET_FORKING: (f) => ({
     what: `process ${f.pid} (${f.name}) waits in vfork for its child to start another program, and CRIU can stop no task that does`,
-    remedy: 'Try again a moment later (retries, --retries): it takes a program a millisecond as a rule.',
+    remedy: 'Try again a moment later (`retries`): as a rule it takes a program a millisecond.',
   }),
   NOT_A_CHECKPOINT: (f) => ({
     what: `${f.archivePath} is a valid archive but holds no checkpoint that can be restored here: ${f.what}`,
@@ -132,7 +139,7 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
   }),
   NO_DESTINATION: (f) => ({
     what: `the archive ${f.archivePath} does not say where its file tree ${f.tree} was`,
-    remedy: `Say it: files: { ${JSON.stringify(f.tree)}: DIR } (--files ${f.tree}=DIR).`,
+    remedy: `Say where it goes, with \`files\`: a directory for ${JSON.stringify(f.tree)}.`,
   }),
   UNKNOWN_TREE: (f) => ({
     what: `the archive has no file tree ${f.tree}; it has: ${f.trees.join(', ') || 'none'}`,
@@ -144,19 +151,20 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
         ? `${x.path} is missing (expected ${x.expectedBytes} bytes)`
         : `${x.path} has ${x.foundBytes} bytes (expected ${x.expectedBytes})`,
     )}`,
-    remedy: 'Put these files back as they were, or include them in the checkpoint (files, --files DIR=NAME).',
+    remedy: 'Put these files back as they were, or include them in the next checkpoint (`files`).',
   }),
   NO_TERMINAL: (f) => ({
     what: `the tree in ${f.archivePath} had a terminal that was not its own, as a shell's job has: without one it cannot be restored`,
-    remedy: 'Restore in a terminal, or give one (terminal: FD).',
+    remedy: 'Restore in a terminal, or give one as `terminal`.',
   }),
   PIDS_TAKEN: (f) => ({
     what: `after ${f.timeoutMs} ms the process ids of the checkpoint are still taken: ${list(
       f.holders,
-      (h) =>
-        `${h.pid} by ${h.as === 'process' ? '' : `the ${h.as} of `}process ${h.holder} (${h.name}, state ${h.state})`,
+      (h) => `${h.pid} by ${h.as === 'process' ? '' : `the ${h.as} of `}process ${h.holder} (${h.name}, ${stateOf(h)})`,
     )}`,
-    remedy: 'End or wait for those processes, or restore in a pid namespace of its own.',
+    remedy: f.holders.every(({ parent }) => parent !== undefined)
+      ? 'They have ended, and their parent has not reaped them: end it, or have it wait for them.'
+      : 'End those processes, or wait until they have ended and their parents have reaped them.',
   }),
   NO_CGROUP: (f) => ({
     what: `this machine has no cgroup freezer for the recorded cgroup ${f.name}`,
@@ -164,11 +172,11 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
   }),
   CGROUP_FROZEN: (f) => ({
     what: `cgroup ${f.cgroup} is frozen: CRIU could not run in it`,
-    remedy: `Thaw it (stillframe thaw ${f.cgroup}), or restore into another one (cgroup, --cgroup).`,
+    remedy: `Thaw it (stillframe thaw ${f.cgroup}), or restore into another one (\`cgroup\`).`,
   }),
   NOT_RUNNING: (f) => ({
     what: `CRIU reported the restore of process ${f.pid} as done, but ${f.what}`,
-    remedy: 'See restore.log.',
+    remedy: 'The log of CRIU says more: keep it with `criuLog`.',
   }),
   TARGET_BUSY: (f) => ({
     what: `process ${f.pid}${f.cgroup === undefined ? '' : ` (cgroup ${f.cgroup})`} is already being checkpointed, by process ${f.holder.pid} since ${f.holder.since}${
@@ -186,7 +194,7 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
   }),
   GUARDIAN_LOST: (f) => ({
     what: `the guardian (process ${f.pid}) ${f.exitSignal !== undefined ? `was ended by ${f.exitSignal}` : f.exitCode !== undefined ? `ended with status ${f.exitCode}` : 'does not answer'}, so that nobody would thaw the target if this process died`,
-    remedy: 'Find who ends it; a service manager that kills the whole cgroup is kept away with placeGuardianIn.',
+    remedy: 'Find who ends it; a service manager that kills the whole cgroup is kept away with `placeGuardianIn`.',
   }),
   GUARDIAN_REFUSED: (f) => ({
     what: `the guardian could not take in "${f.record}" (errno ${f.errno})`,
@@ -198,7 +206,7 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
   }),
   DEADLINE_EXCEEDED: (f) => ({
     what: `the target stood still for more than ${f.maxFrozenMs} ms and was thawed; too slow was: ${f.phase}`,
-    remedy: 'Raise maxFrozenMs, or see in the report of a successful checkpoint what each part of the window costs.',
+    remedy: 'Raise `maxFrozenMs`, or see in the report of a successful checkpoint what each part of the window costs.',
   }),
   CRIU_NOT_READY: (f) => ({
     what:
@@ -208,7 +216,7 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
     remedy:
       f.state === 'T'
         ? 'Find who stops it, and try again.'
-        : 'Before it is ready CRIU asks the kernel what it can do: see `stillframe doctor`, or raise criuStartTimeoutMs (--criu-start-timeout) on a slow machine.',
+        : 'Before it is ready CRIU asks the kernel what it can do: see `stillframe doctor`, or raise `criuStartTimeoutMs` on a slow machine.',
   }),
   SERVICE_MANAGER_UNREACHABLE: (f) => ({
     what: `the service manager could not be told at ${f.socket}`,

@@ -1,9 +1,10 @@
-import { readFileSync, statfsSync } from 'node:fs';
+import { readFileSync, statfsSync, statSync } from 'node:fs';
 import type { CriuDumpRequest, CriuOptions } from '../../criu/index.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 import { tryWrite } from '../base/failed-place.js';
 import { runningPids } from '../base/pids.js';
 import { readProcess } from '../../proc/task.js';
+import { descriptorsOf } from '../window/files-in-use.js';
 
 export interface DumpPlan {
   pid: number;
@@ -19,6 +20,12 @@ export interface DumpPlan {
 /** The name of CRIU's log in the work directory, and of its copy in the archive. */
 export const DUMP_LOG = 'dump.log';
 
+/**
+ * What a deleted file that is still open may weigh to be put into the images, in bytes. CRIU's own default of 1 MiB makes it
+ * refuse a tree for an ordinary temporary file.
+ */
+export const GHOST_LIMIT = 256 * 1024 * 1024;
+
 /** What Stillframe asks of CRIU for a dump. */
 export function dumpOptions({ pid, overrides, ...dirs }: DumpPlan): CriuDumpRequest {
   return {
@@ -27,6 +34,7 @@ export function dumpOptions({ pid, overrides, ...dirs }: DumpPlan): CriuDumpRequ
     // A lock that a task of the tree holds belongs to the checkpoint; without this CRIU refuses such a tree.
     fileLocks: true,
     shellJob: sessionIsOutside(pid),
+    ghostLimit: GHOST_LIMIT,
     ...overrides,
     pid,
     ...dirs,
@@ -78,8 +86,26 @@ function freeBytesAt(path: string): number {
   }
 }
 
-/** The memory that the tree has in use, in bytes: about what the images will take. */
-export function residentBytes(pids: readonly number[]): number {
+/** About what the images will take, in bytes: the memory that the tree has in use, and the deleted files that it has open. */
+export function imagesBytes(pids: readonly number[]): number {
+  return residentBytes(pids) + deletedBytes(pids);
+}
+
+/** CRIU puts them into the images whole, up to `ghostLimit` each. */
+function deletedBytes(pids: readonly number[]): number {
+  const files = new Map<string, number>();
+  for (const link of descriptorsOf(pids)) {
+    try {
+      const stat = statSync(link);
+      if (stat.isFile() && stat.nlink === 0) files.set(`${stat.dev}:${stat.ino}`, stat.blocks * 512);
+    } catch {
+      // it was closed
+    }
+  }
+  return [...files.values()].reduce((sum, bytes) => sum + bytes, 0);
+}
+
+function residentBytes(pids: readonly number[]): number {
   let bytes = 0;
   for (const pid of pids) {
     try {

@@ -1,5 +1,5 @@
 import { statfsSync, type StatsFs } from 'node:fs';
-import { residentBytes } from './dump.js';
+import { imagesBytes } from './dump.js';
 import { runningPids } from '../base/pids.js';
 
 const SHARED_MEMORY = '/dev/shm';
@@ -18,7 +18,7 @@ export function isTmpfs({ type }: StatsFs): boolean {
  * tree's resident memory must be free in the file system, and four times as much as memory.
  */
 export function placeForImages(pid: number, onDisk: string): string {
-  const neededBytes = residentBytes(runningPids(pid));
+  const neededBytes = imagesBytes(runningPids(pid));
   try {
     const stats = statfsSync(SHARED_MEMORY);
     const fits =

@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CriuClient, CriuError, readDumpStats, type CriuOptions } from '../../criu/index.js';
 import type { Deadline } from '../window/deadline.js';
-import { sessionIsOutside } from './dump.js';
+import { GHOST_LIMIT, sessionIsOutside } from './dump.js';
 
 /** How often memory is written ahead of the frozen window, while the tree runs. */
 export type PreDumpPlan =
@@ -97,6 +97,7 @@ export async function preDump({
           logLevel: 2,
           fileLocks: true,
           shellJob: sessionIsOutside(pid),
+          ghostLimit: GHOST_LIMIT,
           ...overrides,
           pid,
           imagesDir: join(imagesDir, name),

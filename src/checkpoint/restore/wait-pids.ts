@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CheckpointError, type PidHolder } from '../base/checkpoint-error.js';
-import { readProcess } from '../../proc/task.js';
+import { readProcess, type ProcessInfo } from '../../proc/task.js';
 
 const POLL_MS = 20;
 
@@ -21,13 +21,20 @@ export async function waitForPids(pids: readonly number[], timeoutMs: number, si
   }
 }
 
+/** A zombie is its parent's to reap, which may never do so. */
+function reaper({ state, ppid }: ProcessInfo): Pick<PidHolder, 'parent'> {
+  if (state !== 'Z') return {};
+  return { parent: { pid: ppid, name: readProcess(ppid)?.name ?? '?' } };
+}
+
 /** Who holds any of these ids as a process, thread, process group or session. */
 export function pidHolders(pids: readonly number[]): PidHolder[] {
   const holders: PidHolder[] = [];
   for (const pid of pids) {
     // A thread's id has a directory too, though /proc does not list it.
     const task = readProcess(pid);
-    if (task !== undefined) holders.push({ pid, holder: pid, as: 'process', name: task.name, state: task.state });
+    if (task !== undefined)
+      holders.push({ pid, holder: pid, as: 'process', name: task.name, state: task.state, ...reaper(task) });
   }
   const taken = new Set(holders.map((h) => h.pid));
   const wanted = new Set(pids.filter((pid) => !taken.has(pid)));
@@ -44,6 +51,7 @@ export function pidHolders(pids: readonly number[]): PidHolder[] {
         as,
         name: task.name,
         state: task.state,
+        ...reaper(task),
       });
   }
   return holders;

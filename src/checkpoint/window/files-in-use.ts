@@ -29,12 +29,14 @@ function* sharedWritableRanges(maps: string): Generator<string> {
  * Source: /proc/PID/fd, proc_pid_fd(5).
  */
 export function* openForWriting(pids: Iterable<number>): Generator<string> {
+  for (const link of descriptorsOf(pids)) if (((orGone(() => lstatSync(link))?.mode ?? 0) & 0o200) !== 0) yield link;
+}
+
+/** Links in /proc to all that tasks of the tree have open. */
+export function* descriptorsOf(pids: Iterable<number>): Generator<string> {
   for (const pid of pids) {
     const directory = `/proc/${pid}/fd`;
-    for (const fd of orGone(() => readdirSync(directory)) ?? []) {
-      const link = `${directory}/${fd}`;
-      if (((orGone(() => lstatSync(link))?.mode ?? 0) & 0o200) !== 0) yield link;
-    }
+    for (const fd of orGone(() => readdirSync(directory)) ?? []) yield `${directory}/${fd}`;
   }
 }
 

@@ -3,6 +3,8 @@ import {
   adopt,
   checkProcess,
   checkTarget,
+  FreezerError,
+  isFreezerError,
   openFreezer,
   type Adoption,
   type AdoptOptions,
@@ -81,9 +83,18 @@ export type ArchiveDocument = { name: string; data: Buffer } | { name: string; f
 export function findFreezer({ pid, cgroup, cgroupVersion, adopt: willAdopt }: Target): Freezer | undefined {
   checkProcess(pid);
   if (willAdopt === true) return undefined;
-  const freezer = openFreezer(cgroup !== undefined ? { cgroup } : { pid, version: cgroupVersion });
+  const freezer = open({ pid, cgroup, cgroupVersion });
   checkTarget({ pid, cgroup: freezer.path });
   return freezer;
+}
+
+function open({ pid, cgroup, cgroupVersion: version }: Pick<Target, 'pid' | 'cgroup' | 'cgroupVersion'>): Freezer {
+  try {
+    return openFreezer(cgroup !== undefined ? { cgroup } : { pid, version });
+  } catch (error) {
+    if (!isFreezerError(error, 'CGROUP_IS_ROOT')) throw error;
+    throw new FreezerError('CGROUP_IS_ROOT', { ...error.facts, mayAdopt: true });
+  }
 }
 
 /** A target in its cgroup, ready to be frozen; leaving its scope gives an adopted tree back. */

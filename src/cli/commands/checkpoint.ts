@@ -11,11 +11,12 @@ import {
 } from '../../index.js';
 import { byteCount, cgroupVersion, pair, positiveInteger, wholeNumber } from '../arguments.js';
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
+import { addDumpFlags, criuFlags, criuOptions, type CriuFlags } from '../criu-options.js';
 import { EventLog } from '../event-log.js';
 import { bytes, facts, json, milliseconds } from '../output.js';
 import { ProgressLine } from '../progress.js';
 
-interface Options extends ContainerOptions {
+interface Options extends ContainerOptions, CriuFlags {
   pid?: number;
   cgroup?: string;
   freezer?: 1 | 2;
@@ -39,14 +40,13 @@ interface Options extends ContainerOptions {
   stateDir?: string;
   events?: string;
   notify?: boolean;
-  tcpEstablished?: boolean;
   wholeRootfs?: boolean;
   oci?: string;
   json?: boolean;
 }
 
 export function checkpointCommand(signal: AbortSignal): Command {
-  return new Command('checkpoint')
+  const command = new Command('checkpoint')
     .description('Checkpoint a process tree or a container, and its files, into one archive, while it runs.')
     .option('--pid <n>', 'root of the process tree', positiveInteger)
     .option('--runc <id>', "a runc container, also one of CRI-O's, containerd's or Docker's")
@@ -76,7 +76,6 @@ export function checkpointCommand(signal: AbortSignal): Command {
       'write memory ahead until a round wrote less, such as 16M; with --pre-dump so often at most (default 8)',
       byteCount,
     )
-    .option('--tcp-established', 'checkpoint established TCP connections too')
     .option(
       '--work-dir <dir>',
       "where CRIU's images are written first (default: /dev/shm when they fit with ease, else the archive's directory)",
@@ -101,7 +100,8 @@ export function checkpointCommand(signal: AbortSignal): Command {
     .option('--events <file>', 'append every phase and frozen window to this file, as JSON lines')
     .option('--notify', 'keep the service manager informed ($NOTIFY_SOCKET)')
     .option('--criu-log <file>', "where CRIU's log is kept when CRIU fails")
-    .option('--json', 'print the report as JSON')
+    .option('--json', 'print the report as JSON');
+  return addDumpFlags(command)
     .addHelpText(
       'after',
       `
@@ -146,7 +146,7 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
       placeGuardianIn: options.placeGuardianIn,
       retries: options.retries,
       stateDir: options.stateDir,
-      ...(options.tcpEstablished === undefined ? {} : { criu: { tcpEstablished: options.tcpEstablished } }),
+      criu: criuOptions(criuFlags(options)),
     };
     const container = containerName(options);
     if (container !== undefined) {

@@ -1,12 +1,12 @@
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import { checkpointPod, type ContainerName } from '../../index.js';
-import { positiveInteger } from '../arguments.js';
+import { collect, positiveInteger } from '../arguments.js';
 import { facts, json, milliseconds, table } from '../output.js';
 
 interface Options {
-  runc: string[];
-  crun: string[];
-  podman: string[];
+  runc?: string[];
+  crun?: string[];
+  podman?: string[];
   parentCgroup?: string;
   stateRoot?: string;
   output: string;
@@ -16,14 +16,12 @@ interface Options {
   json?: boolean;
 }
 
-const collect = (value: string, before: string[]): string[] => [...before, value];
-
 export function podCommand(signal: AbortSignal): Command {
   return new Command('pod')
     .description('Checkpoint several containers in one instant: all are frozen before the first is dumped.')
-    .option('--runc <id>', 'a runc container; may be repeated', collect, [])
-    .option('--crun <id>', 'a crun container; may be repeated', collect, [])
-    .option('--podman <name>', 'a Podman container; may be repeated', collect, [])
+    .option('--runc <id>', 'a runc container; may be repeated', collect)
+    .option('--crun <id>', 'a crun container; may be repeated', collect)
+    .option('--podman <name>', 'a Podman container; may be repeated', collect)
     .option('--parent-cgroup <dir>', 'all runc and crun containers below this cgroup')
     .option('--state-root <dir>', "the runtime's state directory, its --root (default: searched for)")
     .requiredOption('--output <dir>', 'the directory to make: one archive a container, and pod.json')
@@ -34,9 +32,9 @@ export function podCommand(signal: AbortSignal): Command {
     .addHelpText('after', '\nExample:\n  stillframe pod --podman web --podman db --output shop')
     .action(
       async ({
-        runc,
-        crun,
-        podman,
+        runc = [],
+        crun = [],
+        podman = [],
         parentCgroup,
         stateRoot,
         output,
@@ -45,6 +43,8 @@ export function podCommand(signal: AbortSignal): Command {
         stateDir,
         json: asJson,
       }: Options) => {
+        if (parentCgroup === undefined && runc.length + crun.length + podman.length === 0)
+          throw new InvalidArgumentError('Say which containers: --runc, --crun, --podman or --parent-cgroup.');
         const where = stateRoot === undefined ? {} : { stateRoot };
         const containers: ContainerName[] = [
           ...runc.map((id) => ({ runc: id, ...where })),

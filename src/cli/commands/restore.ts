@@ -3,13 +3,14 @@ import { isatty } from 'node:tty';
 import { Command } from 'commander';
 import { restore, restoreContainer, type ContainerRestoreReport, type RestoreReport } from '../../index.js';
 import { pair, positiveInteger } from '../arguments.js';
+import { addRestoreFlags, criuFlags, criuOptions, type CriuFlags } from '../criu-options.js';
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
 import { facts, json, milliseconds } from '../output.js';
 import { ProgressLine } from '../progress.js';
 
 const WAIT_MS = 100;
 
-interface Options extends ContainerOptions {
+interface Options extends ContainerOptions, CriuFlags {
   files?: [name: string, path: string][];
   cgroup?: string;
   workDir?: string;
@@ -21,7 +22,7 @@ interface Options extends ContainerOptions {
 }
 
 export function restoreCommand(signal: AbortSignal): Command {
-  return new Command('restore')
+  const command = new Command('restore')
     .description('Verify an archive, put its files back, and bring its process tree back to life.')
     .argument('<archive>', 'what `stillframe checkpoint` wrote')
     .option('--files <name=dir>', 'where a file tree goes (default: where it was); may be repeated', pair)
@@ -39,7 +40,8 @@ export function restoreCommand(signal: AbortSignal): Command {
     )
     .option('--no-wait', 'end at once although the tree has this terminal: the shell takes it back then')
     .option('--criu-log <file>', "where CRIU's log is kept when CRIU fails")
-    .option('--json', 'print the report as JSON')
+    .option('--json', 'print the report as JSON');
+  return addRestoreFlags(command)
     .addHelpText(
       'after',
       `
@@ -63,7 +65,16 @@ async function run(archive: string, options: Options, signal: AbortSignal): Prom
     const common = { archive, signal, onProgress: progress.update, workDir: options.workDir };
     const container = containerName(options);
     if (container !== undefined) {
-      refuseBeside('a container', options, ['files', 'cgroup', 'pidTimeout', 'lazyPages', 'criuLog']);
+      refuseBeside('a container', options, [
+        'files',
+        'cgroup',
+        'pidTimeout',
+        'lazyPages',
+        'criuLog',
+        'tcpClose',
+        'external',
+        'criu',
+      ]);
       report = await restoreContainer({ ...common, ...container });
     } else {
       refuseBeside('a process tree', options, ['bundle', 'stateRoot']);
@@ -74,6 +85,7 @@ async function run(archive: string, options: Options, signal: AbortSignal): Prom
         criuLog: options.criuLog,
         pidTimeoutMs: options.pidTimeout,
         lazyPages: options.lazyPages,
+        criu: criuOptions(criuFlags(options)),
         ...(isatty(0) ? { terminal: 0 } : {}),
       });
     }

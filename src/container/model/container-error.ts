@@ -40,11 +40,11 @@ const because = (what: string | undefined): string => (what === undefined ? '' :
 const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) => ErrorText } = {
   NO_SUCH_CONTAINER: (f) => ({
     what: `there is no ${f.runtime} container ${f.id} (looked in ${f.searched.join(', ') || 'no directory: none exists'})`,
-    remedy: 'Check the id. State that is kept elsewhere: give its directory as stateRoot (--state-root).',
+    remedy: 'Check the id. State that is kept elsewhere: give its directory as `stateRoot`.',
   }),
   AMBIGUOUS_CONTAINER: (f) => ({
     what: `there is more than one ${f.runtime} container ${f.id}: in ${f.roots.join(', ')}`,
-    remedy: 'Say which one with stateRoot (--state-root).',
+    remedy: 'Say which one with `stateRoot`.',
   }),
   CONTAINER_NOT_RUNNING: (f) => ({
     what: `the ${f.runtime} container ${f.id} is ${f.state}: there is nothing to checkpoint`,
@@ -52,7 +52,7 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
   }),
   CONTAINER_ROOTLESS: (f) => ({
     what: `the ${f.runtime} container ${f.id} is rootless (it has a user namespace): CRIU cannot restore it as its runtime would`,
-    remedy: 'Run the container as root, or checkpoint its process tree by --pid.',
+    remedy: 'Run the container as root, without a user namespace of its own.',
   }),
   RUNTIME_MISSING: (f) => ({
     what: `the command ${f.command} of the runtime ${f.runtime} is not installed`,
@@ -65,11 +65,11 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
   }),
   BUNDLE_UNREADABLE: (f) => ({
     what: `the container's configuration ${f.path} cannot be used${because(f.what)}`,
-    remedy: 'Name the bundle directory, with its config.json, as bundle (--bundle).',
+    remedy: 'Name the bundle directory, with its config.json, as `bundle`.',
   }),
   NO_OVERLAY: (f) => ({
     what: `the root of container ${f.id} (${f.rootfs}) is on ${f.fsType}, not on an overlay: what it changed cannot be told from its image`,
-    remedy: 'Archive the whole root file system with wholeRootfs: true (--whole-rootfs).',
+    remedy: 'Archive the whole root file system: `wholeRootfs: true`.',
   }),
   OVERLAY_HIDDEN: (f) => ({
     what: `the root of container ${f.id} is an overlay, but not one that is mounted, alone, on ${f.rootfs} here: where its upper directory is on this machine cannot be known`,
@@ -102,7 +102,7 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
     remedy: 'Restore it with that engine; one of Podman: podman container restore --import ARCHIVE',
   }),
   BAD_CONTAINER_OPTION: (f) => ({
-    what: `${f.option} is ${typeof f.value === 'string' ? JSON.stringify(f.value) : String(f.value)}, expected ${f.expected}`,
+    what: `\`${f.option}\` is ${typeof f.value === 'string' ? JSON.stringify(f.value) : String(f.value)}, expected ${f.expected}`,
     remedy: '',
   }),
 };

@@ -15,9 +15,6 @@ import { isBindMount, namespaceOf, type OciSpec } from '../model/spec.js';
 /** Device nodes that runc has in every container; in a user namespace they are bind mounts. */
 const DEFAULT_DEVICES = ['/dev/null', '/dev/random', '/dev/full', '/dev/tty', '/dev/zero', '/dev/urandom'];
 
-/** What a deleted file that is still open may weigh to be put into the images, in bytes. CRIU's own default is 1 MiB. */
-const GHOST_LIMIT = 256 * 1024 * 1024;
-
 /** Below crun's state root. Source: crun 1.28, src/libcrun/status.c. */
 const CRUN_EMPTY_DIRECTORY = '/.empty-directory';
 
@@ -43,7 +40,6 @@ export function containerDumpOptions(
     orphanPtsMaster: true,
     shellJob: false,
     fileLocks: true,
-    ghostLimit: GHOST_LIMIT,
     tcpEstablished: hasConnections,
     // Silencing the network costs 70 to 100 ms of the frozen window, and has nothing to guard without a connection.
     ...(hasConnections ? {} : { networkLock: 'skip' as const }),

@@ -1,7 +1,7 @@
 import { constants } from 'node:os';
 import { StillframeError, type ErrorTexts } from '../../errors.js';
 import { knownFailure, remedyOf, type CriuProblem } from './known-failures.js';
-import { parseLogLine, withoutNuls } from './log-line.js';
+import { isHarmless, parseLogLine, withoutNuls } from './log-line.js';
 
 export type CriuErrorCode =
   | 'CRIU_NOT_FOUND'
@@ -47,6 +47,8 @@ export interface CriuErrorFacts {
   /** The last of what CRIU wrote to stderr. */
   stderr?: string;
   timeoutMs?: number;
+  /** Of the problem `unix-external`: the connections that lead out of the tree. */
+  unixPeers?: UnixPeer[];
   /** CRIU_WENT_ON: the notification that was refused, and the root that was restored nevertheless. */
   script?: string;
   restoredPid?: number;
@@ -64,14 +66,24 @@ export interface CriuErrorFacts {
   path?: string;
 }
 
+/** A unix socket of the tree whose other end is outside. */
+export interface UnixPeer {
+  pid: number;
+  name: string;
+  /** The two ends, by their inode numbers: the one of the tree is what "unix[INODE]" names. */
+  inode: number;
+  peerInode: number;
+  /** The name that the other end is bound to, if it has one. */
+  path?: string;
+  /** Who has the other end open; none when that cannot be seen from here. */
+  holders: { pid: number; name: string }[];
+}
+
 /** Every failure of CRIU, of talking to it, and of reading what it wrote. */
 export class CriuError extends StillframeError<CriuErrorCode, CriuErrorFacts> {
   override readonly name = 'CriuError';
   constructor(code: CriuErrorCode, facts: CriuErrorFacts & { cause?: unknown }) {
-    const known = withProblem(
-      code,
-      facts.stderr === undefined ? facts : { ...facts, stderr: withoutNuls(facts.stderr) },
-    );
+    const known = withProblem(code, cleaned(facts));
     super(code, texts[code](known), known);
   }
 }
@@ -109,10 +121,10 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
     remedy: `Use CRIU ${f.since ?? '4.1'} or newer: set STILLFRAME_CRIU to its path.`,
   }),
   CRIU_OPTION_UNSUPPORTED: (f) => ({
-    what: `CRIU ${f.version ?? ''} does not know the option ${f.option ?? ''}`,
+    what: `CRIU ${f.version ?? ''} does not know the option \`${f.option ?? ''}\``,
     remedy: `Leave it out, or use CRIU ${f.since ?? ''} or newer.`,
   }),
-  CRIU_BAD_OPTION: (f) => ({ what: `option ${f.option ?? ''}: ${f.reason ?? 'not valid'}`, remedy: '' }),
+  CRIU_BAD_OPTION: (f) => ({ what: `option \`${f.option ?? ''}\`: ${f.reason ?? 'not valid'}`, remedy: '' }),
   CRIU_FEATURE_MISSING: (f) => ({
     what: `${f.request ?? 'the request'} needs ${f.feature ?? 'something'}, which this kernel or this CRIU does not have`,
     remedy: f.problem === undefined ? '' : remedyOf(f.problem),
@@ -130,8 +142,9 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
     remedy: 'After preDump() comes another or the dump(); for one pre-dump alone there is singlePreDump().',
   }),
   CRIU_REQUEST_FAILED: (f) => ({
-    what: `CRIU${f.version === undefined ? '' : ` ${f.version}`} refused ${f.request ?? 'the request'}${detail(f)}`,
-    remedy: failureRemedy(f),
+    what: `CRIU${f.version === undefined ? '' : ` ${f.version}`} refused ${f.request ?? 'the request'}${detail(f)}${peersText(f)}`,
+    remedy: knownRemedy(f),
+    details: logDetails(f),
   }),
   CRIU_WENT_ON: (f) => ({
     what: `CRIU completed ${f.request ?? 'the request'} although ${f.script ?? 'a notification'} was refused`,
@@ -139,15 +152,13 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
   }),
   CRIU_DIED: (f) => ({
     what: `CRIU ended ${ending(f)}during ${f.request ?? 'the session'}${detail(f)}`,
-    remedy:
-      [f.problem === undefined ? '' : knownRemedy(f), f.logPath === undefined ? '' : `Its log: ${f.logPath}`]
-        .filter((part) => part !== '')
-        .join('\n') || unexplained(f),
+    remedy: (f.problem === undefined ? '' : knownRemedy(f)) || (f.logPath === undefined ? unexplained(f) : ''),
+    ...(f.logPath === undefined ? {} : { details: `Its log: ${f.logPath}` }),
   }),
   CRIU_IO: (f) => ({
     what:
       f.option !== undefined
-        ? `option ${f.option}: ${f.reason ?? ''}`
+        ? `option \`${f.option}\`: ${f.reason ?? ''}`
         : f.request === undefined
           ? `${f.criuPath ?? 'CRIU'} could not be started`
           : `${f.request} was broken off: this process could not go on talking to CRIU`,
@@ -160,7 +171,7 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
   }),
   CRIU_TIMEOUT: (f) => ({
     what: `CRIU has not finished ${f.request ?? 'the request'} after ${String(f.timeoutMs)} ms; the session was closed and ${undoing(f)}${detail({ ...f, logErrors: (f.logErrors ?? []).filter((line) => !byUs.test(line)) })}`,
-    remedy: 'Raise timeoutMs, or look into the log for where it waits.',
+    remedy: 'Raise `timeoutMs`, or look into the log for where it waits.',
   }),
   CRIU_ABORTED: (f) => ({
     what: `${f.request ?? 'request'} was cancelled; the session was closed and ${undoing(f)}`,
@@ -176,7 +187,7 @@ function list(tried: CriuErrorFacts['tried']): string {
   if (tried === undefined || tried.length === 0) return '';
   // The remedy that is that of all is said once, at the end.
   const text = (problem: CriuError): string =>
-    problem === firstKnown(tried) ? problem.message.slice(0, -problem.remedy.length).trimEnd() : problem.message;
+    problem === firstKnown(tried) ? problem.message.replace(`\n${problem.remedy}`, '') : problem.message;
   return `:${tried.map(({ path, problem }) => `\n  ${path}: ${text(problem).replaceAll('\n', '\n    ')}`).join('')}`;
 }
 
@@ -203,15 +214,22 @@ function undoing({ exitSignal }: CriuErrorFacts): string {
     : `CRIU was killed by ${exitSignal} before it had undone its work`;
 }
 
-/** CRIU logs this as an error where CAP_SYS_RESOURCE is missing, and goes on: criu/util.c, rlimit_unlimit_nofile, v4.2. */
-const harmless = /rlimit: Can't setup RLIMIT_NOFILE/;
 /** What CRIU says when we close the session in the middle: no reason, but our own doing. */
 const byUs = /action scripts failed|Can't (?:send|receive) (?:response|request)/;
+
+function peersText({ unixPeers = [] }: CriuErrorFacts): string {
+  if (unixPeers.length === 0) return '';
+  const shown = unixPeers.slice(0, 5).map(({ pid, name, inode, peerInode, path, holders }) => {
+    const who = holders.map((holder) => `process ${holder.pid} (${holder.name})`).join(' and ');
+    return `socket ${inode} of process ${pid} (${name}) leads to ${who || `socket ${peerInode}`}${path === undefined ? '' : ` at ${path}`}`;
+  });
+  return `; ${shown.join(', ')}${unixPeers.length > 5 ? `, and ${unixPeers.length - 5} more` : ''}`;
+}
 
 /** The best of what CRIU said, as the end of a sentence. Its errors cascade: the first one is the cause of the rest. */
 function detail(f: CriuErrorFacts): string {
   const said = [f.crErrmsg?.trim(), ...(f.logErrors ?? []), ...fromStderr(f.stderr)].find(
-    (text) => text !== undefined && !harmless.test(text),
+    (text) => text !== undefined && !isHarmless(text),
   );
   const errno = f.crErrnoName ?? (f.crErrno === undefined ? undefined : `errno ${f.crErrno}`);
   const parts = [errno, said === '' ? undefined : said].filter((part) => part !== undefined);
@@ -230,13 +248,10 @@ function fromStderr(stderr = ''): string[] {
   ];
 }
 
-function failureRemedy(f: CriuErrorFacts): string {
-  const log = f.logPath === undefined ? '' : `The log: ${f.logPath}`;
-  const lines =
-    f.logErrors === undefined || f.logErrors.length === 0
-      ? ''
-      : `\n${f.logErrors.map((line) => `  ${line}`).join('\n')}`;
-  return [knownRemedy(f), `${log}${lines}`].filter((part) => part !== '').join('\n');
+function logDetails({ logPath, logErrors = [] }: CriuErrorFacts): string {
+  return [...(logPath === undefined ? [] : [`The log: ${logPath}`]), ...logErrors.map((line) => `  ${line}`)].join(
+    '\n',
+  );
 }
 
 function knownRemedy(f: CriuErrorFacts): string {
@@ -253,8 +268,23 @@ function knownRemedy(f: CriuErrorFacts): string {
 /** All that CRIU said of its failure, the oldest first. */
 function said({ crErrmsg, logErrors = [], stderr }: CriuErrorFacts): string[] {
   return [crErrmsg ?? '', ...logErrors, ...(stderr ?? '').split('\n')].filter(
-    (line) => line !== '' && !harmless.test(line),
+    (line) => line !== '' && !isHarmless(line),
   );
+}
+
+/** Without what CRIU says every time, and means nothing. */
+function cleaned<F extends CriuErrorFacts>({
+  stderr,
+  crErrmsg,
+  logErrors,
+  ...facts
+}: F): Omit<F, 'stderr' | 'crErrmsg' | 'logErrors'> & CriuErrorFacts {
+  return {
+    ...facts,
+    ...(stderr === undefined ? {} : { stderr: withoutNuls(stderr) }),
+    ...(crErrmsg === undefined || isHarmless(crErrmsg) ? {} : { crErrmsg }),
+    ...(logErrors === undefined ? {} : { logErrors: logErrors.filter((line) => !isHarmless(line)) }),
+  };
 }
 
 function withProblem(

@@ -9,6 +9,7 @@
 /** The failure in one word, for `CriuErrorFacts.problem`. */
 export type CriuProblem =
   | 'needs-root'
+  | 'needs-sys-resource'
   | 'criu-config'
   | 'kernel-too-new'
   | 'kernel-too-old'
@@ -82,12 +83,19 @@ const failures: readonly KnownFailure[] = [
     remedy:
       'CRIU has to run as root, with CAP_SYS_ADMIN and CAP_CHECKPOINT_RESTORE; or with the latter and `unprivileged`, within its limits.',
   },
+  // criu/cr-dump.c, dump_task_rlimits: prlimit(2) asks for it where a task has other ids than CRIU. Seen
+  {
+    problem: 'needs-sys-resource',
+    pattern: /Can't get rlimit \d+: Operation not permitted/,
+    remedy:
+      'A task runs as another user, and its limits can be read only with CAP_SYS_RESOURCE, which this process lacks: run Stillframe where it has that capability (see `stillframe doctor`; a container has to be given it).',
+  },
   // getopt's words and criu/config.c; seen. CRIU reads these files before it listens, and CRIU_CONFIG_FILE with --no-default-config too
   {
     problem: 'criu-config',
     pattern: /^criu: .*\boption\b|Invalid value for --network-lock/,
     remedy:
-      "One of CRIU's configuration files has an option or a value that this CRIU does not know: mend it. They are /etc/criu/default.conf and ~/.criu/default.conf, which the client's `defaultConfig: false` passes over, the one that the environment's CRIU_CONFIG_FILE names, and `configFile`.",
+      "One of CRIU's configuration files has an option or a value that this CRIU does not know: mend it. They are /etc/criu/default.conf, ~/.criu/default.conf, the one that the environment's CRIU_CONFIG_FILE names, and `configFile`.",
   },
   // criu/vdso.c, criu/pie/parasite-vdso.c; seen with 3.17.1 on Linux 6.13 and newer
   {
@@ -110,7 +118,7 @@ const failures: readonly KnownFailure[] = [
     pattern: /Dumping FAILED|RLIMIT_NOFILE/,
     alone: true,
     remedy:
-      'CRIU gave no reason. One that does so is older than 4.2 and lists the sockets of a network namespace on Linux 7.2, which no longer has UDP-Lite: use CRIU 4.2 or newer (STILLFRAME_CRIU). Otherwise a log at `logLevel` 4 may tell more.',
+      'CRIU gave no reason. One that does so is older than 4.2 and lists the sockets of a network namespace on Linux 7.2, which no longer has UDP-Lite: use CRIU 4.2 or newer (STILLFRAME_CRIU). Otherwise a log of `logLevel: 4` may tell more.',
   },
   // criu/cr-dump.c, check_thread_rseq
   {
@@ -211,7 +219,7 @@ const failures: readonly KnownFailure[] = [
     problem: 'tcp-established',
     pattern: /Connected TCP socket/,
     remedy:
-      'The tree has established TCP connections: set `tcpEstablished` to keep them (on dump and restore, same address), or `tcpClose` (on dump and restore, too) to have them closed.',
+      'The tree has established TCP connections: set `tcpEstablished` to keep them (the restore needs the same address), or `tcpClose` to have them closed.',
   },
   // criu/image.c
   {
@@ -269,7 +277,7 @@ const failures: readonly KnownFailure[] = [
     pattern:
       /External socket (?:is used|found)|half of stream unix connection|name-less external socket|Dangling connection/,
     remedy:
-      'A unix socket\'s other end is outside the tree: checkpoint both ends, close it, or set `extUnixSk` and name it in `external` ("unix[INODE]").',
+      'A unix socket\'s other end is outside the tree: checkpoint both ends, close it, or set `extUnixSk` (for sockets with a name), or name it in `external` ("unix[INODE]").',
   },
   // criu/netfilter.c; criu/net.c
   {
@@ -303,7 +311,7 @@ const failures: readonly KnownFailure[] = [
     problem: 'shell-job',
     pattern: /tty to inherit session from/,
     remedy:
-      'The terminal of the tree is to be the one that CRIU has, and CRIU has none: give it one with `terminal` of the client or of `restore()`, or restore from a terminal with the command.',
+      'The tree takes the terminal of the process that restores it, and that has none: restore from a terminal, or give one as `terminal`.',
   },
   {
     problem: 'shell-job',
@@ -342,8 +350,7 @@ const failures: readonly KnownFailure[] = [
   {
     problem: 'ghost-too-big',
     pattern: /Can't dump ghost file .* increase limit/,
-    remedy:
-      'A deleted file that is still open is larger than CRIU copies by itself (1 MiB): raise `ghostLimit`, in bytes.',
+    remedy: 'A deleted file that is still open is larger than what is copied into the images: raise `ghostLimit`.',
   },
   {
     problem: 'deleted-file',
@@ -360,7 +367,7 @@ const failures: readonly KnownFailure[] = [
     problem: 'file-changed',
     pattern: /has bad size|has bad build-ID/,
     remedy:
-      'A file that the tree has open is not as it was at the dump: put it back as it was then (an archive of Stillframe holds the trees that were named in `files`).',
+      'A file that the tree has open is not as it was at the dump: put it back as it was then (an archive holds the trees that `files` named).',
   },
   // criu/cgroup-props.c
   {
@@ -400,7 +407,7 @@ const failures: readonly KnownFailure[] = [
     problem: 'freeze-failed',
     pattern: /Unable to freeze cgroup/,
     remedy:
-      'The cgroup did not freeze in time: a task waits in the kernel (state D, such as on a network file system), or more keep appearing. Raise `timeoutSeconds`, or leave `freezeCgroup` out.',
+      'The cgroup did not freeze in time: a task waits in the kernel (state D, such as on a network file system), or more keep appearing. Raise `timeoutSeconds`.',
   },
   // compel/src/lib/infect.c; seen with vfork: CRIU tries for `timeoutSeconds`
   {
@@ -440,7 +447,7 @@ const failures: readonly KnownFailure[] = [
   {
     problem: 'dirty-tracking',
     pattern: /Tracking memory is not available|dirty memory tracker/,
-    remedy: 'This kernel does not track dirty memory (CONFIG_MEM_SOFT_DIRTY): leave out `trackMem` and pre-dumps.',
+    remedy: 'This kernel does not track dirty memory (CONFIG_MEM_SOFT_DIRTY): do without pre-dumps.',
   },
   // criu/util.c, setup_tcp_client: that nobody listens is no error there, and below log level 3 CRIU gives no reason; criu/cr-dump.c then lets go
   // of a tree that it does not hold yet. Seen with 4.1.1 and 4.3
@@ -449,7 +456,7 @@ const failures: readonly KnownFailure[] = [
     pattern: /Unable to detach from \d+: No such process|Dumping FAILED/,
     alone: true,
     remedy:
-      'CRIU gave no reason, and had not stopped the tree yet. With a `pageServer` it could not connect to it: does it listen at that address and port, and has it not served another dump already? Otherwise dump with log level 4, and look where the log ends.',
+      'CRIU gave no reason, and had not stopped the tree yet. With a `pageServer` it could not connect to it: does it listen at that address and port, and has it not served another dump already? Otherwise dump with `logLevel: 4`, and look where the log ends.',
   },
   // criu/page-pipe.c, pipe_read_dest_init; seen where the server runs without the capability
   {

@@ -28,6 +28,11 @@ export function parseLogLine(raw: string): LogLine {
   };
 }
 
+/** CRIU logs this as an error where CAP_SYS_RESOURCE is missing, and goes on: criu/util.c, rlimit_unlimit_nofile, v4.2. */
+export function isHarmless(text: string): boolean {
+  return text.includes("rlimit: Can't setup RLIMIT_NOFILE");
+}
+
 // compel/src/lib/infect.c: the one word of why a task could not be stopped.
 const reason = /: Unable to interrupt task: /;
 
@@ -36,7 +41,7 @@ export function lastErrors(log: string, maxLines = 10): string[] {
   return log
     .split('\n')
     .map(parseLogLine)
-    .filter(({ level, text }) => level === 'error' || (level === 'warning' && reason.test(text)))
+    .filter(({ level, text }) => (level === 'error' && !isHarmless(text)) || (level === 'warning' && reason.test(text)))
     .slice(-maxLines)
     .map(({ text }) => withoutNuls(text));
 }

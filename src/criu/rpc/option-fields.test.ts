@@ -237,7 +237,7 @@ test('an option that this CRIU would ignore is refused', () => {
     requireOptions({ leaveRunning: true, mntnsCompatMode: true, leaveStopped: undefined } as object, version),
   ).not.toThrow();
   expect(() => requireOptions({ leaveStopped: true }, version)).toThrow(
-    'CRIU 3.17.1 does not know the option leaveStopped',
+    'CRIU 3.17.1 does not know the option `leaveStopped`',
   );
 });
 

@@ -265,6 +265,11 @@ const CLONE_NEWNET = 0x40000000;
 // criu/include/cr_options.h, CPU_CAP_*; with any of them CRIU also writes and reads the image that holds them.
 const cpuCaps: { [K in CpuCap]: number } = { none: 0, fpu: 1, cpu: 2, ins: 4, all: 7 };
 
+/** Whether it is the name of an option. */
+export function isOption(name: string): name is keyof Values {
+  return Object.hasOwn(fields, name);
+}
+
 /**
  * The fields of the request for these options.
  * @throws CriuError CRIU_BAD_OPTION for an unknown name or a value of the wrong kind
@@ -294,7 +299,7 @@ export function requireOptions(
 
 function given(options: Partial<CriuRequestOptions>): [keyof CriuRequestOptions, unknown][] {
   const entries = Object.entries(present(options)) as [keyof CriuRequestOptions, unknown][];
-  for (const [name] of entries) if (!Object.hasOwn(fields, name)) bad(name, 'there is no such option');
+  for (const [name] of entries) if (!isOption(name)) bad(name, 'there is no such option');
   return entries;
 }
 

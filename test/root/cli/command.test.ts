@@ -196,7 +196,7 @@ describe('the command', () => {
     [['status'], 'either a cgroup or --pid'],
     [['nonsense'], 'unknown command'],
     [['checkpoint', '--pid', '1', '--output', 'a', '--files', 'noname'], 'LEFT=RIGHT'],
-    [['checkpoint', '--pid', '1', '--output', '/tmp/a', '--files', '/tmp=../up'], 'files[].name'],
+    [['checkpoint', '--pid', '1', '--output', '/tmp/a', '--files', '/tmp=../up'], '--files is "../up"'],
     [['checkpoint', '--pid', '1', '--output', 'a', '--pre-dump', '0'], 'positive whole number'],
     [['checkpoint', '--pid', '1', '--output', 'a', '--pre-dump-until', '16MB'], 'such as 65536, 64K, 16M or 1G'],
   ])('ends with 2 on wrong usage: %j', async (args, words) => {

@@ -161,7 +161,7 @@ describe("a configuration file that CRIU does not understand is told so, with th
     const env = { ...process.env, HOME: home };
     const error = await failure(version({ env }));
     expect(error).toMatchObject({ code: 'CRIU_DIED', facts: { problem: 'criu-config', exitCode: 1 } });
-    expect(error.remedy).toContain('defaultConfig: false');
+    expect(error.remedy).toContain('`configFile`');
     expect(await version({ env, defaultConfig: false })).toBe(criu.version);
   });
 
