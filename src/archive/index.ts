@@ -11,6 +11,8 @@ export {
   type ExtractOptions,
   type ExtractProgress,
 } from './extract/extract.js';
+export { describeFd } from './extract/openat-dir.js';
+export type { Destination } from './extract/destination.js';
 export { FORMAT_VERSION, type Integrity, type Manifest, type TreeLayout, type TreeRecord } from './format/manifest.js';
 export {
   openArchive,

@@ -1,12 +1,18 @@
 import { closeSync } from 'node:fs';
-import { resolve } from 'node:path';
 import { errnoOf } from '../../errors.js';
 import { native } from '../../native.js';
 import { ArchiveError } from '../format/archive-error.js';
-import { Beneath } from './openat-dir.js';
+import { Beneath, describeFd } from './openat-dir.js';
 import { printable } from '../format/byte-text.js';
 import { checkTar, relativeName } from '../read/refuse-unsafe.js';
-import { openDirectory, openParentOf, remover, removeTarget, type Target } from './destination.js';
+import {
+  closeDestination,
+  openDestination,
+  remover,
+  removeTarget,
+  type Destination,
+  type Target,
+} from './destination.js';
 import type { Entry } from '../format/entry.js';
 import { ROOT_NAME } from '../format/names.js';
 import { readMember, walkMembers, type Member, type OpenArchive, type TarRange } from '../read/reader.js';
@@ -15,11 +21,8 @@ import { placeOf } from '../read/places.js';
 import type { VerifiedArchive } from '../read/verify.js';
 
 export interface ExtractOptions {
-  /**
-   * The tree's root. A directory may exist when it is empty, a single file must not; the parent must exist.
-   * Symbolic links in this path itself are followed.
-   */
-  destination: string;
+  /** The tree's root. A directory may exist when it is empty, a single file must not; the parent must exist. */
+  destination: Destination;
   /** Device nodes give whoever may open them the device itself. Default 'create', as a container's tree may need them. */
   devices?: 'create' | 'refuse' | undefined;
   /** Leaves what was extracted before a failure. Default: all of it is removed again. */
@@ -50,8 +53,8 @@ const MAX_BATCHES = 2;
  * attributes and holes. Its whole list of names and links is checked before anything is written, and
  * nothing is ever written outside the destination. On failure, what was made is removed again.
  * @param tree The tree's name in the archive.
- * @throws ArchiveError MEMBER_MISSING, DESTINATION_EXISTS, DESTINATION_NOT_EMPTY, DESTINATION_MISSING, DESTINATION_FULL,
- *   UNSAFE_PATH, UNSAFE_LINK, EXTRACT_FAILED (which path, with the system's error as cause)
+ * @throws ArchiveError MEMBER_MISSING, DESTINATION_EXISTS, DESTINATION_NOT_EMPTY, DESTINATION_MISSING, DESTINATION_UNSAFE,
+ *   DESTINATION_FULL, *   UNSAFE_PATH, UNSAFE_LINK, EXTRACT_FAILED (which path, with the system's error as cause)
  */
 export async function extractTree(
   options: ExtractOptions & { verified: VerifiedArchive; tree: string | Buffer },
@@ -112,19 +115,26 @@ export async function extractTar(
   const { archive, range, root, signal } = options;
   signal?.throwIfAborted();
   const rootType = await checkTar(archive, range, root, options);
-  const path = resolve(options.destination);
-  const target = rootType === 'directory' ? await openDirectory(path) : await openParentOf(path);
+  const rootEntry = { isDirectory: rootType === 'directory', uid: await ownerOfRoot(archive, range, root) };
+  const target = await openDestination(options.destination, rootEntry);
   const extraction = new Extraction(archive, target, options);
   try {
     await extraction.run(range, root);
-    return { ...extraction.progress, remove: await remover(target) };
+    return { ...extraction.progress, remove: remover(target) };
   } catch (error) {
     if (options.keepPartial !== true && extraction.begun) await removeTarget(target).catch(() => undefined);
     throw error;
   } finally {
     extraction.close();
-    await target.handle.close();
+    closeDestination(target);
   }
+}
+
+/** Of the tree's root; undefined when no member tells. */
+async function ownerOfRoot(archive: OpenArchive, range: TarRange, root: string): Promise<number | undefined> {
+  for await (const { entry } of walkMembers(archive, range))
+    return relativeName(entry.name, root) === '' ? entry.uid : undefined;
+  return undefined;
 }
 
 interface PendingFile {
@@ -152,7 +162,7 @@ class Extraction {
     this.#target = target;
     this.#options = options;
     this.begun = target.fileName === undefined;
-    this.#beneath = new Beneath(target.handle.fd);
+    this.#beneath = new Beneath(target.fd);
   }
 
   async run(range: TarRange, root: string): Promise<void> {
@@ -237,7 +247,7 @@ class Extraction {
         throw this.#failed(owners[range ?? 0]?.entry, error);
       }
       for (const { fd, entry, storedBytes } of files) {
-        this.#attempt(entry, () => this.#beneath.finishFile(fd, entry));
+        this.#attempt(entry, () => describeFd(fd, entry));
         this.progress.entries++;
         this.progress.bytes += storedBytes;
       }

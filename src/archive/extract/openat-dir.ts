@@ -82,21 +82,11 @@ export class Beneath {
     );
   }
 
-  /** Owner, attributes, mode and time of an open regular file, in the order in which none undoes another. */
-  finishFile(fd: number, entry: Entry): void {
-    // chown clears setuid bits and security.capability: they come after it.
-    fchownSync(fd, entry.uid, entry.gid);
-    for (const { name, value } of entry.xattrs ?? []) this.#native.fsetxattr(fd, name, value);
-    fchmodSync(fd, entry.mode);
-    const { seconds, nanoseconds } = timespec(entry.mtimeNs);
-    this.#native.utimensat(fd, NO_NAME, seconds, nanoseconds, 0);
-  }
-
-  /** The same for a directory, '' being the root. Nothing may be made below it afterwards, or its time changes. */
+  /** What `describeFd` does, for a directory, '' being the root. Nothing may be made below it afterwards, or its time changes. */
   finishDirectory(name: string, entry: Entry): void {
     const flags = constants.O_RDONLY | constants.O_DIRECTORY;
     withFd(this.#native.openat2(this.#rootFd, path(name), flags, 0, NO_LINKS), (fd) => {
-      this.finishFile(fd, entry);
+      describeFd(fd, entry);
     });
   }
 
@@ -149,6 +139,16 @@ export class Beneath {
     this.#parents.delete(dir);
     closeSync(fd);
   }
+}
+
+/** Owner, attributes, mode and time of an open file or directory, in the order in which none undoes another. */
+export function describeFd(fd: number, entry: Entry): void {
+  // chown clears setuid bits and security.capability: they come after it.
+  fchownSync(fd, entry.uid, entry.gid);
+  for (const { name, value } of entry.xattrs ?? []) native().fsetxattr(fd, name, value);
+  fchmodSync(fd, entry.mode);
+  const { seconds, nanoseconds } = timespec(entry.mtimeNs);
+  native().utimensat(fd, NO_NAME, seconds, nanoseconds, 0);
 }
 
 /** The file type's bits of a mode. */

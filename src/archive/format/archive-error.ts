@@ -17,6 +17,7 @@ export type ArchiveErrorCode =
   | 'DESTINATION_EXISTS'
   | 'DESTINATION_NOT_EMPTY'
   | 'DESTINATION_MISSING'
+  | 'DESTINATION_UNSAFE'
   | 'DESTINATION_FULL'
   | 'EXTRACT_FAILED'
   // Writing
@@ -111,6 +112,11 @@ const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
   DESTINATION_MISSING: (f) => ({
     what: `the destination cannot be opened: ${path(f)}`,
     remedy: 'Its parent directory must exist.',
+  }),
+  DESTINATION_UNSAFE: (f) => ({
+    what: `the place that the archive recorded for its files is not safe: ${path(f)}${what(f)}`,
+    remedy:
+      'Another user could have chosen where it leads. Name the place yourself: files: { NAME: DIR } (--files NAME=DIR).',
   }),
   DESTINATION_FULL: (f) => ({
     what: `no space left to extract ${f.member ?? 'a member'} to ${path(f)}`,

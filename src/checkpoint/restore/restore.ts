@@ -4,6 +4,7 @@ import {
   extractTree,
   openArchive,
   verifyArchive,
+  type Destination,
   type ExtractedTree,
   type VerifiedArchive,
 } from '../../archive/index.js';
@@ -106,6 +107,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
       restoreTree({
         criu,
         subject,
+        pids: new Set(processes.map(({ pid }) => pid)),
         images: images.fd,
         workDir: scratch.fd,
         cgroup,
@@ -136,11 +138,11 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   }
 }
 
-/** Where each tree of the archive goes. */
+/** Where each tree of the archive goes: a place that the archive recorded is not believed as one is that the caller gives. */
 function treeDestinations(
   { manifest }: VerifiedArchive,
   { files, archive }: RestoreSettings,
-): [name: string, destination: string][] {
+): [name: string, destination: Destination][] {
   const trees = new Map(manifest.trees.map(({ name, source }) => [name, source]));
   for (const name of Object.keys(files)) {
     if (!trees.has(name))
@@ -152,10 +154,11 @@ function treeDestinations(
         archivePath: archive,
         what: 'the name of a file tree is not UTF-8',
       });
-    const destination = files[name] ?? source;
-    if (typeof destination !== 'string' || destination === '')
+    const given = files[name];
+    if (given !== undefined) return [name, given];
+    if (typeof source !== 'string' || source === '')
       throw new CheckpointError('NO_DESTINATION', { tree: name, archivePath: archive });
-    return [name, destination];
+    return [name, { recorded: source }];
   });
 }
 
@@ -208,6 +211,8 @@ function prepareCgroup(cgroup: string): string[] {
 interface TreePlan {
   criu: CriuBinary;
   subject: Subject;
+  /** What the images bring back. */
+  pids: ReadonlySet<number>;
   /** Descriptors. */
   images: number;
   workDir: number;
@@ -221,6 +226,7 @@ interface TreePlan {
 async function restoreTree({
   criu,
   subject,
+  pids,
   images,
   workDir,
   cgroup,
@@ -232,7 +238,7 @@ async function restoreTree({
   if (cgroup !== undefined) placeProcess(client.pid, cgroup);
   const onNotify = ({ script }: CriuNotification): void => {
     // All tasks exist and none has run yet: those that lived in cgroups below go there now.
-    if (script === 'post-restore' && cgroup !== undefined) placeMembers(subject, cgroup);
+    if (script === 'post-restore' && cgroup !== undefined) placeMembers(subject, pids, cgroup);
   };
   const { pid } = await client.restore(
     {
@@ -262,9 +268,15 @@ async function finished(lazyPages: LazyPages, signal: AbortSignal | undefined): 
   }
 }
 
-function placeMembers({ cgroup: { members } }: Subject, cgroup: string): void {
+/**
+ * Only what has just been restored is moved: a process of the images, which was born in the cgroup. The manifest could name any
+ * process of this machine.
+ */
+function placeMembers({ cgroup: { members } }: Subject, pids: ReadonlySet<number>, cgroup: string): void {
+  const { version, path } = openFreezer({ cgroup });
   for (const member of members) {
-    if (member.cgroup !== '') placeProcess(member.pid, join(cgroup, member.cgroup));
+    if (member.cgroup === '' || !pids.has(member.pid)) continue;
+    if (cgroupOf(member.pid, version).path === path) placeProcess(member.pid, join(cgroup, member.cgroup));
   }
 }
 

@@ -1,20 +1,28 @@
-import { constants, type Stats } from 'node:fs';
-import { lstat, mkdir, mkdtemp, open, rename, rm, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { randomBytes } from 'node:crypto';
+import { closeSync, constants } from 'node:fs';
+import { join } from 'node:path';
 import {
   ArchiveError,
+  describeFd,
   extractTree,
+  printable,
   readVerifiedMember,
   walkMembers,
   type Entry,
+  type TreePlace,
   type VerifiedArchive,
 } from '../../archive/index.js';
 import { errnoOf } from '../../errors.js';
 import { native } from '../../native.js';
+import { lstatAt, NO_LINKS, openDirectoryAt, RESOLVE_NO_XDEV, withFd } from '../../openat.js';
+import { removeAt } from '../../removal.js';
+import { takeTurns } from '../../yield-to-loop.js';
 import { ContainerError } from '../model/container-error.js';
 import { members, type RecordedBindMount } from './documents.js';
+import { bytes, RootDirectory, split } from './root-directory.js';
 
 const MAX_DOCUMENT_BYTES = 64 * 1024 * 1024;
+const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 
 export interface ApplyOptions {
   verified: VerifiedArchive;
@@ -26,106 +34,194 @@ export interface ApplyOptions {
 /**
  * Makes a root file system what the container's was: the difference goes on top of the image, then what had been
  * deleted is removed, and missing places for bind mounts are made.
+ *
+ * Nothing outside the root file system is touched, whatever links are in it or in the archive: all is done below a descriptor of it,
+ * where the links of the image lead to what they lead to in the container. A file system that is mounted in it is not
+ * entered.
  * @throws ArchiveError as `extractTree`, ContainerError NOT_A_CONTAINER_CHECKPOINT
  */
 export async function applyRootfs(options: ApplyOptions): Promise<void> {
-  await applyDiff(options);
-  for (const path of await readList<string>(options, members.deleted, (item) => typeof item === 'string'))
-    await removeBeneath(options.rootfs, path);
-  for (const mount of await readList<RecordedBindMount>(options, members.bindMounts, isBindMountRecord))
-    await makeBeneath(options.rootfs, mount);
+  // All that the archive says is read before anything is changed.
+  const place = diffOf(options.verified);
+  const deleted = (await readList<string>(options, members.deleted, (item) => typeof item === 'string')).map((path) =>
+    containerPath(path, options),
+  );
+  const mounts = (await readList<RecordedBindMount>(options, members.bindMounts, isBindMountRecord)).map((mount) => ({
+    ...mount,
+    path: containerPath(mount.destination, options),
+  }));
+  using root = openRoot(options.rootfs);
+  await new DiffApplication(options, root).run(place);
+  for (const path of deleted) await remove(root, path, options);
+  for (const mount of mounts) await makeMountPoint(root, mount, options);
 }
 
 /**
  * The tar is first extracted, checked and safe, into a fresh directory inside the root file system; from there its
- * entries are renamed to their places. No link of the image is followed: each directory on the way has been seen to be one.
+ * entries are renamed to their places.
  */
-async function applyDiff({ verified, rootfs, signal }: ApplyOptions): Promise<void> {
-  const place = verified.trees.find((tree) => tree.name.toString() === members.rootfsDiff);
-  if (place === undefined)
-    throw new ContainerError('NOT_A_CONTAINER_CHECKPOINT', {
-      archivePath: verified.archive.path,
-      what: `it has no ${members.rootfsDiff}`,
-    });
-  const fresh = await mkdtemp(join(rootfs, '.stillframe-'));
-  try {
-    await extractTree({ verified, tree: place.name, destination: fresh, signal });
-    const moved = new Set<string>();
-    const merged: Entry[] = [];
-    for await (const { entry } of walkMembers(verified.archive, place.range)) {
-      const name = entry.name.toString('latin1');
-      const [from, to] = [below(fresh, name), below(rootfs, name)];
-      if (moved.has(dirname(name))) {
-        moved.add(name);
-        continue;
+class DiffApplication {
+  readonly #options: ApplyOptions;
+  readonly #root: RootDirectory;
+  /** What has been renamed, and all below it. */
+  readonly #moved = new Set<string>();
+  /** Directories that the image has, too. */
+  readonly #merged: Entry[] = [];
+
+  constructor(options: ApplyOptions, root: RootDirectory) {
+    this.#options = options;
+    this.#root = root;
+  }
+
+  async run({ name, range }: TreePlace): Promise<void> {
+    const { verified, rootfs, signal } = this.#options;
+    const fresh = bytes(`.stillframe-${randomBytes(8).toString('hex')}`);
+    native().mkdirat(this.#root.fd, fresh, 0o700);
+    const freshFd = native().openat2(this.#root.fd, fresh, DIRECTORY, 0, NO_LINKS | RESOLVE_NO_XDEV);
+    try {
+      const destination = { path: join(rootfs, fresh.toString()), fd: freshFd };
+      await extractTree({ verified, tree: name, destination, signal });
+      let turn = performance.now();
+      for await (const { entry } of walkMembers(verified.archive, range)) {
+        await applying(entry.name, this.#options, () => this.#place(freshFd, entry));
+        turn = await takeTurns(turn, signal);
       }
-      const existing = await lstatOptional(to);
+      // Children first: what is put into a directory moves its mtime.
+      for (const entry of this.#merged.reverse())
+        await applying(entry.name, this.#options, () => this.#describe(entry));
+    } finally {
+      closeSync(freshFd);
+      await removeAt(this.#root.fd, fresh);
+    }
+  }
+
+  async #place(freshFd: number, entry: Entry): Promise<void> {
+    const path = pathOf(entry);
+    const { parent, name } = split(path);
+    if (path === '') this.#merged.push(entry);
+    else if (this.#moved.has(parent)) this.#moved.add(path);
+    else {
+      const parentFd = this.#root.makeDirectory(parent);
+      const existing = lstatAt(parentFd, bytes(name));
       if (entry.type === 'directory' && existing?.isDirectory() === true) {
-        merged.push(entry);
-        continue;
+        this.#merged.push(entry);
+        return;
       }
       if (existing !== undefined && (existing.isDirectory() || entry.type === 'directory'))
-        await rm(to, { recursive: true });
-      await rename(from, to);
-      moved.add(name);
+        await removeAt(parentFd, bytes(name));
+      withFd(openDirectoryAt(freshFd, bytes(parent === '' ? '.' : parent)), (fromFd) => {
+        native().renameat2(fromFd, bytes(name), parentFd, bytes(name), 0);
+      });
+      this.#moved.add(path);
     }
-    // Children first: what is put into a directory moves its mtime.
-    for (const entry of merged.reverse()) await describeDirectory(below(rootfs, entry.name.toString('latin1')), entry);
-  } finally {
-    await rm(fresh, { recursive: true, force: true });
+  }
+
+  /** Owner, mode, attributes and time of a directory that the image had already. */
+  #describe(entry: Entry): void {
+    const { parent, name } = split(pathOf(entry));
+    const parentFd = this.#root.makeDirectory(parent);
+    const resolve = NO_LINKS | RESOLVE_NO_XDEV;
+    withFd(native().openat2(parentFd, bytes(name === '' ? '.' : name), DIRECTORY, 0, resolve), (fd) => {
+      describeFd(fd, entry);
+    });
   }
 }
 
-/** Owner, mode, attributes and time of a directory that the image had already. */
-async function describeDirectory(path: Buffer, { uid, gid, mode, xattrs = [], mtimeNs }: Entry): Promise<void> {
-  const handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
-  try {
-    await handle.chown(uid, gid);
-    await handle.chmod(mode);
-    for (const { name, value } of xattrs) native().fsetxattr(handle.fd, name, value);
-    const seconds = mtimeNs / 1_000_000_000n - (mtimeNs % 1_000_000_000n < 0n ? 1n : 0n);
-    native().utimensat(handle.fd, Buffer.from('.'), Number(seconds), Number(mtimeNs - seconds * 1_000_000_000n), 0);
-  } finally {
-    await handle.close();
-  }
+/** Removes what the container sees at a path. A link at its end is removed itself; one to nowhere on the way leads to nothing. */
+async function remove(root: RootDirectory, path: string, options: ApplyOptions): Promise<void> {
+  if (path === '') return;
+  const { parent, name } = split(path);
+  await applying(bytes(path), options, async () => {
+    const parentFd = root.directory(parent);
+    if (parentFd !== undefined) await removeAt(parentFd, bytes(name));
+  });
 }
 
-/** Removes a path of the container, if the way to it leads through directories only. */
-async function removeBeneath(rootfs: string, path: string): Promise<void> {
-  const place = await placeBeneath(rootfs, path);
-  if (place !== undefined) await rm(place, { recursive: true, force: true });
-}
-
-/** Makes the place for a bind mount that is missing; a link on the way is the image's own, and left to the runtime. */
-async function makeBeneath(
-  rootfs: string,
-  { destination, file_type: type, permissions }: RecordedBindMount,
+/**
+ * Makes the place for a bind mount that is missing. Where a file or a link to nowhere is in the way it is left to the runtime, which
+ * says what is wrong with the mount.
+ */
+function makeMountPoint(
+  root: RootDirectory,
+  { path, file_type: type, permissions }: RecordedBindMount & { path: string },
+  options: ApplyOptions,
 ): Promise<void> {
-  const parts = partsOf(destination);
-  for (let depth = 1; depth <= parts.length; depth++) {
-    const path = join(rootfs, ...parts.slice(0, depth));
-    const existing = await lstatOptional(path);
-    if (existing !== undefined && !existing.isDirectory()) return;
-    if (existing !== undefined) continue;
-    if (depth === parts.length && type === 'file') await writeFile(path, '', { mode: permissions, flag: 'wx' });
-    else await mkdir(path, { mode: depth === parts.length ? permissions : 0o755 });
+  return applying(bytes(path), options, () => {
+    if (path === '' || root.has(path)) return;
+    const { parent, name } = split(path);
+    try {
+      const parentFd = root.makeDirectory(parent);
+      if (type === 'directory') native().mkdirat(parentFd, bytes(name), permissions);
+      else {
+        const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+        closeSync(native().openat2(parentFd, bytes(name), flags, permissions, NO_LINKS));
+      }
+    } catch (error) {
+      if (errnoOf(error) !== 'EEXIST') throw error;
+    }
+  });
+}
+
+function openRoot(rootfs: string): RootDirectory {
+  try {
+    return new RootDirectory(rootfs);
+  } catch (cause) {
+    throw new ArchiveError('DESTINATION_MISSING', { path: rootfs, cause });
   }
 }
 
-async function placeBeneath(rootfs: string, path: string): Promise<string | undefined> {
-  const parts = partsOf(path);
-  if (parts.length === 0) return undefined;
-  for (let depth = 1; depth < parts.length; depth++) {
-    if ((await lstatOptional(join(rootfs, ...parts.slice(0, depth))))?.isDirectory() !== true) return undefined;
+/** Says which path of the container could not be made what it was, and what was in the way. */
+async function applying(
+  path: Buffer,
+  { verified, rootfs }: ApplyOptions,
+  act: () => void | Promise<void>,
+): Promise<void> {
+  try {
+    await act();
+  } catch (cause) {
+    const errno = errnoOf(cause);
+    if (errno === undefined) throw cause;
+    const facts = { archivePath: verified.archive.path, member: printable(path), path: rootfs, cause };
+    if (errno === 'ENOSPC' || errno === 'EDQUOT') throw new ArchiveError('DESTINATION_FULL', facts);
+    const what = OBSTACLES[errno];
+    throw new ArchiveError('EXTRACT_FAILED', what === undefined ? facts : { ...facts, what });
   }
-  return join(rootfs, ...parts);
 }
 
-function partsOf(path: string): string[] {
-  const parts = path.split('/').filter((part) => part !== '' && part !== '.');
+const OBSTACLES: Readonly<Record<string, string>> = {
+  EXDEV: 'a file system is mounted there: unmount it',
+  EBUSY: 'a file system is mounted there: unmount it',
+  EEXIST: 'a file, or a link to nowhere, stands where a directory has to be',
+};
+
+function diffOf({ trees, archive }: VerifiedArchive): TreePlace {
+  const place = trees.find((tree) => tree.name.toString() === members.rootfsDiff);
+  if (place !== undefined) return place;
+  throw new ContainerError('NOT_A_CONTAINER_CHECKPOINT', {
+    archivePath: archive.path,
+    what: `it has no ${members.rootfsDiff}`,
+  });
+}
+
+/** The path of an entry relative to the root, '' for the root itself. */
+function pathOf({ name }: Entry): string {
+  const path = name.toString('latin1');
+  return path === '.' ? '' : path;
+}
+
+/** A path of the container as one relative to its root, its bytes as latin1. */
+function containerPath(path: string, { verified }: ApplyOptions): string {
+  const parts = Buffer.from(path)
+    .toString('latin1')
+    .split('/')
+    .filter((part) => part !== '' && part !== '.');
   if (parts.includes('..') || path.includes('\0'))
-    throw new ArchiveError('UNSAFE_PATH', { archivePath: '', member: path, what: "it has '..' in it" });
-  return parts;
+    throw new ArchiveError('UNSAFE_PATH', {
+      archivePath: verified.archive.path,
+      member: printable(Buffer.from(path)),
+      what: "it has '..' or a zero byte in it",
+    });
+  return parts.join('/');
 }
 
 /** A JSON list that is a member, empty when there is none. */
@@ -152,21 +248,7 @@ function isBindMountRecord(item: unknown): boolean {
   return (
     typeof record?.destination === 'string' &&
     (record.file_type === 'file' || record.file_type === 'directory') &&
-    Number.isSafeInteger(record.permissions)
+    Number.isSafeInteger(record.permissions) &&
+    ((record.permissions as number) & ~0o777) === 0
   );
-}
-
-function below(directory: string, name: string): Buffer {
-  return name === '.'
-    ? Buffer.from(directory)
-    : Buffer.concat([Buffer.from(`${directory}/`), Buffer.from(name, 'latin1')]);
-}
-
-async function lstatOptional(path: string | Buffer): Promise<Stats | undefined> {
-  try {
-    return await lstat(path);
-  } catch (error) {
-    if (['ENOENT', 'ENOTDIR'].includes(errnoOf(error) ?? '')) return undefined;
-    throw error;
-  }
 }
