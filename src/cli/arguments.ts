@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from 'commander';
+import { HOST_SETTINGS, type HostSetting } from '../index.js';
 
 export function positiveInteger(text: string): number {
   const value = Number(text);
@@ -38,4 +39,11 @@ export function pair(text: string, before: [string, string][] | undefined): [str
   const at = text.lastIndexOf('=');
   if (at <= 0 || at === text.length - 1) throw new InvalidArgumentError('Give it as LEFT=RIGHT.');
   return [...(before ?? []), [text.slice(0, at), text.slice(at + 1)]];
+}
+
+/** One of the settings of an archive's configuration that can be kept, repeated. */
+export function hostSetting(text: string, before: HostSetting[] | undefined): HostSetting[] {
+  const setting = HOST_SETTINGS.find((name) => name === text);
+  if (setting === undefined) throw new InvalidArgumentError(`Give one of ${HOST_SETTINGS.join(', ')}.`);
+  return [...(before ?? []), setting];
 }

@@ -10,6 +10,7 @@ export {
   type PodManifest,
 } from './checkpoint-pod.js';
 export { restoreContainer, type ContainerRestoreOptions, type ContainerRestoreReport } from './restore-container.js';
+export { HOST_SETTINGS, type DroppedSetting, type HostSetting } from './documents/archived-spec.js';
 export { writeImage, type ImageOptions, type ImageReport } from './documents/oci-image.js';
 export { containerTarget, type ContainerTarget, type ContainerTargetOptions } from './target/container-target.js';
 export { findContainer, type ContainerName } from './runtimes/find-container.js';

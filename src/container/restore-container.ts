@@ -7,6 +7,8 @@ import { Phases, type OnProgress } from '../checkpoint/events/phases.js';
 import { placesFor, PrivateDir } from '../checkpoint/base/private-dir.js';
 import { findCriu, readLastErrors } from '../criu/index.js';
 import { applyRootfs } from './documents/apply-diff.js';
+import { adaptArchivedSpec, HOST_SETTINGS, type DroppedSetting, type HostSetting } from './documents/archived-spec.js';
+import { readBindMounts } from './documents/recorded-lists.js';
 import { launch, run } from './runtimes/command.js';
 import type { Container, RuntimeName } from './model/container.js';
 import { ContainerError, type ContainerFacts } from './model/container-error.js';
@@ -21,6 +23,12 @@ export interface ContainerRestoreOptions extends ContainerName {
   archive: string;
   /** runc and crun: the new container's bundle. Its root file system holds the image; a missing config.json is written. */
   bundle?: string;
+  /**
+   * What to keep of a configuration that the archive brings along, for a bundle without config.json, although it reaches out to this
+   * machine. Default: nothing of it; the report's `dropped` says what there was. Meaningless with Podman, which reads the
+   * archive itself and takes what it says.
+   */
+  keep?: readonly HostSetting[] | undefined;
   /** How long the thaw may take, in milliseconds. Default 5000. */
   thawTimeoutMs?: number;
   /** Where CRIU's images are unpacked to, as in RestoreOptions. Default: the archive's directory, or /var/tmp. */
@@ -35,13 +43,13 @@ export interface ContainerRestoreReport {
   id: string;
   name: string;
   pid: number;
+  /** What was left out of the configuration that the archive brought along: empty where the bundle had its own. */
+  dropped: DroppedSetting[];
   totalMs: number;
   phasesMs: Phases['durationsMs'];
 }
 
-/** `"root": { ... "path": "/..."`: an object without objects in it. */
-const ABSOLUTE_ROOT = /("root"\s*:\s*\{[^{}]*?"path"\s*:\s*)"\/(?:[^"\\]|\\.)*"/;
-const MAX_SPEC_BYTES = 64 * 1024 * 1024;
+const MAX_SPEC_BYTES = 16 * 1024 * 1024;
 
 /**
  * Restores a container from an archive, through its runtime: so it is one of that runtime's containers again. The archive
@@ -71,13 +79,14 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
   const env = await criuOnPath(scratch.path, criu.path);
   const plan: Plan = { options, phases, verified, subject, scratch: scratch.path, env };
 
-  const container = options.podman === undefined ? await restoreBundle(plan) : await restorePodman(plan);
+  const { container, dropped } =
+    options.podman === undefined ? await restoreBundle(plan) : { container: await restorePodman(plan), dropped: [] };
   // A container that was frozen when it was dumped, or whose image says so, would otherwise stand still.
   const freezer =
     container.cgroup === undefined ? openFreezer({ pid: container.pid }) : openFreezer({ cgroup: container.cgroup });
   await phases.run('thaw', () => freezer.thaw({ timeoutMs: options.thawTimeoutMs ?? 5000 }));
   const { runtime, id, name, pid } = container;
-  return { runtime, id, name, pid, totalMs: phases.elapsedMs, phasesMs: phases.durationsMs };
+  return { runtime, id, name, pid, dropped, totalMs: phases.elapsedMs, phasesMs: phases.durationsMs };
 }
 
 interface Plan {
@@ -89,7 +98,14 @@ interface Plan {
   env: NodeJS.ProcessEnv;
 }
 
-async function restoreBundle({ options, phases, verified, subject, scratch, env }: Plan): Promise<Container> {
+async function restoreBundle({
+  options,
+  phases,
+  verified,
+  subject,
+  scratch,
+  env,
+}: Plan): Promise<{ container: Container; dropped: DroppedSetting[] }> {
   const { signal } = options;
   const command = options.runc === undefined ? 'crun' : 'runc';
   const id = (options.runc ?? options.crun) as string;
@@ -98,11 +114,12 @@ async function restoreBundle({ options, phases, verified, subject, scratch, env 
   const root = options.stateRoot === undefined ? [] : ['--root', options.stateRoot];
   if (await succeeds(command, [...root, 'state', id]))
     throw new ContainerError('CONTAINER_EXISTS', { runtime: command, id });
-  await phases.run('extract', async () => {
+  const dropped = await phases.run('extract', async () => {
     await mkdir(imagesDir, { mode: 0o700 });
     await extractMembers({ verified, prefix: members.images, destination: imagesDir, signal });
-    await writeMissingSpec(verified, bundle);
+    const leftOut = await writeMissingSpec(verified, bundle, options.keep ?? []);
     await applyRootfs({ verified, rootfs: rootfsOf(await readSpec(bundle), bundle), signal });
+    return leftOut;
   });
   const flags = ['--detach', '--bundle', bundle, '--image-path', imagesDir, '--work-path', scratch, '--file-locks'];
   if (subject.criuOptions?.tcpEstablished === true) flags.push('--tcp-established');
@@ -114,7 +131,8 @@ async function restoreBundle({ options, phases, verified, subject, scratch, env 
       },
     ),
   );
-  return findContainer({ [command]: id, stateRoot: options.stateRoot, bundle } as ContainerName);
+  const container = await findContainer({ [command]: id, stateRoot: options.stateRoot, bundle } as ContainerName);
+  return { container, dropped };
 }
 
 async function restorePodman({ options, phases, subject, env }: Plan): Promise<Container> {
@@ -129,13 +147,20 @@ async function restorePodman({ options, phases, subject, env }: Plan): Promise<C
   return findContainer({ podman: name, podmanOptions });
 }
 
-function checkOptions({ runc, crun, podman, bundle }: ContainerRestoreOptions): void {
+function checkOptions({ runc, crun, podman, bundle, keep = [] }: ContainerRestoreOptions): void {
   const given = [runc, crun, podman].filter((name) => name !== undefined);
   if (given.length !== 1)
     throw new ContainerError('BAD_CONTAINER_OPTION', {
       option: 'runc, crun, podman',
       value: given.join(', ') || undefined,
       expected: 'exactly one of them',
+    });
+  const unknown = keep.find((setting) => !HOST_SETTINGS.includes(setting));
+  if (unknown !== undefined || (keep.length > 0 && podman !== undefined))
+    throw new ContainerError('BAD_CONTAINER_OPTION', {
+      option: 'keep',
+      value: unknown ?? keep.join(', '),
+      expected: `${HOST_SETTINGS.join(', ')}, for runc or crun`,
     });
   if (podman === undefined && bundle === undefined)
     throw new ContainerError('BAD_CONTAINER_OPTION', {
@@ -157,15 +182,20 @@ function containerSubject({ manifest, archive }: VerifiedArchive): Plan['subject
   return subject as Plan['subject'];
 }
 
-/**
- * The archive's own configuration, with its root file system in the bundle. That path is put in as text: the
- * configuration holds 64-bit numbers (an unlimited rlimit) that JavaScript's JSON would round.
- */
-async function writeMissingSpec(verified: VerifiedArchive, bundle: string): Promise<void> {
+/** Gives a bundle without a configuration the archive's own, without what reaches out to this machine. */
+async function writeMissingSpec(
+  verified: VerifiedArchive,
+  bundle: string,
+  keep: readonly HostSetting[],
+): Promise<DroppedSetting[]> {
   const path = join(bundle, 'config.json');
-  if (existsSync(path)) return;
-  const text = (await readVerifiedMember(verified, members.spec, MAX_SPEC_BYTES)).toString();
-  await writeFile(path, text.replace(ABSOLUTE_ROOT, '$1"rootfs"'), { mode: 0o600, flag: 'wx' });
+  if (existsSync(path)) return [];
+  const { text, dropped } = adaptArchivedSpec(
+    (await readVerifiedMember(verified, members.spec, MAX_SPEC_BYTES)).toString(),
+    { archivePath: verified.archive.path, bindMounts: await readBindMounts(verified), keep },
+  );
+  await writeFile(path, text, { mode: 0o600, flag: 'wx' });
+  return dropped;
 }
 
 async function succeeds(command: string, args: readonly string[]): Promise<boolean> {

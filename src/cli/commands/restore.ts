@@ -1,8 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isatty } from 'node:tty';
 import { Command } from 'commander';
-import { restore, restoreContainer, type ContainerRestoreReport, type RestoreReport } from '../../index.js';
-import { pair, positiveInteger } from '../arguments.js';
+import {
+  HOST_SETTINGS,
+  restore,
+  restoreContainer,
+  type ContainerRestoreReport,
+  type HostSetting,
+  type RestoreReport,
+} from '../../index.js';
+import { hostSetting, pair, positiveInteger } from '../arguments.js';
 import { addRestoreFlags, criuFlags, criuOptions, type CriuFlags } from '../criu-options.js';
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
 import { facts, json, milliseconds } from '../output.js';
@@ -17,6 +24,7 @@ interface Options extends ContainerOptions, CriuFlags {
   criuLog?: string;
   pidTimeout?: number;
   lazyPages?: boolean;
+  keep?: HostSetting[];
   wait: boolean;
   json?: boolean;
 }
@@ -31,6 +39,11 @@ export function restoreCommand(signal: AbortSignal): Command {
     .option('--crun <id>', 'the same by crun')
     .option('--podman <name>', 'restore a container by Podman, under this name')
     .option('--bundle <dir>', "the new container's bundle, its root file system with the image in it")
+    .option(
+      '--keep <setting>',
+      `without a config.json in the bundle: what to keep of the archive's own although it reaches out to this machine (${HOST_SETTINGS.join(', ')}); may be repeated`,
+      hostSetting,
+    )
     .option('--state-root <dir>', "the runtime's state directory, its --root (default: the runtime's own)")
     .option('--work-dir <dir>', "where CRIU's images are unpacked first (default: the archive's directory)")
     .option('--pid-timeout <ms>', 'how long to wait for the old process ids to be free', positiveInteger)
@@ -51,6 +64,7 @@ until all memory has been brought: end it before that, and the tree is ended too
 Examples:
   stillframe restore app.tar
   stillframe restore c1.tar --runc c2 --bundle /srv/bundles/c2
+  stillframe restore c1.tar --runc c2 --bundle /srv/bundles/c2 --keep devices
   stillframe restore web.tar --podman web
   stillframe restore app.tar --lazy-pages                         of much memory: run first
   stillframe restore app.tar --files data=/srv/app/data --cgroup /sys/fs/cgroup/app`,
@@ -75,9 +89,9 @@ async function run(archive: string, options: Options, signal: AbortSignal): Prom
         'external',
         'criu',
       ]);
-      report = await restoreContainer({ ...common, ...container });
+      report = await restoreContainer({ ...common, ...container, keep: options.keep });
     } else {
-      refuseBeside('a process tree', options, ['bundle', 'stateRoot']);
+      refuseBeside('a process tree', options, ['bundle', 'stateRoot', 'keep']);
       report = await restore({
         ...common,
         files: Object.fromEntries(options.files ?? []),
@@ -121,9 +135,13 @@ function ofTree(report: RestoreReport): [string, string | number][] {
   ];
 }
 
-function ofContainer({ runtime, name, id }: ContainerRestoreReport): [string, string | number][] {
+function ofContainer({ runtime, name, id, dropped }: ContainerRestoreReport): [string, string | number][] {
   return [
     ['container', name === id ? name : `${name} (${id})`],
     ['runtime', runtime],
+    ...dropped.map(({ setting, what }): [string, string] => [
+      'not taken over',
+      setting === undefined ? `${what} (not known)` : `${what} (--keep ${setting})`,
+    ]),
   ];
 }

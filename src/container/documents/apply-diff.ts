@@ -6,7 +6,6 @@ import {
   describeFd,
   extractTree,
   printable,
-  readVerifiedMember,
   walkMembers,
   type Entry,
   type TreePlace,
@@ -19,9 +18,9 @@ import { removeAt } from '../../removal.js';
 import { takeTurns } from '../../yield-to-loop.js';
 import { ContainerError } from '../model/container-error.js';
 import { members, type RecordedBindMount } from './documents.js';
+import { readBindMounts, readDeletedFiles, type ContainerPath } from './recorded-lists.js';
 import { bytes, RootDirectory, split } from './root-directory.js';
 
-const MAX_DOCUMENT_BYTES = 64 * 1024 * 1024;
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 
 export interface ApplyOptions {
@@ -43,13 +42,8 @@ export interface ApplyOptions {
 export async function applyRootfs(options: ApplyOptions): Promise<void> {
   // All that the archive says is read before anything is changed.
   const place = diffOf(options.verified);
-  const deleted = (await readList<string>(options, members.deleted, (item) => typeof item === 'string')).map((path) =>
-    containerPath(path, options),
-  );
-  const mounts = (await readList<RecordedBindMount>(options, members.bindMounts, isBindMountRecord)).map((mount) => ({
-    ...mount,
-    path: containerPath(mount.destination, options),
-  }));
+  const deleted = await readDeletedFiles(options.verified);
+  const mounts = await readBindMounts(options.verified);
   using root = openRoot(options.rootfs);
   await new DiffApplication(options, root).run(place);
   for (const path of deleted) await remove(root, path, options);
@@ -128,7 +122,7 @@ class DiffApplication {
 }
 
 /** Removes what the container sees at a path. A link at its end is removed itself; one to nowhere on the way leads to nothing. */
-async function remove(root: RootDirectory, path: string, options: ApplyOptions): Promise<void> {
+async function remove(root: RootDirectory, path: ContainerPath, options: ApplyOptions): Promise<void> {
   if (path === '') return;
   const { parent, name } = split(path);
   await applying(bytes(path), options, async () => {
@@ -143,7 +137,7 @@ async function remove(root: RootDirectory, path: string, options: ApplyOptions):
  */
 function makeMountPoint(
   root: RootDirectory,
-  { path, file_type: type, permissions }: RecordedBindMount & { path: string },
+  { path, file_type: type, permissions }: RecordedBindMount & { path: ContainerPath },
   options: ApplyOptions,
 ): Promise<void> {
   return applying(bytes(path), options, () => {
@@ -207,48 +201,4 @@ function diffOf({ trees, archive }: VerifiedArchive): TreePlace {
 function pathOf({ name }: Entry): string {
   const path = name.toString('latin1');
   return path === '.' ? '' : path;
-}
-
-/** A path of the container as one relative to its root, its bytes as latin1. */
-function containerPath(path: string, { verified }: ApplyOptions): string {
-  const parts = Buffer.from(path)
-    .toString('latin1')
-    .split('/')
-    .filter((part) => part !== '' && part !== '.');
-  if (parts.includes('..') || path.includes('\0'))
-    throw new ArchiveError('UNSAFE_PATH', {
-      archivePath: verified.archive.path,
-      member: printable(Buffer.from(path)),
-      what: "it has '..' or a zero byte in it",
-    });
-  return parts.join('/');
-}
-
-/** A JSON list that is a member, empty when there is none. */
-async function readList<T>({ verified }: ApplyOptions, name: string, isItem: (item: unknown) => boolean): Promise<T[]> {
-  if (!verified.members.has(name)) return [];
-  const wrong = (cause?: unknown): ContainerError =>
-    new ContainerError('NOT_A_CONTAINER_CHECKPOINT', {
-      archivePath: verified.archive.path,
-      what: `its ${name} is not the list it should be`,
-      cause,
-    });
-  let list: unknown;
-  try {
-    list = JSON.parse((await readVerifiedMember(verified, name, MAX_DOCUMENT_BYTES)).toString());
-  } catch (cause) {
-    throw wrong(cause);
-  }
-  if (!Array.isArray(list) || !list.every(isItem)) throw wrong();
-  return list as T[];
-}
-
-function isBindMountRecord(item: unknown): boolean {
-  const record = item as Partial<RecordedBindMount> | null;
-  return (
-    typeof record?.destination === 'string' &&
-    (record.file_type === 'file' || record.file_type === 'directory') &&
-    Number.isSafeInteger(record.permissions) &&
-    ((record.permissions as number) & ~0o777) === 0
-  );
 }

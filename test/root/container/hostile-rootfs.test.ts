@@ -16,6 +16,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openArchive, verifyArchive } from '../../../src/archive/index.js';
 import { applyRootfs } from '../../../src/container/documents/apply-diff.js';
+import { restoreContainer } from '../../../src/container/index.js';
 import { forgeContainer, type ForgedContainer } from '../../fixtures/forge-archive.js';
 import { must } from '../../fixtures/container.js';
 import { unmount } from '../../fixtures/unmount.js';
@@ -232,5 +233,42 @@ describe('a difference that is put on an image', () => {
     } finally {
       unmount(join(rootfs, 'mnt'));
     }
+  });
+});
+
+describe('an archive that brings its own configuration', () => {
+  it.each([
+    ['a relative root', (path: string) => ({ root: { path: `${'../'.repeat(30)}${path}` } })],
+    ['an absolute root behind an object', (path: string) => `{"root":{"x":{},"path":${JSON.stringify(path)}}}`],
+    ['an escaped root', (path: string) => `{"r\\u006fot":{"path":${JSON.stringify(path)}}}`],
+  ])('chooses neither the root nor the hooks: %s', async (_, specOf) => {
+    const hooked = join(scratch, 'hooked');
+    const given = specOf(host);
+    const hooks = { prestart: [{ path: '/bin/touch', args: ['touch', hooked] }] };
+    const begin = (typeof given === 'string' ? given : JSON.stringify(given)).slice(0, -1);
+    const path = join(scratch, 'archive.tar');
+    writeFileSync(
+      path,
+      forgeContainer({
+        spec: `${begin},"ociVersion":"1.0.2","linux":{"namespaces":[{"type":"mount"}]},"hooks":${JSON.stringify(hooks)}}`,
+        diff: [{ name: 'PLANTED', stored: 'evil' }],
+        documents: { 'deleted.files': ['/important'] },
+      }),
+    );
+    // There are no images that CRIU could restore: the runtime fails, after all else has been done.
+    await expect(
+      restoreContainer({
+        archive: path,
+        runc: `forged-${process.pid}`,
+        bundle: scratch,
+        stateRoot: join(scratch, 'state'),
+      }),
+    ).rejects.toMatchObject({ code: 'RUNTIME_FAILED' });
+    expect(hostNow()).toEqual(hostAsItWas);
+    expect(existsSync(hooked)).toBe(false);
+    expect(names()).toContain('PLANTED');
+    const config = JSON.parse(readFileSync(join(scratch, 'config.json'), 'utf8')) as Record<string, unknown>;
+    expect(config['root']).toEqual({ path: 'rootfs' });
+    expect(config).not.toHaveProperty('hooks');
   });
 });
