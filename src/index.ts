@@ -3,6 +3,7 @@ export { checkpoint } from './checkpoint/checkpoint.js';
 export { restore } from './checkpoint/restore/restore.js';
 export type { CheckpointOptions, RestoreOptions } from './checkpoint/options.js';
 export type { CheckpointReport, RestoreReport } from './checkpoint/events/report.js';
+export type { LostLock } from './checkpoint/restore/restore-locks.js';
 export type { PreDumpPlan, PreDumpRound } from './checkpoint/dump/pre-dump.js';
 export type { FileTree, Target } from './checkpoint/window/ready-target.js';
 export type { WindowParts } from './checkpoint/window/snapshot.js';

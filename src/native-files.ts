@@ -142,4 +142,14 @@ export interface RemoveNative {
   removeAt(dirfd: number, name: Buffer, cancelled: Int32Array): Promise<void>;
 }
 
-export type FilesNative = ExtractNative & StageNative & RemoveNative;
+/** native/addon/locks.c */
+export interface LocksNative {
+  /**
+   * Has the stopped or waiting process set POSIX record locks, four numbers each: descriptor, F_RDLCK (0) or F_WRLCK (1), start, length.
+   * `results` gets 0 or an errno for each. Rejects with an errno error where it could not be asked: EPERM for a process that is
+   * traced already, EAGAIN for one that is in no system call, ENOSYS where the machine is no x86-64.
+   */
+  setPosixLocks(pid: number, locks: BigInt64Array, results: Int32Array): Promise<void>;
+}
+
+export type FilesNative = ExtractNative & StageNative & RemoveNative & LocksNative;

@@ -50,6 +50,7 @@ static napi_value init(napi_env env, napi_value exports)
 	sf_init_move(env, exports);
 	sf_init_files(env, exports);
 	sf_init_remove(env, exports);
+	sf_init_locks(env, exports);
 	return exports;
 }
 

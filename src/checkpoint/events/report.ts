@@ -1,6 +1,7 @@
 import type { DumpStats } from '../../criu/index.js';
 import type { Phase } from './phases.js';
 import type { PreDumpRound } from '../dump/pre-dump.js';
+import type { LostLock } from '../restore/restore-locks.js';
 import type { WindowParts } from '../window/snapshot.js';
 
 /** What a checkpoint did, and what each part of it took. Times in milliseconds, sizes in bytes. */
@@ -50,6 +51,11 @@ export interface RestoreReport {
   cgroup: string | undefined;
   /** It has the terminal that was given. */
   hasTerminal: boolean;
+  /**
+   * POSIX record locks that it held and does not hold any more: CRIU loses those on files that are mapped too, and these could not be
+   * set again. Empty in all but odd cases, such as a file that another process has locked meanwhile.
+   */
+  lostLocks: LostLock[];
   totalMs: number;
   phasesMs: Partial<Record<Phase, number>>;
   criu: { path: string; version: string };

@@ -18,11 +18,13 @@ import {
   removeCgroup,
 } from '../../cgroup/index.js';
 import {
+  repairTimers,
   CriuClient,
   findCriu,
   isOurTerminal,
   LazyPages,
   needsTerminal,
+  readDumpedLocks,
   readPstree,
   terminalProblem,
   type CriuBinary,
@@ -40,6 +42,7 @@ import { runningPids } from '../base/pids.js';
 import { placesFor, PrivateDir } from '../base/private-dir.js';
 import type { RestoreReport } from '../events/report.js';
 import { parseSubject, type Subject } from '../base/recorded-target.js';
+import { restoreLocks, type LostLock } from './restore-locks.js';
 import { waitForPids } from './wait-pids.js';
 
 const RESTORE_LOG = 'restore.log';
@@ -82,6 +85,8 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   const images = scratch.makeInner('images');
   const imagesDir = images.path;
   await extractMembers({ verified, prefix: 'checkpoint', destination: imagesDir, signal });
+  // New archives have it done. Older ones, and other programs', have not.
+  await repairTimers(imagesDir);
   const terminal = await terminalFor(imagesDir, subject, settings, options);
   const processes = await readPstree(imagesDir);
   await phases.run('wait-pids', () => waitForPids(idsOf(processes), settings.pidTimeoutMs, signal));
@@ -103,7 +108,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
     await using lazyPages = settings.lazyPages
       ? await LazyPages.start({ criuPath: criu.path, imagesDir, workDir: scratch.path })
       : undefined;
-    const { pid, leader } = await phases.run('restore', () =>
+    const { pid, leader, lostLocks } = await phases.run('restore', () =>
       restoreTree({
         criu,
         subject,
@@ -128,6 +133,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
       pids: runningPids(pid),
       cgroup,
       hasTerminal: terminal !== undefined,
+      lostLocks,
       totalMs: phases.elapsedMs,
       phasesMs: phases.durationsMs,
       criu: { path: criu.path, version: criu.version },
@@ -233,12 +239,16 @@ async function restoreTree({
   lazyPages,
   terminal,
   options,
-}: TreePlan): Promise<{ pid: number; leader: number | undefined }> {
+}: TreePlan): Promise<{ pid: number; leader: number | undefined; lostLocks: LostLock[] }> {
   await using client = await CriuClient.start({ criuPath: criu.path, ...(terminal === undefined ? {} : { terminal }) });
   if (cgroup !== undefined) placeProcess(client.pid, cgroup);
-  const onNotify = ({ script }: CriuNotification): void => {
+  const locks = await readDumpedLocks(imagesDir);
+  let lostLocks: LostLock[] = [];
+  const onNotify = async ({ script, pid }: CriuNotification): Promise<void> => {
+    if (script !== 'post-restore') return;
     // All tasks exist and none has run yet: those that lived in cgroups below go there now.
-    if (script === 'post-restore' && cgroup !== undefined) placeMembers(subject, pids, cgroup);
+    if (cgroup !== undefined) placeMembers(subject, pids, cgroup);
+    if (pid !== undefined) lostLocks = await restoreLocks(locks, pid);
   };
   const { pid } = await client.restore(
     {
@@ -252,7 +262,7 @@ async function restoreTree({
     },
     { onNotify, signal: options.signal },
   );
-  return { pid, leader: terminal !== undefined && !isOurTerminal(terminal) ? client.pid : undefined };
+  return { pid, leader: terminal !== undefined && !isOurTerminal(terminal) ? client.pid : undefined, lostLocks };
 }
 
 /** All memory is there; a cancelled wait kills the daemon. */

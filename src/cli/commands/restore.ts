@@ -132,6 +132,10 @@ function ofTree(report: RestoreReport): [string, string | number][] {
   return [
     ['processes', report.pids.length],
     ['cgroup', report.cgroup ?? "this command's own"],
+    ...report.lostLocks.map(({ pid, fd, path, type, start, length, reason }): [string, string] => [
+      'lock lost',
+      `${type} lock on ${path === undefined ? `descriptor ${fd}` : JSON.stringify(path)}, bytes ${start} to ${length === 0 ? 'the end' : start + length - 1}, of process ${pid} (${reason})`,
+    ]),
   ];
 }
 

@@ -4,7 +4,7 @@ import { file_entry, remap_file_path_entry, remap_type } from '../generated/criu
 import { present } from '../rpc/messages.js';
 import { imageEntries, toNumber } from './image-file.js';
 
-const FILES_MAGIC = 0x56303138;
+export const FILES_MAGIC = 0x56303138;
 const REMAP_FPATH_MAGIC = 0x59133954;
 const REG = 1;
 

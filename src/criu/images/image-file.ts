@@ -8,13 +8,13 @@ const maxEntryBytes = 64 << 20;
 
 /**
  * The entries of an image that is a magic number and length-prefixed messages, one at a time: memory is bounded by the
- * longest entry.
+ * longest entry. `decode` is told where in the file its entry begins.
  * @throws CriuError CRIU_IMAGE when the file is missing, cut, of another kind, or holds what is no such message
  */
 export async function* imageEntries<T>(
   path: string,
   magic: number,
-  decode: (data: Uint8Array) => T,
+  decode: (data: Uint8Array, offset: number) => T,
 ): AsyncGenerator<T, void, undefined> {
   const bytes = new ByteQueue(createReadStream(path)[Symbol.asyncIterator]());
   try {
@@ -26,7 +26,7 @@ export async function* imageEntries<T>(
       if (length > maxEntryBytes) throw new CriuError('CRIU_IMAGE', { path, reason: `an entry of ${length} bytes` });
       const entry = length === 0 ? Buffer.alloc(0) : await bytes.take(length);
       if (entry === undefined) throw new CriuError('CRIU_IMAGE', { path, reason: 'it is cut short' });
-      yield decode(entry);
+      yield decode(entry, bytes.taken - length);
     }
   } catch (cause) {
     throw cause instanceof CriuError ? cause : new CriuError('CRIU_IMAGE', { path, cause });
@@ -51,6 +51,7 @@ export function toNumber(value: number | Long): number {
 class ByteQueue {
   readonly #chunks: AsyncIterator<Buffer>;
   #rest: Buffer = Buffer.alloc(0);
+  taken = 0;
 
   constructor(chunks: AsyncIterator<Buffer>) {
     this.#chunks = chunks;
@@ -70,6 +71,7 @@ class ByteQueue {
     if (have === 0) return undefined;
     if (have < length) throw new Error(`it is cut short: ${have} bytes where ${length} should be`);
     this.#rest = all.subarray(length);
+    this.taken += length;
     return all.subarray(0, length);
   }
 
