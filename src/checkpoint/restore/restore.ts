@@ -29,6 +29,7 @@ import {
   terminalProblem,
   type CriuBinary,
   type CriuNotification,
+  type DumpedLock,
   type DumpedProcess,
 } from '../../criu/index.js';
 import { whenAborted } from '../../when-aborted.js';
@@ -89,6 +90,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   await repairTimers(imagesDir);
   const terminal = await terminalFor(imagesDir, subject, settings, options);
   const processes = await readPstree(imagesDir);
+  const locks = await readDumpedLocks(imagesDir);
   await phases.run('wait-pids', () => waitForPids(idsOf(processes), settings.pidTimeoutMs, signal));
 
   const undo: (() => Promise<void>)[] = [];
@@ -113,6 +115,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
         criu,
         subject,
         pids: new Set(processes.map(({ pid }) => pid)),
+        locks,
         images: images.fd,
         workDir: scratch.fd,
         cgroup,
@@ -219,6 +222,7 @@ interface TreePlan {
   subject: Subject;
   /** What the images bring back. */
   pids: ReadonlySet<number>;
+  locks: readonly DumpedLock[];
   /** Descriptors. */
   images: number;
   workDir: number;
@@ -233,6 +237,7 @@ async function restoreTree({
   criu,
   subject,
   pids,
+  locks,
   images,
   workDir,
   cgroup,
@@ -242,7 +247,6 @@ async function restoreTree({
 }: TreePlan): Promise<{ pid: number; leader: number | undefined; lostLocks: LostLock[] }> {
   await using client = await CriuClient.start({ criuPath: criu.path, ...(terminal === undefined ? {} : { terminal }) });
   if (cgroup !== undefined) placeProcess(client.pid, cgroup);
-  const locks = await readDumpedLocks(imagesDir);
   let lostLocks: LostLock[] = [];
   const onNotify = async ({ script, pid }: CriuNotification): Promise<void> => {
     if (script !== 'post-restore') return;
