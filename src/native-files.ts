@@ -47,11 +47,17 @@ export interface StageNative {
   treeCreate(store: NativeStore): NativeTree;
   /** Lets go of the directory that the tree holds open; the entries stay readable. */
   treeClose(tree: NativeTree): void;
+  /** What is under way with the tree's files (scan, watch, identify, describe, copy) rejects with ECANCELED as soon as it can. */
+  treeCancel(tree: NativeTree): void;
+  /** Nobody waits for it any more: it does not keep the process alive. */
+  treeAbandon(tree: NativeTree): void;
+  /** Device and inode of what the path leads to, 64 bits each. */
+  treeIdentify(tree: NativeTree, path: Buffer): Promise<Buffer>;
   /**
    * Lets the kernel tell what happens on the tree's file system (native/tree/watch.h), but to these files, so that every scan after
-   * the next one looks only at that. Throws an errno error where the kernel cannot, or the tree is no directory.
+   * the next one looks only at that. Rejects where the kernel cannot, or the tree is no directory.
    */
-  treeWatch(tree: NativeTree, path: Buffer, ignoredFds: Int32Array): void;
+  treeWatch(tree: NativeTree, path: Buffer, ignoredFds: Int32Array): Promise<void>;
   treeUnwatch(tree: NativeTree): void;
   /**
    * Scans on `threads` threads and compares with the scan before: see `treeNews`. `excludes`: paths below the root, each

@@ -222,7 +222,8 @@ static void run(struct sf_job *job)
 	}
 	off_t first = (off_t)((const struct op *)at)->offset;
 	sf_walk_begin(&walk, batch->tree);
-	for (size_t i = 0; i < batch->count && !out.err; i++) {
+	out.cancelled = &batch->tree->jobs.cancelled;
+	for (size_t i = 0; i < batch->count && !out.err && !sf_tree_cancelled(batch->tree); i++) {
 		const struct op *op = (const struct op *)at;
 
 		sf_out_seek(&out, (off_t)op->offset);
@@ -238,6 +239,8 @@ static void run(struct sf_job *job)
 	sf_out_end(&out);
 	job->err = out.err;
 	job->syscall = "write";
+	if (sf_tree_cancelled(batch->tree))
+		job->err = ECANCELED;
 	sf_store_tell(batch->tree->store, job);
 	if (batch->ahead && !out.err)
 		start_writing(batch, first, out.offset);
@@ -247,6 +250,10 @@ static void release(struct sf_job *job)
 {
 	struct batch *batch = (struct batch *)job;
 
+	if (batch->fd >= 0)
+		close(batch->fd);
+	if (batch->tree)
+		sf_tree_job_done(batch->tree);
 	EVP_MD_CTX_free(batch->digest);
 	free(batch);
 }
@@ -287,13 +294,15 @@ static napi_value copy_batch(napi_env env, napi_callback_info info)
 	size_t argc = 9, status_room, digests_room;
 	napi_value argv[9];
 	bool hash = false;
+	int fd = -1;
 	struct batch *batch = calloc(1, sizeof(*batch));
 
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
 	if (!batch)
 		return sf_throw_errno(env, ENOMEM, "copy");
 	batch->job = (struct sf_job){ .run = run, .release = release };
-	napi_get_value_int32(env, argv[0], &batch->fd);
+	batch->fd = -1;
+	napi_get_value_int32(env, argv[0], &fd);
 	batch->tree = sf_tree_of(env, argv[1]);
 	napi_get_value_bool(env, argv[7], &hash);
 	napi_get_value_bool(env, argv[8], &batch->ahead);
@@ -315,7 +324,14 @@ static napi_value copy_batch(napi_env env, napi_callback_info info)
 		release(&batch->job);
 		return sf_throw_errno(env, fits ? ENOMEM : EINVAL, "copy");
 	}
-	return sf_job_start(env, &batch->job, "stillframe:copy", &argv[1], 6);
+	/* Its own: the caller may close the file while a thread that is held up still writes to it. */
+	batch->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (batch->fd < 0) {
+		int err = errno;
+		release(&batch->job);
+		return sf_throw_errno(env, err, "dup");
+	}
+	return sf_job_start_apart(env, &batch->tree->jobs, &batch->job, "stillframe:copy", &argv[1], 6);
 }
 
 void sf_init_copy(napi_env env, napi_value exports)

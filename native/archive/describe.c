@@ -62,6 +62,7 @@ struct describe {
 	struct ready *ready; /* the caller's, like the digests: room for one of each id */
 	unsigned char *digests;
 	uint32_t n_ready, n_left; /* the latter: small files for whose data there was no room */
+	struct sf_path *near;
 	char *list, *value; /* room for attribute names, and for one value or path */
 };
 
@@ -73,7 +74,7 @@ static bool vanished(int err)
 /* A path below the root, into the records. 0, or an errno. */
 static int append_path(struct describe *job, uint32_t id, uint32_t *path_len)
 {
-	int len = sf_tree_path(job->tree, id, job->value, SF_XATTR_BYTES);
+	int len = sf_tree_path_near(job->tree, job->near, id, job->value, SF_XATTR_BYTES);
 
 	if (len < 0)
 		return ENAMETOOLONG;
@@ -331,14 +332,17 @@ static void run(struct sf_job *base)
 
 	job->list = malloc(SF_XATTR_BYTES);
 	job->value = malloc(SF_XATTR_BYTES);
+	job->near = malloc(sizeof(*job->near));
 	job->digest = sf_digest_new();
 	sf_bytes_append(&job->out, head, sizeof(head));
-	if (!job->list || !job->value || !job->digest || job->out.failed) {
+	if (!job->near || !job->list || !job->value || !job->digest || job->out.failed) {
 		base->err = ENOMEM;
 		return;
 	}
+	job->near->dir = SF_ROOT;
+	job->near->len = 0;
 	sf_walk_begin(&walk, job->tree);
-	for (size_t i = 0; i < job->count && !job->out.failed; i++) {
+	for (size_t i = 0; i < job->count && !job->out.failed && !sf_tree_cancelled(job->tree); i++) {
 		job->other = job->others ? job->others[i] : job->ids[i];
 		if (job->ids[i] < job->tree->n_entries && job->other < job->tree->n_entries)
 			describe_one(job, &walk, job->ids[i]);
@@ -348,6 +352,8 @@ static void run(struct sf_job *base)
 		base->err = ENOMEM;
 	else
 		memcpy(job->out.at, (uint32_t[]){ job->n_ready, job->n_left }, sizeof(head));
+	if (sf_tree_cancelled(job->tree))
+		base->err = ECANCELED;
 	sf_store_tell(job->tree->store, base);
 }
 
@@ -380,6 +386,9 @@ static void release(struct sf_job *base)
 	EVP_MD_CTX_free(job->digest);
 	if (!job->out.borrowed)
 		free(job->out.at);
+	if (job->tree)
+		sf_tree_job_done(job->tree);
+	free(job->near);
 	free(job->list);
 	free(job->value);
 	free(job->prefix);
@@ -436,7 +445,7 @@ static napi_value tree_describe(napi_env env, napi_callback_info info)
 		return sf_throw_errno(env, err, "describe");
 	}
 	napi_value keeps[] = { argv[0], argv[1], argv[3], argv[4], argv[5], argv[6], argv[8] };
-	return sf_job_start(env, &job->job, "stillframe:describe", keeps, wants_others ? 7 : 6);
+	return sf_job_start_apart(env, &job->tree->jobs, &job->job, "stillframe:describe", keeps, wants_others ? 7 : 6);
 }
 
 void sf_init_describe(napi_env env, napi_value exports)

@@ -1,11 +1,12 @@
 #include "out.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define CHUNK_BYTES ((size_t)64 * 1024 * 1024)
+#define CHUNK_BYTES ((size_t)16 * 1024 * 1024)
 /* From here on copying into the buffer costs more than a write of its own. */
 #define DIRECT_BYTES (64 * 1024)
 
@@ -92,6 +93,10 @@ int sf_out_copy(struct sf_out *out, int from, off_t from_offset, off_t to_offset
 
 	*copied = 0;
 	while (*copied < len && !out->err) {
+		if (out->cancelled && atomic_load_explicit(out->cancelled, memory_order_relaxed)) {
+			out->err = ECANCELED;
+			return 0;
+		}
 		off_t at = from_offset + (off_t)*copied, to = to_offset + (off_t)*copied;
 		size_t want = len - *copied < CHUNK_BYTES ? (size_t)(len - *copied) : CHUNK_BYTES;
 		ssize_t got = buffered ? sf_out_copy_buffered(out, from, at, to, want)

@@ -15,6 +15,8 @@ struct sf_out {
 	size_t len;
 	off_t offset; /* of `bytes` in the file */
 	int err; /* of the file, once one has failed: then nothing more is written */
+	const _Atomic bool
+		*cancelled; /* or NULL; asked between two pieces of a large copy, which then fails with ECANCELED */
 };
 
 bool sf_out_begin(struct sf_out *out, int fd);

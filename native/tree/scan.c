@@ -35,6 +35,10 @@
 #define MAX_HOT 16384
 #define MAX_EXCLUDES 64
 #define MAX_THREADS 16
+/* So many directories are kept open for what is still to be looked at in them; of the others the way is found again. */
+#define MAX_OPEN_DIRS 64
+/* A buffer of names with less room left than this has no more to come, most likely. */
+#define DENT_ROOM (SF_NAME_ROOM + 32)
 
 struct list {
 	uint32_t *items;
@@ -65,13 +69,14 @@ struct match {
 /* An open directory that is being read, or whose children are still being looked at. */
 struct dirref {
 	atomic_int refs;
-	int fd;
+	struct scan *scan;
+	int fd; /* or -1: it is not kept open */
 	uint32_t id;
 	uint8_t fs;
 	uint32_t dev;
 	uint64_t excludes; /* the exclusions that lie below it */
 	uint32_t depth;
-	bool known; /* its names are those of the last scan: it is not open, and `fd` is -1 */
+	bool known; /* its names are those of the last scan, and `fd` is -1 */
 	struct match match;
 	uint32_t last; /* the last of its new list; 0 before the first */
 };
@@ -95,9 +100,7 @@ struct exclude {
 };
 
 struct scan {
-	napi_async_work work;
-	napi_deferred deferred;
-	napi_ref keep;
+	struct sf_job job;
 	struct sf_tree *tree;
 	char *path;
 	uint32_t threads;
@@ -113,6 +116,7 @@ struct scan {
 	struct item *stack;
 	uint32_t depth, room, busy;
 	bool out_of_memory;
+	_Atomic uint32_t open_dirs;
 
 	bool told; /* what has changed is known */
 	struct sf_inodes changes;
@@ -121,8 +125,6 @@ struct scan {
 	uint64_t bytes;
 	uint32_t looks;
 	_Atomic uint32_t unnoticed; /* one more than such an entry, whichever; 0 for none */
-	int err;
-	const char *syscall;
 };
 
 struct worker {
@@ -224,8 +226,10 @@ static void unref(struct dirref *dir)
 {
 	if (dir && atomic_fetch_sub(&dir->refs, 1) == 1) {
 		free(dir->match.table);
-		if (dir->fd >= 0)
+		if (dir->fd >= 0) {
 			close(dir->fd);
+			atomic_fetch_sub(&dir->scan->open_dirs, 1);
+		}
 		free(dir);
 	}
 }
@@ -326,16 +330,18 @@ static void give_dir(struct scan *scan, struct dirref *dir, uint32_t id, const c
 	give(scan, (struct item){ .work = READ, .dir = ref(dir), .id = id, .known = known, .excludes = below });
 }
 
-/* A descriptor of the directory that the entry is in; -errno. */
-static int parent_fd(struct worker *worker, struct dirref *dir, uint32_t id)
+/* A descriptor of the directory that the entry is in, which may be the caller's `fd`; -errno. */
+static int parent_fd(struct worker *worker, struct dirref *dir, int fd, uint32_t id)
 {
 	if (!dir)
 		return worker->scan->tree->root_fd;
+	if (fd >= 0)
+		return fd;
 	return dir->fd >= 0 ? dir->fd : sf_walk_parent(&worker->walk, id);
 }
 
-/* Looks at one name; `dir` is NULL for the root. */
-static void look(struct worker *worker, struct dirref *dir, uint32_t id)
+/* Looks at one name; `dir` is NULL for the root, `fd` is -1 or the directory's. */
+static void look(struct worker *worker, struct dirref *dir, int fd, uint32_t id)
 {
 	struct scan *scan = worker->scan;
 	struct sf_tree *tree = scan->tree;
@@ -357,7 +363,7 @@ static void look(struct worker *worker, struct dirref *dir, uint32_t id)
 	worker->looks++;
 	/* An automounter's directory must not be mounted because we look at it. */
 	int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC | (dir ? 0 : AT_EMPTY_PATH);
-	int parent = parent_fd(worker, dir, id);
+	int parent = parent_fd(worker, dir, fd, id);
 	if (parent < 0 || statx(parent, name, flags, STATX_BASIC_STATS, &st) != 0) {
 		note_error(worker, id, parent < 0 ? -parent : errno);
 		return;
@@ -481,13 +487,13 @@ struct dent {
 };
 
 /* By whoever is free, when there are many; else here. False when memory runs out. */
-static bool look_at(struct worker *worker, struct dirref *dir, const struct list *ids)
+static bool look_at(struct worker *worker, struct dirref *dir, int fd, const struct list *ids)
 {
 	bool ok = true;
 
 	if (ids->count < SHARE_AT || worker->scan->threads == 1) {
 		for (uint32_t i = 0; i < ids->count; i++)
-			look(worker, dir, ids->items[i]);
+			look(worker, dir, fd, ids->items[i]);
 		return true;
 	}
 	/* In pieces, so that the last one is short. */
@@ -503,8 +509,8 @@ static bool look_at(struct worker *worker, struct dirref *dir, const struct list
 	return ok;
 }
 
-/* One buffer of names. */
-static bool take_names(struct worker *worker, struct dirref *dir, const char *buffer, long bytes)
+/* One buffer of names; with `more` the next one is read when all that this one named has been looked at. */
+static bool take_names(struct worker *worker, struct dirref *dir, int fd, const char *buffer, long bytes, bool more)
 {
 	struct scan *scan = worker->scan;
 	struct list ids = { 0 };
@@ -532,15 +538,18 @@ static bool take_names(struct worker *worker, struct dirref *dir, const char *bu
 		ok = push(&ids, id);
 	}
 	/* Below what is given next, and so taken after it; nor may anybody read on while names are being found. */
-	if (ok)
+	if (ok && more)
 		give(scan, (struct item){ .work = READ_ON, .dir = ref(dir) });
-	ok = ok && look_at(worker, dir, &ids);
+	ok = ok && look_at(worker, dir, fd, &ids);
 	free(ids.items);
 	return ok;
 }
 
-/* The next buffer; the one after it when all that this one named has been looked at. */
-static void read_on(struct worker *worker, struct dirref *dir)
+/*
+ * The next buffer; the one after it when all that this one named has been looked at. To the end at once where that one is likely
+ * to be empty, so that a directory is not kept open by what lies deep below it; and where it is not kept open at all.
+ */
+static void read_on(struct worker *worker, struct dirref *dir, int fd)
 {
 	struct scan *scan = worker->scan;
 	char *buffer = malloc(DENTS_BYTES);
@@ -549,14 +558,19 @@ static void read_on(struct worker *worker, struct dirref *dir)
 		fail_memory(scan);
 		return;
 	}
-	long bytes = syscall(SYS_getdents64, dir->fd, buffer, DENTS_BYTES);
-	if (bytes > 0) {
-		if (!take_names(worker, dir, buffer, bytes))
+	for (bool first = true, more = false; !more && !sf_tree_cancelled(scan->tree); first = false) {
+		long bytes = syscall(SYS_getdents64, fd, buffer, DENTS_BYTES);
+		if (bytes <= 0) {
+			if (bytes < 0)
+				note_error(worker, dir->id, errno);
+			link_child(scan->tree, dir, 0);
+			break;
+		}
+		more = dir->fd >= 0 && (!first || bytes > DENTS_BYTES - DENT_ROOM);
+		if (!take_names(worker, dir, fd, buffer, bytes, more)) {
 			fail_memory(scan);
-	} else {
-		if (bytes < 0)
-			note_error(worker, dir->id, errno);
-		link_child(scan->tree, dir, 0);
+			break;
+		}
 	}
 	free(buffer);
 }
@@ -571,7 +585,7 @@ static void take_known(struct worker *worker, struct dirref *dir)
 	/* After a scan that failed in the middle it may be a ring. */
 	for (uint32_t id = dir->match.first; id != 0 && ok && !sf_set_bit(tree->listed, id); id = sf_node_of(tree, id).next)
 		ok = push(&ids, id);
-	if (!ok || !look_at(worker, dir, &ids))
+	if (!ok || !look_at(worker, dir, -1, &ids))
 		fail_memory(worker->scan);
 	free(ids.items);
 }
@@ -585,7 +599,7 @@ static void read_dir(struct worker *worker, const struct item *item)
 	if (!item->known) {
 		char name[SF_NAME_ROOM] = ".";
 		int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | (item->dir ? O_NOFOLLOW : 0);
-		int parent = parent_fd(worker, item->dir, item->id);
+		int parent = parent_fd(worker, item->dir, -1, item->id);
 		if (item->dir)
 			sf_entry_name(tree, item->id, name);
 		fd = parent < 0 ? -1 : openat(parent, name, flags);
@@ -601,10 +615,14 @@ static void read_dir(struct worker *worker, const struct item *item)
 		fail_memory(scan);
 		return;
 	}
+	bool kept = fd >= 0 && atomic_fetch_add(&scan->open_dirs, 1) < MAX_OPEN_DIRS;
+	if (fd >= 0 && !kept)
+		atomic_fetch_sub(&scan->open_dirs, 1);
 	struct sf_entry entry = sf_entry_of(tree, item->id);
 	uint32_t first = sf_node_of(tree, item->id).child;
 	*dir = (struct dirref){
-		.fd = fd,
+		.scan = scan,
+		.fd = kept ? fd : -1,
 		.id = item->id,
 		.fs = entry.fs,
 		.dev = entry.dev,
@@ -617,7 +635,9 @@ static void read_dir(struct worker *worker, const struct item *item)
 	if (item->known)
 		take_known(worker, dir);
 	else
-		read_on(worker, dir);
+		read_on(worker, dir, fd);
+	if (fd >= 0 && !kept)
+		close(fd);
 	unref(dir);
 }
 
@@ -630,7 +650,7 @@ static void *run_worker(void *arg)
 	for (;;) {
 		while (scan->depth == 0 && scan->busy > 0 && !scan->out_of_memory)
 			pthread_cond_wait(&scan->wake, &scan->lock);
-		if (scan->depth == 0 || scan->out_of_memory)
+		if (scan->depth == 0 || scan->out_of_memory || sf_tree_cancelled(scan->tree))
 			break;
 		struct item item = scan->stack[--scan->depth];
 		scan->busy++;
@@ -638,9 +658,9 @@ static void *run_worker(void *arg)
 
 		if (item.work == LOOK)
 			for (uint32_t i = 0; i < item.count; i++)
-				look(worker, item.dir, item.ids[i]);
+				look(worker, item.dir, -1, item.ids[i]);
 		else if (item.work == READ_ON)
-			read_on(worker, item.dir);
+			read_on(worker, item.dir, item.dir->fd);
 		else
 			read_dir(worker, &item);
 		free(item.ids);
@@ -695,7 +715,7 @@ static bool run_threads(struct scan *scan)
 		sf_walk_begin(&workers[i].walk, scan->tree);
 		workers[i].hottest.since_sec = scan->hot_since_sec;
 	}
-	look(&workers[0], NULL, SF_ROOT);
+	look(&workers[0], NULL, -1, SF_ROOT);
 	/* A single file needs no thread. One that cannot be started is done without. */
 	for (uint32_t i = 1; scan->depth > 0 && i < scan->threads; i++)
 		workers[i].started = pthread_create(&workers[i].thread, NULL, run_worker, &workers[i]) == 0;
@@ -730,17 +750,17 @@ static void begin_bits(struct sf_tree *tree)
 	memset(tree->listed, 0, bytes);
 }
 
-static void execute(napi_env env, void *data)
+static void run(struct sf_job *job)
 {
-	struct scan *scan = data;
+	struct scan *scan = (struct scan *)job;
 	struct sf_tree *tree = scan->tree;
 	uint32_t root;
 
 	/* The root is the one name that is followed: a tree may be given by a link to it. */
 	int fd = open(scan->path, O_PATH | O_CLOEXEC);
 	if (fd < 0) {
-		scan->err = errno;
-		scan->syscall = "open";
+		job->err = errno;
+		job->syscall = "open";
 		return;
 	}
 	if (tree->root_fd >= 0)
@@ -750,26 +770,25 @@ static void execute(napi_env env, void *data)
 	/* What happens from here on is the next scan's. */
 	scan->told = tree->watch && sf_watch_take(tree->watch, &scan->changes);
 	if ((tree->n_entries == 0 && !sf_tree_add(tree, SF_ROOT, "", 0, &root)) || !run_threads(scan)) {
-		scan->err = ENOMEM;
-		scan->syscall = "scan";
+		job->err = ENOMEM;
+		job->syscall = "scan";
 	}
-	int err = sf_store_error(tree->store);
-	if (err) {
-		scan->err = err;
-		scan->syscall = SF_STORE_SYSCALL;
-	}
+	if (sf_tree_cancelled(tree))
+		job->err = ECANCELED;
+	sf_store_tell(tree->store, job);
 }
 
 /* Counts of each list, the size of all files new or changed (two words), whether changes were told, entries looked at, 0 or one more than an entry that changed unnoticed, then the lists. */
-static napi_value result_of(napi_env env, struct scan *scan)
+static napi_value result(napi_env env, struct sf_job *job)
 {
+	struct scan *scan = (struct scan *)job;
 	uint32_t n_crossings = scan->crossings.count, n_errors = scan->errors.count, n_hot = scan->hottest.count,
 			 n_fs = scan->tree->n_fs;
 	uint32_t words = 9 + n_crossings + n_errors + n_hot + n_fs * 3, at = 9;
 	uint32_t *out;
-	napi_value result;
+	napi_value value;
 
-	napi_create_buffer(env, (size_t)words * 4, (void **)&out, &result);
+	napi_create_buffer(env, (size_t)words * 4, (void **)&out, &value);
 	uint32_t head[] = { n_crossings, n_errors, n_hot, n_fs, (uint32_t)scan->bytes, (uint32_t)(scan->bytes >> 32),
 		scan->told, scan->looks, scan->unnoticed };
 	memcpy(out, head, sizeof(head));
@@ -787,20 +806,15 @@ static napi_value result_of(napi_env env, struct scan *scan)
 		out[at++] = scan->tree->fs[i].type;
 		out[at++] = scan->tree->fs[i].sample;
 	}
-	return result;
+	return value;
 }
 
-static void complete(napi_env env, napi_status status, void *data)
+static void release(struct sf_job *job)
 {
-	struct scan *scan = data;
+	struct scan *scan = (struct scan *)job;
 
-	if (status != napi_ok || scan->err)
-		napi_reject_deferred(env, scan->deferred,
-			sf_errno_error(env, scan->err ? scan->err : ECANCELED, scan->err ? scan->syscall : "scan"));
-	else
-		napi_resolve_deferred(env, scan->deferred, result_of(env, scan));
-	napi_delete_reference(env, scan->keep);
-	napi_delete_async_work(env, scan->work);
+	if (scan->tree)
+		sf_tree_job_done(scan->tree);
 	sf_inodes_free(&scan->changes);
 	free(scan->crossings.items);
 	free(scan->errors.items);
@@ -865,12 +879,13 @@ static bool add_changes(napi_env env, napi_value inodes, struct sf_inodes *chang
 static napi_value tree_scan(napi_env env, napi_callback_info info)
 {
 	size_t argc = 8, exclude_len = 0;
-	napi_value argv[8], promise, name;
+	napi_value argv[8];
 	struct scan *scan = calloc(1, sizeof(*scan));
 
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
 	if (!scan)
 		return sf_throw_errno(env, ENOMEM, "scan");
+	scan->job = (struct sf_job){ .run = run, .result = result, .release = release };
 	pthread_mutex_init(&scan->lock, NULL);
 	pthread_cond_init(&scan->wake, NULL);
 	scan->tree = sf_tree_of(env, argv[0]);
@@ -888,19 +903,11 @@ static napi_value tree_scan(napi_env env, napi_callback_info info)
 	if (!scan->tree || !scan->path || !scan->exclude_text || !parse_excludes(scan, exclude_len) ||
 		!add_changes(env, argv[6], &scan->changes)) {
 		bool pending = false;
-		sf_inodes_free(&scan->changes);
-		free(scan->path);
-		free(scan->exclude_text);
-		free(scan);
+		release(&scan->job);
 		napi_is_exception_pending(env, &pending);
 		return pending ? NULL : sf_throw_errno(env, EINVAL, "scan");
 	}
-	napi_create_promise(env, &scan->deferred, &promise);
-	napi_create_reference(env, argv[0], 1, &scan->keep);
-	napi_create_string_utf8(env, "stillframe:scan", NAPI_AUTO_LENGTH, &name);
-	napi_create_async_work(env, NULL, name, execute, complete, scan, &scan->work);
-	napi_queue_async_work(env, scan->work);
-	return promise;
+	return sf_job_start_apart(env, &scan->tree->jobs, &scan->job, "stillframe:scan", argv, 1);
 }
 
 void sf_init_scan(napi_env env, napi_value exports)

@@ -115,6 +115,46 @@ int sf_tree_path(struct sf_tree *tree, uint32_t id, char *out, size_t size)
 	return (int)(end - at) - 1;
 }
 
+int sf_tree_path_near(struct sf_tree *tree, struct sf_path *near, uint32_t id, char *out, size_t size)
+{
+	char name[SF_NAME_ROOM];
+	uint32_t dir = id == SF_ROOT ? SF_ROOT : sf_node_of(tree, id).parent, up = dir;
+
+	/* Below the last one by a step, or in it. */
+	if (up != near->dir && up != SF_ROOT)
+		up = sf_node_of(tree, up).parent;
+	if (dir != near->dir && up == near->dir && dir != SF_ROOT) {
+		size_t len = sf_name(tree, sf_node_of(tree, dir).name, name), more = len + (near->len > 0);
+		if (near->len + more >= sizeof(near->text))
+			return -1;
+		if (near->len > 0)
+			near->text[near->len] = '/';
+		memcpy(near->text + near->len + (near->len > 0), name, len);
+		near->len += more;
+	} else if (dir != near->dir) {
+		int len = sf_tree_path(tree, dir, near->text, sizeof(near->text));
+		if (len < 0) {
+			near->dir = SF_ROOT;
+			near->len = 0;
+			return -1;
+		}
+		near->len = (size_t)len;
+	}
+	near->dir = dir;
+	if (id == SF_ROOT) {
+		out[0] = '\0';
+		return 0;
+	}
+	size_t len = sf_name(tree, sf_node_of(tree, id).name, name), at = near->len + (near->len > 0);
+	if (at + len >= size)
+		return -1;
+	memcpy(out, near->text, near->len);
+	if (near->len > 0)
+		out[near->len] = '/';
+	memcpy(out + at, name, len + 1);
+	return (int)(at + len);
+}
+
 static uint32_t pack_dev(uint32_t major, uint32_t minor)
 {
 	return major << 20 | minor;
@@ -163,50 +203,124 @@ void sf_walk_end(struct sf_walk *walk)
 		close(walk->fds[--walk->depth]);
 }
 
+static void push_fd(struct sf_walk *walk, uint32_t id, int fd)
+{
+	if (walk->depth == SF_WALK_DEPTH) {
+		close(walk->fds[0]);
+		walk->depth--;
+		memmove(walk->ids, walk->ids + 1, walk->depth * sizeof(*walk->ids));
+		memmove(walk->fds, walk->fds + 1, walk->depth * sizeof(*walk->fds));
+	}
+	walk->ids[walk->depth] = id;
+	walk->fds[walk->depth++] = fd;
+}
+
+/* The directory that both are in or are, on the way down to either; ids grow downwards. UINT32_MAX where they are not as they were written. */
+static uint32_t common_dir(struct sf_tree *tree, uint32_t a, uint32_t b)
+{
+	while (a != b) {
+		uint32_t *deeper = a > b ? &a : &b, parent = sf_node_of(tree, *deeper).parent;
+		if (parent >= *deeper)
+			return UINT32_MAX;
+		*deeper = parent;
+	}
+	return a;
+}
+
+static bool is_dir_of(struct sf_tree *tree, uint32_t id, int fd)
+{
+	struct sf_entry entry = sf_entry_of(tree, id);
+	struct statx st;
+
+	return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO, &st) == 0 && st.stx_ino == entry.ino &&
+		(st.stx_dev_major << 20 | st.stx_dev_minor) == entry.dev;
+}
+
+/*
+ * Goes up from the highest directory that is open, if `want` is above it. Somebody may have moved that one elsewhere: what `..`
+ * then leads to is another inode. False where the way has to be found from the root.
+ */
+static bool go_up(struct sf_walk *walk, uint32_t want)
+{
+	/* So many at once as fit a path. */
+	char ups[1024 * 3 + 1];
+	int fd = walk->fds[0];
+	uint32_t at = walk->ids[0];
+	bool mine = false;
+
+	while (at != want && fd >= 0) {
+		size_t len = 0;
+		for (; at != want && len + 3 < sizeof(ups); len += 3) {
+			memcpy(ups + len, "../", 3);
+			at = sf_node_of(walk->tree, at).parent;
+		}
+		ups[len] = '\0';
+		int up = openat(fd, ups, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (mine)
+			close(fd);
+		fd = up;
+		mine = true;
+	}
+	sf_walk_end(walk);
+	if (fd < 0)
+		return false;
+	if (!is_dir_of(walk->tree, want, fd)) {
+		close(fd);
+		return false;
+	}
+	push_fd(walk, want, fd);
+	return true;
+}
+
+/* From `from`, whose descriptor is the walk's last (or the root's), down to `to` below it. */
+static int go_down(struct sf_walk *walk, uint32_t from, uint32_t to)
+{
+	struct sf_tree *tree = walk->tree;
+	uint32_t count = 0;
+
+	for (uint32_t i = to; i != from; i = sf_node_of(tree, i).parent)
+		count++;
+	uint32_t *way = malloc((count + 1) * sizeof(*way));
+	if (!way)
+		return -ENOMEM;
+	for (uint32_t i = to, at = count; at > 0; i = sf_node_of(tree, i).parent)
+		way[--at] = i;
+	int fd = walk->depth == 0 ? tree->root_fd : walk->fds[walk->depth - 1];
+	for (uint32_t at = 0; at < count; at++) {
+		char name[SF_NAME_ROOM];
+		sf_entry_name(tree, way[at], name);
+		int next = sf_tree_cancelled(tree) ? -1 : openat(fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (next < 0) {
+			fd = sf_tree_cancelled(tree) ? -ECANCELED : -errno;
+			break;
+		}
+		push_fd(walk, way[at], next);
+		fd = next;
+	}
+	free(way);
+	return fd;
+}
+
 int sf_walk_parent(struct sf_walk *walk, uint32_t id)
 {
 	struct sf_tree *tree = walk->tree;
-	uint32_t want = sf_node_of(tree, id).parent;
+	uint32_t want = sf_node_of(tree, id).parent, from = SF_ROOT;
 
-	if (walk->depth > 0 && walk->ids[walk->depth - 1] == want)
-		return walk->fds[walk->depth - 1];
-
-	uint32_t depth = 0;
-	for (uint32_t i = want, parent; i != SF_ROOT; i = parent, depth++) {
-		parent = sf_node_of(tree, i).parent;
-		if (parent >= i)
+	if (walk->depth > 0) {
+		if (walk->ids[walk->depth - 1] == want)
+			return walk->fds[walk->depth - 1];
+		from = common_dir(tree, walk->ids[walk->depth - 1], want);
+		if (from == UINT32_MAX)
 			return -EIO; /* not as it was written */
-	}
-	uint32_t *chain = malloc((depth + 1) * sizeof(*chain));
-	if (!chain)
-		return -ENOMEM;
-	for (uint32_t i = want, at = depth; at > 0; i = sf_node_of(tree, i).parent)
-		chain[--at] = i;
-
-	uint32_t shared = 0;
-	while (shared < depth && (int)shared < walk->depth && walk->ids[shared] == chain[shared])
-		shared++;
-	while (walk->depth > (int)shared)
-		close(walk->fds[--walk->depth]);
-
-	int fd = shared == 0 ? tree->root_fd : walk->fds[shared - 1];
-	for (uint32_t at = shared; at < depth; at++) {
-		char name[SF_NAME_ROOM];
-		sf_entry_name(tree, chain[at], name);
-		int next = openat(fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (next < 0) {
-			fd = -errno;
-			break;
-		}
-		/* Deeper than the table: its last place is used again and again; the way there is only walked anew. */
-		if (walk->depth == SF_WALK_DEPTH)
+		/* Ids grow downwards: what is below the common one has a higher one. */
+		while (walk->depth > 1 && walk->ids[walk->depth - 1] > from)
 			close(walk->fds[--walk->depth]);
-		walk->ids[walk->depth] = chain[at];
-		walk->fds[walk->depth++] = next;
-		fd = next;
+		if (from == SF_ROOT || (walk->ids[walk->depth - 1] != from && !go_up(walk, from))) {
+			sf_walk_end(walk);
+			from = SF_ROOT;
+		}
 	}
-	free(chain);
-	return fd;
+	return go_down(walk, from, want);
 }
 
 int sf_walk_open(struct sf_walk *walk, uint32_t id)
@@ -238,6 +352,16 @@ static void unwatch(struct sf_tree *tree)
 	tree->watch = NULL;
 }
 
+/* How long the end of an environment (a worker's, or the process's) waits for threads that have been told to stop. */
+#define END_MS 1000
+static void cancel_jobs(void *data)
+{
+	struct sf_tree *tree = data;
+
+	atomic_store(&tree->jobs.cancelled, true);
+	sf_group_settle(&tree->jobs, END_MS);
+}
+
 static void release_tree(struct sf_tree *tree)
 {
 	struct {
@@ -260,13 +384,39 @@ static void release_tree(struct sf_tree *tree)
 		if (tables[i].at)
 			munmap(tables[i].at, tables[i].bytes);
 	sf_store_release(tree->store);
+	sf_group_end(&tree->jobs);
 	pthread_mutex_destroy(&tree->lock);
 	free(tree);
 }
 
+/* A thread that a file system holds up may still use it: then it stays for good. */
 static void free_tree(napi_env env, void *data, void *hint)
 {
-	release_tree(data);
+	struct sf_tree *tree = data;
+
+	napi_remove_env_cleanup_hook(env, cancel_jobs, tree);
+	if (sf_group_settle(&tree->jobs, 0))
+		release_tree(tree);
+}
+
+/* Lets go of the directory; of one that a job uses when that is done. */
+static void close_tree(struct sf_tree *tree)
+{
+	if (tree->jobs.jobs) {
+		tree->closing = true;
+		return;
+	}
+	unwatch(tree);
+	if (tree->root_fd >= 0) {
+		close(tree->root_fd);
+		tree->root_fd = -1;
+	}
+}
+
+void sf_tree_job_done(struct sf_tree *tree)
+{
+	if (tree->closing)
+		close_tree(tree);
 }
 
 struct sf_tree *sf_tree_of(napi_env env, napi_value value)
@@ -296,6 +446,7 @@ static napi_value tree_create(napi_env env, napi_callback_info info)
 	if (!tree)
 		return sf_throw_errno(env, ENOMEM, "treeCreate");
 	pthread_mutex_init(&tree->lock, NULL);
+	sf_group_begin(&tree->jobs);
 	tree->root_fd = -1;
 	tree->store = sf_store_use(store);
 	tree->entries = sf_reserve(ENTRY_PAGES * sizeof(uint32_t));
@@ -313,6 +464,7 @@ static napi_value tree_create(napi_env env, napi_callback_info info)
 	napi_create_object(env, &object);
 	napi_wrap(env, object, tree, free_tree, NULL, NULL);
 	napi_type_tag_object(env, object, &tree_tag);
+	napi_add_env_cleanup_hook(env, cancel_jobs, tree);
 	return object;
 }
 
@@ -332,39 +484,155 @@ static napi_value tree_close(napi_env env, napi_callback_info info)
 	struct sf_tree *tree = tree_argument(env, info);
 
 	if (tree)
-		unwatch(tree);
-	if (tree && tree->root_fd >= 0) {
-		close(tree->root_fd);
-		tree->root_fd = -1;
-	}
+		close_tree(tree);
 	return NULL;
 }
 
-/* treeWatch(tree, path, ignored: file descriptors): from the next scan on. */
+/* treeCancel(tree): what is under way with the tree's files fails, as soon as it can. */
+static napi_value tree_cancel(napi_env env, napi_callback_info info)
+{
+	struct sf_tree *tree = tree_argument(env, info);
+
+	if (tree)
+		atomic_store(&tree->jobs.cancelled, true);
+	return NULL;
+}
+
+/* treeAbandon(tree): nobody waits for it any more. */
+static napi_value tree_abandon(napi_env env, napi_callback_info info)
+{
+	struct sf_tree *tree = tree_argument(env, info);
+
+	if (tree)
+		sf_group_abandon(env, &tree->jobs);
+	return NULL;
+}
+
+struct start_watch {
+	struct sf_job job;
+	struct sf_tree *tree;
+	char *path;
+	int32_t *ignored; /* the caller's */
+	size_t count;
+	struct sf_watch *watch;
+};
+
+static void start_watch_run(struct sf_job *job)
+{
+	struct start_watch *start = (struct start_watch *)job;
+
+	start->watch = sf_watch_start(start->path, &job->err);
+	for (size_t i = 0; start->watch && i < start->count; i++)
+		sf_watch_ignore(start->watch, start->ignored[i]);
+}
+
+static napi_value start_watch_result(napi_env env, struct sf_job *job)
+{
+	struct start_watch *start = (struct start_watch *)job;
+	napi_value value;
+
+	unwatch(start->tree);
+	start->tree->watch = start->watch;
+	start->watch = NULL;
+	napi_get_undefined(env, &value);
+	return value;
+}
+
+static void start_watch_release(struct sf_job *job)
+{
+	struct start_watch *start = (struct start_watch *)job;
+
+	if (start->watch)
+		sf_watch_stop(start->watch);
+	if (start->tree)
+		sf_tree_job_done(start->tree);
+	free(start->path);
+	free(start);
+}
+
+/* treeWatch(tree, path, ignored: file descriptors): a promise; from the next scan on. */
 static napi_value tree_watch(napi_env env, napi_callback_info info)
 {
-	size_t argc = 3, len, count;
+	size_t argc = 3, len;
 	napi_value argv[3];
-	int32_t *ignored;
+	struct start_watch *start = calloc(1, sizeof(*start));
 	char *bytes;
-	int err = 0;
 
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
-	struct sf_tree *tree = sf_tree_of(env, argv[0]);
-	if (!tree || napi_get_buffer_info(env, argv[1], (void **)&bytes, &len) != napi_ok ||
-		napi_get_typedarray_info(env, argv[2], NULL, &count, (void **)&ignored, NULL, NULL) != napi_ok)
-		return NULL;
-	unwatch(tree);
-	char *path = strndup(bytes, len);
-	if (!path)
+	if (!start)
 		return sf_throw_errno(env, ENOMEM, "treeWatch");
-	tree->watch = sf_watch_start(path, &err);
-	free(path);
-	if (!tree->watch)
-		return sf_throw_errno(env, err, "treeWatch");
-	for (size_t i = 0; i < count; i++)
-		sf_watch_ignore(tree->watch, ignored[i]);
-	return NULL;
+	start->job =
+		(struct sf_job){ .run = start_watch_run, .result = start_watch_result, .release = start_watch_release };
+	start->tree = sf_tree_of(env, argv[0]);
+	if (!start->tree || napi_get_buffer_info(env, argv[1], (void **)&bytes, &len) != napi_ok ||
+		napi_get_typedarray_info(env, argv[2], NULL, &start->count, (void **)&start->ignored, NULL, NULL) != napi_ok ||
+		!(start->path = strndup(bytes, len))) {
+		start_watch_release(&start->job);
+		return NULL;
+	}
+	napi_value keeps[] = { argv[0], argv[2] };
+	return sf_job_start_apart(env, &start->tree->jobs, &start->job, "stillframe:watch", keeps, 2);
+}
+
+struct identify {
+	struct sf_job job;
+	struct sf_tree *tree;
+	char *path;
+	uint64_t found[2]; /* device, as makedev(3) has it, and inode */
+};
+
+static void identify_run(struct sf_job *job)
+{
+	struct identify *identify = (struct identify *)job;
+	struct stat st;
+
+	if (stat(identify->path, &st) != 0) {
+		job->err = errno;
+		job->syscall = "stat";
+		return;
+	}
+	identify->found[0] = st.st_dev;
+	identify->found[1] = st.st_ino;
+}
+
+static napi_value identify_result(napi_env env, struct sf_job *job)
+{
+	napi_value value;
+
+	napi_create_buffer_copy(
+		env, sizeof(((struct identify *)job)->found), ((struct identify *)job)->found, NULL, &value);
+	return value;
+}
+
+static void identify_release(struct sf_job *job)
+{
+	struct identify *identify = (struct identify *)job;
+
+	if (identify->tree)
+		sf_tree_job_done(identify->tree);
+	free(identify->path);
+	free(identify);
+}
+
+/* treeIdentify(tree, path): a promise of device and inode of what the path leads to, 64 bits each. */
+static napi_value tree_identify(napi_env env, napi_callback_info info)
+{
+	size_t argc = 2, len;
+	napi_value argv[2];
+	struct identify *identify = calloc(1, sizeof(*identify));
+	char *bytes;
+
+	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
+	if (!identify)
+		return sf_throw_errno(env, ENOMEM, "treeIdentify");
+	identify->job = (struct sf_job){ .run = identify_run, .result = identify_result, .release = identify_release };
+	identify->tree = sf_tree_of(env, argv[0]);
+	if (!identify->tree || napi_get_buffer_info(env, argv[1], (void **)&bytes, &len) != napi_ok ||
+		!(identify->path = strndup(bytes, len))) {
+		identify_release(&identify->job);
+		return NULL;
+	}
+	return sf_job_start_apart(env, &identify->tree->jobs, &identify->job, "stillframe:identify", argv, 1);
 }
 
 /* treeUnwatch(tree) */
@@ -498,6 +766,9 @@ void sf_init_tree(napi_env env, napi_value exports)
 	sf_set_function(env, exports, "treeUnwatch", tree_unwatch);
 	sf_set_function(env, exports, "treeCreate", tree_create);
 	sf_set_function(env, exports, "treeClose", tree_close);
+	sf_set_function(env, exports, "treeCancel", tree_cancel);
+	sf_set_function(env, exports, "treeAbandon", tree_abandon);
+	sf_set_function(env, exports, "treeIdentify", tree_identify);
 	sf_set_function(env, exports, "treePath", tree_path);
 	sf_set_function(env, exports, "treeFind", tree_find);
 	sf_set_function(env, exports, "treeNews", tree_news);

@@ -6,6 +6,7 @@
 #ifndef STILLFRAME_TREE_H
 #define STILLFRAME_TREE_H
 
+#include "../addon/job.h"
 #include "store.h"
 #include "watch.h"
 
@@ -71,7 +72,15 @@ struct sf_tree {
 	uint32_t n_fs;
 	int root_fd; /* O_PATH; -1 before the first scan */
 	struct sf_watch *watch; /* since before the last scan, if at all */
+	struct sf_group jobs; /* all that touches its files */
+	bool closing; /* once none of them is under way */
 };
+
+/* Asked between two steps of any work on the tree's files. */
+static inline bool sf_tree_cancelled(const struct sf_tree *tree)
+{
+	return atomic_load_explicit(&tree->jobs.cancelled, memory_order_relaxed);
+}
 
 static inline bool sf_bit(const sf_bits *bits, uint32_t id)
 {
@@ -131,6 +140,17 @@ bool sf_tree_add(struct sf_tree *tree, uint32_t parent, const char *name, size_t
 /* The path below the root, without a leading slash, NUL-terminated; its length, or -1 when it is longer than `size`. */
 int sf_tree_path(struct sf_tree *tree, uint32_t id, char *out, size_t size);
 
+/* The path of the directory that was last asked for: of what lies in it, or below it, only the rest is put together. */
+#define SF_PATH_ROOM 65536
+struct sf_path {
+	uint32_t dir; /* SF_ROOT at first */
+	size_t len;
+	char text[SF_PATH_ROOM];
+};
+
+/* As sf_tree_path. */
+int sf_tree_path_near(struct sf_tree *tree, struct sf_path *near, uint32_t id, char *out, size_t size);
+
 /* What statx said, into an entry. True when something was different. */
 bool sf_entry_update(struct sf_entry *entry, const struct statx *st);
 
@@ -146,10 +166,17 @@ size_t sf_name(struct sf_tree *tree, uint32_t at, char out[SF_NAME_ROOM]);
 /* The entry's name, NUL-terminated. */
 void sf_entry_name(struct sf_tree *tree, uint32_t id, char out[SF_NAME_ROOM]);
 
+/* By the release of each job of its group: a tree that was closed meanwhile lets go of its directory. */
+void sf_tree_job_done(struct sf_tree *tree);
+
 struct sf_tree *sf_tree_of(napi_env env, napi_value value);
 
-/* Descriptors of the directories on the way to the last entry asked for: siblings cost nothing. */
-#define SF_WALK_DEPTH 128
+/*
+ * Where one thread is in the tree: descriptors of the last directories on the way there, one below the other. It goes from directory to
+ * directory by names downwards and by `..` upwards, and there makes sure that it is in the directory that it means; so
+ * all of a tree in the order of its directories costs a few calls for each, however deep it is.
+ */
+#define SF_WALK_DEPTH 32
 struct sf_walk {
 	struct sf_tree *tree;
 	int depth;

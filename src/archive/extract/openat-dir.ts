@@ -25,12 +25,19 @@ const { S_IFMT, S_IFIFO, S_IFCHR, S_IFBLK, S_IFLNK } = constants;
 /** An archive lists a directory's members together: more open parents than a path has components help little. */
 const MAX_OPEN_PARENTS = 64;
 
+/** The kernel takes paths of up to 4,095 bytes. What lies deeper is opened from a directory on the way, one in about so many bytes. */
+const STAGE_BYTES = 2048;
+/** As many as the longest name has. */
+const MAX_STAGES = 65_536 / STAGE_BYTES;
+
 const NO_NAME = Buffer.alloc(0);
 
 export class Beneath {
   readonly #native = native();
   readonly #rootFd: number;
   readonly #parents = new Map<string, number>();
+  /** Directories on the way to deeper ones. */
+  readonly #stages = new Map<string, number>();
 
   /** @param rootFd stays the caller's */
   constructor(rootFd: number) {
@@ -39,8 +46,10 @@ export class Beneath {
 
   /** Closes what is open. The root's descriptor is the caller's. */
   close(): void {
-    for (const fd of this.#parents.values()) closeSync(fd);
-    this.#parents.clear();
+    for (const open of [this.#parents, this.#stages]) {
+      for (const fd of open.values()) closeSync(fd);
+      open.clear();
+    }
   }
 
   /** A new, empty file, open for writing; the descriptor is the caller's. */
@@ -67,7 +76,7 @@ export class Beneath {
   /** Both names are below the root; neither is followed when it is a symbolic link. */
   createHardlink(name: string, target: string): void {
     // The second parent may push the first out of the cache: then it is opened again.
-    withFd(openDirectoryAt(this.#rootFd, path(parentName(target))), (from) => {
+    withFd(this.#openDirectory(parentName(target)), (from) => {
       this.#native.linkat(from, base(target), this.#parent(name), base(name), 0);
     });
   }
@@ -85,7 +94,8 @@ export class Beneath {
   /** What `describeFd` does, for a directory, '' being the root. Nothing may be made below it afterwards, or its time changes. */
   finishDirectory(name: string, entry: Entry): void {
     const flags = constants.O_RDONLY | constants.O_DIRECTORY;
-    withFd(this.#native.openat2(this.#rootFd, path(name), flags, 0, NO_LINKS), (fd) => {
+    const { stage, rest } = this.#wayTo(name);
+    withFd(this.#native.openat2(stage, rest, flags, 0, NO_LINKS), (fd) => {
       describeFd(fd, entry);
     });
   }
@@ -118,27 +128,48 @@ export class Beneath {
     const known = this.#parents.get(dir);
     if (known !== undefined) return known;
     const fd = this.#openParent(dir);
-    if (this.#parents.size >= MAX_OPEN_PARENTS) this.#forget(this.#parents.keys().next().value as string);
-    this.#parents.set(dir, fd);
+    keep(this.#parents, dir, fd, MAX_OPEN_PARENTS);
     return fd;
   }
 
   #openParent(dir: string): number {
     try {
-      return openDirectoryAt(this.#rootFd, path(dir));
+      return this.#openDirectory(dir);
     } catch (error) {
       if (errnoOf(error) !== 'ENOENT') throw error;
     }
     this.#native.mkdirat(this.#parent(dir), base(dir), 0o755);
-    return openDirectoryAt(this.#rootFd, path(dir));
+    return this.#openDirectory(dir);
   }
 
-  #forget(dir: string): void {
-    const fd = this.#parents.get(dir);
-    if (fd === undefined) return;
-    this.#parents.delete(dir);
-    closeSync(fd);
+  #openDirectory(dir: string): number {
+    const { stage, rest } = this.#wayTo(dir);
+    return openDirectoryAt(stage, rest);
   }
+
+  /** A descriptor on the way to a directory, and a path from there that is short enough. */
+  #wayTo(dir: string): { stage: number; rest: Buffer } {
+    if (dir.length <= STAGE_BYTES) return { stage: this.#rootFd, rest: path(dir) };
+    // The same for all that lies in it: no component is longer than 255 bytes.
+    const cut = dir.lastIndexOf('/', Math.floor((dir.length - 1) / STAGE_BYTES) * STAGE_BYTES);
+    const name = dir.slice(0, cut);
+    let stage = this.#stages.get(name);
+    if (stage === undefined) {
+      stage = this.#openDirectory(name);
+      keep(this.#stages, name, stage, MAX_STAGES);
+    }
+    return { stage, rest: path(dir.slice(cut + 1)) };
+  }
+}
+
+/** Puts a descriptor among the open ones; of too many the oldest is closed. */
+function keep(open: Map<string, number>, name: string, fd: number, most: number): void {
+  const [oldest] = open;
+  if (oldest !== undefined && open.size >= most) {
+    open.delete(oldest[0]);
+    closeSync(oldest[1]);
+  }
+  open.set(name, fd);
 }
 
 /** Owner, attributes, mode and time of an open file or directory, in the order in which none undoes another. */

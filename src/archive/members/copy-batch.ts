@@ -3,6 +3,7 @@ import type { NativeTree } from '../../native-files.js';
 import type { Area } from './segments.js';
 import { IDS, MEMBER_DIGESTS, type Description, type Room } from './description.js';
 import type { ByteRange } from '../format/entry.js';
+import { unlessHeldUp } from '../scan/unless-held-up.js';
 
 /** A member of which header and data are to be written; the header's bytes come from `takeHeader`. */
 export interface CopyOp {
@@ -142,10 +143,18 @@ export class CopyBatch {
   }
 
   /** Writes all of it. @throws errno errors of the staging file */
-  async run({ hash, ahead }: { hash: boolean; ahead: boolean }): Promise<void> {
+  async run({
+    hash,
+    ahead,
+    signal,
+  }: {
+    hash: boolean;
+    ahead: boolean;
+    signal?: AbortSignal | undefined;
+  }): Promise<void> {
     const numbers = this.#numbers.subarray(0, this.#numbersUsed);
     const headers = this.#headers.subarray(0, this.#headersUsed);
-    await native().copyBatch(
+    const copying = native().copyBatch(
       this.#fd,
       this.#tree,
       numbers,
@@ -156,6 +165,7 @@ export class CopyBatch {
       hash,
       ahead,
     );
+    await unlessHeldUp(this.#tree, copying, signal);
   }
 
   /** What became of each: its status (0; 1 gone; 2 changed; or a negative errno) and digests; or so many `ready` members, the first of which has this number. */

@@ -1,6 +1,7 @@
 import { native } from '../../native.js';
 import type { NativeTree } from '../../native-files.js';
 import type { ByteRange, Xattr } from '../format/entry.js';
+import { unlessHeldUp } from '../scan/unless-held-up.js';
 
 /** An entry with all that an archive says of it. */
 export interface Described extends Stamp {
@@ -88,9 +89,14 @@ export class Room implements Stamps {
   async describe(
     tree: NativeTree,
     ids: Uint32Array,
-    options: { hash: boolean; prefix: Buffer | undefined; others?: Uint32Array | undefined },
+    options: {
+      hash: boolean;
+      prefix: Buffer | undefined;
+      others?: Uint32Array | undefined;
+      signal?: AbortSignal | undefined;
+    },
   ): Promise<Description> {
-    const records = await native().treeDescribe(
+    const describing = native().treeDescribe(
       tree,
       ids,
       options.hash,
@@ -101,6 +107,7 @@ export class Room implements Stamps {
       options.prefix,
       options.others,
     );
+    const records = await unlessHeldUp(tree, describing, options.signal);
     return new Description(typeof records === 'number' ? this.#records.subarray(0, records) : records, ids.length);
   }
 

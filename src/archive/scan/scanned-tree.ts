@@ -7,6 +7,7 @@ import { kernelIsFrom } from '../../proc/kernel.js';
 import { ArchiveError } from '../format/archive-error.js';
 import { printable } from '../format/byte-text.js';
 import { Scratch } from '../tables/page-file.js';
+import { unlessHeldUp } from './unless-held-up.js';
 
 export interface FileTreeOptions {
   /** Paths below the root that are left out, with all below them. At most 64. */
@@ -40,6 +41,7 @@ export interface ScanOptions {
   inodes?: ReadonlySet<bigint>;
   /** The scans before were to know all that had changed until then; in milliseconds. */
   stillSinceMs?: number;
+  signal?: AbortSignal | undefined;
 }
 
 /** An older kernel (6.1, not 6.12) does not tell of what is written to an overlay, and so to its upper directory. */
@@ -79,15 +81,22 @@ export class FileTree {
    * From the next scan on the kernel tells what changes; a later one looks only at that. False where it cannot.
    * @param ignored Descriptors of files whose writes concern nobody.
    */
-  watch(ignored: Int32Array): boolean {
+  async watch(ignored: Int32Array, signal?: AbortSignal): Promise<boolean> {
     if (!tellsAll) return false;
     try {
-      native().treeWatch(this.#native, this.path, ignored);
+      await unlessHeldUp(this.#native, native().treeWatch(this.#native, this.path, ignored), signal);
       return true;
     } catch (error) {
+      signal?.throwIfAborted();
       if (errnoOf(error) === undefined) throw error;
       return false;
     }
+  }
+
+  /** Device and inode of its root. @throws errno errors */
+  async identify(signal?: AbortSignal): Promise<{ dev: bigint; ino: bigint }> {
+    const found = await unlessHeldUp(this.#native, native().treeIdentify(this.#native, this.path), signal);
+    return { dev: found.readBigUInt64LE(0), ino: found.readBigUInt64LE(8) };
   }
 
   unwatch(): void {
@@ -95,11 +104,11 @@ export class FileTree {
   }
 
   /** @throws ArchiveError TREE_MISSING, TREE_UNREADABLE; errno errors of the scratch file */
-  async scan({ hotSinceSec = 0, inodes, stillSinceMs = 0 }: ScanOptions = {}): Promise<ScanResult> {
+  async scan({ hotSinceSec = 0, inodes, stillSinceMs = 0, signal }: ScanOptions = {}): Promise<ScanResult> {
     const threads = Math.max(2, Math.min(8, availableParallelism()));
     let bytes: Buffer;
     try {
-      bytes = await native().treeScan(
+      const scanning = native().treeScan(
         this.#native,
         this.path,
         threads,
@@ -109,7 +118,9 @@ export class FileTree {
         BigUint64Array.from(inodes ?? []),
         stillSinceMs,
       );
+      bytes = await unlessHeldUp(this.#native, scanning, signal);
     } catch (cause) {
+      signal?.throwIfAborted();
       if ((cause as NodeJS.ErrnoException).syscall === 'scratch') throw cause;
       const errno = errnoOf(cause);
       throw new ArchiveError(errno === 'ENOENT' || errno === 'ENOTDIR' ? 'TREE_MISSING' : 'TREE_UNREADABLE', {
@@ -166,7 +177,13 @@ export class FileTree {
 
   /** Where the entry is on this machine, for a message. */
   fullPath(id: number): string {
-    const path = this.pathOf(id);
+    let path: Buffer;
+    try {
+      path = this.pathOf(id);
+    } catch (error) {
+      if (errnoOf(error) !== 'ENAMETOOLONG') throw error;
+      path = Buffer.from(`… (a path of more than ${pathRoom.length} bytes)`);
+    }
     return printable(path.length === 0 ? this.path : Buffer.concat([this.path, Buffer.from('/'), path]));
   }
 

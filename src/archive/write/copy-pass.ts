@@ -1,5 +1,7 @@
 import type { Copies } from './copy-states.js';
 import { CopyBatch } from '../members/copy-batch.js';
+import { ArchiveError } from '../format/archive-error.js';
+import { MAX_NAME_BYTES } from '../format/names.js';
 import { JobQueue } from '../../job-queue.js';
 import { entryOf, linkOf, typeOf } from '../members/describe-entry.js';
 import { IDS, Room, type Described, type Description, type Stamps } from '../members/description.js';
@@ -21,6 +23,8 @@ export interface PassOptions {
   ahead: boolean;
   /** For every batch copied. It may throw to end the pass. */
   onCopied: (files: number, bytes: number) => void;
+  /** Ends the pass, also where a file system holds it up. */
+  signal?: AbortSignal | undefined;
 }
 
 /** What is known of a file system on which files of a tree are. */
@@ -120,10 +124,11 @@ export class CopyPass {
   async #describe(ids: Uint32Array, room: Room, deferLinks: boolean): Promise<DescribedRoom> {
     // A filter wants to see every entry: then no member is made without it.
     const prefix = this.#tree.source.filter === undefined ? this.#tree.prefix : undefined;
+    const { hash, signal } = this.#options;
     // What is a link names what it is a link to.
     const others = deferLinks ? undefined : ids.map((id) => this.#copies.links.carrierOf(id));
     return {
-      description: await room.describe(this.#tree.files.handle, ids, { hash: this.#options.hash, prefix, others }),
+      description: await room.describe(this.#tree.files.handle, ids, { hash, prefix, others, signal }),
       room,
     };
   }
@@ -213,6 +218,12 @@ export class CopyPass {
   #entryOf(described: Described, type: EntryType, carrier: number): Entry | undefined {
     const { source, files } = this.#tree;
     const name = this.#tree.memberName(described.path);
+    // A reader refuses it: better now than when the tree has been ended.
+    if (name.length > MAX_NAME_BYTES)
+      throw new ArchiveError('ENTRY_UNREPRESENTABLE', {
+        member: `${name.toString('latin1', 0, 80)}…`,
+        what: `its name has ${name.length} bytes, and ${MAX_NAME_BYTES} are the most`,
+      });
     const target = (): Buffer => (carrier === described.other ? described.otherPath : files.pathOf(carrier));
     const entry =
       carrier === described.id

@@ -115,7 +115,8 @@ export class Stage {
     const work = new Work(this.copied.precopied, options);
     await this.#guard(async () => {
       if (this.#trees === undefined && this.#watchFromMs < Infinity)
-        for (const tree of await this.#open()) tree.watch(this.#writer.fds, this.#watchFromMs);
+        for (const tree of await this.#open(options.signal))
+          await tree.watch(this.#writer.fds, this.#watchFromMs, options.signal);
       const written: Promise<void>[] = [];
       try {
         await this.#passes(options, work, (tree) => written.push(fdatasync(tree.area.fd)));
@@ -144,7 +145,14 @@ export class Stage {
         work.expect(bytes);
         latestChangeMs = Math.max(
           latestChangeMs,
-          await tree.copy({ trust, hopeful: true, hash: true, ahead: true, onCopied: work.onCopied }),
+          await tree.copy({
+            trust,
+            hopeful: true,
+            hash: true,
+            ahead: true,
+            onCopied: work.onCopied,
+            signal: options.signal,
+          }),
         );
         onCopied(tree);
       }
@@ -165,7 +173,7 @@ export class Stage {
     const stillSinceMs = Date.now() - TICK_MS;
     const work = new Work(this.copied.refreshed, options);
     await this.#guard(async () => {
-      const isWatched = (await this.#open()).some((tree) => tree.isWatched);
+      const isWatched = (await this.#open(options.signal)).some((tree) => tree.isWatched);
       let found = await this.#scan(
         work,
         inodesOf(options.mapped),
@@ -177,7 +185,13 @@ export class Stage {
         const started = performance.now();
         for (const { tree, bytes } of found) {
           work.expect(bytes);
-          await tree.copy({ hopeful: false, hash: false, ahead: false, onCopied: work.onCopied });
+          await tree.copy({
+            hopeful: false,
+            hash: false,
+            ahead: false,
+            onCopied: work.onCopied,
+            signal: options.signal,
+          });
         }
         const copyMs = performance.now() - started;
         this.times.refreshCopyMs += copyMs;
@@ -202,9 +216,9 @@ export class Stage {
   async #scan(work: Work, doubted?: ReadonlySet<bigint>, writable?: ReadonlySet<bigint>): Promise<Found[]> {
     const started = performance.now();
     const found = [];
-    for (const tree of await this.#open()) {
+    for (const tree of await this.#open(work.signal)) {
       work.throwIfAborted();
-      const scan = await tree.scan(writable);
+      const scan = await tree.scan(writable, work.signal);
       if (doubted !== undefined) await tree.doubtInodes(doubted);
       const { entries, bytes } = await tree.left({ hopeful: doubted === undefined });
       found.push({ tree, entries, bytes: entries === 0 ? 0 : Math.max(bytes, scan.bytes) });
@@ -213,10 +227,10 @@ export class Stage {
     return found;
   }
 
-  async #open(): Promise<StagedTree[]> {
+  async #open(signal?: AbortSignal): Promise<StagedTree[]> {
     if (this.#trees === undefined) {
       this.#trees = [];
-      for (const source of this.#sources) this.#trees.push(await this.#writer.openTree(source));
+      for (const source of this.#sources) this.#trees.push(await this.#writer.openTree(source, signal));
     }
     return this.#trees;
   }
@@ -272,6 +286,10 @@ class Work {
 
   predict(predictedWindowMs: number): void {
     this.#tell({ predictedWindowMs });
+  }
+
+  get signal(): AbortSignal | undefined {
+    return this.#options.signal;
   }
 
   throwIfAborted(): void {

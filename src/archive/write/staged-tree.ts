@@ -83,9 +83,9 @@ export class StagedTree {
   }
 
   /** Before the first scan: lets the kernel tell what changes from now on, if that scan takes this long. `ignored`: descriptors of files that are ours. */
-  watch(ignored: Int32Array, fromMs: number): void {
+  async watch(ignored: Int32Array, fromMs: number, signal?: AbortSignal): Promise<void> {
     this.#watchFromMs = fromMs;
-    this.#isWatched = this.files.watch(ignored);
+    this.#isWatched = await this.files.watch(ignored, signal);
   }
 
   /** A scan would only look at what the kernel told of, and at what it is asked to. */
@@ -99,10 +99,10 @@ export class StagedTree {
   }
 
   /** Looks at the tree again, at these inodes in any case. Afterwards `left` says what is to be copied. */
-  async scan(inodes: ReadonlySet<bigint> = new Set()): Promise<ScanResult> {
+  async scan(inodes: ReadonlySet<bigint> = new Set(), signal?: AbortSignal): Promise<ScanResult> {
     const isFirst = this.isEmpty;
     const started = performance.now();
-    const result = await this.files.scan({ hotSinceSec: Math.floor(Date.now() / 1000) - HOT_SEC, inodes });
+    const result = await this.files.scan({ hotSinceSec: Math.floor(Date.now() / 1000) - HOT_SEC, inodes, signal });
     const { fileSystems } = result;
     if (isFirst && (performance.now() - started < this.#watchFromMs || !canBeWatched(result))) this.#unwatch();
     for (const fileSystem of fileSystems.slice(this.#fileSystems.length)) {
@@ -131,11 +131,11 @@ export class StagedTree {
    * change that it had not told of shows, unless another has come after it.
    * @throws ArchiveError CHANGE_UNNOTICED
    */
-  async confirm(): Promise<void> {
+  async confirm(signal?: AbortSignal): Promise<void> {
     if (this.#stillSinceMs === undefined) return;
     let unnoticed: number | undefined;
     try {
-      ({ unnoticed } = await this.files.scan({ stillSinceMs: this.#stillSinceMs }));
+      ({ unnoticed } = await this.files.scan({ stillSinceMs: this.#stillSinceMs, signal }));
     } catch (error) {
       // It may be taken apart by now.
       if (error instanceof ArchiveError && (error.code === 'TREE_MISSING' || error.code === 'TREE_UNREADABLE')) return;

@@ -101,13 +101,13 @@ export class ArchiveWriter implements AsyncDisposable {
   }
 
   /** For `Stage`: a tree with a staging file of its own. */
-  async openTree(source: TreeSource): Promise<StagedTree> {
-    await this.#checkOutside(source.path);
+  async openTree(source: TreeSource, signal?: AbortSignal): Promise<StagedTree> {
     const file = await this.#openFile();
     const mtimeNs = source.layout === 'nested' ? nestedTime() : undefined;
     const start = mtimeNs === undefined ? 0 : nestedHeader(Buffer.from(source.name as string), mtimeNs, 0).length;
     const tree = new StagedTree(source, await this.#openScratch(), file.fd, start);
     this.#trees.add(tree);
+    await this.#checkOutside(tree, signal);
     this.#staged.push({ tree, file, mtimeNs });
     return tree;
   }
@@ -181,7 +181,7 @@ export class ArchiveWriter implements AsyncDisposable {
       const work = [
         this.#writeList(body),
         this.#startFlush(body),
-        ...this.#staged.map(({ tree }) => tree.confirm()),
+        ...this.#staged.map(({ tree }) => tree.confirm(options.signal)),
       ] as const;
       await Promise.allSettled(work);
       const [list] = await Promise.all(work);
@@ -280,8 +280,9 @@ export class ArchiveWriter implements AsyncDisposable {
   }
 
   /** The archive of a tree must not come to lie in that tree: a later one would hold it too, and so on. */
-  async #checkOutside(tree: string | Buffer): Promise<void> {
-    const root = await stat(tree, { bigint: true }).catch(() => undefined);
+  async #checkOutside({ files }: StagedTree, signal: AbortSignal | undefined): Promise<void> {
+    const root = await files.identify(signal).catch(() => undefined);
+    signal?.throwIfAborted();
     if (root === undefined) return; // the scan says what is wrong with it
     let path = await realpath(this.#directory);
     const places = [this.#path];
@@ -292,7 +293,7 @@ export class ArchiveWriter implements AsyncDisposable {
     for (const place of places) {
       const found = await stat(place, { bigint: true }).catch(() => undefined);
       if (found?.dev === root.dev && found.ino === root.ino)
-        throw new ArchiveError('STAGING_INSIDE_TREE', { path: printable(tree) });
+        throw new ArchiveError('STAGING_INSIDE_TREE', { path: printable(files.path) });
     }
   }
 

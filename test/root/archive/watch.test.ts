@@ -69,7 +69,7 @@ async function twoLooks({
   const watched = new FileTree(root);
   const plain = new FileTree(root);
   try {
-    expect(watched.watch(new Int32Array()), 'this kernel tells of changes').toBe(true);
+    expect(await watched.watch(new Int32Array()), 'this kernel tells of changes').toBe(true);
     await watched.scan();
     await plain.scan();
     await change();
@@ -276,7 +276,7 @@ describe('where the kernel cannot tell, all is looked at', () => {
     expect(news).toEqual(all);
   });
 
-  test('an overlay, a single file, a directory that is not there', () => {
+  test('an overlay, a single file, a directory that is not there', async () => {
     using scratch = new Scratch();
     const [lower, upper, work, merged] = ['lower', 'upper', 'work', 'merged'].map((name) => scratch.dir(name)) as [
       string,
@@ -295,7 +295,7 @@ describe('where the kernel cannot tell, all is looked at', () => {
     try {
       writeFileSync(scratch.in('file'), '');
       for (const path of [merged, scratch.in('file'), scratch.in('missing')])
-        expect(new FileTree(path).watch(new Int32Array())).toBe(false);
+        expect(await new FileTree(path).watch(new Int32Array())).toBe(false);
     } finally {
       unmount(merged);
     }
