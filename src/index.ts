@@ -30,6 +30,7 @@ export { ServiceManager, type ServiceManagerOptions } from './checkpoint/events/
 export {
   checkpointContainer,
   checkpointPod,
+  containerOf,
   containerTarget,
   findContainer,
   HOST_SETTINGS,
@@ -40,6 +41,7 @@ export {
   type ContainerCheckpointReport,
   type ContainerImage,
   type ContainerName,
+  type ContainerOfProcess,
   type ContainerRestoreOptions,
   type ContainerRestoreReport,
   type ContainerTarget,

@@ -1,3 +1,5 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
 interface Stops {
   all: Set<() => void>;
   listener: () => void;
@@ -28,4 +30,14 @@ export function whenAborted(signal: AbortSignal | undefined, stop: () => void): 
   return () => {
     if (all.delete(stop) && all.size === 0) signal.removeEventListener('abort', listener);
   };
+}
+
+/** Resolves after `ms` milliseconds. @throws the signal's reason when it is aborted: Node's own sleep throws an error of its own */
+export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
+  try {
+    await sleep(ms, undefined, signal === undefined ? {} : { signal });
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw error;
+  }
 }

@@ -43,7 +43,8 @@ export interface FreezerFacts {
   TARGET_IS_SELF: { pid: number; self: number };
   PID_NOT_IN_CGROUP: { pid: number; path: string; cgroup: string };
   TARGET_SPREAD: { pid: number; path: string; outside: NamedProcess[] };
-  CGROUP_HAS_STRANGERS: { pid: number; path: string; strangers: NamedProcess[] };
+  /** `guests`: the cgroup is a container's, which commands are sent into (exec, health checks, probes). */
+  CGROUP_HAS_STRANGERS: { pid: number; path: string; strangers: NamedProcess[]; guests?: boolean };
   CGROUP_HOLDS_CALLER: { path: string; callers: NamedProcess[] };
   ADOPT_FAILED: { pid: number; path: string; reason: string };
   RELEASE_FAILED: { path: string; pids: number[] };
@@ -154,10 +155,16 @@ const texts: { readonly [C in FreezerErrorCode]: (facts: FreezerFacts[C]) => Err
     what: `the tree of process ${f.pid} has tasks outside of the cgroup ${f.path}: ${processList(f.outside)}`,
     remedy: `They would run on while the rest is frozen. ${ADOPT}`,
   }),
-  CGROUP_HAS_STRANGERS: (f) => ({
-    what: `the cgroup ${f.path} also holds processes that are not in the tree of ${f.pid}: ${processList(f.strangers)}`,
-    remedy: 'They would be frozen too. Adopt the tree into a cgroup of its own (adopt: true, --adopt).',
-  }),
+  CGROUP_HAS_STRANGERS: (f) =>
+    f.guests === true
+      ? {
+          what: `the container of process ${f.pid} also runs what was sent into it from outside (exec, a health check, a probe): ${processList(f.strangers)}`,
+          remedy: 'It did not end while it was waited for. Try again when it has, or end it.',
+        }
+      : {
+          what: `the cgroup ${f.path} also holds processes that are not in the tree of ${f.pid}: ${processList(f.strangers)}`,
+          remedy: `They would be frozen too. ${ADOPT}`,
+        },
   CGROUP_HOLDS_CALLER: (f) => ({
     what: `the cgroup ${f.path} holds the calling process or its ancestors: ${processList(f.callers)}`,
     remedy: `Freezing it would freeze the freezer. ${ADOPT}`,

@@ -1,6 +1,6 @@
 export { openFreezer, type Freezer, type FreezerTarget, type FreezeOptions, type ThawOptions } from './freezer.js';
 export { HIDDEN_ANCESTOR, type FreezerState } from './mechanism.js';
-export { checkProcess, checkTarget, type CheckedTarget, type CgroupMember } from './target.js';
+export { checkProcess, checkTarget, type CheckedTarget, type TargetToCheck, type CgroupMember } from './target.js';
 export { adopt, type Adoption, type AdoptOptions, type ProcessHome } from './adopt.js';
 export { makeCgroup, moveProcess, placeProcess, removeCgroup } from './place.js';
 export { locateCgroup, openCgroup, cgroupOf, freezerVersions, hierarchyRoot, type CgroupLocation } from './locate.js';

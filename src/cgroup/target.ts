@@ -32,6 +32,8 @@ export interface TargetToCheck {
   cgroup: string;
   /** What `processTree` found a moment ago, when the caller has looked already. Default: it is looked at now. */
   tree?: readonly ProcessInfo[];
+  /** It is a container's cgroup, and strangers in it are commands that were sent into it: the error says so. */
+  guests?: boolean;
 }
 
 /**
@@ -56,7 +58,7 @@ export function checkTarget(target: TargetToCheck): CheckedTarget {
   }
   checkCaller(cgroup, tasks);
   checkOutside(pid, cgroup, tree, tasks);
-  checkStrangers(pid, cgroup, tree, tasks);
+  checkStrangers(target, cgroup, tree, tasks);
 
   const members = tree.flatMap((process) => {
     const directory = tasks.get(process.pid);
@@ -117,7 +119,7 @@ function checkOutside(
 }
 
 function checkStrangers(
-  pid: number,
+  { pid, guests }: TargetToCheck,
   { path, version }: CgroupLocation,
   tree: readonly ProcessInfo[],
   tasks: ReadonlyMap<number, string>,
@@ -134,7 +136,12 @@ function checkStrangers(
   }
   if (holdsForeigner(path, version, tasks)) strangers.set(0, { pid: 0, name: 'of another pid namespace', cgroup: '' });
   if (strangers.size > 0)
-    throw new FreezerError('CGROUP_HAS_STRANGERS', { pid, path, strangers: [...strangers.values()] });
+    throw new FreezerError('CGROUP_HAS_STRANGERS', {
+      pid,
+      path,
+      strangers: [...strangers.values()],
+      ...(guests === true ? { guests } : {}),
+    });
 }
 
 /**

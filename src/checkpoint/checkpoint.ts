@@ -60,7 +60,7 @@ async function checkpointOnce(
   const criu = await findCriu({ criuPath: options.criuPath, timeoutMs: settings.criuStartTimeoutMs });
   if (settings.preDump !== undefined)
     await requireMemTrack(criu.path, { signal, timeoutMs: settings.criuStartTimeoutMs });
-  const freezer = await phases.run('resolve', () => findFreezer(options));
+  const freezer = await phases.run('resolve', () => findFreezer(options, signal));
   using journal = await phases.run('lock', () =>
     lockTarget({ pid: options.pid, cgroup: freezer && { version: freezer.version, path: freezer.path }, stateDir }),
   );

@@ -1,8 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { ArchiveError } from '../archive/index.js';
+import { isFreezerError } from '../cgroup/index.js';
 import { CriuError, type CriuProblem } from '../criu/index.js';
 import { CheckpointError } from './base/checkpoint-error.js';
 import type { Phases } from './events/phases.js';
+import { pause } from '../when-aborted.js';
 
 /**
  * What CRIU refuses at one instant and dumps at the next: a connection or a datagram that is just being made, a message that
@@ -23,6 +24,8 @@ export interface RetryPlan {
 /** Whether the failure is one of those, and not the sign of another: a target that ended, a full disk. */
 export function passesByItself(error: unknown): boolean {
   if (error instanceof CheckpointError) return error.code === 'TARGET_FORKING';
+  // A command was sent into the container just before the freeze.
+  if (isFreezerError(error, 'CGROUP_HAS_STRANGERS')) return error.facts.guests === true;
   if (error instanceof ArchiveError) return error.code === 'CHANGE_UNNOTICED'; // the next try looks at everything
   return (
     error instanceof CriuError &&
@@ -48,7 +51,7 @@ export async function withRetries<T>(
     } catch (error) {
       if (number > retries || !passesByItself(error)) throw error;
       const pauseMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (number - 1)) * (1 + Math.random() / 2);
-      await phases.run('retry', () => sleep(pauseMs, undefined, signal === undefined ? {} : { signal }), {
+      await phases.run('retry', () => pause(pauseMs, signal), {
         attempt: number + 1,
         error,
       });

@@ -52,6 +52,11 @@ export function facts(pairs: readonly (readonly [name: string, value: string | n
   return pairs.map(([name, value]) => `${`${name}:`.padEnd(width)}${value}`).join('\n');
 }
 
+/** What a container's archive does not hold, a line each. */
+export function leftOutFacts(leftOut: readonly { source: string; destination: string }[]): [string, string][] {
+  return leftOut.map(({ source, destination }) => ['not archived', `${destination} (from ${source})`]);
+}
+
 export function bytes(n: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
   let unit = 0;

@@ -13,6 +13,7 @@ export { restoreContainer, type ContainerRestoreOptions, type ContainerRestoreRe
 export { HOST_SETTINGS, type DroppedSetting, type HostSetting } from './documents/archived-spec.js';
 export { writeImage, type ImageOptions, type ImageReport } from './documents/oci-image.js';
 export { containerTarget, type ContainerTarget, type ContainerTargetOptions } from './target/container-target.js';
+export { containerOf, type ContainerOfProcess } from './runtimes/container-of.js';
 export { findContainer, type ContainerName } from './runtimes/find-container.js';
 export type { Container, ContainerImage, PodmanRecord, PodmanVolume, RuntimeName } from './model/container.js';
 export type { RuntimeOptions } from './runtimes/runc.js';

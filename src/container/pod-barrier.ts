@@ -10,14 +10,20 @@ export class Meeting {
   /** When the last one got to each place, in milliseconds of the wall clock. */
   readonly times: Partial<Record<Place, number>> = {};
   readonly #count: number;
-  readonly #arrived: Record<Place, number> = { frozen: 0, dumped: 0, sealed: 0 };
-  readonly #gates: Record<Place, PromiseWithResolvers> = { frozen: gate(), dumped: gate(), sealed: gate() };
+  readonly #arrived: Record<Place, number> = { ready: 0, frozen: 0, dumped: 0, sealed: 0 };
+  readonly #gates: Record<Place, PromiseWithResolvers> = {
+    ready: gate(),
+    frozen: gate(),
+    dumped: gate(),
+    sealed: gate(),
+  };
 
   constructor(count: number) {
     this.#count = count;
   }
 
   readonly rendezvous: Rendezvous = {
+    ready: () => this.#arrive('ready'),
     frozen: () => this.#arrive('frozen'),
     dumped: () => this.#arrive('dumped'),
     sealed: () => this.#arrive('sealed'),

@@ -29,6 +29,10 @@ export interface ContainerRestoreOptions extends ContainerName {
    * archive itself and takes what it says.
    */
   keep?: readonly HostSetting[] | undefined;
+  /** Podman: the pod that the container goes into. */
+  pod?: string | undefined;
+  /** Podman: leave the volumes as they are, instead of putting back what the archive holds of them. */
+  ignoreVolumes?: boolean | undefined;
   /** How long the thaw may take, in milliseconds. Default 5000. */
   thawTimeoutMs?: number;
   /** Where CRIU's images are unpacked to, as in RestoreOptions. Default: the archive's directory, or /var/tmp. */
@@ -45,6 +49,8 @@ export interface ContainerRestoreReport {
   pid: number;
   /** What was left out of the configuration that the archive brought along: empty where the bundle had its own. */
   dropped: DroppedSetting[];
+  /** Bind mounts of the container whose files were not in the archive: they are as this machine has them. */
+  leftOut: { source: string; destination: string }[];
   totalMs: number;
   phasesMs: Phases['durationsMs'];
 }
@@ -86,7 +92,8 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
     container.cgroup === undefined ? openFreezer({ pid: container.pid }) : openFreezer({ cgroup: container.cgroup });
   await phases.run('thaw', () => freezer.thaw({ timeoutMs: options.thawTimeoutMs ?? 5000 }));
   const { runtime, id, name, pid } = container;
-  return { runtime, id, name, pid, dropped, totalMs: phases.elapsedMs, phasesMs: phases.durationsMs };
+  const { leftOut = [] } = subject.container;
+  return { runtime, id, name, pid, dropped, leftOut, totalMs: phases.elapsedMs, phasesMs: phases.durationsMs };
 }
 
 interface Plan {
@@ -137,17 +144,38 @@ async function restoreBundle({
 
 async function restorePodman({ options, phases, subject, env }: Plan): Promise<Container> {
   const name = options.podman as string;
-  const { podmanOptions = [], signal } = options;
+  const { podmanOptions = [], pod, ignoreVolumes = false, signal } = options;
+  const podman = [...podmanOptions, 'container'];
+  const isRenamed = name !== subject.container.name;
+  // Under its old name it gets its old id, too.
+  for (const taken of isRenamed ? [name] : [name, subject.container.id])
+    if (await succeeds('podman', [...podman, 'exists', taken]))
+      throw new ContainerError('CONTAINER_EXISTS', { runtime: 'podman', id: taken });
   const flags = ['--import', resolve(options.archive), '--file-locks'];
-  if (name !== subject.container.name) flags.push('--name', name);
+  if (isRenamed) flags.push('--name', name);
+  if (pod !== undefined) flags.push('--pod', pod);
+  if (ignoreVolumes) flags.push('--ignore-volumes');
   if (subject.criuOptions?.tcpEstablished === true) flags.push('--tcp-established');
   await phases.run('restore', () =>
-    run('podman', [...podmanOptions, 'container', 'restore', ...flags], { env, signal }),
+    run('podman', [...podman, 'restore', ...flags], { env, signal }).catch(async (error: unknown) => {
+      throw await withoutContainer(error, name, podman);
+    }),
   );
   return findContainer({ podman: name, podmanOptions });
 }
 
-function checkOptions({ runc, crun, podman, bundle, keep = [] }: ContainerRestoreOptions): void {
+/** Podman leaves the container behind that it could not bring to life, and CRIU's log in its directory: says why, and removes it. */
+async function withoutContainer(error: unknown, name: string, podman: readonly string[]): Promise<unknown> {
+  const { stdout } = await run('podman', [...podman, 'inspect', '--format', '{{.StaticDir}}', name]).catch(() => ({
+    stdout: '',
+  }));
+  if (stdout.trim() === '') return error;
+  const explained = await withCriuLog(error, join(stdout.trim(), 'restore.log'));
+  await succeeds('podman', [...podman, 'rm', '--force', name]);
+  return explained;
+}
+
+function checkOptions({ runc, crun, podman, bundle, keep = [], pod, ignoreVolumes }: ContainerRestoreOptions): void {
   const given = [runc, crun, podman].filter((name) => name !== undefined);
   if (given.length !== 1)
     throw new ContainerError('BAD_CONTAINER_OPTION', {
@@ -162,6 +190,9 @@ function checkOptions({ runc, crun, podman, bundle, keep = [] }: ContainerRestor
       value: unknown ?? keep.join(', '),
       expected: `${HOST_SETTINGS.join(', ')}, for runc or crun`,
     });
+  for (const [option, value] of Object.entries({ pod, ignoreVolumes }))
+    if (podman === undefined && value !== undefined)
+      throw new ContainerError('BAD_CONTAINER_OPTION', { option, value, expected: 'nothing without `podman`' });
   if (podman === undefined && bundle === undefined)
     throw new ContainerError('BAD_CONTAINER_OPTION', {
       option: 'bundle',

@@ -1,6 +1,6 @@
 import { readdirSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { CheckpointError, type PidHolder } from '../base/checkpoint-error.js';
+import { pause } from '../../when-aborted.js';
 import { readProcess, type ProcessInfo } from '../../proc/task.js';
 
 const POLL_MS = 20;
@@ -17,7 +17,7 @@ export async function waitForPids(pids: readonly number[], timeoutMs: number, si
     const holders = pidHolders(pids);
     if (holders.length === 0) return;
     if (performance.now() >= deadline) throw new CheckpointError('PIDS_TAKEN', { holders, timeoutMs });
-    await sleep(POLL_MS, undefined, { signal });
+    await pause(POLL_MS, signal);
   }
 }
 

@@ -10,10 +10,12 @@ import {
   type AdoptOptions,
   type CgroupMember,
   type Freezer,
+  type TargetToCheck,
 } from '../../cgroup/index.js';
 import type { FilesInUse, TreeSource } from '../../archive/index.js';
 import type { ProcessInfo } from '../../proc/task.js';
 import type { CriuDumpOptions } from '../../criu/index.js';
+import { pause } from '../../when-aborted.js';
 import { filesBehind, openForWriting, sharedWritableMappings, type FileInUse } from './files-in-use.js';
 
 /** What is checkpointed. A plain object: a runtime can build one by hand. */
@@ -52,12 +54,16 @@ export interface TargetParts {
    * the images' directory is archived with them. It runs after the thaw; with `stop` before CRIU ends the tree.
    */
   complete?: (dumped: DumpedTarget) => Promise<ArchiveDocument[]>;
+  /** The target is a container, into which commands may be sent (exec, health checks, probes): they are waited for. */
+  guests?: boolean;
   /** Others are to be checkpointed in the same instant. */
   together?: Rendezvous;
 }
 
 /** Where targets of one instant wait for each other. Each call resolves when every target has got there; a rejection fails the checkpoint. */
 export interface Rendezvous {
+  /** The target could be frozen now: CRIU is ready, and nobody else is in its cgroup. */
+  ready(): Promise<void>;
   /** The target is frozen, verified; nothing of it has been dumped. */
   frozen(): Promise<void>;
   /** Memory and files are complete, and the target is still held. */
@@ -80,12 +86,30 @@ export type ArchiveDocument = { name: string; data: Buffer } | { name: string; f
  * adopted, which has no cgroup of its own yet. Nothing is touched.
  * @throws FreezerError the codes of openFreezer, checkTarget and checkProcess
  */
-export function findFreezer({ pid, cgroup, cgroupVersion, adopt: willAdopt }: Target): Freezer | undefined {
+export async function findFreezer(target: Target, signal?: AbortSignal): Promise<Freezer | undefined> {
+  const { pid, cgroup, cgroupVersion, adopt: willAdopt, parts } = target;
   checkProcess(pid);
   if (willAdopt === true) return undefined;
   const freezer = open({ pid, cgroup, cgroupVersion });
-  checkTarget({ pid, cgroup: freezer.path });
+  await checkWithoutGuests({ pid, cgroup: freezer.path, guests: parts?.guests === true }, signal);
   return freezer;
+}
+
+// A probe takes a tenth of a second as a rule, and a health check a second; longer is somebody's shell.
+const GUESTS_PATIENCE_MS = 5000;
+const LOOK_MS = 10;
+
+/** `checkTarget`, again and again while only guests are in the way, for a while. */
+async function checkWithoutGuests(target: TargetToCheck, signal: AbortSignal | undefined): Promise<void> {
+  for (const end = performance.now() + GUESTS_PATIENCE_MS; ; await pause(LOOK_MS, signal)) {
+    try {
+      checkTarget(target);
+      return;
+    } catch (error) {
+      const isGuest = isFreezerError(error, 'CGROUP_HAS_STRANGERS') && error.facts.guests === true;
+      if (!isGuest || performance.now() >= end) throw error;
+    }
+  }
 }
 
 function open({ pid, cgroup, cgroupVersion: version }: Pick<Target, 'pid' | 'cgroup' | 'cgroupVersion'>): Freezer {
@@ -143,7 +167,19 @@ export class ReadyTarget implements AsyncDisposable {
    * @param tree As the frozen tree was found: nothing in it can fork.
    */
   members(tree: readonly ProcessInfo[]): CgroupMember[] {
-    return checkTarget({ pid: this.pid, cgroup: this.freezer.path, tree }).members;
+    return checkTarget({ ...this.#toCheck, tree }).members;
+  }
+
+  /**
+   * Resolves when nobody else is in a container's cgroup, with which the freeze had better not wait. Any other target is not looked at.
+   * @throws FreezerError CGROUP_HAS_STRANGERS and the other codes of checkTarget
+   */
+  async guestsGone(signal: AbortSignal): Promise<void> {
+    if (this.parts.guests === true) await checkWithoutGuests(this.#toCheck, signal);
+  }
+
+  get #toCheck(): TargetToCheck {
+    return { pid: this.pid, cgroup: this.freezer.path, guests: this.parts.guests === true };
   }
 
   /** What tasks have mapped shared and writable now. */

@@ -59,6 +59,8 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
   let refused: unknown;
 
   const onPreDump = async (): Promise<void> => {
+    await plan.target.guestsGone(deadline.signal);
+    await plan.target.parts.together?.ready();
     // From here on the guardian thaws if we die; when it is dead itself, nothing is frozen.
     await guardian.openWindow(window.foundFrozen);
     deadline.start();

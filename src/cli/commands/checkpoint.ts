@@ -2,9 +2,12 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import {
   checkpoint,
   checkpointContainer,
+  ContainerError,
+  containerOf,
   ServiceManager,
   writeImage,
   type CheckpointReport,
+  type ContainerCheckpointReport,
   type PhaseEvent,
   type PreDumpPlan,
   type WindowEvent,
@@ -13,8 +16,10 @@ import { byteCount, cgroupVersion, pair, positiveInteger, wholeNumber } from '..
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
 import { addDumpFlags, criuFlags, criuOptions, type CriuFlags } from '../criu-options.js';
 import { EventLog } from '../event-log.js';
-import { bytes, facts, json, milliseconds } from '../output.js';
+import { bytes, facts, json, leftOutFacts, milliseconds } from '../output.js';
 import { ProgressLine } from '../progress.js';
+
+type Report = CheckpointReport & Partial<Pick<ContainerCheckpointReport, 'leftOut'>> & { image?: unknown };
 
 interface Options extends ContainerOptions, CriuFlags {
   pid?: number;
@@ -121,7 +126,7 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
   const progress = new ProgressLine();
   using events = options.events === undefined ? undefined : new EventLog(options.events);
   using manager = options.notify === true ? ServiceManager.connect() : undefined;
-  let report: CheckpointReport & { image?: unknown };
+  let report: Report;
   try {
     const common = {
       output: options.output === '-' ? process.stdout : options.output,
@@ -158,6 +163,8 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
     } else {
       if (options.pid === undefined) throw new InvalidArgumentError('Say what: --pid, --runc, --crun or --podman.');
       refuseBeside('--pid', options, ['stateRoot', 'bundle', 'wholeRootfs', 'oci']);
+      const container = await containerOf(options.pid);
+      if (container !== undefined) throw new ContainerError('PID_IN_CONTAINER', { pid: options.pid, ...container });
       const files = (options.files ?? []).map(([path, name]) => ({ path, name }));
       report = await checkpoint({
         ...common,
@@ -181,7 +188,7 @@ function preDumpPlan({ preDump: rounds, preDumpUntil: untilBelowBytes }: Options
   return rounds === undefined ? undefined : { rounds };
 }
 
-function reportText(report: CheckpointReport & { image?: unknown }): string {
+function reportText(report: Report): string {
   const { criuStats: stats, preDumps } = report;
   return facts([
     ['archive', `${report.archivePath ?? 'written to stdout'} (${bytes(report.archiveBytes)})`],
@@ -206,6 +213,7 @@ function reportText(report: CheckpointReport & { image?: unknown }): string {
       'the tree',
       report.stopped ? 'was ended' : report.foundFrozen ? 'is still frozen, as it was found' : 'runs on (verified)',
     ],
+    ...leftOutFacts(report.leftOut ?? []),
     ...(report.needsTerminal ? ([['to be restored', 'in a terminal: its own is outside the tree']] as const) : []),
   ]);
 }

@@ -12,7 +12,7 @@ import {
 import { hostSetting, pair, positiveInteger } from '../arguments.js';
 import { addRestoreFlags, criuFlags, criuOptions, type CriuFlags } from '../criu-options.js';
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
-import { facts, json, milliseconds } from '../output.js';
+import { facts, json, leftOutFacts, milliseconds } from '../output.js';
 import { ProgressLine } from '../progress.js';
 
 const WAIT_MS = 100;
@@ -23,6 +23,8 @@ interface Options extends ContainerOptions, CriuFlags {
   workDir?: string;
   criuLog?: string;
   pidTimeout?: number;
+  pod?: string;
+  ignoreVolumes?: boolean;
   lazyPages?: boolean;
   keep?: HostSetting[];
   wait: boolean;
@@ -38,6 +40,8 @@ export function restoreCommand(signal: AbortSignal): Command {
     .option('--runc <id>', 'restore a container by runc, under this id; with --bundle')
     .option('--crun <id>', 'the same by crun')
     .option('--podman <name>', 'restore a container by Podman, under this name')
+    .option('--pod <name>', 'with --podman: the pod that the container goes into')
+    .option('--ignore-volumes', 'with --podman: leave the volumes as they are on this machine')
     .option('--bundle <dir>', "the new container's bundle, its root file system with the image in it")
     .option(
       '--keep <setting>',
@@ -89,9 +93,11 @@ async function run(archive: string, options: Options, signal: AbortSignal): Prom
         'external',
         'criu',
       ]);
-      report = await restoreContainer({ ...common, ...container, keep: options.keep });
+      if (container.podman === undefined) refuseBeside('--runc or --crun', options, ['pod', 'ignoreVolumes']);
+      const { pod, ignoreVolumes } = options;
+      report = await restoreContainer({ ...common, ...container, pod, ignoreVolumes, keep: options.keep });
     } else {
-      refuseBeside('a process tree', options, ['bundle', 'stateRoot', 'keep']);
+      refuseBeside('a process tree', options, ['bundle', 'stateRoot', 'keep', 'pod', 'ignoreVolumes']);
       report = await restore({
         ...common,
         files: Object.fromEntries(options.files ?? []),
@@ -139,10 +145,11 @@ function ofTree(report: RestoreReport): [string, string | number][] {
   ];
 }
 
-function ofContainer({ runtime, name, id, dropped }: ContainerRestoreReport): [string, string | number][] {
+function ofContainer({ runtime, name, id, dropped, leftOut }: ContainerRestoreReport): [string, string | number][] {
   return [
     ['container', name === id ? name : `${name} (${id})`],
     ['runtime', runtime],
+    ...leftOutFacts(leftOut),
     ...dropped.map(({ setting, what }): [string, string] => [
       'not taken over',
       setting === undefined ? `${what} (not known)` : `${what} (--keep ${setting})`,

@@ -6,6 +6,7 @@ export interface ContainerFacts {
   AMBIGUOUS_CONTAINER: { runtime: string; id: string; roots: string[] };
   CONTAINER_NOT_RUNNING: { runtime: string; id: string; state: string };
   CONTAINER_ROOTLESS: { runtime: string; id: string };
+  PID_IN_CONTAINER: { pid: number; engine: string; runtime: string; name: string };
   RUNTIME_MISSING: { runtime: string; command: string };
   RUNTIME_FAILED: { command: string; status: number | string; stderr: string };
   STATE_UNREADABLE: { path: string; what?: string };
@@ -53,6 +54,10 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
   CONTAINER_ROOTLESS: (f) => ({
     what: `the ${f.runtime} container ${f.id} is rootless (it has a user namespace): CRIU cannot restore it as its runtime would`,
     remedy: 'Run the container as root, without a user namespace of its own.',
+  }),
+  PID_IN_CONTAINER: (f) => ({
+    what: `process ${f.pid} is in the ${f.engine} container ${f.name}`,
+    remedy: `Checkpoint the container: \`${f.runtime}: ${f.name}\`.`,
   }),
   RUNTIME_MISSING: (f) => ({
     what: `the command ${f.command} of the runtime ${f.runtime} is not installed`,

@@ -55,6 +55,7 @@ export async function containerTarget(
     files,
     criu: containerDumpOptions(container, { mounts, hasConnections: hasTcpConnections(runningPids(pid)) }),
     parts: {
+      guests: true,
       subject: subjectOf(container),
       ...(overlay === undefined ? {} : { scannedAs: (files) => upperFiles(files, overlay) }),
       complete: async ({ imagesDir, livePaths }) => {
@@ -115,20 +116,34 @@ export interface ContainerSubject {
     id: string;
     name: string;
     image?: Container['image'];
+    /** As in `ContainerTarget`. Archives before version 0.2 have none. */
+    leftOut?: ContainerTarget['leftOut'];
   };
 }
 
-function subjectOf({ runtime, ociRuntime, id, name, image }: Container): Record<string, unknown> {
+function subjectOf(container: Container): Record<string, unknown> {
+  const { runtime, ociRuntime, id, name, image } = container;
   const subject: ContainerSubject = {
     kind: 'container',
-    container: { runtime, ociRuntime, id, name, ...(image === undefined ? {} : { image }) },
+    container: {
+      runtime,
+      ociRuntime,
+      id,
+      name,
+      ...(image === undefined ? {} : { image }),
+      leftOut: leftOut(container),
+    },
   };
   return { ...subject };
 }
+
+/** What Podman makes again for each container: resolv.conf, hosts, hostname, .containerenv. A secret it does not. */
+const MADE_BY_PODMAN = /\/overlay-containers\/[0-9a-f]{64}\/userdata\/(?!secrets\/|run\/secrets\/)/;
 
 function leftOut({ spec, podman }: Container): ContainerTarget['leftOut'] {
   const archived = new Set(['/dev/shm', ...(podman?.volumes ?? []).map((volume) => volume.destination)]);
   return (spec.mounts ?? [])
     .filter((mount) => isBindMount(mount) && mount.source !== undefined && !archived.has(mount.destination))
+    .filter(({ source }) => podman === undefined || !MADE_BY_PODMAN.test(source as string))
     .map(({ source, destination }) => ({ source: source as string, destination }));
 }

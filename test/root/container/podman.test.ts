@@ -1,7 +1,8 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { checkpointContainer, restoreContainer, writeImage } from '../../../src/container/index.js';
 import {
   AS_CHANGED,
@@ -16,6 +17,7 @@ import {
   WRITER_ARGS,
   WriterInContainer,
 } from '../../fixtures/container.js';
+import { stillframe } from '../../fixtures/program.js';
 
 const RUN = [
   'run',
@@ -168,4 +170,82 @@ it('refuses a container that Podman does not know, and one that has ended', asyn
     code: 'CONTAINER_NOT_RUNNING',
     facts: { state: 'exited' },
   });
+});
+
+describe('a container that others send commands into', () => {
+  const LOOP = ['sh', '-c', 'while :; do sleep 0.1; done'];
+
+  it('is checkpointed between the commands, as a probe sends them', async () => {
+    await using container = await PodmanContainer.run(image, ...LOOP);
+    const probes = new AbortController();
+    onTestFinished(() => probes.abort());
+    const probing = (async () => {
+      while (!probes.signal.aborted) {
+        await command('timeout', '30', 'podman', 'exec', container.name, 'sleep', '0.1');
+        await sleep(200);
+      }
+    })();
+    try {
+      await checkpointContainer({
+        podman: container.name,
+        output: join(scratch, 'probed.tar'),
+        retries: 5,
+        stateDir: join(scratch, 'state'),
+      });
+    } finally {
+      probes.abort();
+      await probing;
+    }
+    await container.remove();
+    await using restored = new PodmanContainer(container.name);
+    await restoreContainer({ podman: restored.name, archive: join(scratch, 'probed.tar') });
+    expect(await restored.inspect('{{.State.Status}}')).toBe('running');
+  });
+
+  it('is refused while one stays, which is named, and runs on', async () => {
+    await using container = await PodmanContainer.run(image, ...LOOP);
+    await must('podman', 'exec', '--detach', container.name, 'sleep', '77');
+    const output = join(scratch, 'guest.tar');
+    const { status, stderr } = await stillframe('checkpoint', '--podman', container.name, '--output', output);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/sent into it from outside.*\d+ \(sleep\)/);
+    expect(stderr).not.toContain('--adopt');
+    expect(await container.inspect('{{.State.Status}}')).toBe('running');
+  });
+
+  it('is named when the pid of its process is given', async () => {
+    await using container = await PodmanContainer.run(image, ...LOOP);
+    const pid = await container.inspect('{{.State.Pid}}');
+    const { status, stderr } = await stillframe('checkpoint', '--pid', pid, '--output', join(scratch, 'pid.tar'));
+    expect(status).toBe(1);
+    expect(stderr).toContain(`process ${pid} is in the Podman container ${container.name}`);
+    expect(stderr).toContain(`--podman ${container.name}`);
+  });
+});
+
+it('a restore that Podman fails says why, and leaves no container; a taken name is told', async () => {
+  const secret = newId();
+  await must('sh', '-c', 'echo x | podman secret create "$0" -', secret);
+  onTestFinished(() => command('podman', 'secret', 'rm', secret).then(() => undefined));
+  await using container = await PodmanContainer.run(
+    '--secret',
+    secret,
+    image,
+    'sh',
+    '-c',
+    'while :; do sleep 0.1; done',
+  );
+  const archive = join(scratch, 'secret.tar');
+  const taken = await stillframe('checkpoint', '--podman', container.name, '--output', archive);
+  expect(taken.stdout).toContain(`not archived:`);
+  expect(taken.stdout).toContain(`/run/secrets/${secret}`);
+  expect(taken.stdout).not.toContain('/etc/hosts');
+  await expect(restoreContainer({ podman: container.name, archive })).rejects.toMatchObject({
+    code: 'CONTAINER_EXISTS',
+  });
+  await container.remove();
+  const { status, stderr } = await stillframe('restore', archive, '--podman', container.name);
+  expect(status).toBe(1);
+  expect(stderr).toContain('Error (criu/');
+  expect((await command('podman', 'container', 'exists', container.name)).status).toBe(1);
 });
