@@ -1,7 +1,14 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ArchiveError, ArchiveWriter, Stage, type SealedArchive } from '../archive/index.js';
-import { repairTimers, findCriu, needsTerminal, readDumpStats, type DumpStats } from '../criu/index.js';
+import {
+  findCriu,
+  needsTerminal,
+  orderUnixSockets,
+  readDumpStats,
+  repairTimers,
+  type DumpStats,
+} from '../criu/index.js';
 import { withoutLostLog } from './base/criu-log.js';
 import { Deadline } from './window/deadline.js';
 import { DUMP_LOG, dumpOptions, explainDumpFailure, imagesBytes } from './dump/dump.js';
@@ -163,6 +170,7 @@ async function checkpointOnce(
       needs = dump.shellJob === true && dump.orphanPtsMaster !== true && (await needsTerminal(imagesDir));
       // Here too, for restores by others, such as a runtime's.
       await repairTimers(imagesDir);
+      await orderUnixSockets(imagesDir);
       const documents =
         (await target.parts.complete?.({ imagesDir, livePaths: (name) => stage.livePaths(name) })) ?? [];
       await writer.addTree({ path: imagesDir, name: 'checkpoint' });

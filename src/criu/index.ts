@@ -53,6 +53,7 @@ export { readDumpedFiles, type DumpedFile } from './images/files.js';
 export { readPstree, type DumpedProcess } from './images/pstree.js';
 export { readDumpedLocks, type DumpedLock } from './images/file-locks.js';
 export { repairTimers } from './images/timers.js';
+export { orderUnixSockets } from './images/unix-sockets.js';
 export { needsTerminal } from './images/tty.js';
 export { readInventory, type Inventory } from './images/inventory.js';
 export { LazyPages, type LazyPagesOptions } from './lazy-pages.js';

@@ -24,6 +24,7 @@ import {
   isOurTerminal,
   LazyPages,
   needsTerminal,
+  orderUnixSockets,
   readDumpedLocks,
   readPstree,
   terminalProblem,
@@ -88,6 +89,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   await extractMembers({ verified, prefix: 'checkpoint', destination: imagesDir, signal });
   // New archives have it done. Older ones, and other programs', have not.
   await repairTimers(imagesDir);
+  await orderUnixSockets(imagesDir);
   const terminal = await terminalFor(imagesDir, subject, settings, options);
   const processes = await readPstree(imagesDir);
   const locks = await readDumpedLocks(imagesDir);

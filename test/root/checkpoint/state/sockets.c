@@ -145,6 +145,21 @@ GET(unix_listener)
 
 	say("%d", connect(fd, (void *)&address, sizeof(address)) == 0);
 }
+static int uwaiting;
+SET(unix_connection_waiting)
+{
+	struct sockaddr_un address = unix_address("waiting");
+	int fd = must(socket(AF_UNIX, SOCK_STREAM, 0));
+
+	uwaiting = must(socket(AF_UNIX, SOCK_STREAM, 0));
+	must(bind(uwaiting, (void *)&address, sizeof(address)));
+	must(listen(uwaiting, 9));
+	must(connect(fd, (void *)&address, sizeof(address)));
+}
+GET(unix_connection_waiting)
+{
+	say("%d", accept4(uwaiting, NULL, NULL, SOCK_NONBLOCK) >= 0);
+}
 static int upeer[2];
 SET(unix_peer_credentials)
 {
@@ -554,6 +569,7 @@ static struct row socket_rows[] = {
 	ROW(unix_credentials_in_flight),
 	ROW(unix_shut_down),
 	ROW(unix_listener),
+	ROW(unix_connection_waiting),
 	ROW(unix_peer_credentials),
 	ROW(unix_peek_offset),
 	ROW(options_unix),

@@ -186,6 +186,11 @@ export const sections: readonly { title: string; rows: readonly Row[] }[] = [
       ),
       back('unix_shut_down', 'shutdown(2) of one direction'),
       back('unix_listener', 'listening unix socket'),
+      repaired(
+        'unix_connection_waiting',
+        'unix connection that is made and not accepted yet',
+        "CRIU alone refuses to restore it when its descriptor is lower than the listener's",
+      ),
       back('unix_peer_credentials', 'SO_PEERCRED'),
       lost('unix_peek_offset', 'SO_PEEK_OFF', 'off'),
       lost('options_unix', 'options of a unix socket', 'off', ['PASSPIDFD']),
