@@ -10,6 +10,7 @@ import {
   type DumpStats,
 } from '../criu/index.js';
 import { withoutLostLog } from './base/criu-log.js';
+import { cancellation } from './base/cancellation.js';
 import { Deadline } from './window/deadline.js';
 import { DUMP_LOG, dumpOptions, explainDumpFailure, imagesBytes } from './dump/dump.js';
 import { explainFailedPlace } from './base/failed-place.js';
@@ -42,13 +43,14 @@ import { findFreezer, ReadyTarget } from './window/ready-target.js';
  */
 export async function checkpoint(options: CheckpointOptions): Promise<CheckpointReport> {
   const settings = checkCheckpointOptions(options);
+  options.signal?.throwIfAborted();
   const phases = new Phases('checkpoint', options.onProgress, options.onWindow);
   // A try leaves nothing behind, its staged copy neither: a copy that is proven current at one instant says nothing of another.
   let { watchFromMs } = settings;
   return withRetries({ retries: settings.retries, phases, signal: options.signal }, async (attempt, isLast) => ({
     ...(await checkpointOnce(options, { ...settings, watchFromMs }, phases, isLast).catch((error: unknown) => {
       if (error instanceof ArchiveError && error.code === 'CHANGE_UNNOTICED') watchFromMs = Infinity;
-      throw explainFailedPlace(error);
+      throw cancellation(explainFailedPlace(error), options.signal);
     })),
     attempts: attempt,
   }));
@@ -67,13 +69,16 @@ async function checkpointOnce(
   const criu = await findCriu({ criuPath: options.criuPath, timeoutMs: settings.criuStartTimeoutMs });
   if (settings.preDump !== undefined)
     await requireMemTrack(criu.path, { signal, timeoutMs: settings.criuStartTimeoutMs });
+  signal?.throwIfAborted();
   const freezer = await phases.run('resolve', () => findFreezer(options, signal));
   using journal = await phases.run('lock', () =>
     lockTarget({ pid: options.pid, cgroup: freezer && { version: freezer.version, path: freezer.path }, stateDir }),
   );
+  signal?.throwIfAborted();
   await using guardian = await phases.run('guardian', () =>
     Guardian.arm({ journal, placeGuardianIn: settings.placeGuardianIn }),
   );
+  signal?.throwIfAborted();
   await using target = await phases.run('adopt', () =>
     ReadyTarget.make(options, freezer, {
       onMaking: (path) => guardian.willMakeCgroup(path),
@@ -84,6 +89,7 @@ async function checkpointOnce(
       onHomes: (homes) => guardian.keepHomes(homes),
     }),
   );
+  signal?.throwIfAborted();
   const hidden = {
     willMake: (path: string) => guardian.willMake(path),
     removed: (path: string) => guardian.forget(path),

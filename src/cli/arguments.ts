@@ -1,3 +1,4 @@
+import { basename, resolve } from 'node:path';
 import { InvalidArgumentError } from 'commander';
 import { HOST_SETTINGS, type HostSetting } from '../index.js';
 
@@ -13,11 +14,21 @@ export function wholeNumber(text: string): number {
   return positiveInteger(text);
 }
 
-/** Bytes, or with K, M or G behind it, of 1024 each. */
+/** Milliseconds: a plain number of them, or with ms, s or m behind it. */
+export function duration(text: string): number {
+  const units = { '': 1, ms: 1, s: 1000, m: 60_000 };
+  const [, digits, unit] = /^(\d+(?:\.\d+)?)(ms|s|m)?$/.exec(text) ?? [];
+  const ms = Math.round(Number(digits) * units[(unit ?? '') as keyof typeof units]);
+  if (!Number.isSafeInteger(ms) || ms <= 0)
+    throw new InvalidArgumentError('Give a time such as 500 (milliseconds), 500ms, 5s or 2m.');
+  return ms;
+}
+
+/** Bytes, or with K, M or G (KiB, MiB, GiB) behind it, of 1024 each. */
 export function byteCount(text: string): number {
   const units = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
-  const [, digits, unit] = /^(\d+)([KMG]?)$/.exec(text) ?? [];
-  const bytes = Number(digits) * units[unit as keyof typeof units];
+  const [, digits, unit] = /^(\d+)(?:([KMG])(?:iB)?)?$/.exec(text) ?? [];
+  const bytes = Number(digits) * units[(unit ?? '') as keyof typeof units];
   if (!Number.isSafeInteger(bytes) || bytes <= 0)
     throw new InvalidArgumentError('Give an amount such as 65536, 64K, 16M or 1G.');
   return bytes;
@@ -32,6 +43,14 @@ export function cgroupVersion(text: string): 1 | 2 {
   if (text === '1' || text === 'v1') return 1;
   if (text === '2' || text === 'v2') return 2;
   throw new InvalidArgumentError('Give v1 or v2.');
+}
+
+/** `DIR=NAME` or `DIR`, whose last component is its name then; repeated. */
+export function tree(text: string, before: [string, string][] | undefined): [string, string][] {
+  if (text.includes('=')) return pair(text, before);
+  const name = basename(resolve(text));
+  if (name === '') throw new InvalidArgumentError('Give it a name in the archive: DIR=NAME.');
+  return [...(before ?? []), [text, name]];
 }
 
 /** `LEFT=RIGHT`, repeated; split at the last `=`, since a path may hold one and a name in the archive seldom does. */

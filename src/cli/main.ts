@@ -9,7 +9,8 @@ import { imageCommand } from './commands/image.js';
 import { podCommand } from './commands/pod.js';
 import { recoverCommand } from './commands/recover.js';
 import { restoreCommand } from './commands/restore.js';
-import { errorText, EXIT_FAILED, EXIT_USAGE } from './output.js';
+import { Cancelled, exitStatus, failure } from './cancelled.js';
+import { endQuietlyWithoutReader, errorText, EXIT_USAGE } from './output.js';
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
   version: string;
@@ -24,7 +25,7 @@ const program = new Command('stillframe')
   .addHelpText(
     'after',
     `
-Exit status: 0 done, 1 failed, 2 wrong usage.
+Exit status: 0 done, 1 failed, 2 wrong usage, 130 or 143 cancelled by SIGINT or SIGTERM.
 
 Examples:
   sudo stillframe doctor
@@ -34,8 +35,9 @@ Examples:
 
 // Ctrl-C and a service manager's stop cancel what is under way; it ends by thawing what it froze.
 const cancel = new AbortController();
+endQuietlyWithoutReader();
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-  process.on(signal, () => cancel.abort(new Error(`cancelled by ${signal}`)));
+  process.on(signal, () => cancel.abort(new Cancelled(signal)));
 }
 
 for (const make of [
@@ -73,7 +75,7 @@ try {
     if (error instanceof InvalidArgumentError) process.stderr.write(`error: ${error.message}\n`);
     process.exitCode = error.exitCode === 0 ? 0 : EXIT_USAGE;
   } else {
-    process.stderr.write(`${errorText(error, process.argv.includes('--json'), acting)}\n`);
-    process.exitCode = (error as { code?: unknown }).code === 'BAD_OPTION' ? EXIT_USAGE : EXIT_FAILED;
+    process.stderr.write(`${errorText(failure(error, cancel.signal), process.argv.includes('--json'), acting)}\n`);
+    process.exitCode = exitStatus(error, cancel.signal);
   }
 }

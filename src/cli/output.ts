@@ -1,11 +1,19 @@
 import Table from 'cli-table3';
 import type { Command } from 'commander';
 import { StillframeError } from '../index.js';
+import { Cancelled } from './cancelled.js';
 import { inFlags } from './flags.js';
 
 /** Exit statuses of the command: 0 done, 1 failed, 2 wrong usage. */
 export const EXIT_FAILED = 1;
 export const EXIT_USAGE = 2;
+
+/** Whoever reads stdout may have read enough (`| head`): that is no failure of ours, and no stack trace is due. */
+export function endQuietlyWithoutReader(): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
+}
 
 const PLAIN_BORDERS = Object.fromEntries(
   [
@@ -88,5 +96,6 @@ export function errorText(error: unknown, asJson: boolean, command: Command): st
     });
   }
   if (error instanceof StillframeError) return `stillframe: ${inFlags(error.message, command)} [${error.code}]`;
+  if (error instanceof Cancelled) return `stillframe: ${error.message}`;
   return `stillframe: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`;
 }

@@ -26,6 +26,7 @@ export interface ContainerCheckpointReport extends CheckpointReport {
  * @throws ContainerError docs/errors.md says when each code comes
  */
 export async function checkpointContainer(options: ContainerCheckpointOptions): Promise<ContainerCheckpointReport> {
+  options.signal?.throwIfAborted();
   const container = await findContainer(options);
   return checkpointFound(container, options);
 }

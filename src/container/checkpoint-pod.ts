@@ -50,6 +50,7 @@ export interface PodManifest {
  */
 export async function checkpointPod(options: PodCheckpointOptions): Promise<PodCheckpointReport> {
   const { containers: names, parentCgroup, stateRoot, outputDir, ...rest } = options;
+  options.signal?.throwIfAborted();
   const directory = resolve(outputDir);
   if (await lstat(directory).catch(() => undefined)) throw new ContainerError('OUTPUT_EXISTS', { path: directory });
   const containers = await members({ names, parentCgroup, stateRoot });

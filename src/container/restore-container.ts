@@ -70,6 +70,7 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
   const besideArchive = dirname(resolve(options.archive));
   const workDir = options.workDir === undefined ? undefined : resolve(options.workDir);
   checkOptions(options);
+  signal?.throwIfAborted();
 
   const criu = await findCriu({ criuPath: options.criuPath });
   await using archive = await openArchive(options.archive, { tmpDir: workDir ?? besideArchive, signal });

@@ -35,6 +35,7 @@ import {
 } from '../../criu/index.js';
 import { whenAborted } from '../../when-aborted.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
+import { cancellation } from '../base/cancellation.js';
 import { withoutLostLog } from '../base/criu-log.js';
 import { explainFailedPlace } from '../base/failed-place.js';
 import { checkOpenFiles } from './check-open-files.js';
@@ -60,8 +61,9 @@ const RESTORE_LOG = 'restore.log';
  */
 export async function restore(options: RestoreOptions): Promise<RestoreReport> {
   const settings = checkRestoreOptions(options);
+  options.signal?.throwIfAborted();
   return restoreOnce(options, settings).catch((error: unknown) => {
-    throw explainFailedPlace(error);
+    throw cancellation(explainFailedPlace(error), options.signal);
   });
 }
 

@@ -12,7 +12,7 @@ import {
   type PreDumpPlan,
   type WindowEvent,
 } from '../../index.js';
-import { byteCount, cgroupVersion, pair, positiveInteger, wholeNumber } from '../arguments.js';
+import { byteCount, cgroupVersion, duration, positiveInteger, tree, wholeNumber } from '../arguments.js';
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
 import { addDumpFlags, criuFlags, criuOptions, type CriuFlags } from '../criu-options.js';
 import { EventLog } from '../event-log.js';
@@ -62,12 +62,21 @@ export function checkpointCommand(signal: AbortSignal): Command {
     .option('--whole-rootfs', "archive a container's whole root file system, where it is on no overlay")
     .option('--oci <dir>', 'write the checkpoint also as an OCI image layout, for a registry')
     .requiredOption('--output <file>', 'the archive to write; - for stdout')
-    .option('--files <dir=name>', 'a directory or file to archive, and its name in the archive; may be repeated', pair)
+    .option(
+      '--files <dir=name>',
+      'a directory or file to archive, and its name in the archive (default: its own); may be repeated',
+      tree,
+    )
     .option('--cgroup <dir>', "the tree's freezer cgroup (default: found from the pid)")
     .option('--freezer <v1|v2>', 'which freezer, where the machine has both', cgroupVersion)
     .option('--adopt', 'move the tree into a cgroup of its own for the checkpoint, and back')
     .option('--stop', 'end the tree once the archive is safe on disk (default: it runs on)')
-    .addOption(new Option('--compress <how>', 'compress the archive, after the window').choices(['gzip', 'zstd']))
+    .addOption(
+      new Option(
+        '--compress <how>',
+        'compress the archive, after the window (default: as .gz or .zst of its name says)',
+      ).choices(['gzip', 'zstd']),
+    )
     .option('--overwrite', 'replace an existing archive')
     .option('--no-precopy', 'copy all files inside the frozen window')
     .option('--no-watch', 'look at every file inside the window, not only at those that the kernel says have changed')
@@ -85,12 +94,12 @@ export function checkpointCommand(signal: AbortSignal): Command {
       '--work-dir <dir>',
       "where CRIU's images are written first (default: /dev/shm when they fit with ease, else the archive's directory)",
     )
-    .option('--freeze-timeout <ms>', 'how long the freeze may take', positiveInteger)
-    .option('--max-frozen <ms>', 'cancel when the tree would stand still for longer', positiveInteger)
+    .option('--freeze-timeout <time>', 'how long the freeze may take', duration)
+    .option('--max-frozen <time>', 'cancel when the tree would stand still for longer', duration)
     .option(
-      '--criu-start-timeout <ms>',
-      'give up when CRIU takes longer to get ready, while the tree runs (default 30000)',
-      positiveInteger,
+      '--criu-start-timeout <time>',
+      'give up when CRIU takes longer to get ready, while the tree runs (default 30s)',
+      duration,
     )
     .option(
       '--place-guardian-in <dir>',
@@ -130,7 +139,7 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
   try {
     const common = {
       output: options.output === '-' ? process.stdout : options.output,
-      compress: options.compress,
+      compress: options.compress ?? compressionOf(options.output),
       precopy: options.precopy,
       ...(options.watch ? {} : { watchFromMs: Infinity }),
       preDump: preDumpPlan(options),
@@ -181,6 +190,12 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
   // The archive itself may be on stdout.
   const words = options.output === '-' ? process.stderr : process.stdout;
   words.write(`${options.json === true ? json(report) : reportText(report)}\n`);
+}
+
+/** As the name of the archive says: what calls itself x.tar.gz had better be one. */
+function compressionOf(output: string): 'gzip' | 'zstd' | undefined {
+  if (/\.(?:tgz|gz)$/.test(output)) return 'gzip';
+  return /\.(?:tzst|zst)$/.test(output) ? 'zstd' : undefined;
 }
 
 function preDumpPlan({ preDump: rounds, preDumpUntil: untilBelowBytes }: Options): PreDumpPlan | undefined {

@@ -1,8 +1,14 @@
+import { styleText } from 'node:util';
 import { Command } from 'commander';
 import { diagnose } from '../../index.js';
 import { EXIT_FAILED, json } from '../output.js';
 
 const MARKS = { ok: 'ok     ', note: 'note   ', problem: 'PROBLEM' } as const;
+
+const COLOURS = { ok: 'green', note: 'yellow', problem: ['red', 'bold'] } as const satisfies Record<
+  string,
+  Parameters<typeof styleText>[0]
+>;
 
 export function doctorCommand(): Command {
   return new Command('doctor')
@@ -19,7 +25,7 @@ export function doctorCommand(): Command {
       else {
         for (const { subject, verdict, what, remedy } of diagnosis.findings) {
           process.stdout.write(
-            `${MARKS[verdict]}  ${subject}: ${what}\n${remedy === '' ? '' : `         ${remedy}\n`}`,
+            `${styleText(COLOURS[verdict], MARKS[verdict], { stream: process.stdout })}  ${subject}: ${what}\n${remedy === '' ? '' : `         ${remedy}\n`}`,
           );
         }
       }

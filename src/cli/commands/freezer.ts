@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { frozenCgroups, openFreezer, type Freezer, type FreezerState } from '../../index.js';
-import { cgroupVersion, positiveInteger } from '../arguments.js';
+import { cgroupVersion, duration, positiveInteger } from '../arguments.js';
 import { facts, json, table } from '../output.js';
 
 interface Options {
@@ -38,7 +38,7 @@ export function statusCommand(): Command {
   const command = freezerCommand('status', 'Say whether a cgroup is frozen, and by whom.', () => Promise.resolve());
   return command
     .option('--state-dir <dir>', 'with --all: where journals and locks are (default /run/stillframe)')
-    .option('--all', 'list every frozen cgroup of this machine, by whom, and since when')
+    .option('--all', 'list every frozen cgroup of this machine, by whom, and since when; the same without any argument')
     .addHelpText('after', '\nExamples:\n  stillframe status --pid 4711 --json\n  stillframe status --all');
 }
 
@@ -71,10 +71,9 @@ function freezerCommand(
     .option('--pid <n>', 'the cgroup of this process', positiveInteger)
     .option('--freezer <v1|v2>', 'which freezer of the process, where the machine has both', cgroupVersion)
     .option('--json', 'print the state as JSON');
-  if (name !== 'status')
-    command.option('--timeout <ms>', 'how long to wait for the kernel (default 2000)', positiveInteger);
+  if (name !== 'status') command.option('--timeout <time>', 'how long to wait for the kernel (default 2s)', duration);
   return command.action(async (cgroup: string | undefined, options: Options) => {
-    if (options.all === true) {
+    if (options.all === true || (name === 'status' && cgroup === undefined && options.pid === undefined)) {
       await printAllFrozen(options.json === true, options.stateDir);
       return;
     }

@@ -1,6 +1,6 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { checkpointPod, type ContainerName } from '../../index.js';
-import { collect, positiveInteger } from '../arguments.js';
+import { collect, duration } from '../arguments.js';
 import { facts, json, milliseconds, table } from '../output.js';
 
 interface Options {
@@ -26,7 +26,7 @@ export function podCommand(signal: AbortSignal): Command {
     .option('--state-root <dir>', "the runtime's state directory, its --root (default: searched for)")
     .requiredOption('--output <dir>', 'the directory to make: one archive a container, and pod.json')
     .option('--stop', 'end all of them once the archives are safe on disk (default: they run on)')
-    .option('--max-frozen <ms>', 'cancel when they would stand still for longer', positiveInteger)
+    .option('--max-frozen <time>', 'cancel when they would stand still for longer', duration)
     .option('--state-dir <dir>', 'where journals and locks are (default /run/stillframe)')
     .option('--json', 'print the report as JSON')
     .addHelpText('after', '\nExample:\n  stillframe pod --podman web --podman db --output shop')

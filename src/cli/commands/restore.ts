@@ -9,7 +9,7 @@ import {
   type HostSetting,
   type RestoreReport,
 } from '../../index.js';
-import { hostSetting, pair, positiveInteger } from '../arguments.js';
+import { hostSetting, duration, pair } from '../arguments.js';
 import { addRestoreFlags, criuFlags, criuOptions, type CriuFlags } from '../criu-options.js';
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
 import { facts, json, leftOutFacts, milliseconds } from '../output.js';
@@ -50,7 +50,7 @@ export function restoreCommand(signal: AbortSignal): Command {
     )
     .option('--state-root <dir>', "the runtime's state directory, its --root (default: the runtime's own)")
     .option('--work-dir <dir>', "where CRIU's images are unpacked first (default: the archive's directory)")
-    .option('--pid-timeout <ms>', 'how long to wait for the old process ids to be free', positiveInteger)
+    .option('--pid-timeout <time>', 'how long to wait for the old process ids to be free', duration)
     .option(
       '--lazy-pages',
       'let the tree run before its memory is there: what it touches is brought, and the rest behind it',

@@ -1,4 +1,6 @@
 /** The command as people type it: its words, its JSON and its exit statuses, run as a program of its own. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -140,6 +142,34 @@ describe('the command, on a busy tree', () => {
     expect(writer.leftovers()).toEqual([]);
   });
 
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('says when %s has cancelled it, and that nothing is left', async (signal, status) => {
+    const args = [
+      'checkpoint',
+      '--pid',
+      String(writer.pid),
+      '--output',
+      writer.path('a.tar'),
+      '--events',
+      writer.path('e'),
+    ];
+    const child = spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
+    let stderr = '';
+    child.stderr.on('data', (text: Buffer) => (stderr += text.toString()));
+    await expect.poll(() => existsSync(writer.path('e')), { timeout: 20_000, interval: 2 }).toBe(true);
+    child.kill(signal);
+    await once(child, 'close');
+    expect({ status: child.exitCode, stderr }).toEqual({
+      status,
+      stderr: `stillframe: cancelled by ${signal}: what was frozen runs on, and nothing half-done is left\n`,
+    });
+    expect(existsSync(writer.path('a.tar'))).toBe(false);
+    rmSync(writer.path('e'));
+    expect(writer.leftovers()).toEqual([]);
+  });
+
   it('freezes, tells the state and thaws', async () => {
     const cgroup = writer.cgroup.path;
     expect(await stillframe('freeze', cgroup)).toMatchObject({ status: 0 });
@@ -193,9 +223,14 @@ describe('the command', () => {
   it.each([
     [['checkpoint', '--pid', '1'], '--output'],
     [['checkpoint', '--pid', 'x', '--output', 'a'], 'whole number'],
-    [['status'], 'either a cgroup or --pid'],
+    [['freeze'], 'either a cgroup or --pid'],
+    [['pod', '--output', 'x'], '--parent-cgroup'],
+    [['checkpoint', '--pid', '1', '--output', '/tmp/a', '--criu', 'nonsense'], 'no such option'],
+    [['checkpoint', '--pid', '1', '--output', '/tmp/a', '--criu', 'leaveRunning=false'], 'decides this itself'],
+    [['checkpoint', '--pid', '1', '--output', 'a', '--max-frozen', 'soon'], '500ms'],
+    [['restore', '/tmp/a', '--runc', 'x'], '--bundle'],
     [['nonsense'], 'unknown command'],
-    [['checkpoint', '--pid', '1', '--output', 'a', '--files', 'noname'], 'LEFT=RIGHT'],
+    [['checkpoint', '--pid', '1', '--output', 'a', '--files', '/x='], 'LEFT=RIGHT'],
     [['checkpoint', '--pid', '1', '--output', '/tmp/a', '--files', '/tmp=../up'], '--files is "../up"'],
     [['checkpoint', '--pid', '1', '--output', 'a', '--pre-dump', '0'], 'positive whole number'],
     [['checkpoint', '--pid', '1', '--output', 'a', '--pre-dump-until', '16MB'], 'such as 65536, 64K, 16M or 1G'],
@@ -203,6 +238,15 @@ describe('the command', () => {
     const { status, stderr } = await stillframe(...args);
     expect(stderr).toContain(words);
     expect(status).toBe(2);
+  });
+
+  it('does not fall over a reader of stdout that goes', async () => {
+    const { stderr, stdout } = await run('bash', ['-c', `${process.execPath} ${program} doctor --json | head -c 1`]);
+    expect({ stderr, stdout: stdout.toString() }).toEqual({ stderr: '', stdout: '{' });
+  });
+
+  it('lists what is frozen when `status` is given nothing', async () => {
+    expect((await stillframe('status')).stdout).toBe((await stillframe('status', '--all')).stdout);
   });
 
   it('has examples in the help of every command', async () => {

@@ -1,0 +1,31 @@
+import { constants } from 'node:os';
+import { EXIT_FAILED, EXIT_USAGE } from './output.js';
+
+/** Why the command's work is given up: a signal that somebody sent to it. */
+export class Cancelled extends Error {
+  override readonly name = 'Cancelled';
+
+  constructor(readonly signal: 'SIGINT' | 'SIGTERM' | 'SIGHUP') {
+    super(`cancelled by ${signal}: what was frozen runs on, and nothing half-done is left`);
+  }
+}
+
+/** Codes of wrong usage. */
+const USAGE: readonly unknown[] = ['BAD_OPTION', 'BAD_ARGUMENT', 'CRIU_BAD_OPTION', 'BAD_CONTAINER_OPTION'];
+
+/** The cancellation in place of what it made of the work; but not of what could not be put right (`LEFT_FROZEN`). */
+export function failure(error: unknown, { aborted, reason }: AbortSignal): unknown {
+  return aborted && reason instanceof Cancelled && !isWorse(error) ? reason : error;
+}
+
+/** 128 and the signal's number, as a shell has it; else what the code says. */
+export function exitStatus(error: unknown, signal: AbortSignal): number {
+  const shown = failure(error, signal);
+  if (shown instanceof Cancelled) return 128 + constants.signals[shown.signal];
+  return USAGE.includes((error as { code?: unknown }).code) ? EXIT_USAGE : EXIT_FAILED;
+}
+
+function isWorse(error: unknown): boolean {
+  const { code } = error as { code?: unknown };
+  return code === 'LEFT_FROZEN' || code === 'LEFT_BEHIND' || error instanceof AggregateError;
+}
