@@ -1,13 +1,14 @@
+import { availableParallelism } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { native, NativeError } from '../../native.js';
 import { Child, type ProcessEnd } from '../../process.js';
+import { Semaphore } from '../../semaphore.js';
 import type { Connection } from './criu-connection.js';
 import { CriuError } from '../errors/criu-error.js';
 import { PacketSocket, type Packet, type WaitOptions } from './packet-socket.js';
 import { PipeTail } from './pipe-tail.js';
 import { isShortage } from '../errors/resource-shortage.js';
-import { startInTurn } from './start-in-turn.js';
 import { isOurTerminal } from './terminal.js';
-import { turnToEnd } from './turn-to-end.js';
 
 export interface SwrkOptions {
   /** The program to run as `criuPath swrk FD`. */
@@ -52,6 +53,16 @@ const stderrBytes = 16 * 1024;
 const CONTINUE_MS = 100;
 
 /**
+ * CRIUs begin and end one for each core but one, which is the event loop's: fifty that begin together on two cores kept the
+ * loop waiting for a core for 15 to 20 ms in one turn, and fifty that end no less (Linux 6.18).
+ */
+const places = Math.max(1, availableParallelism() - 1);
+const starting = new Semaphore(places);
+const ending = new Semaphore(places);
+/** One that takes its time to end, as when it has work to undo, keeps the others waiting no longer than this. */
+const LONGEST_END_MS = 50;
+
+/**
  * One `criu swrk` process and our end of its socket. The process has a session of its own, or a process group, so that what a terminal
  * sends to its foreground group (Ctrl-C) does not reach CRIU in the middle of a dump.
  *
@@ -80,7 +91,8 @@ export class Swrk implements Connection {
 
   /** @throws CriuError CRIU_NOT_FOUND when the program cannot be started, CRIU_IO when no program can, with the system's error as cause; NativeError */
   static start(options: SwrkOptions): Promise<Swrk> {
-    return startInTurn((alone) => Swrk.#start(options, alone));
+    const alone = starting.idle;
+    return starting.run(() => Swrk.#start(options, alone));
   }
 
   /** One that is alone starts on the event loop, which is the shortest way. Of many each would hold the loop for an exec. */
@@ -157,7 +169,16 @@ export class Swrk implements Connection {
    *   tasks it holds: their memory may still contain CRIU's own code.
    */
   async close({ graceMs = 10_000 }: { graceMs?: number } = {}): Promise<SwrkEnd> {
-    if (!this.disconnected) await turnToEnd(this.ended);
+    if (this.disconnected) return this.#end(graceMs);
+    const { ended } = await ending.run(async () => {
+      const end = this.#end(graceMs);
+      await Promise.race([end, sleep(LONGEST_END_MS, undefined, { ref: false })]);
+      return { ended: end }; // in an object: a promise that is returned is awaited
+    });
+    return ended;
+  }
+
+  async #end(graceMs: number): Promise<SwrkEnd> {
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), graceMs);
     // It may be stopped while it undoes its work, too; to one that runs the signal means nothing.
     const wakening = setInterval(() => this.#child.kill('SIGCONT'), CONTINUE_MS);
