@@ -1,6 +1,5 @@
 import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { chmod, writeFile } from 'node:fs/promises';
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -8,7 +7,7 @@ import { native } from '../../../src/native.js';
 import { CriuClient, criuErrorOf, findCriu, type CriuNotification } from '../../../src/criu/index.js';
 import { notificationScripts } from '../../../src/criu/rpc/notification.js';
 import { PacketSocket } from '../../../src/criu/process/packet-socket.js';
-import { failure, scratch, until } from '../../fixtures/criu.js';
+import { failure, scratch } from '../../fixtures/criu.js';
 
 let criuPath: string;
 beforeAll(async () => {
@@ -193,24 +192,6 @@ describe('a session', () => {
     expect(openFds()).toBe(before);
     expect(pids.filter((pid) => readdirSync('/proc').includes(String(pid)))).toEqual([]);
   });
-});
-
-test('clients that start together begin one after another, and leave the event loop a core', async () => {
-  await using dir = await scratch();
-  const [path, log] = [join(dir.path, 'criu'), join(dir.path, 'log')];
-  const [many, most] = [Math.max(20, 3 * availableParallelism()), Math.max(1, availableParallelism() - 1)];
-  // Nothing but the shell itself: it does not sleep before the read. Short: nobody waits longer than a second for one that computes.
-  await writeFile(
-    path,
-    `#!/bin/sh\necho begin >>${log}\ni=0\nwhile [ $i -lt 200 ]; do i=$((i + 1)); done\necho end >>${log}\nread x <&3\n`,
-  );
-  await chmod(path, 0o755);
-  const clients = await Promise.all(Array.from({ length: many }, () => CriuClient.start({ criuPath: path })));
-  const lines = (): string[] => readFileSync(log, 'utf8').trim().split('\n');
-  await until(() => lines().length === 2 * many, 'all have begun and wait');
-  await Promise.all(clients.map((client) => client.close()));
-  let atOnce = 0;
-  expect(Math.max(...lines().map((line) => (atOnce += line === 'begin' ? 1 : -1)))).toBeLessThanOrEqual(most);
 });
 
 describe('a peer that is not CRIU', () => {
