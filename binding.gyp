@@ -12,7 +12,7 @@
       # A program of its own, static: it starts in under a millisecond, and needs nothing that could be gone when it acts.
       "target_name": "stillframe-guardian",
       "type": "executable",
-      "sources": ["native/guardian/guardian.c", "native/guardian/guardian-criu.c", "native/guardian/guardian-mend.c", "native/guardian/guardian-remove.c", "native/remove/remove.c", "native/guardian/guardian-report.c"],
+      "sources": ["native/guardian/guardian.c", "native/guardian/guardian-criu.c", "native/guardian/guardian-mend.c", "native/guardian/guardian-remove.c", "native/guardian/guardian-restore.c", "native/remove/remove.c", "native/guardian/guardian-report.c"],
       "defines": ["_GNU_SOURCE"],
       "cflags": ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror=implicit-function-declaration", "-fno-asynchronous-unwind-tables"],
       "ldflags": ["-static", "-Wl,-z,relro,-z,now", "-Wl,--gc-sections"]

@@ -6,6 +6,8 @@
  *   remove PATH            forget PATH            home PATH            home-of PID STARTTIME PATH
  *   journal PATH           log PATH               place PATH           bounds CRIU_MS THAW_MS
  *   criu PID STARTTIME     window open|closed     new-cgroup PATH
+ *   tree PID STARTTIME     new PATH               destination DEVICE INODE PATH
+ *   made-cgroup PATH       expect PID...          keep
  *   ready?                 disarm
  * `ready?` and `window open` are answered: `ok`, or `error ERRNO RECORD` for the first record that failed.
  *
@@ -52,7 +54,7 @@ static int set_cgroup(struct guard *g, int version, const char *path)
 	return 0;
 }
 
-static int split_path(const char *path, char *directory, const char **name)
+int split_path(const char *path, char *directory, const char **name)
 {
 	const char *slash = strrchr(path, '/');
 	int err = copy_path(directory, path);
@@ -61,14 +63,21 @@ static int split_path(const char *path, char *directory, const char **name)
 		return err;
 	directory[slash == path ? 1 : slash - path] = '\0';
 	*name = slash + 1;
-	return strlen(*name) > NAME_MAX ? ENAMETOOLONG : is_our_name(*name) ? 0 : EPERM;
+	return strlen(*name) > NAME_MAX ? ENAMETOOLONG : 0;
+}
+
+static int split_own_path(const char *path, char *directory, const char **name)
+{
+	int err = split_path(path, directory, name);
+
+	return err == 0 && !is_our_name(*name) ? EPERM : err;
 }
 
 static int add_removal(struct guard *g, const char *path)
 {
 	static char directory[PATH_MAX];
 	const char *name;
-	int err = split_path(path, directory, &name);
+	int err = split_own_path(path, directory, &name);
 
 	if (err != 0)
 		return err;
@@ -91,7 +100,7 @@ static int forget_removal(struct guard *g, const char *path)
 {
 	static char directory[PATH_MAX];
 	const char *name;
-	int err = split_path(path, directory, &name);
+	int err = split_own_path(path, directory, &name);
 
 	if (err != 0)
 		return err;
@@ -148,6 +157,7 @@ static int set_criu(struct guard *g, char *rest)
 		close(g->criu_pidfd);
 	g->criu_pidfd = open_pidfd(pid);
 	g->criu = pid;
+	g->criu_start_time = wanted;
 	if (g->criu_pidfd < 0)
 		return errno == ESRCH ? 0 : errno; /* it ended already: nothing to wait for */
 	if (process_state(pid, &found) != 0 && found == wanted)
@@ -220,6 +230,18 @@ static void obey(struct guard *g, char *record, int *owner_pidfd)
 		err = copy_path(g->new_cgroup, rest);
 	else if (starts_with(record, "home "))
 		err = copy_path(g->home, rest);
+	else if (starts_with(record, "tree "))
+		err = add_tree(g, rest);
+	else if (starts_with(record, "expect "))
+		err = expect_pids(g, rest);
+	else if (starts_with(record, "new "))
+		err = add_new_name(g, rest);
+	else if (starts_with(record, "destination "))
+		err = add_destination(g, rest);
+	else if (starts_with(record, "made-cgroup "))
+		err = copy_path(g->made_cgroup, rest);
+	else if (strcmp(record, "keep") == 0)
+		keep_restored(g);
 	else if (starts_with(record, "journal "))
 		err = copy_path(g->journal, rest);
 	else if (starts_with(record, "log "))
@@ -289,10 +311,16 @@ static void watch(struct guard *g)
 static void put_right(struct guard *g)
 {
 	tell(g, "owner %d is gone", (int)g->owner);
+	/* Before its CRIU, which sees that and ends, or has become the leader of the tree's session and would never. */
+	end_trees(g);
 	await_criu(g);
+	end_trees(g);
 	restore_freezer(g);
+	await_trees(g);
 	give_tree_back(g);
 	remove_new_cgroup(g);
+	remove_made_cgroup(g);
+	remove_destinations(g);
 	for (unsigned i = 0; i < MAX_REMOVALS; i++) {
 		struct removal *r = &g->removals[i];
 		int err = r->name[0] == '\0' ? ENOENT : remove_tree(r->parent, r->name);

@@ -13,6 +13,8 @@
 
 #define MAX_REMOVALS 256
 #define MAX_HOMES 512
+#define MAX_TREES 16
+#define MAX_DESTINATIONS 256
 #define MAX_REPORT 4096
 
 enum window { WINDOW_NEVER, WINDOW_OPEN, WINDOW_CLOSED };
@@ -30,6 +32,18 @@ struct home {
 	char path[PATH_MAX];
 };
 
+/* The root of a tree that a restore has made, or a daemon of its own. */
+struct tree {
+	pid_t pid;
+	uint64_t start_time;
+};
+
+/* A file or directory that a restore makes. */
+struct new_name {
+	int parent;
+	char name[NAME_MAX + 1];
+};
+
 struct guard {
 	int version; /* 1 or 2; 0 while no cgroup is known */
 	int cgroup; /* O_PATH */
@@ -38,6 +52,7 @@ struct guard {
 	enum window window;
 
 	pid_t criu;
+	uint64_t criu_start_time;
 	int criu_pidfd;
 	unsigned criu_bound_ms;
 	unsigned thaw_bound_ms;
@@ -47,6 +62,16 @@ struct guard {
 	unsigned home_count;
 	char home[PATH_MAX]; /* '' when the tree was not adopted */
 	char new_cgroup[PATH_MAX]; /* about to be made for an adoption; nothing is in it while no cgroup is known */
+
+	/* A restore that is not finished. */
+	struct tree trees[MAX_TREES];
+	unsigned tree_count;
+	bool expects_pids;
+	int destinations[MAX_DESTINATIONS];
+	unsigned destination_count;
+	struct new_name new_names[MAX_DESTINATIONS];
+	unsigned new_name_count;
+	char made_cgroup[PATH_MAX]; /* the outermost that it made */
 
 	char journal[PATH_MAX];
 	char log[PATH_MAX];
@@ -91,6 +116,22 @@ void restore_freezer(struct guard *g);
 void give_tree_back(struct guard *g);
 /* Removes the cgroup of an adoption that came no further than that. */
 void remove_new_cgroup(struct guard *g);
+/* Splits a path into the directory, which has PATH_MAX bytes, and the name, of at most NAME_MAX. Returns 0 or an errno. */
+int split_path(const char *path, char *directory, const char **name);
+
+/* What a restore has made so far. Each returns 0 or an errno. */
+int add_tree(struct guard *g, char *rest);
+int expect_pids(struct guard *g, char *rest);
+int add_new_name(struct guard *g, const char *path);
+int add_destination(struct guard *g, char *rest);
+/* It is finished: all that stays. */
+void keep_restored(struct guard *g);
+/* Kills its processes, with their children. */
+void end_trees(struct guard *g);
+/* Waits for their end, which a frozen cgroup holds up. */
+void await_trees(struct guard *g);
+void remove_made_cgroup(struct guard *g);
+void remove_destinations(struct guard *g);
 /* Removes what was named, and only what bears our name and is ours. Returns 0 or an errno. */
 int remove_tree(int parent, const char *name);
 bool is_our_name(const char *name);

@@ -2,7 +2,7 @@ export { openFreezer, type Freezer, type FreezerTarget, type FreezeOptions, type
 export { HIDDEN_ANCESTOR, type FreezerState } from './mechanism.js';
 export { checkProcess, checkTarget, type CheckedTarget, type TargetToCheck, type CgroupMember } from './target.js';
 export { adopt, type Adoption, type AdoptOptions, type ProcessHome } from './adopt.js';
-export { makeCgroup, moveProcess, placeProcess, removeCgroup } from './place.js';
+export { makeCgroup, missingCgroups, moveProcess, placeProcess, removeCgroup } from './place.js';
 export { locateCgroup, openCgroup, cgroupOf, freezerVersions, hierarchyRoot, type CgroupLocation } from './locate.js';
 export type { CgroupVersion } from './mountinfo.js';
 export { processTree } from './tree.js';

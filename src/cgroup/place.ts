@@ -15,8 +15,7 @@ import { leaderOf, readProcess } from '../proc/task.js';
  * @throws FreezerError NOT_A_CGROUP, CGROUP_IS_ROOT, FREEZER_UNSUPPORTED, CGROUP_DENIED, CONTROL_FILE_FAILED; nothing made is left then
  */
 export function makeCgroup(path: string): string[] {
-  const missing: string[] = [];
-  for (let directory = path; !existsSync(directory); directory = dirname(directory)) missing.unshift(directory);
+  const missing = missingCgroups(path);
   // A plain directory on a disk must not be taken for a cgroup.
   if (!existsSync(join(missing.length === 0 ? path : dirname(missing[0] as string), PROCS_FILE)))
     throw new FreezerError('NOT_A_CGROUP', { path });
@@ -29,6 +28,13 @@ export function makeCgroup(path: string): string[] {
     throw error;
   }
   return made;
+}
+
+/** What `makeCgroup` would make, parents first. */
+export function missingCgroups(path: string): string[] {
+  const missing: string[] = [];
+  for (let directory = path; !existsSync(directory); directory = dirname(directory)) missing.unshift(directory);
+  return missing;
 }
 
 /** False when somebody else made it meanwhile. */

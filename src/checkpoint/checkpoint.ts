@@ -90,10 +90,7 @@ async function checkpointOnce(
     }),
   );
   signal?.throwIfAborted();
-  const hidden = {
-    willMake: (path: string) => guardian.willMake(path),
-    removed: (path: string) => guardian.forget(path),
-  };
+  const hidden = guardian.hiddenNames;
   await using writer = await ArchiveWriter.create({ ...settings.writer, hidden });
   const imagesPlaces =
     settings.workDir ??

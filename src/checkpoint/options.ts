@@ -103,6 +103,9 @@ export interface RestoreOptions {
   cgroup?: string;
   /** CRIU options over the ones that Stillframe chooses. */
   criu?: CriuRestoreOptions;
+  /** As in CheckpointOptions: the guardian takes the restore back when this process dies. */
+  placeGuardianIn?: string;
+  stateDir?: string;
   /**
    * Where CRIU's images are unpacked to, in a private directory. Nobody but root and the caller may be able to rename what is in it
    * (WORK_DIR_UNSAFE). Default: the archive's directory; /var/tmp where others could do that there.
@@ -207,6 +210,8 @@ export interface RestoreSettings {
   files: Record<string, string>;
   cgroup: string | undefined;
   workDir: string | undefined;
+  stateDir: string;
+  placeGuardianIn: string | undefined;
   lazyPages: boolean;
   terminal: number | undefined;
   criuLog: string | undefined;
@@ -225,6 +230,8 @@ export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
       return [name, resolve(path)];
     }),
   );
+  optional('stateDir', options.stateDir, requirePath);
+  optional('placeGuardianIn', options.placeGuardianIn, requirePath);
   optional('terminal', options.terminal, (option, value) => count(option, value, 0));
   requireRoot('a restore');
   return {
@@ -232,6 +239,8 @@ export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
     files,
     cgroup: options.cgroup === undefined ? undefined : resolve(options.cgroup),
     workDir: options.workDir === undefined ? undefined : resolve(options.workDir),
+    stateDir: resolve(options.stateDir ?? STATE_DIR),
+    placeGuardianIn: options.placeGuardianIn,
     lazyPages: flag('lazyPages', options.lazyPages, false),
     terminal: options.terminal,
     criuLog: options.criuLog,

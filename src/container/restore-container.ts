@@ -5,6 +5,8 @@ import { extractMembers, openArchive, readVerifiedMember, type VerifiedArchive }
 import { openFreezer } from '../cgroup/index.js';
 import { Phases, type OnProgress } from '../checkpoint/events/phases.js';
 import { placesFor, PrivateDir } from '../checkpoint/base/private-dir.js';
+import { Guardian } from '../checkpoint/guardian/guardian.js';
+import { Journal, STATE_DIR } from '../checkpoint/guardian/journal.js';
 import { findCriu, readLastErrors } from '../criu/index.js';
 import { applyRootfs } from './documents/apply-diff.js';
 import { adaptArchivedSpec, HOST_SETTINGS, type DroppedSetting, type HostSetting } from './documents/archived-spec.js';
@@ -38,6 +40,9 @@ export interface ContainerRestoreOptions extends ContainerName {
   /** Where CRIU's images are unpacked to, as in RestoreOptions. Default: the archive's directory, or /var/tmp. */
   workDir?: string | undefined;
   criuPath?: string | undefined;
+  /** As in CheckpointOptions. */
+  placeGuardianIn?: string | undefined;
+  stateDir?: string | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: OnProgress | undefined;
 }
@@ -55,11 +60,15 @@ export interface ContainerRestoreReport {
   phasesMs: Phases['durationsMs'];
 }
 
+/** How long a runtime may go on without us. */
+const RUNTIME_MS = 30_000;
 const MAX_SPEC_BYTES = 16 * 1024 * 1024;
 
 /**
  * Restores a container from an archive, through its runtime: so it is one of that runtime's containers again. The archive
  * is verified before anything is changed, and the container is seen running at the end.
+ *
+ * When this process dies meanwhile, the runtime ends what it has begun, for up to half a minute; then its guardian removes the images.
  *
  * runc, crun: the bundle's root file system is made what the container's was. It stays so when the restore fails.
  * @throws ArchiveError, ContainerError NOT_A_CONTAINER_CHECKPOINT, FOREIGN_CHECKPOINT, CONTAINER_EXISTS, RUNTIME_MISSING, RUNTIME_FAILED, BUNDLE_UNREADABLE, BAD_CONTAINER_OPTION, FreezerError
@@ -82,9 +91,13 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
     }),
   );
   const subject = containerSubject(verified);
-  await using scratch = await PrivateDir.make(workDir ?? placesFor(besideArchive));
+  using journal = Journal.create(resolve(options.stateDir ?? STATE_DIR), { restoreOf: resolve(options.archive) });
+  await using guardian = await phases.run('guardian', () =>
+    Guardian.arm({ journal, placeGuardianIn: options.placeGuardianIn, criuTimeoutMs: RUNTIME_MS }),
+  );
+  await using scratch = await PrivateDir.make(workDir ?? placesFor(besideArchive), guardian.hiddenNames);
   const env = await criuOnPath(scratch.path, criu.path);
-  const plan: Plan = { options, phases, verified, subject, scratch: scratch.path, env };
+  const plan: Plan = { options, phases, verified, subject, scratch: scratch.path, env, guardian };
 
   const { container, dropped } =
     options.podman === undefined ? await restoreBundle(plan) : { container: await restorePodman(plan), dropped: [] };
@@ -104,6 +117,7 @@ interface Plan {
   subject: ContainerSubject & { criuOptions?: { tcpEstablished?: boolean } };
   scratch: string;
   env: NodeJS.ProcessEnv;
+  guardian: Guardian;
 }
 
 async function restoreBundle({
@@ -113,6 +127,7 @@ async function restoreBundle({
   subject,
   scratch,
   env,
+  guardian,
 }: Plan): Promise<{ container: Container; dropped: DroppedSetting[] }> {
   const { signal } = options;
   const command = options.runc === undefined ? 'crun' : 'runc';
@@ -126,24 +141,32 @@ async function restoreBundle({
     await mkdir(imagesDir, { mode: 0o700 });
     await extractMembers({ verified, prefix: members.images, destination: imagesDir, signal });
     const leftOut = await writeMissingSpec(verified, bundle, options.keep ?? []);
-    await applyRootfs({ verified, rootfs: rootfsOf(await readSpec(bundle), bundle), signal });
+    await applyRootfs({
+      verified,
+      rootfs: rootfsOf(await readSpec(bundle), bundle),
+      signal,
+      hidden: guardian.hiddenNames,
+    });
     return leftOut;
   });
   const flags = ['--detach', '--bundle', bundle, '--image-path', imagesDir, '--work-path', scratch, '--file-locks'];
   if (subject.criuOptions?.tcpEstablished === true) flags.push('--tcp-established');
   await phases.run('restore', () =>
-    launch(command, [...root, 'restore', ...flags, id], { env, signal, logPath: join(scratch, 'runtime.log') }).catch(
-      async (error: unknown) => {
-        await succeeds(command, [...root, 'delete', '--force', id]);
-        throw await withCriuLog(error, join(scratch, 'restore.log'));
-      },
-    ),
+    launch(command, [...root, 'restore', ...flags, id], {
+      env,
+      signal,
+      logPath: join(scratch, 'runtime.log'),
+      onStarted: (pid) => guardian.knowCriu(pid),
+    }).catch(async (error: unknown) => {
+      await succeeds(command, [...root, 'delete', '--force', id]);
+      throw await withCriuLog(error, join(scratch, 'restore.log'));
+    }),
   );
   const container = await findContainer({ [command]: id, stateRoot: options.stateRoot, bundle } as ContainerName);
   return { container, dropped };
 }
 
-async function restorePodman({ options, phases, subject, env }: Plan): Promise<Container> {
+async function restorePodman({ options, phases, subject, env, guardian }: Plan): Promise<Container> {
   const name = options.podman as string;
   const { podmanOptions = [], pod, ignoreVolumes = false, signal } = options;
   const podman = [...podmanOptions, 'container'];
@@ -158,7 +181,11 @@ async function restorePodman({ options, phases, subject, env }: Plan): Promise<C
   if (ignoreVolumes) flags.push('--ignore-volumes');
   if (subject.criuOptions?.tcpEstablished === true) flags.push('--tcp-established');
   await phases.run('restore', () =>
-    run('podman', [...podman, 'restore', ...flags], { env, signal }).catch(async (error: unknown) => {
+    run('podman', [...podman, 'restore', ...flags], {
+      env,
+      signal,
+      onStarted: (pid) => guardian.knowCriu(pid),
+    }).catch(async (error: unknown) => {
       throw await withoutContainer(error, name, podman);
     }),
   );

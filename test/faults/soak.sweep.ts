@@ -67,7 +67,7 @@ function footprint(target: number): Footprint {
     rssBytes: process.memoryUsage().rss,
     children: readFileSync(`/proc/self/task/${process.pid}/children`, 'latin1').split(' ').filter(Boolean).length,
     mounts: readFileSync('/proc/self/mountinfo', 'latin1').split('\n').length,
-    journals: readJournals(STATE_DIR).filter(({ entry }) => entry.target.pid === target).length,
+    journals: readJournals(STATE_DIR).filter(({ entry }) => entry.target?.pid === target).length,
   };
 }
 

@@ -1,4 +1,5 @@
-import { closeSync } from 'node:fs';
+import { closeSync, fstatSync, lstatSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { errnoOf } from '../../errors.js';
 import { native } from '../../native.js';
 import { ArchiveError } from '../format/archive-error.js';
@@ -27,6 +28,13 @@ export interface ExtractOptions {
   devices?: 'create' | 'refuse' | undefined;
   /** Leaves what was extracted before a failure. Default: all of it is removed again. */
   keepPartial?: boolean | undefined;
+  /**
+   * Told of the destination's path before anything is made under it, where nothing is; and, of a directory, which one it is before
+   * anything is put into it: for whoever removes it when we die. Not of a destination that the caller holds open.
+   */
+  onDestination?:
+    | { willMake: (path: string) => void; opened: (path: string, id: { dev: bigint; ino: bigint }) => Promise<void> }
+    | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: ExtractProgress) => void) | undefined;
 }
@@ -116,9 +124,12 @@ export async function extractTar(
   signal?.throwIfAborted();
   const rootType = await checkTar(archive, range, root, options);
   const rootEntry = { isDirectory: rootType === 'directory', uid: await ownerOfRoot(archive, range, root) };
+  const path = pathOf(options.destination);
+  if (!isThere(path)) options.onDestination?.willMake(path);
   const target = await openDestination(options.destination, rootEntry);
   const extraction = new Extraction(archive, target, options);
   try {
+    if (rootEntry.isDirectory) await options.onDestination?.opened(path, fstatSync(target.fd, { bigint: true }));
     await extraction.run(range, root);
     return { ...extraction.progress, remove: remover(target) };
   } catch (error) {
@@ -128,6 +139,17 @@ export async function extractTar(
     extraction.close();
     closeDestination(target);
   }
+}
+
+function pathOf(destination: Destination): string {
+  return resolve(
+    typeof destination === 'string' ? destination : 'path' in destination ? destination.path : destination.recorded,
+  );
+}
+
+/** Links are not followed. */
+function isThere(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
 }
 
 /** Of the tree's root; undefined when no member tells. */

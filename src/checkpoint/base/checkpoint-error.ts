@@ -61,7 +61,14 @@ export interface CheckpointFacts {
   GUARDIAN_MISSING: { tried: string[] };
   GUARDIAN_LOST: { pid: number; exitCode?: number; exitSignal?: string };
   GUARDIAN_REFUSED: { record: string; errno: number };
-  RECOVERY_FAILED: { pid: number; cgroup: string | undefined; did: string[]; journalPath: string };
+  /** `restoreOf`: the archive, when it was a restore. */
+  RECOVERY_FAILED: {
+    pid: number | undefined;
+    restoreOf: string | undefined;
+    cgroup: string | undefined;
+    did: string[];
+    journalPath: string;
+  };
   DEADLINE_EXCEEDED: { maxFrozenMs: number; phase: string };
   /** `state`: CRIU's, a letter of /proc/PID/stat, when the time was up; `during`: it was ready, and then stopped. */
   CRIU_NOT_READY: { pid: number; timeoutMs: number; state: string; during?: 'pre-dump' };
@@ -201,7 +208,7 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
     remedy: 'See docs/guardian.md for what each record needs.',
   }),
   RECOVERY_FAILED: (f) => ({
-    what: `what the dead checkpoint of process ${f.pid} left behind could not be put right: ${f.did.join('; ') || 'the guardian said nothing'}`,
+    what: `what the dead ${f.restoreOf === undefined ? `checkpoint of process ${String(f.pid)}` : `restore of ${f.restoreOf}`} left behind could not be put right: ${f.did.join('; ') || 'the guardian said nothing'}`,
     remedy: `Mend what it names, then: stillframe recover (the facts are in ${f.journalPath})`,
   }),
   DEADLINE_EXCEEDED: (f) => ({

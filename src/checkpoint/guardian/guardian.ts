@@ -1,9 +1,9 @@
 import { join, dirname, resolve } from 'node:path';
 import type { ProcessHome } from '../../cgroup/index.js';
-import { identify } from '../../proc/identity.js';
+import { identify, type ProcessId } from '../../proc/identity.js';
 import type { ProcessEnd } from '../../process.js';
 import { GuardianProcess } from './guardian-process.js';
-import type { Journal, JournalCgroup } from './journal.js';
+import type { Journal, JournalCgroup, JournalRestore } from './journal.js';
 
 // native/guardian/guardian.h. Whoever is not told goes where the tree's root goes.
 const MAX_HOMES = 512;
@@ -115,6 +115,76 @@ export class Guardian implements AsyncDisposable {
     this.#process.say(`forget ${absolute}`);
   }
 
+  /**
+   * A file or directory that a restore is about to make under a name that nothing has. If we die it is removed; a directory, when it is
+   * empty then: see `knowDestination`.
+   */
+  willMakeNew(path: string): void {
+    this.#restored(({ newNames }) => ({ newNames: [...newNames, path] }), `new ${path}`);
+  }
+
+  /** An empty directory that a restore extracts into: it is emptied if we die. Resolves when the guardian holds it. */
+  async knowDestination(path: string, { dev, ino }: { dev: bigint; ino: bigint }): Promise<void> {
+    const destination = { path, device: String(dev), inode: String(ino) };
+    this.#restored(({ destinations }) => ({ destinations: [...destinations, destination] }));
+    await this.#process.ask([destinationRecord(destination)], 'ready?');
+  }
+
+  /** A process that a restore has made, not yet reaped: it ends with all its children if we die. */
+  knowTree(pid: number): void {
+    const tree = identify(pid);
+    const known = this.#journal.entry.restore?.trees ?? [];
+    if (tree === undefined || known.some(({ pid, startTime }) => pid === tree.pid && startTime === tree.startTime))
+      return;
+    this.#restored(({ trees }) => ({ trees: [...trees, tree] }), treeRecord(tree));
+  }
+
+  /** Free pids that the restore is about to take: who has them after us, is in its cgroup and younger than its CRIU, is of its tree. */
+  willTakePids(pids: readonly number[]): void {
+    this.#restored(() => ({ pids: [...pids] }), ...pidRecords(pids));
+  }
+
+  /** The cgroup that a restore puts its tree into, which is not frozen: it is thawed if we die while the window is open. */
+  async knowRestoreCgroup({ version, path }: { version: 1 | 2; path: string }): Promise<void> {
+    this.#restored(() => ({ cgroup: { version, path } }));
+    await this.#process.ask([`cgroup ${version} ${path}`], 'ready?');
+  }
+
+  /** The outermost cgroup that a restore is about to make; nobody else's is in it. */
+  willMakeRestoreCgroup(path: string): void {
+    this.#restored(() => ({ madeCgroup: path }), `made-cgroup ${path}`);
+  }
+
+  /** The restore is finished: what it made stays, whatever becomes of us. */
+  keepRestored(): void {
+    const { restore: _, criu: __, ...entry } = this.#journal.entry;
+    this.#journal.replace({ ...entry, window: 'closed' });
+    this.#process.say('keep', 'window closed');
+  }
+
+  #restored(change: (restore: JournalRestore) => Partial<JournalRestore>, ...records: string[]): void {
+    const { restore } = this.#journal.entry;
+    if (restore === undefined) return;
+    this.#journal.update({ restore: { ...restore, ...change(restore) } });
+    if (records.length > 0) this.#process.say(...records);
+  }
+
+  /** Told of what a restore extracts: see ExtractOptions. */
+  get destinations(): {
+    willMake: (path: string) => void;
+    opened: (path: string, id: { dev: bigint; ino: bigint }) => Promise<void>;
+  } {
+    return {
+      willMake: (path) => this.willMakeNew(path),
+      opened: (path, id) => this.knowDestination(path, id),
+    };
+  }
+
+  /** Told of hidden directories and files. */
+  get hiddenNames(): { willMake: (path: string) => void; removed: (path: string) => void } {
+    return { willMake: (path) => this.willMake(path), removed: (path) => this.forget(path) };
+  }
+
   /** The CRIU that is about to work on the tree: our child, not yet reaped. */
   knowCriu(pid: number): void {
     const criu = identify(pid);
@@ -171,6 +241,36 @@ export function cgroupRecords({ version, path, adoptedFrom, homes = [] }: Journa
     ...(adoptedFrom === undefined ? [] : [`home ${adoptedFrom}`]),
     ...homes.map(homeRecord),
   ];
+}
+
+/** What dies with a restore. */
+export function treeRecords({ trees, pids, cgroup, madeCgroup }: JournalRestore): string[] {
+  return [
+    ...trees.map(treeRecord),
+    ...pidRecords(pids),
+    ...(cgroup === undefined ? [] : [`cgroup ${cgroup.version} ${cgroup.path}`]),
+    ...(madeCgroup === undefined ? [] : [`made-cgroup ${madeCgroup}`]),
+  ];
+}
+
+/** What a restore has extracted. */
+export function destinationRecords({ newNames, destinations }: JournalRestore): string[] {
+  return [...newNames.map((path) => `new ${path}`), ...destinations.map(destinationRecord)];
+}
+
+/** A record has to fit the guardian's buffer. */
+function pidRecords(pids: readonly number[]): string[] {
+  const records: string[] = [];
+  for (let from = 0; from < pids.length; from += 500) records.push(`expect ${pids.slice(from, from + 500).join(' ')}`);
+  return records;
+}
+
+function treeRecord({ pid, startTime }: ProcessId): string {
+  return `tree ${pid} ${startTime}`;
+}
+
+function destinationRecord({ path, device, inode }: JournalRestore['destinations'][number]): string {
+  return `destination ${device} ${inode} ${path}`;
 }
 
 function homeRecord({ pid, startTime, path }: NonNullable<JournalCgroup['homes']>[number]): string {

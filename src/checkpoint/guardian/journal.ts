@@ -31,7 +31,10 @@ export interface JournalEntry {
   /** Pids mean something only in this boot and this pid namespace. */
   bootId: string;
   pidNamespace: string;
-  target: ProcessId;
+  /** The root of the tree that is checkpointed; a restore has none yet. */
+  target?: ProcessId;
+  /** A restore, until it is finished. */
+  restore?: JournalRestore;
   cgroup?: JournalCgroup;
   /** The directory of a cgroup that was about to be made for an adoption. */
   newCgroup?: string;
@@ -44,6 +47,23 @@ export interface JournalEntry {
   foundFrozen: boolean;
   /** Our temporary directories and files. */
   removals: string[];
+}
+
+/** What a restore has made so far, and will not stay if it dies. */
+export interface JournalRestore {
+  archivePath: string;
+  /** Where it restores into. Not locked: others may restore into it, too. */
+  cgroup?: { version: 1 | 2; path: string };
+  /** The outermost cgroup that it has made. */
+  madeCgroup?: string;
+  /** The tree's root, and daemons of its own. */
+  trees: ProcessId[];
+  /** The pids that it is to make, which were free. */
+  pids: number[];
+  /** Names that nothing had before. */
+  newNames: string[];
+  /** Directories that were empty. */
+  destinations: { path: string; device: string; inode: string }[];
 }
 
 export interface JournalCgroup {
@@ -109,7 +129,10 @@ export class Journal implements Disposable {
   }
 
   /** @throws CheckpointError STATE_DIR_UNSAFE */
-  static create(stateDir: string, target: ProcessId, cgroup?: JournalCgroup): Journal {
+  static create(
+    stateDir: string,
+    work: { target: ProcessId; cgroup?: JournalCgroup | undefined } | { restoreOf: string },
+  ): Journal {
     prepareStateDir(stateDir);
     const id = randomUUID();
     const entry: JournalEntry = {
@@ -118,8 +141,9 @@ export class Journal implements Disposable {
       lock: 'waiting',
       since: new Date().toISOString(),
       ...here(),
-      target,
-      ...(cgroup === undefined ? {} : { cgroup }),
+      ...('restoreOf' in work
+        ? { restore: { archivePath: work.restoreOf, trees: [], pids: [], newNames: [], destinations: [] } }
+        : { target: work.target, ...(work.cgroup === undefined ? {} : { cgroup: work.cgroup }) }),
       window: 'never',
       foundFrozen: false,
       removals: [],
@@ -147,7 +171,11 @@ export class Journal implements Disposable {
   }
 
   update(changes: Partial<JournalEntry>): void {
-    this.#entry = { ...this.#entry, ...changes };
+    this.replace({ ...this.#entry, ...changes });
+  }
+
+  replace(entry: JournalEntry): void {
+    this.#entry = entry;
     const fresh = `${this.path}${FRESH}`;
     writeFileSync(fresh, `${JSON.stringify(this.#entry)}\n`, { mode: 0o600 });
     renameSync(fresh, this.path);
@@ -209,6 +237,11 @@ export function isEmpty({ entry }: FoundJournal): boolean {
     entry.newCgroup === undefined &&
     entry.removals.length === 0
   );
+}
+
+/** Of a journal that is a lock, or has a window of a checkpoint: both have one. */
+export function targetOf({ target }: JournalEntry): ProcessId {
+  return target as ProcessId;
 }
 
 export function isOfThisBoot(entry: JournalEntry): boolean {

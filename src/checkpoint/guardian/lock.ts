@@ -17,6 +17,7 @@ import {
   STATE_DIR,
   type FoundJournal,
   type JournalCgroup,
+  targetOf,
   type JournalEntry,
 } from './journal.js';
 import { recoverJournal } from './recover.js';
@@ -43,7 +44,7 @@ export async function lockTarget(options: LockOptions): Promise<Journal> {
   const { pid, cgroup, stateDir = STATE_DIR } = options;
   const target = identify(pid);
   if (target === undefined) throw new CheckpointError('TARGET_GONE', { pid });
-  const journal = Journal.create(stateDir, target, cgroup === undefined ? undefined : withIds(cgroup));
+  const journal = Journal.create(stateDir, { target, cgroup: cgroup === undefined ? undefined : withIds(cgroup) });
   try {
     await winOver(journal, stateDir);
     return journal;
@@ -95,7 +96,8 @@ function overlap(a: JournalEntry, b: JournalEntry): boolean {
   if (
     a.bootId === b.bootId &&
     a.pidNamespace === b.pidNamespace &&
-    a.target.pid === b.target.pid &&
+    a.target !== undefined &&
+    a.target.pid === b.target?.pid &&
     a.target.startTime === b.target.startTime
   )
     return true;
@@ -105,9 +107,9 @@ function overlap(a: JournalEntry, b: JournalEntry): boolean {
 
 function busy(wanted: JournalEntry, { owner, entry }: FoundJournal): CheckpointError<'TARGET_BUSY'> {
   return new CheckpointError('TARGET_BUSY', {
-    pid: wanted.target.pid,
+    pid: targetOf(wanted).pid,
     cgroup: wanted.cgroup?.path,
-    holder: { pid: owner.pid, since: entry.since, targetPid: entry.target.pid, cgroup: entry.cgroup?.path },
+    holder: { pid: owner.pid, since: entry.since, targetPid: targetOf(entry).pid, cgroup: entry.cgroup?.path },
   });
 }
 

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { freezerVersions, hierarchyRoot, isFreezerError, openFreezer, type FreezerState } from '../../cgroup/index.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
-import { cgroupRecords, logPath } from './guardian.js';
+import { cgroupRecords, destinationRecords, logPath, treeRecords } from './guardian.js';
 import { GuardianProcess } from './guardian-process.js';
 import {
   checkStateDir,
@@ -12,6 +12,7 @@ import {
   Journal,
   readJournals,
   STATE_DIR,
+  targetOf,
   type FoundJournal,
   type JournalEntry,
 } from './journal.js';
@@ -29,7 +30,9 @@ export interface RecoverOptions {
 export interface Recovery {
   /** The checkpoint's process that died, and the root of the tree that it worked on. */
   owner: number;
-  pid: number;
+  pid: number | undefined;
+  /** The archive, of a restore that did not come to its end: `pid` is that of the tree it had begun to make then, if any. */
+  restoreOf: string | undefined;
   cgroup: string | undefined;
   /** ISO 8601: when that checkpoint began. */
   since: string;
@@ -86,23 +89,34 @@ export async function recoverJournal(found: FoundJournal, options: RecoverOption
   if (end.exitCode !== 0) {
     journal.giveBack(found);
     throw new CheckpointError('RECOVERY_FAILED', {
-      pid: entry.target.pid,
-      cgroup: entry.cgroup?.path,
+      ...subjectOf(entry),
       did,
       journalPath: found.path,
     });
   }
-  return { owner: found.owner.pid, pid: entry.target.pid, cgroup: entry.cgroup?.path, since: entry.since, did };
+  return { owner: found.owner.pid, ...subjectOf(entry), since: entry.since, did };
+}
+
+function subjectOf({ target, cgroup, restore }: JournalEntry): Pick<Recovery, 'pid' | 'restoreOf' | 'cgroup'> {
+  return {
+    pid: (target ?? restore?.trees[0])?.pid,
+    restoreOf: restore?.archivePath,
+    cgroup: (cgroup ?? restore?.cgroup)?.path,
+  };
 }
 
 /** After a reboot only files can be left: the same pid or cgroup path would be another process, another cgroup. */
 function recordsOf(entry: JournalEntry): string[] {
-  const removals = entry.removals.map((path) => `remove ${path}`);
+  const removals = [
+    ...entry.removals.map((path) => `remove ${path}`),
+    ...(entry.restore === undefined ? [] : destinationRecords(entry.restore)),
+  ];
   if (!isOfThisBoot(entry)) return removals;
   return [
     ...(entry.newCgroup === undefined ? [] : [`new-cgroup ${entry.newCgroup}`]),
     ...(entry.cgroup === undefined ? [] : cgroupRecords(entry.cgroup)),
     ...(entry.criu === undefined ? [] : [`criu ${entry.criu.pid} ${entry.criu.startTime}`]),
+    ...(entry.restore === undefined ? [] : treeRecords(entry.restore)),
     `found ${entry.foundFrozen ? 'frozen' : 'thawed'}`,
     ...(entry.window === 'never' ? [] : [`window ${entry.window}`]),
     ...removals,
@@ -126,7 +140,9 @@ export interface FrozenCgroup extends FreezerState {
 export async function frozenCgroups(options: { stateDir?: string } = {}): Promise<FrozenCgroup[]> {
   const { stateDir = STATE_DIR } = options;
   checkStateDir(stateDir);
-  const journals = readJournals(stateDir).filter(({ entry }) => entry.window === 'open' && isOfThisBoot(entry));
+  const journals = readJournals(stateDir).filter(
+    ({ entry }) => entry.window === 'open' && entry.target !== undefined && isOfThisBoot(entry),
+  );
   const frozen: FrozenCgroup[] = [];
   for (const version of freezerVersions()) {
     const root = hierarchyRoot(version);
@@ -143,7 +159,7 @@ export async function frozenCgroups(options: { stateDir?: string } = {}): Promis
         by:
           ours === undefined
             ? undefined
-            : { pid: ours.owner.pid, targetPid: ours.entry.target.pid, isAlive: !isAbandoned(ours) },
+            : { pid: ours.owner.pid, targetPid: targetOf(ours.entry).pid, isAlive: !isAbandoned(ours) },
         since: ours?.entry.windowSince,
       });
     }

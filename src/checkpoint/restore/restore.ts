@@ -12,6 +12,7 @@ import {
   cgroupOf,
   hierarchyRoot,
   makeCgroup,
+  missingCgroups,
   moveProcess,
   openFreezer,
   placeProcess,
@@ -39,6 +40,8 @@ import { cancellation } from '../base/cancellation.js';
 import { withoutLostLog } from '../base/criu-log.js';
 import { explainFailedPlace } from '../base/failed-place.js';
 import { checkOpenFiles } from './check-open-files.js';
+import { Guardian } from '../guardian/guardian.js';
+import { Journal } from '../guardian/journal.js';
 import { checkRestoreOptions, type RestoreOptions, type RestoreSettings } from '../options.js';
 import { Phases } from '../events/phases.js';
 import { runningPids } from '../base/pids.js';
@@ -55,7 +58,7 @@ const RESTORE_LOG = 'restore.log';
  * where `files` says), restores the tree with CRIU into its cgroup, and thaws it with verification.
  *
  * Nothing on the system is changed before the archive has been verified whole. When something fails, what
- * was extracted and made is removed again.
+ * was extracted and made is removed again; by the guardian, when this process dies.
  *
  * @throws ArchiveError, CheckpointError, CriuError, FreezerError: docs/errors.md says when each code comes
  */
@@ -85,7 +88,12 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   );
   const subject = parseSubject(verified.manifest.subject, settings.archive);
   const destinations = treeDestinations(verified, settings);
-  await using scratch = await PrivateDir.make(settings.workDir ?? placesFor(dirname(settings.archive)));
+  using journal = Journal.create(settings.stateDir, { restoreOf: settings.archive });
+  await using guardian = await phases.run('guardian', () =>
+    Guardian.arm({ journal, placeGuardianIn: settings.placeGuardianIn }),
+  );
+  const place = settings.workDir ?? placesFor(dirname(settings.archive));
+  await using scratch = await PrivateDir.make(place, guardian.hiddenNames);
   const images = scratch.makeInner('images');
   const imagesDir = images.path;
   await extractMembers({ verified, prefix: 'checkpoint', destination: imagesDir, signal });
@@ -97,23 +105,33 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   const locks = await readDumpedLocks(imagesDir);
   await phases.run('wait-pids', () => waitForPids(idsOf(processes), settings.pidTimeoutMs, signal));
 
+  // In a pid namespace of its own a tree has other pids here: CRIU tells its root's as soon as it is made.
+  if (processes.every(({ pid }) => pid !== 1)) guardian.willTakePids(idsOf(processes));
+
   const undo: (() => Promise<void>)[] = [];
   try {
     await phases.run('extract', async () => {
       for (const [name, destination] of destinations) {
-        const tree: ExtractedTree = await extractTree({ verified, tree: name, destination, signal });
+        const tree: ExtractedTree = await extractTree({
+          verified,
+          tree: name,
+          destination,
+          signal,
+          onDestination: guardian.destinations,
+        });
         undo.push(() => tree.remove());
       }
     });
     await phases.run('check-files', () => checkOpenFiles(imagesDir));
     const cgroup = cgroupFor(subject, settings);
     if (cgroup !== undefined) {
-      const [outermost] = prepareCgroup(cgroup);
+      const [outermost] = await prepareCgroup(cgroup, guardian);
       if (outermost !== undefined) undo.push(() => removeCgroup(outermost));
     }
     await using lazyPages = settings.lazyPages
       ? await LazyPages.start({ criuPath: criu.path, imagesDir, workDir: scratch.path })
       : undefined;
+    if (lazyPages !== undefined) guardian.knowTree(lazyPages.pid);
     const { pid, leader, lostLocks } = await phases.run('restore', () =>
       restoreTree({
         criu,
@@ -125,6 +143,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
         cgroup,
         lazyPages: settings.lazyPages,
         terminal,
+        guardian,
         options,
       }),
     );
@@ -135,6 +154,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
     await phases.run('thaw', () => verifyRunning(pid, cgroup, settings.thawTimeoutMs));
     // The images must stay until then, and a tree whose memory cannot come any more is of no use to anybody.
     if (lazyPages !== undefined) await phases.run('lazy-pages', () => finished(lazyPages, signal));
+    guardian.keepRestored();
     return {
       pid,
       pids: runningPids(pid),
@@ -147,7 +167,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
     };
   } catch (error) {
     const lasting = await withoutLostLog(error, join(scratch.path, RESTORE_LOG), settings.criuLog);
-    throw await undone(undo.reverse(), lasting);
+    throw await undone(undo.reverse(), lasting, () => guardian.closeWindow());
   }
 }
 
@@ -214,10 +234,16 @@ function cgroupFor({ cgroup }: Subject, settings: RestoreSettings): string | und
 }
 
 /** Makes the cgroup where it is missing; a frozen one would freeze CRIU as soon as it is placed there. */
-function prepareCgroup(cgroup: string): string[] {
+async function prepareCgroup(cgroup: string, guardian: Guardian): Promise<string[]> {
+  const [outermost] = missingCgroups(cgroup);
+  if (outermost !== undefined) guardian.willMakeRestoreCgroup(outermost);
   const made = makeCgroup(cgroup);
-  const { frozen, selfFrozen } = openFreezer({ cgroup }).state();
+  const freezer = openFreezer({ cgroup });
+  const { frozen, selfFrozen } = freezer.state();
   if (frozen || selfFrozen) throw new CheckpointError('CGROUP_FROZEN', { cgroup });
+  await guardian.knowRestoreCgroup(freezer);
+  // Its images can say that it is frozen, and then CRIU freezes it.
+  await guardian.openWindow(false);
   return made;
 }
 
@@ -233,6 +259,7 @@ interface TreePlan {
   cgroup: string | undefined;
   lazyPages: boolean;
   terminal: number | undefined;
+  guardian: Guardian;
   options: RestoreOptions;
 }
 
@@ -247,12 +274,15 @@ async function restoreTree({
   cgroup,
   lazyPages,
   terminal,
+  guardian,
   options,
 }: TreePlan): Promise<{ pid: number; leader: number | undefined; lostLocks: LostLock[] }> {
   await using client = await CriuClient.start({ criuPath: criu.path, ...(terminal === undefined ? {} : { terminal }) });
+  guardian.knowCriu(client.pid);
   if (cgroup !== undefined) placeProcess(client.pid, cgroup);
   let lostLocks: LostLock[] = [];
   const onNotify = async ({ script, pid }: CriuNotification): Promise<void> => {
+    if (pid !== undefined) guardian.knowTree(pid);
     if (script !== 'post-restore') return;
     // All tasks exist and none has run yet: those that lived in cgroups below go there now.
     if (cgroup !== undefined) placeMembers(subject, pids, cgroup);
@@ -320,9 +350,15 @@ async function killTree(pid: number, cgroup: string | undefined): Promise<void> 
 }
 
 /** Runs every step whatever the others do; failures of theirs come out beside the error that made them necessary. */
-async function undone(steps: readonly (() => Promise<void>)[], error: unknown): Promise<unknown> {
+async function undone(
+  steps: readonly (() => Promise<void>)[],
+  error: unknown,
+  allUndone: () => void,
+): Promise<unknown> {
   const failures: unknown[] = [];
   for (const step of steps) await step().catch((failure: unknown) => failures.push(failure));
+  // Else the guardian tries what could not be undone.
+  if (failures.length === 0) allUndone();
   return failures.length === 0
     ? error
     : new AggregateError([error, ...failures], 'the restore failed, and so did a part of undoing it');

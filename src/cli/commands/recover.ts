@@ -4,20 +4,22 @@ import { json } from '../output.js';
 
 export function recoverCommand(): Command {
   return new Command('recover')
-    .description('Put right what dead checkpoints left behind: frozen cgroups, moved tasks, temporary files.')
+    .description(
+      'Put right what dead checkpoints and restores left behind: frozen cgroups, moved tasks, half-made trees, temporary files.',
+    )
     .option('--state-dir <dir>', 'where journals and locks are (default /run/stillframe)')
     .option('--json', 'print what was done as JSON')
     .addHelpText(
       'after',
-      '\nNeeded only when a checkpoint and its guardian were both killed. Checkpoints that are alive are left alone.\n\nExample:\n  sudo stillframe recover',
+      '\nNeeded only when a checkpoint or restore and its guardian were both killed. Those that are alive are left alone.\n\nExample:\n  sudo stillframe recover',
     )
     .action(async (options: { stateDir?: string; json?: boolean }) => {
       const recoveries = await recover({ stateDir: options.stateDir });
       if (options.json === true) process.stdout.write(`${json(recoveries)}\n`);
       else if (recoveries.length === 0) process.stdout.write('nothing was left behind\n');
-      for (const { pid, cgroup, since, did } of options.json === true ? [] : recoveries) {
+      for (const { pid, restoreOf, cgroup, since, did } of options.json === true ? [] : recoveries) {
         process.stdout.write(
-          `checkpoint of ${pid}${cgroup === undefined ? '' : ` in ${cgroup}`}, begun ${since}:\n${did.map((line) => `  ${line}\n`).join('') || '  nothing but its journal was left\n'}`,
+          `${restoreOf === undefined ? `checkpoint of ${String(pid)}` : `restore of ${restoreOf}`}${cgroup === undefined ? '' : ` in ${cgroup}`}, begun ${since}:\n${did.map((line) => `  ${line}\n`).join('') || '  nothing but its journal was left\n'}`,
         );
       }
     });

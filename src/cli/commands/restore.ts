@@ -22,6 +22,7 @@ interface Options extends ContainerOptions, CriuFlags {
   cgroup?: string;
   workDir?: string;
   criuLog?: string;
+  stateDir?: string;
   pidTimeout?: number;
   pod?: string;
   ignoreVolumes?: boolean;
@@ -57,6 +58,7 @@ export function restoreCommand(signal: AbortSignal): Command {
     )
     .option('--no-wait', 'end at once although the tree has this terminal: the shell takes it back then')
     .option('--criu-log <file>', "where CRIU's log is kept when CRIU fails")
+    .option('--state-dir <dir>', 'where journals and locks are (default /run/stillframe)')
     .option('--json', 'print the report as JSON');
   return addRestoreFlags(command)
     .addHelpText(
@@ -80,7 +82,13 @@ async function run(archive: string, options: Options, signal: AbortSignal): Prom
   const progress = new ProgressLine();
   let report: RestoreReport | ContainerRestoreReport;
   try {
-    const common = { archive, signal, onProgress: progress.update, workDir: options.workDir };
+    const common = {
+      archive,
+      signal,
+      onProgress: progress.update,
+      workDir: options.workDir,
+      stateDir: options.stateDir,
+    };
     const container = containerName(options);
     if (container !== undefined) {
       refuseBeside('a container', options, [

@@ -14,6 +14,7 @@ import {
 import { errnoOf } from '../../errors.js';
 import { native } from '../../native.js';
 import { lstatAt, NO_LINKS, openDirectoryAt, RESOLVE_NO_XDEV, withFd } from '../../openat.js';
+import type { PrivateDirectoryWatch } from '../../private-directory.js';
 import { removeAt } from '../../removal.js';
 import { takeTurns } from '../../yield-to-loop.js';
 import { ContainerError } from '../model/container-error.js';
@@ -27,6 +28,8 @@ export interface ApplyOptions {
   verified: VerifiedArchive;
   /** The new container's root file system, with the image in it. */
   rootfs: string;
+  /** Told of the hidden directory in the root file system, for whoever removes it when we die. */
+  hidden?: PrivateDirectoryWatch | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -68,12 +71,14 @@ class DiffApplication {
   }
 
   async run({ name, range }: TreePlace): Promise<void> {
-    const { verified, rootfs, signal } = this.#options;
+    const { verified, rootfs, hidden, signal } = this.#options;
     const fresh = bytes(`.stillframe-${randomBytes(8).toString('hex')}`);
+    const path = join(rootfs, fresh.toString());
+    hidden?.willMake?.(path);
     native().mkdirat(this.#root.fd, fresh, 0o700);
     const freshFd = native().openat2(this.#root.fd, fresh, DIRECTORY, 0, NO_LINKS | RESOLVE_NO_XDEV);
     try {
-      const destination = { path: join(rootfs, fresh.toString()), fd: freshFd };
+      const destination = { path, fd: freshFd };
       await extractTree({ verified, tree: name, destination, signal });
       let turn = performance.now();
       for await (const { entry } of walkMembers(verified.archive, range)) {
@@ -86,6 +91,7 @@ class DiffApplication {
     } finally {
       closeSync(freshFd);
       await removeAt(this.#root.fd, fresh);
+      hidden?.removed?.(path);
     }
   }
 

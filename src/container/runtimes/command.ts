@@ -15,6 +15,8 @@ export interface CommandOptions {
   signal?: AbortSignal | undefined;
   env?: NodeJS.ProcessEnv;
   cwd?: string;
+  /** Called with its process id. */
+  onStarted?: (pid: number) => void;
 }
 
 /**
@@ -22,9 +24,9 @@ export interface CommandOptions {
  * @throws ContainerError RUNTIME_MISSING, RUNTIME_FAILED
  */
 export function run(command: string, args: readonly string[], options: CommandOptions = {}): Promise<CommandResult> {
-  const { timeoutMs = 0, signal, env, cwd } = options;
+  const { timeoutMs = 0, signal, env, cwd, onStarted } = options;
   return new Promise((resolve, reject) => {
-    execFile(
+    const child = execFile(
       command,
       args,
       { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024, timeout: timeoutMs, signal, env, cwd },
@@ -43,6 +45,7 @@ export function run(command: string, args: readonly string[], options: CommandOp
           );
       },
     );
+    if (child.pid !== undefined) onStarted?.(child.pid);
   });
 }
 
@@ -56,8 +59,9 @@ export async function launch(
   args: readonly string[],
   options: CommandOptions & { logPath: string },
 ): Promise<void> {
-  const { env, cwd, signal, logPath } = options;
+  const { env, cwd, signal, logPath, onStarted } = options;
   const child = spawn(command, ['--log', logPath, ...args], { env, cwd, signal, stdio: 'ignore' });
+  if (child.pid !== undefined) onStarted?.(child.pid);
   let ended: [status: number | null, killedBy: NodeJS.Signals | null];
   try {
     ended = (await once(child, 'exit')) as typeof ended;

@@ -46,7 +46,7 @@ async function failing(
   expect(await writer.isWell()).toEqual({ goesOn: true, mismatches: 0, lost: '' });
   expect(writer.leftovers()).toEqual(['disk', 'disk.img']);
   expect(readdirSync(disk.path).filter((name) => name !== 'lost+found' && !left.test(name))).toEqual([]);
-  expect(readJournals(STATE_DIR).filter(({ entry }) => entry.target.pid === writer.pid)).toEqual([]);
+  expect(readJournals(STATE_DIR).filter(({ entry }) => entry.target?.pid === writer.pid)).toEqual([]);
   return error;
 }
 

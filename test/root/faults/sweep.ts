@@ -264,7 +264,7 @@ export class Sweep implements AsyncDisposable {
   }
 
   #journals(): FoundJournal[] {
-    return readJournals(STATE_DIR).filter(({ entry }) => entry.target.pid === this.writer.pid);
+    return readJournals(STATE_DIR).filter(({ entry }) => entry.target?.pid === this.writer.pid);
   }
 
   /** The archive does not exist, or it is whole. */

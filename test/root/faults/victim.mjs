@@ -1,19 +1,19 @@
 // An embedding program that is there to be killed. argv: a JSON object { options, kill?: { phase, at } }.
-// It says "ready", waits for a line on stdin, and makes one checkpoint; every phase is told on stdout. With `kill`
+// It says "ready", waits for a line on stdin, and makes one checkpoint (or, with `restores`, one restore); every phase is told on stdout. With `kill`
 // it kills itself the moment that phase starts or ends: no other process could be as exact. With `fill?: { phase, at, path }` it
 // writes to that path then until nothing more fits.
 import { once } from 'node:events';
 import { closeSync, openSync, writeSync } from 'node:fs';
 
-const { checkpoint, findCriu } = await import(new URL('../../../dist/src/index.js', import.meta.url));
-const { options, kill, fill } = JSON.parse(process.argv[2]);
+const { checkpoint, restore, findCriu } = await import(new URL('../../../dist/src/index.js', import.meta.url));
+const { options, kill, fill, restores } = JSON.parse(process.argv[2]);
 const say = (line) => writeSync(1, `${line}\n`);
 
 await findCriu();
 say('ready');
 await once(process.stdin, 'data');
 try {
-  await checkpoint({
+  await (restores === true ? restore : checkpoint)({
     ...options,
     onProgress: ({ phase, at }) => {
       if (at === 'progress') return;

@@ -1,0 +1,23 @@
+import { describe, expect, it } from 'vitest';
+import { freezerVersions } from '../fixtures/cgroup.js';
+import { RESTORE_PHASES, RestoreSweep, type Victim } from '../root/faults/restore-sweep.js';
+
+const KILLS: Record<Victim, number> = { owner: 56, 'owner and criu': 28, 'owner and guardian': 28, 'all three': 28 };
+/** There the most happens. */
+const OF_THEM_IN_RESTORE = 0.5;
+
+describe.each(freezerVersions())('kill sweep of restores, cgroup %s', (version) => {
+  it.each(Object.keys(KILLS) as Victim[])('%s', async (victim) => {
+    await using sweep = await RestoreSweep.start(version);
+    const mendedMs: number[] = [];
+    for (let i = 0; i < KILLS[victim]; i++) {
+      const phase = Math.random() < OF_THEM_IN_RESTORE ? 'restore' : RESTORE_PHASES[i % RESTORE_PHASES.length]!;
+      mendedMs.push(await sweep.kill({ victim, phase, fraction: Math.random(), found: i % 3 === 0 }));
+    }
+    mendedMs.sort((a, b) => a - b);
+    console.log(
+      `${version}: ${victim} killed ${mendedMs.length} times in a restore; right after ${mendedMs[mendedMs.length >> 1]?.toFixed(0)} ms (median), ${mendedMs.at(-1)?.toFixed(0)} ms (worst); restored all the same: ${sweep.finished}`,
+    );
+    expect(mendedMs.length).toBe(KILLS[victim]);
+  });
+});

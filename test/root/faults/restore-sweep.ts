@@ -1,0 +1,249 @@
+/**
+ * Restores that are killed: the embedding process by SIGKILL, alone or with CRIU, the guardian or both, at any moment. Afterwards
+ * the tree is restored whole, or there is nothing of it.
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { expect } from 'vitest';
+import { openFreezer } from '../../../src/cgroup/index.js';
+import type { Phase } from '../../../src/checkpoint/events/phases.js';
+import { readJournals, STATE_DIR } from '../../../src/checkpoint/guardian/journal.js';
+import { checkpoint, recover, restore, type RestoreOptions } from '../../../src/index.js';
+import { readProcess } from '../../../src/proc/task.js';
+import { BusyWriter } from '../../fixtures/busy-writer.js';
+import { makeTestCgroup, type TestCgroup, type Version } from '../../fixtures/cgroup.js';
+import { endChild, until } from '../../fixtures/processes.js';
+
+export const RESTORE_PHASES: readonly Phase[] = [
+  'verify',
+  'guardian',
+  'wait-pids',
+  'extract',
+  'check-files',
+  'restore',
+  'thaw',
+];
+
+export type Victim = 'owner' | 'owner and criu' | 'owner and guardian' | 'all three';
+
+export interface RestoreKill {
+  victim: Victim;
+  phase: Phase;
+  /** How far into the phase, from 0 to 1. 0 is exact: the program kills itself. */
+  fraction: number;
+  /** The destination and the cgroup are there before, empty. Default false: the restore makes them. */
+  found?: boolean;
+}
+
+export class RestoreSweep implements AsyncDisposable {
+  /** Kills after which the tree was there, whole: it had been restored by then. */
+  finished = 0;
+  readonly #durationsMs: Partial<Record<Phase, number>> = {};
+
+  private constructor(
+    readonly writer: BusyWriter,
+    readonly pids: readonly number[],
+    /** Everything that the embedding process starts is born in it, so that nothing can be overlooked. */
+    readonly nursery: TestCgroup,
+  ) {}
+
+  static async start(version: Version): Promise<RestoreSweep> {
+    const writer = await BusyWriter.start(version, { memoryMiB: 4 });
+    const sweep = new RestoreSweep(writer, writer.pids, makeTestCgroup(version));
+    writeFileSync(sweep.file, 'a tree that is one file');
+    const files = [
+      { path: writer.data, name: 'data' },
+      { path: sweep.file, name: 'single' },
+    ];
+    await checkpoint({ pid: writer.pid, files, output: sweep.archive });
+    await sweep.#clear();
+    const { phasesMs } = await restore(sweep.#options(false));
+    Object.assign(sweep.#durationsMs, phasesMs);
+    await sweep.#clear();
+    return sweep;
+  }
+
+  get archive(): string {
+    return this.writer.path('app.tar');
+  }
+
+  get file(): string {
+    return this.writer.path('single');
+  }
+
+  /** @returns how long it took until everything was right, in milliseconds */
+  async kill(kill: RestoreKill): Promise<number> {
+    const { victim, phase, fraction, found = false } = kill;
+    const what = `${victim} killed in ${phase} at ${fraction.toFixed(2)}${found ? ', destination found' : ''}`;
+    if (found) {
+      mkdirSync(this.writer.data);
+      mkdirSync(this.#cgroup);
+    }
+    const program = await this.#launch(kill);
+    const said = await this.#strike(program, kill);
+    const start = performance.now();
+    if (victim === 'owner and guardian' || victim === 'all three') await recover({ criuTimeoutMs: 1000 });
+    const right = await until(() => this.#isWhole() || this.#unmended(found).length === 0, 15_000);
+    const mendedMs = performance.now() - start;
+    if (!right)
+      expect([...this.#unmended(found), `pids ${this.pids.join()}`], `${what} (${said.text.trim()})`).toEqual([]);
+    if (this.#isWhole()) {
+      this.finished++;
+      expect(await this.writer.isWell(), what).toEqual({ goesOn: true, mismatches: 0, lost: '' });
+      await until(() => this.#unmendedHere().length === 0, 5000);
+      expect(this.#unmendedHere(), what).toEqual([]);
+    }
+    await this.#clear();
+    await expect(restore(this.#options(false)), `the restore after: ${what}`).resolves.toBeDefined();
+    expect(await this.writer.isWell(), what).toEqual({ goesOn: true, mismatches: 0, lost: '' });
+    await this.#clear();
+    return mendedMs;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#clear();
+    await this.writer[Symbol.asyncDispose]();
+    await this.nursery[Symbol.asyncDispose]();
+  }
+
+  get #cgroup(): string {
+    return join(this.writer.cgroup.path, 'made');
+  }
+
+  #options(inMade: boolean): RestoreOptions {
+    return { archive: this.archive, ...(inMade ? { cgroup: join(this.#cgroup, 'deep') } : {}) };
+  }
+
+  /** The restore has come to its end: nothing will take the tree away again. */
+  #isWhole(): boolean {
+    return (
+      this.pids.every((pid) => isAlive(pid)) &&
+      existsSync(this.file) &&
+      !readJournals(STATE_DIR).some(({ entry }) => entry.restore?.archivePath === this.archive)
+    );
+  }
+
+  /** What is not right yet, in words, where there was no restore. */
+  #unmended(found: boolean): string[] {
+    const made = existsSync(this.#cgroup);
+    const { data } = this.writer;
+    return [
+      ...this.#unmendedHere(),
+      ...this.pids.filter(isAlive).map((pid) => `process ${pid} of the tree is there`),
+      ...(existsSync(this.file) ? ['the single file is there'] : []),
+      ...(existsSync(data) !== found ? [`the destination is ${found ? 'gone' : 'there'}`] : []),
+      ...(existsSync(data) && readdirSync(data).length > 0 ? ['the destination is not empty'] : []),
+      ...(made !== found ? [`the cgroup is ${found ? 'gone' : 'there'}`] : []),
+    ];
+  }
+
+  /** What must be so in any case. */
+  #unmendedHere(): string[] {
+    const { frozen, selfFrozen } = openFreezer({ cgroup: this.writer.cgroup.path }).state();
+    return [
+      ...(frozen || selfFrozen ? ['the cgroup is frozen'] : []),
+      ...this.nursery.pids().filter(isAlive).map(describe),
+      ...readJournals(STATE_DIR)
+        .filter(({ entry }) => entry.restore?.archivePath === this.archive && entry.guardian !== undefined)
+        .map(({ path }) => `journal ${path} is left`),
+      ...this.writer
+        .leftovers()
+        .filter((name) => name !== 'app.tar' && name !== 'single')
+        .map((name) => `${name} is left`),
+    ];
+  }
+
+  async #clear(): Promise<void> {
+    await this.writer.destroy();
+    rmSync(this.file, { force: true });
+    for (const path of [join(this.#cgroup, 'deep'), this.#cgroup])
+      await until(() => !existsSync(path) || tryRmdir(path), 5000);
+  }
+
+  async #launch({ victim, phase, fraction, found = false }: RestoreKill): Promise<ChildProcess> {
+    const exact = fraction === 0 && victim === 'owner' ? { kill: { phase, at: 'start' } } : {};
+    const plan = JSON.stringify({ options: { ...this.#options(!found) }, restores: true, ...exact });
+    const child = spawn(process.execPath, [fileURLToPath(new URL('victim.mjs', import.meta.url)), plan], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    this.nursery.add(child.pid as number);
+    child.stdout?.setEncoding('utf8');
+    await heard(child, /^ready$/m);
+    return child;
+  }
+
+  async #strike(child: ChildProcess, { victim, phase, fraction }: RestoreKill): Promise<{ text: string }> {
+    const said = { text: '' };
+    child.stdout?.on('data', (text: string) => (said.text += text));
+    const inPhase = heard(child, new RegExp(`^(${phase} start|done|failed .*)$`, 'm'));
+    child.stdin?.write('go\n');
+    await inPhase;
+    await sleep(fraction * (this.#durationsMs[phase] ?? 0));
+    // The restore's CRIU is in the tree's cgroup by then.
+    const ours = (): number[] => [...this.nursery.pids(), ...cgroupPids(this.writer.cgroup.path)];
+    const named = (name: string): number[] => ours().filter((pid) => readProcess(pid)?.name === name);
+    if (victim === 'all three' || victim === 'owner and guardian') named('stillframe-guar').forEach(tryKill);
+    if (victim === 'all three' || victim === 'owner and criu') named('criu').forEach(tryKill);
+    await endChild(child);
+    return said;
+  }
+}
+
+function isAlive(pid: number): boolean {
+  const state = readProcess(pid)?.state;
+  return state !== undefined && state !== 'Z' && state !== 'X';
+}
+
+function describe(pid: number): string {
+  const info = readProcess(pid);
+  return `process ${pid} (${info?.name ?? 'gone'}, state ${info?.state ?? ''}) is left`;
+}
+
+function tryKill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // it ended by itself
+  }
+}
+
+function tryRmdir(path: string): boolean {
+  try {
+    rmdirSync(path);
+    return true;
+  } catch {
+    return false; // a task that is just ending keeps its cgroup for an instant
+  }
+}
+
+function cgroupPids(path: string): number[] {
+  try {
+    const below = readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+    return [
+      ...readFileSync(join(path, 'cgroup.procs'), 'latin1').split('\n').filter(Boolean).map(Number),
+      ...below.flatMap(({ name }) => cgroupPids(join(path, name))),
+    ];
+  } catch {
+    return []; // removed meanwhile
+  }
+}
+
+function heard(child: ChildProcess, wanted: RegExp): Promise<void> {
+  return new Promise((resolve) => {
+    let text = '';
+    const onData = (more: string): void => {
+      text += more;
+      if (wanted.test(text)) settle();
+    };
+    const settle = (): void => {
+      child.stdout?.off('data', onData);
+      child.off('exit', settle);
+      resolve();
+    };
+    child.stdout?.on('data', onData);
+    child.once('exit', settle);
+  });
+}
