@@ -6,7 +6,8 @@ import { openFreezer } from '../cgroup/index.js';
 import { Phases, type OnProgress } from '../checkpoint/events/phases.js';
 import { placesFor, PrivateDir } from '../checkpoint/base/private-dir.js';
 import { Guardian } from '../checkpoint/guardian/guardian.js';
-import { Journal, STATE_DIR } from '../checkpoint/guardian/journal.js';
+import { STATE_DIR } from '../checkpoint/guardian/journal.js';
+import { journalRestore } from '../checkpoint/guardian/lock.js';
 import { findCriu, readLastErrors } from '../criu/index.js';
 import { applyRootfs } from './documents/apply-diff.js';
 import { adaptArchivedSpec, HOST_SETTINGS, type DroppedSetting, type HostSetting } from './documents/archived-spec.js';
@@ -91,7 +92,7 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
     }),
   );
   const subject = containerSubject(verified);
-  using journal = Journal.create(resolve(options.stateDir ?? STATE_DIR), { restoreOf: resolve(options.archive) });
+  using journal = journalRestore(resolve(options.archive), resolve(options.stateDir ?? STATE_DIR));
   await using guardian = await phases.run('guardian', () =>
     Guardian.arm({ journal, placeGuardianIn: options.placeGuardianIn, criuTimeoutMs: RUNTIME_MS }),
   );

@@ -67,10 +67,24 @@ export async function lockCgroup(
   await winOver(journal, stateDir);
 }
 
-async function winOver(journal: Journal, stateDir: string): Promise<void> {
-  // Of whatever target: a tree that died between its lock and its guardian may never be locked again.
+/**
+ * The journal of a restore, which locks nothing.
+ * @throws CheckpointError STATE_DIR_UNSAFE
+ */
+export function journalRestore(archivePath: string, stateDir: string): Journal {
+  const journal = Journal.create(stateDir, { restoreOf: archivePath });
+  removeEmptyJournals(stateDir);
+  return journal;
+}
+
+/** Of whatever target: a tree that died between its lock and its guardian may never be locked again. */
+function removeEmptyJournals(stateDir: string): void {
   for (const found of readJournals(stateDir))
     if (isAbandoned(found) && isEmpty(found)) rmSync(found.path, { force: true });
+}
+
+async function winOver(journal: Journal, stateDir: string): Promise<void> {
+  removeEmptyJournals(stateDir);
   const patienceEnd = performance.now() + PUT_RIGHT_PATIENCE_MS;
   for (;;) {
     const others = readJournals(stateDir).filter(

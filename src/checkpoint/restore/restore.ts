@@ -41,7 +41,7 @@ import { withoutLostLog } from '../base/criu-log.js';
 import { explainFailedPlace } from '../base/failed-place.js';
 import { checkOpenFiles } from './check-open-files.js';
 import { Guardian } from '../guardian/guardian.js';
-import { Journal } from '../guardian/journal.js';
+import { journalRestore } from '../guardian/lock.js';
 import { checkRestoreOptions, type RestoreOptions, type RestoreSettings } from '../options.js';
 import { Phases } from '../events/phases.js';
 import { runningPids } from '../base/pids.js';
@@ -88,7 +88,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   );
   const subject = parseSubject(verified.manifest.subject, settings.archive);
   const destinations = treeDestinations(verified, settings);
-  using journal = Journal.create(settings.stateDir, { restoreOf: settings.archive });
+  using journal = journalRestore(settings.archive, settings.stateDir);
   await using guardian = await phases.run('guardian', () =>
     Guardian.arm({ journal, placeGuardianIn: settings.placeGuardianIn }),
   );

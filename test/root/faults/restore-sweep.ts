@@ -119,11 +119,7 @@ export class RestoreSweep implements AsyncDisposable {
 
   /** The restore has come to its end: nothing will take the tree away again. */
   #isWhole(): boolean {
-    return (
-      this.pids.every((pid) => isAlive(pid)) &&
-      existsSync(this.file) &&
-      !readJournals(STATE_DIR).some(({ entry }) => entry.restore?.archivePath === this.archive)
-    );
+    return this.pids.every((pid) => isAlive(pid)) && existsSync(this.file) && !this.#hasJournal();
   }
 
   /** What is not right yet, in words, where there was no restore. */
@@ -135,7 +131,7 @@ export class RestoreSweep implements AsyncDisposable {
       ...this.pids.filter(isAlive).map((pid) => `process ${pid} of the tree is there`),
       ...(existsSync(this.file) ? ['the single file is there'] : []),
       ...(existsSync(data) !== found ? [`the destination is ${found ? 'gone' : 'there'}`] : []),
-      ...(existsSync(data) && readdirSync(data).length > 0 ? ['the destination is not empty'] : []),
+      ...(holdsAnything(data) ? ['the destination is not empty'] : []),
       ...(made !== found ? [`the cgroup is ${found ? 'gone' : 'there'}`] : []),
     ];
   }
@@ -146,14 +142,19 @@ export class RestoreSweep implements AsyncDisposable {
     return [
       ...(frozen || selfFrozen ? ['the cgroup is frozen'] : []),
       ...this.nursery.pids().filter(isAlive).map(describe),
-      ...readJournals(STATE_DIR)
-        .filter(({ entry }) => entry.restore?.archivePath === this.archive && entry.guardian !== undefined)
-        .map(({ path }) => `journal ${path} is left`),
+      ...(this.#hasJournal() ? ['its journal is left'] : []),
       ...this.writer
         .leftovers()
         .filter((name) => name !== 'app.tar' && name !== 'single')
         .map((name) => `${name} is left`),
     ];
+  }
+
+  /** One without a guardian is of a program that had touched nothing yet: the next restore removes it. */
+  #hasJournal(): boolean {
+    return readJournals(STATE_DIR).some(
+      ({ entry }) => entry.restore?.archivePath === this.archive && entry.guardian !== undefined,
+    );
   }
 
   async #clear(): Promise<void> {
@@ -189,6 +190,14 @@ export class RestoreSweep implements AsyncDisposable {
     if (victim === 'all three' || victim === 'owner and criu') named('criu').forEach(tryKill);
     await endChild(child);
     return said;
+  }
+}
+
+function holdsAnything(path: string): boolean {
+  try {
+    return readdirSync(path).length > 0;
+  } catch {
+    return false; // there is none (any more)
   }
 }
 
