@@ -1,3 +1,5 @@
+import { visible } from './visible.js';
+
 /**
  * The base of every error this library throws on purpose.
  *
@@ -12,12 +14,11 @@ export abstract class StillframeError<Code extends string = string, Facts extend
 
   protected constructor(code: Code, text: ErrorText, facts: Facts & { cause?: unknown }) {
     const { cause, ...rest } = facts;
-    super(
-      [`${text.what}${causeText(cause)}`, text.remedy, text.details ?? ''].filter((part) => part !== '').join('\n'),
-      cause === undefined ? undefined : { cause },
-    );
+    const parts = [`${text.what}${causeText(cause)}`, text.remedy, text.details ?? ''].filter((part) => part !== '');
+    // Here for all: most messages hold a name or a path of somebody else's.
+    super(visible(parts.join('\n')), cause === undefined ? undefined : { cause });
     this.code = code;
-    this.remedy = text.remedy;
+    this.remedy = visible(text.remedy);
     this.facts = rest as unknown as Readonly<Facts>;
   }
 

@@ -1,8 +1,10 @@
 // The format and its reading.
 export { ArchiveError, type ArchiveErrorCode, type ArchiveFacts } from './format/archive-error.js';
+export { parseJson } from './format/bounded-json.js';
 export { bytesFromJson, bytesToJson, printable, type JsonBytes } from './format/byte-text.js';
 export type { ByteRange, Entry, EntryType, Xattr } from './format/entry.js';
 export {
+  checkMembers,
   extractMembers,
   extractTar,
   extractTree,

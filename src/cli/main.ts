@@ -10,7 +10,7 @@ import { podCommand } from './commands/pod.js';
 import { recoverCommand } from './commands/recover.js';
 import { restoreCommand } from './commands/restore.js';
 import { Cancelled, exitStatus, failure } from './cancelled.js';
-import { endQuietlyWithoutReader, errorText, EXIT_USAGE } from './output.js';
+import { endQuietlyWithoutReader, errorText, EXIT_USAGE, printError } from './output.js';
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
   version: string;
@@ -72,10 +72,10 @@ try {
 } catch (error) {
   if (error instanceof CommanderError) {
     // Help and version are no failures; commander has printed what is to be said, but for what a command itself refused.
-    if (error instanceof InvalidArgumentError) process.stderr.write(`error: ${error.message}\n`);
+    if (error instanceof InvalidArgumentError) printError(`error: ${error.message}`);
     process.exitCode = error.exitCode === 0 ? 0 : EXIT_USAGE;
   } else {
-    process.stderr.write(`${errorText(failure(error, cancel.signal), process.argv.includes('--json'), acting)}\n`);
+    printError(errorText(failure(error, cancel.signal), process.argv.includes('--json'), acting));
     process.exitCode = exitStatus(error, cancel.signal);
   }
 }

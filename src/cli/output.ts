@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { StillframeError } from '../index.js';
 import { Cancelled } from './cancelled.js';
 import { inFlags } from './flags.js';
+import { visible, visibleJson, visibleName } from '../visible.js';
 
 /** Exit statuses of the command: 0 done, 1 failed, 2 wrong usage. */
 export const EXIT_FAILED = 1;
@@ -50,14 +51,14 @@ export function table(head: readonly string[], rows: readonly (readonly (string 
     chars: { ...PLAIN_BORDERS, middle: '  ' },
     style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
   });
-  for (const row of rows) grid.push(row.map(String));
+  for (const row of rows) grid.push(row.map((cell) => visibleName(String(cell))));
   return grid.toString().replace(/[ \t]+$/gm, '');
 }
 
 /** `name: value` lines, the values under each other. */
 export function facts(pairs: readonly (readonly [name: string, value: string | number])[]): string {
   const width = Math.max(...pairs.map(([name]) => name.length)) + 2;
-  return pairs.map(([name, value]) => `${`${name}:`.padEnd(width)}${value}`).join('\n');
+  return pairs.map(([name, value]) => `${`${name}:`.padEnd(width)}${visibleName(String(value))}`).join('\n');
 }
 
 /** What a container's archive does not hold, a line each. */
@@ -78,10 +79,12 @@ export function milliseconds(ms: number): string {
 
 /** Pretty JSON with big integers as numbers where they fit, as strings where they do not. */
 export function json(value: unknown): string {
-  return JSON.stringify(
-    value,
-    (_, v: unknown) => (typeof v === 'bigint' ? (Number.isSafeInteger(Number(v)) ? Number(v) : String(v)) : v),
-    2,
+  return visibleJson(
+    JSON.stringify(
+      value,
+      (_, v: unknown) => (typeof v === 'bigint' ? (Number.isSafeInteger(Number(v)) ? Number(v) : String(v)) : v),
+      2,
+    ),
   );
 }
 
@@ -98,4 +101,14 @@ export function errorText(error: unknown, asJson: boolean, command: Command): st
   if (error instanceof StillframeError) return `stillframe: ${inFlags(error.message, command)} [${error.code}]`;
   if (error instanceof Cancelled) return `stillframe: ${error.message}`;
   return `stillframe: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`;
+}
+
+/** For stdout. Nothing that a terminal would act on gets there, wherever the text came from. */
+export function print(text: string): void {
+  process.stdout.write(`${visible(text)}\n`);
+}
+
+/** For stderr. */
+export function printError(text: string): void {
+  process.stderr.write(`${visible(text)}\n`);
 }

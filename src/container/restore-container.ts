@@ -15,8 +15,8 @@ import { readBindMounts } from './documents/recorded-lists.js';
 import { launch, run } from './runtimes/command.js';
 import type { Container, RuntimeName } from './model/container.js';
 import { ContainerError, type ContainerFacts } from './model/container-error.js';
-import type { ContainerSubject } from './target/container-target.js';
 import { members } from './documents/documents.js';
+import { recordedContainer, type RecordedContainer } from './documents/recorded-container.js';
 import { findContainer, type ContainerName } from './runtimes/find-container.js';
 import { readSpec, rootfsOf } from './model/spec.js';
 import { verifyContainerArchive } from './documents/verify-container.js';
@@ -91,7 +91,7 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
         phases.progress('verify', { done: bytes, total: totalBytes, unit: 'bytes' }),
     }),
   );
-  const subject = containerSubject(verified);
+  const subject = recordedContainer(verified);
   using journal = journalRestore(resolve(options.archive), resolve(options.stateDir ?? STATE_DIR));
   await using guardian = await phases.run('guardian', () =>
     Guardian.arm({ journal, placeGuardianIn: options.placeGuardianIn, criuTimeoutMs: RUNTIME_MS }),
@@ -115,7 +115,7 @@ interface Plan {
   options: ContainerRestoreOptions;
   phases: Phases;
   verified: VerifiedArchive;
-  subject: ContainerSubject & { criuOptions?: { tcpEstablished?: boolean } };
+  subject: RecordedContainer;
   scratch: string;
   env: NodeJS.ProcessEnv;
   guardian: Guardian;
@@ -140,7 +140,7 @@ async function restoreBundle({
     throw new ContainerError('CONTAINER_EXISTS', { runtime: command, id });
   const dropped = await phases.run('extract', async () => {
     await mkdir(imagesDir, { mode: 0o700 });
-    await extractMembers({ verified, prefix: members.images, destination: imagesDir, signal });
+    await extractMembers({ verified, prefix: members.images, images: true, destination: imagesDir, signal });
     const leftOut = await writeMissingSpec(verified, bundle, options.keep ?? []);
     await applyRootfs({
       verified,
@@ -151,7 +151,7 @@ async function restoreBundle({
     return leftOut;
   });
   const flags = ['--detach', '--bundle', bundle, '--image-path', imagesDir, '--work-path', scratch, '--file-locks'];
-  if (subject.criuOptions?.tcpEstablished === true) flags.push('--tcp-established');
+  if (subject.tcpEstablished) flags.push('--tcp-established');
   await phases.run('restore', () =>
     launch(command, [...root, 'restore', ...flags, id], {
       env,
@@ -180,7 +180,7 @@ async function restorePodman({ options, phases, subject, env, guardian }: Plan):
   if (isRenamed) flags.push('--name', name);
   if (pod !== undefined) flags.push('--pod', pod);
   if (ignoreVolumes) flags.push('--ignore-volumes');
-  if (subject.criuOptions?.tcpEstablished === true) flags.push('--tcp-established');
+  if (subject.tcpEstablished) flags.push('--tcp-established');
   await phases.run('restore', () =>
     run('podman', [...podman, 'restore', ...flags], {
       env,
@@ -228,18 +228,6 @@ function checkOptions({ runc, crun, podman, bundle, keep = [], pod, ignoreVolume
       value: undefined,
       expected: "the new container's bundle directory",
     });
-}
-
-/** @throws ContainerError NOT_A_CONTAINER_CHECKPOINT */
-function containerSubject({ manifest, archive }: VerifiedArchive): Plan['subject'] {
-  const subject = manifest.subject as unknown as Partial<Plan['subject']>;
-  if (subject.kind !== 'container' || typeof subject.container?.name !== 'string') {
-    throw new ContainerError('NOT_A_CONTAINER_CHECKPOINT', {
-      archivePath: archive.path,
-      what: `its kind is ${String(manifest.subject['kind'])}`,
-    });
-  }
-  return subject as Plan['subject'];
 }
 
 /** Gives a bundle without a configuration the archive's own, without what reaches out to this machine. */

@@ -5,7 +5,7 @@ import { native } from '../../native.js';
 import { ArchiveError } from '../format/archive-error.js';
 import { Beneath, describeFd } from './openat-dir.js';
 import { printable } from '../format/byte-text.js';
-import { checkTar, relativeName } from '../read/refuse-unsafe.js';
+import { checkTar, relativeName, type CheckOptions } from '../read/refuse-unsafe.js';
 import {
   closeDestination,
   openDestination,
@@ -83,16 +83,30 @@ export async function extractTree(
 /**
  * Extracts a directory that is not a listed tree, with all below it: CRIU's images are in `checkpoint`.
  * Promises and errors are those of `extractTree`.
+ * @param options `images`: refuses what is not a regular file or directory, with UNSAFE_MEMBER. See `CheckOptions`.
  */
 export async function extractMembers(
-  options: ExtractOptions & { verified: VerifiedArchive; prefix: string },
+  options: ExtractOptions & { verified: VerifiedArchive; prefix: string; images?: boolean },
 ): Promise<ExtractedTree> {
   const { verified, prefix } = options;
-  const place = verified.members.get(prefix);
-  if (place === undefined)
-    throw new ArchiveError('MEMBER_MISSING', { archivePath: verified.archive.path, member: prefix });
-  const range = { start: place.headerOffset, end: place.end };
-  return extractTar({ ...options, archive: verified.archive, range, root: prefix });
+  return extractTar({ ...options, archive: verified.archive, range: rangeOf(verified, prefix), root: prefix });
+}
+
+/**
+ * Refuses what `extractMembers` would refuse before it makes anything, for whom the archive is extracted by somebody else.
+ * @throws ArchiveError MEMBER_MISSING, UNSAFE_PATH, UNSAFE_LINK, UNSAFE_MEMBER
+ */
+export async function checkMembers(
+  options: { verified: VerifiedArchive; prefix: string } & CheckOptions,
+): Promise<void> {
+  const { verified, prefix } = options;
+  await checkTar(verified.archive, rangeOf(verified, prefix), prefix, options);
+}
+
+function rangeOf({ archive, members }: VerifiedArchive, prefix: string): TarRange {
+  const place = members.get(prefix);
+  if (place === undefined) throw new ArchiveError('MEMBER_MISSING', { archivePath: archive.path, member: prefix });
+  return { start: place.headerOffset, end: place.end };
 }
 
 /**
@@ -118,7 +132,7 @@ export async function readVerifiedMember(verified: VerifiedArchive, name: string
  * and links say is checked first; data and headers must have been verified, or be trusted for other reasons.
  */
 export async function extractTar(
-  options: ExtractOptions & { archive: OpenArchive; range: TarRange; root: string },
+  options: ExtractOptions & { archive: OpenArchive; range: TarRange; root: string; images?: boolean | undefined },
 ): Promise<ExtractedTree> {
   const { archive, range, root, signal } = options;
   signal?.throwIfAborted();

@@ -14,6 +14,7 @@ export type ArchiveErrorCode =
   // Extracting
   | 'UNSAFE_PATH'
   | 'UNSAFE_LINK'
+  | 'UNSAFE_MEMBER'
   | 'DESTINATION_EXISTS'
   | 'DESTINATION_NOT_EMPTY'
   | 'DESTINATION_MISSING'
@@ -100,6 +101,10 @@ const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
   UNSAFE_LINK: (f) => ({
     what: `${archive(f)} holds an unsafe link${member(f)} -> ${f.linkname ?? '?'}${what(f)}`,
     remedy: 'Do not trust this archive.',
+  }),
+  UNSAFE_MEMBER: (f) => ({
+    what: `${archive(f)} holds what no checkpoint holds${member(f)}${what(f)}`,
+    remedy: 'Nothing was extracted. Do not trust this archive.',
   }),
   DESTINATION_EXISTS: (f) => ({
     what: `the destination exists: ${path(f)}${what(f)}`,

@@ -1,13 +1,15 @@
+import { visibleName } from '../../visible.js';
+
 /**
- * A name as a person can read it in a message: UTF-8 where it is that, with control bytes and bytes of
- * no encoding as `\xNN`. For display only: it does not lead back to the bytes.
+ * A name as a person can read it in a message: UTF-8 where it is that, with bytes of no encoding as `\xNN`, and as much for what a
+ * terminal would act on. For display only: it does not lead back to the bytes.
  */
 export function printable(name: Uint8Array | string): string {
   const bytes =
     typeof name === 'string' ? Buffer.from(name) : Buffer.from(name.buffer, name.byteOffset, name.byteLength);
   const text = bytes.toString('utf8');
   const chars = Buffer.from(text).equals(bytes) ? text : bytes.toString('latin1').replace(/[\x80-\xff]/g, hex);
-  return chars.replace(/[\x00-\x1f\x7f]/g, hex);
+  return visibleName(chars);
 }
 
 function hex(char: string): string {

@@ -9,6 +9,7 @@
  * whole seconds, since nanoseconds would need a pax header, which has no checksum.
  */
 import { ArchiveError } from './archive-error.js';
+import { parseJson } from './bounded-json.js';
 import type { JsonBytes } from './byte-text.js';
 
 export const MEMBERS_SHA256 = 'stillframe/members.sha256';
@@ -18,8 +19,8 @@ export const MANIFEST_SHA256 = 'stillframe/manifest.sha256';
 /** The version written here, and the newest that can be read. */
 export const FORMAT_VERSION = 2;
 
-/** A longer manifest is not read. */
-export const MAX_MANIFEST_BYTES = 64 * 1024 * 1024;
+/** A longer manifest is neither written nor read. */
+export const MAX_MANIFEST_BYTES = 16 * 1024 * 1024;
 
 export interface Manifest {
   format: 'stillframe';
@@ -87,9 +88,9 @@ export function parseManifest(bytes: Buffer, archivePath: string): Manifest {
     new ArchiveError('ARCHIVE_DAMAGED', { archivePath, member: MANIFEST_JSON, what, cause });
   let value: unknown;
   try {
-    value = JSON.parse(bytes.toString('utf8'));
+    value = parseJson(bytes);
   } catch (cause) {
-    throw wrong('not JSON', cause);
+    throw wrong('not JSON that is read', cause);
   }
   if (!isRecord(value) || value['format'] !== 'stillframe' || !isCount(value['version']))
     throw wrong('not a stillframe manifest');

@@ -1,19 +1,31 @@
 import { ArchiveError } from '../format/archive-error.js';
 import { printable } from '../format/byte-text.js';
-import type { EntryType } from '../format/entry.js';
+import type { Entry, EntryType } from '../format/entry.js';
 import { ROOT_NAME, unsafeName } from '../format/names.js';
 import { NameSet } from './name-set.js';
+import { ParentLinks } from './parent-links.js';
 import { walkMembers, type OpenArchive, type TarRange } from './reader.js';
 import { takeTurns } from '../../yield-to-loop.js';
+
+export interface CheckOptions {
+  devices?: 'create' | 'refuse' | undefined;
+  /**
+   * They are images of CRIU: regular files and directories, and the links to parent images. Anything else would be opened as if it
+   * were a file, and a FIFO, a device or a link would hold or mislead whoever does. Default false.
+   */
+  images?: boolean | undefined;
+  signal?: AbortSignal | undefined;
+}
 
 /** Reads all headers and refuses the whole tar when one of them must not be extracted. */
 export async function checkTar(
   archive: OpenArchive,
   range: TarRange,
   root: string,
-  options: { devices?: 'create' | 'refuse' | undefined; signal?: AbortSignal | undefined },
+  options: CheckOptions,
 ): Promise<EntryType> {
   const names = new NameSet();
+  const links = new ParentLinks();
   let rootType: EntryType | undefined;
   let count = 0;
   const wrongRoot = (what: string): ArchiveError =>
@@ -35,6 +47,8 @@ export async function checkTar(
       throw new ArchiveError('ARCHIVE_DAMAGED', { ...facts, what: `owner ${entry.uid}:${entry.gid}` });
     if (options.devices === 'refuse' && type.endsWith('-device'))
       throw new ArchiveError('UNSAFE_PATH', { ...facts, what: 'a device node' });
+    const odd = options.images === true ? oddImage(entry, name, links) : undefined;
+    if (odd !== undefined) throw new ArchiveError('UNSAFE_MEMBER', { ...facts, what: `${odd} among CRIU's images` });
     const linkname = entry.linkname === undefined ? undefined : relativeName(entry.linkname, root);
     const wrong = names.add(
       Buffer.from(name, 'latin1'),
@@ -51,7 +65,21 @@ export async function checkTar(
     count++;
     turn = await takeTurns(turn, options.signal);
   }
+  const endless = links.endless();
+  if (endless !== undefined)
+    throw new ArchiveError('UNSAFE_MEMBER', {
+      archivePath: archive.path,
+      member: printable(Buffer.from(`${root}/${endless === '' ? '' : `${endless}/`}parent`, 'latin1')),
+      what: "a chain of links without end among CRIU's images",
+    });
   return rootType ?? 'directory';
+}
+
+/** What a member is that no image of CRIU is. */
+function oddImage({ type, linkname }: Entry, name: string, links: ParentLinks): string | undefined {
+  if (name === '') return type === 'directory' ? undefined : `a ${type}`;
+  if (type === 'file' || type === 'directory') return undefined;
+  return type === 'symlink' ? links.add(name, linkname) : `a ${type}`;
 }
 
 /** A name relative to the tree's root, '' for the root itself, undefined when it is not within. */

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, resolve } from 'node:path';
 import type { Writable } from 'node:stream';
 import { errnoOf, StillframeError } from '../../errors.js';
-import { ArchiveError } from '../format/archive-error.js';
+import { ArchiveError, unrepresentable } from '../format/archive-error.js';
 import { Body, nestedHeader, nestedTime, wholeSecond, type NestedTree } from './archive-body.js';
 import { bytesToJson, printable } from '../format/byte-text.js';
 import {
@@ -14,6 +14,7 @@ import {
   FORMAT_VERSION,
   MANIFEST_JSON,
   MANIFEST_SHA256,
+  MAX_MANIFEST_BYTES,
   MEMBERS_SHA256,
   type TreeRecord,
 } from '../format/manifest.js';
@@ -195,6 +196,11 @@ export class ArchiveWriter implements AsyncDisposable {
         trees: await this.#records(),
         subject: options.subject,
       });
+      if (json.length > MAX_MANIFEST_BYTES)
+        throw unrepresentable(
+          Buffer.from(MANIFEST_JSON),
+          `it has ${json.length} bytes; at most ${MAX_MANIFEST_BYTES} are read`,
+        );
       const proof = checksumLine(createHash('sha256').update(json).digest(), Buffer.from(MANIFEST_JSON));
       await body.addDocument(Buffer.from(MANIFEST_JSON), json);
       await body.addDocument(Buffer.from(MANIFEST_SHA256), proof);

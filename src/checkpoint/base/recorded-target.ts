@@ -39,7 +39,7 @@ const REPEATED = [
   'linkRemap',
 ] as const satisfies (keyof RepeatedOptions)[];
 
-export function repeatedOptions(dump: CriuOptions): RepeatedOptions {
+export function repeatedOptions(dump: Partial<Record<keyof RepeatedOptions, unknown>>): RepeatedOptions {
   return Object.fromEntries(REPEATED.filter((name) => dump[name] !== undefined).map((name) => [name, dump[name]]));
 }
 
@@ -53,21 +53,65 @@ export function thisKernel(): Subject['kernel'] {
  */
 export function parseSubject(value: Record<string, unknown>, archivePath: string): Subject {
   const wrong = (what: string): CheckpointError => new CheckpointError('NOT_A_CHECKPOINT', { archivePath, what });
-  const subject = value as Partial<Subject>;
-  if (subject.kind !== 'process-tree') throw wrong(`its kind is ${String(value['kind'])}`);
-  if (!isPid(subject.pid)) throw wrong('it names no pid');
-  const { cgroup, kernel } = subject;
-  if (typeof cgroup !== 'object' || (cgroup.version !== 1 && cgroup.version !== 2) || !isCgroupName(cgroup.name))
+  if (value['kind'] !== 'process-tree') throw wrong(`its kind is ${shown(value['kind'])}`);
+  const { pid, criuOptions, windowMs } = value;
+  if (!isPid(pid)) throw wrong('it names no pid');
+  const { createdAt, kernel, criu, cgroup } = recordedOrigin(value, wrong);
+  if (!isRecord(cgroup) || (cgroup['version'] !== 1 && cgroup['version'] !== 2) || !isCgroupName(cgroup['name']))
     throw wrong('it names no cgroup');
-  if (
-    !Array.isArray(cgroup.members) ||
-    !cgroup.members.every((m) => isPid(m.pid) && (m.cgroup === '' || isCgroupName(`/${m.cgroup}`)))
-  )
+  if (!Array.isArray(cgroup['members']) || !cgroup['members'].every(isMember))
     throw wrong('its list of processes is damaged');
-  if (kernel?.arch !== arch())
-    throw wrong(`it is of a machine of another kind (${String(kernel?.arch)}, this one is ${arch()})`);
-  if (typeof subject.criuOptions !== 'object') throw wrong('it names no options of CRIU');
-  return { ...(value as unknown as Subject), criuOptions: repeatedOptions(subject.criuOptions) };
+  if (kernel.arch !== arch()) throw wrong(`it is of a machine of another kind (${kernel.arch}, this one is ${arch()})`);
+  if (!isRecord(criuOptions)) throw wrong('it names no options of CRIU');
+  const repeated = repeatedOptions(criuOptions);
+  if (!Object.values(repeated).every((option) => typeof option === 'boolean'))
+    throw wrong('its options of CRIU are none');
+  return {
+    ...value,
+    kind: 'process-tree',
+    createdAt,
+    kernel,
+    criu,
+    pid,
+    cgroup: { version: cgroup['version'], name: cgroup['name'], members: cgroup['members'] as CgroupMember[] },
+    ...(typeof windowMs === 'number' ? { windowMs } : {}),
+    criuOptions: repeated,
+  };
+}
+
+/**
+ * When, on which kernel and by which CRIU it was made: what the subjects of process trees and of containers have in common.
+ * @throws what `wrong` makes of the words
+ */
+export function recordedOrigin(
+  { createdAt, kernel, criu, cgroup }: Record<string, unknown>,
+  wrong: (what: string) => Error,
+): Pick<Subject, 'createdAt' | 'kernel' | 'criu'> & { cgroup: unknown } {
+  if (typeof createdAt !== 'string') throw wrong('it does not say when it was made');
+  if (!isRecord(kernel) || typeof kernel['release'] !== 'string' || typeof kernel['arch'] !== 'string')
+    throw wrong('it names no kernel');
+  if (!isRecord(criu) || typeof criu['version'] !== 'string') throw wrong('it names no CRIU');
+  return {
+    createdAt,
+    kernel: { release: kernel['release'], arch: kernel['arch'] },
+    criu: { version: criu['version'] },
+    cgroup,
+  };
+}
+
+/** A value of an archive, in an error: whatever it is, and not at length. */
+export function shown(value: unknown): string {
+  return (typeof value === 'string' ? value : (JSON.stringify(value) ?? 'missing')).slice(0, 100);
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isMember(value: unknown): value is CgroupMember {
+  return (
+    isRecord(value) && isPid(value['pid']) && typeof value['cgroup'] === 'string' && isCgroupName(`/${value['cgroup']}`)
+  );
 }
 
 function isPid(value: unknown): value is number {

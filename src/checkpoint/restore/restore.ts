@@ -96,7 +96,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   await using scratch = await PrivateDir.make(place, guardian.hiddenNames);
   const images = scratch.makeInner('images');
   const imagesDir = images.path;
-  await extractMembers({ verified, prefix: 'checkpoint', destination: imagesDir, signal });
+  await extractMembers({ verified, prefix: 'checkpoint', images: true, destination: imagesDir, signal });
   // New archives have it done. Older ones, and other programs', have not.
   await repairTimers(imagesDir);
   await orderUnixSockets(imagesDir);

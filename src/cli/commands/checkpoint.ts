@@ -16,7 +16,7 @@ import { byteCount, cgroupVersion, duration, positiveInteger, tree, wholeNumber 
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
 import { addDumpFlags, criuFlags, criuOptions, type CriuFlags } from '../criu-options.js';
 import { EventLog } from '../event-log.js';
-import { bytes, facts, json, leftOutFacts, milliseconds } from '../output.js';
+import { bytes, facts, json, leftOutFacts, milliseconds, print, printError } from '../output.js';
 import { ProgressLine } from '../progress.js';
 
 type Report = CheckpointReport & Partial<Pick<ContainerCheckpointReport, 'leftOut'>> & { image?: unknown };
@@ -188,8 +188,8 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
     progress.stop();
   }
   // The archive itself may be on stdout.
-  const words = options.output === '-' ? process.stderr : process.stdout;
-  words.write(`${options.json === true ? json(report) : reportText(report)}\n`);
+  const words = options.output === '-' ? printError : print;
+  words(options.json === true ? json(report) : reportText(report));
 }
 
 /** As the name of the archive says: what calls itself x.tar.gz had better be one. */

@@ -1,7 +1,7 @@
 import { styleText } from 'node:util';
 import { Command } from 'commander';
 import { diagnose } from '../../index.js';
-import { EXIT_FAILED, json } from '../output.js';
+import { EXIT_FAILED, json, print } from '../output.js';
 
 const MARKS = { ok: 'ok     ', note: 'note   ', problem: 'PROBLEM' } as const;
 
@@ -21,12 +21,12 @@ export function doctorCommand(): Command {
     )
     .action(async (options: { workDir?: string; json?: boolean }) => {
       const diagnosis = await diagnose({ workDir: options.workDir });
-      if (options.json === true) process.stdout.write(`${json(diagnosis)}\n`);
+      if (options.json === true) print(json(diagnosis));
       else {
         for (const { subject, verdict, what, remedy } of diagnosis.findings) {
-          process.stdout.write(
-            `${styleText(COLOURS[verdict], MARKS[verdict], { stream: process.stdout })}  ${subject}: ${what}\n${remedy === '' ? '' : `         ${remedy}\n`}`,
-          );
+          const mark = styleText(COLOURS[verdict], MARKS[verdict], { stream: process.stdout });
+          process.stdout.write(`${mark}  `); // its colours are ours
+          print(`${subject}: ${what}${remedy === '' ? '' : `\n         ${remedy}`}`);
         }
       }
       if (!diagnosis.usable) process.exitCode = EXIT_FAILED;

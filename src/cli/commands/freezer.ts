@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { frozenCgroups, openFreezer, type Freezer, type FreezerState } from '../../index.js';
 import { cgroupVersion, duration, positiveInteger } from '../arguments.js';
-import { facts, json, table } from '../output.js';
+import { facts, json, print, table } from '../output.js';
 
 interface Options {
   pid?: number;
@@ -44,18 +44,18 @@ export function statusCommand(): Command {
 
 async function printAllFrozen(asJson: boolean, stateDir: string | undefined): Promise<void> {
   const frozen = await frozenCgroups({ stateDir });
-  if (asJson) process.stdout.write(`${json(frozen)}\n`);
-  else if (frozen.length === 0) process.stdout.write('no cgroup of this machine is frozen\n');
+  if (asJson) print(json(frozen));
+  else if (frozen.length === 0) print('no cgroup of this machine is frozen');
   else {
     const by = (owner: (typeof frozen)[number]['by']): string =>
       owner === undefined
         ? 'not by stillframe'
         : `stillframe ${owner.pid}, for ${owner.targetPid}${owner.isAlive ? '' : ' (dead: run stillframe recover)'}`;
-    process.stdout.write(
-      `${table(
+    print(
+      table(
         ['cgroup', 'freezer', 'frozen by', 'since'],
         frozen.map((f) => [f.path, `v${f.version}`, by(f.by), f.since ?? 'not known']),
-      )}\n`,
+      ),
     );
   }
 }
@@ -80,8 +80,10 @@ function freezerCommand(
     if ((cgroup === undefined) === (options.pid === undefined)) command.error('error: give either a cgroup or --pid');
     const freezer = openFreezer(cgroup !== undefined ? { cgroup } : { pid: options.pid!, version: options.freezer });
     await act(freezer, { timeoutMs: options.timeout });
-    process.stdout.write(
-      `${options.json === true ? json({ cgroup: freezer.path, version: freezer.version, ...freezer.state() }) : stateText(freezer, freezer.state())}\n`,
+    print(
+      options.json === true
+        ? json({ cgroup: freezer.path, version: freezer.version, ...freezer.state() })
+        : stateText(freezer, freezer.state()),
     );
   });
 }

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { writeImage } from '../../index.js';
-import { bytes, facts, json } from '../output.js';
+import { bytes, facts, json, print } from '../output.js';
 
 export function imageCommand(signal: AbortSignal): Command {
   return new Command('image')
@@ -26,6 +26,6 @@ Example:
               ['manifest', report.digest],
               ['layer', bytes(report.layerBytes)],
             ]);
-      process.stdout.write(`${text}\n`);
+      print(text);
     });
 }

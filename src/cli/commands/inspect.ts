@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { inspect, verify } from '../../index.js';
-import { bytes, facts, json, table } from '../output.js';
+import { bytes, facts, json, table, print } from '../output.js';
 
 export function inspectCommand(signal: AbortSignal): Command {
   return new Command('inspect')
@@ -12,16 +12,16 @@ export function inspectCommand(signal: AbortSignal): Command {
     .action(async (archive: string, options: { members?: boolean; json?: boolean }) => {
       const inspection = await inspect(archive, { signal });
       if (options.json === true) {
-        process.stdout.write(`${json(inspection)}\n`);
+        print(json(inspection));
         return;
       }
       const { manifest, members } = inspection;
       const subject = (manifest?.subject ?? {}) as {
-        createdAt?: string;
-        pid?: number;
-        kernel?: { release?: string };
-        criu?: { version?: string };
-        cgroup?: { version?: number; name?: string; members?: unknown[] };
+        createdAt?: unknown;
+        pid?: unknown;
+        kernel?: { release?: unknown } | null;
+        criu?: { version?: unknown } | null;
+        cgroup?: { version?: unknown; name?: unknown; members?: unknown } | null;
       };
       const lines: [string, string | number][] = [
         ['archive', archive],
@@ -30,12 +30,12 @@ export function inspectCommand(signal: AbortSignal): Command {
       if (manifest === undefined) lines.push(['manifest', 'none: another engine wrote this archive']);
       else {
         lines.push(
-          ['made', subject.createdAt ?? '?'],
-          ['root pid', subject.pid ?? '?'],
-          ['processes', subject.cgroup?.members?.length ?? '?'],
-          ['cgroup', `${subject.cgroup?.name ?? '?'} (v${subject.cgroup?.version ?? '?'})`],
-          ['kernel', subject.kernel?.release ?? '?'],
-          ['CRIU', subject.criu?.version ?? '?'],
+          ['made', text(subject.createdAt)],
+          ['root pid', text(subject.pid)],
+          ['processes', Array.isArray(subject.cgroup?.members) ? subject.cgroup.members.length : '?'],
+          ['cgroup', `${text(subject.cgroup?.name)} (v${text(subject.cgroup?.version)})`],
+          ['kernel', text(subject.kernel?.release)],
+          ['CRIU', text(subject.criu?.version)],
         );
       }
       const texts = [facts(lines)];
@@ -60,7 +60,7 @@ export function inspectCommand(signal: AbortSignal): Command {
             members.map((m) => [m.type, m.bytes, m.name]),
           ),
         );
-      process.stdout.write(`${texts.join('\n\n')}\n`);
+      print(texts.join('\n\n'));
     });
 }
 
@@ -75,12 +75,17 @@ export function verifyCommand(signal: AbortSignal): Command {
     )
     .action(async (archive: string, options: { json?: boolean }) => {
       const { members, bytes: size } = await verify(archive, { signal });
-      process.stdout.write(
+      print(
         options.json === true
-          ? `${json({ archivePath: archive, members, bytes: size })}\n`
-          : `${archive}: ${members} members, ${bytes(size)}: every byte is as it was written\n`,
+          ? json({ archivePath: archive, members, bytes: size })
+          : `${archive}: ${members} members, ${bytes(size)}: every byte is as it was written`,
       );
     });
+}
+
+/** A fact of the manifest, which nobody has checked. */
+function text(value: unknown): string | number {
+  return typeof value === 'string' || typeof value === 'number' ? value : '?';
 }
 
 function showBytes(value: string | { base64: string }): string {

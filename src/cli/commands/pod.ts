@@ -1,7 +1,7 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { checkpointPod, type ContainerName } from '../../index.js';
 import { collect, duration } from '../arguments.js';
-import { facts, json, milliseconds, table } from '../output.js';
+import { facts, json, milliseconds, print, table } from '../output.js';
 
 interface Options {
   runc?: string[];
@@ -73,7 +73,7 @@ export function podCommand(signal: AbortSignal): Command {
                 ['directory', report.directory],
                 ['containers', rows.length],
               ])}\n\n${table(['container', 'archive', 'frozen window'], rows)}`;
-        process.stdout.write(`${text}\n`);
+        print(text);
       },
     );
 }

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { recover } from '../../index.js';
-import { json } from '../output.js';
+import { json, print } from '../output.js';
 
 export function recoverCommand(): Command {
   return new Command('recover')
@@ -15,11 +15,11 @@ export function recoverCommand(): Command {
     )
     .action(async (options: { stateDir?: string; json?: boolean }) => {
       const recoveries = await recover({ stateDir: options.stateDir });
-      if (options.json === true) process.stdout.write(`${json(recoveries)}\n`);
-      else if (recoveries.length === 0) process.stdout.write('nothing was left behind\n');
+      if (options.json === true) print(json(recoveries));
+      else if (recoveries.length === 0) print('nothing was left behind');
       for (const { pid, restoreOf, cgroup, since, did } of options.json === true ? [] : recoveries) {
-        process.stdout.write(
-          `${restoreOf === undefined ? `checkpoint of ${String(pid)}` : `restore of ${restoreOf}`}${cgroup === undefined ? '' : ` in ${cgroup}`}, begun ${since}:\n${did.map((line) => `  ${line}\n`).join('') || '  nothing but its journal was left\n'}`,
+        print(
+          `${restoreOf === undefined ? `checkpoint of ${String(pid)}` : `restore of ${restoreOf}`}${cgroup === undefined ? '' : ` in ${cgroup}`}, begun ${since}:\n${did.map((line) => `  ${line}`).join('\n') || '  nothing but its journal was left'}`,
         );
       }
     });

@@ -12,7 +12,7 @@ import {
 import { hostSetting, duration, pair } from '../arguments.js';
 import { addRestoreFlags, criuFlags, criuOptions, type CriuFlags } from '../criu-options.js';
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
-import { facts, json, leftOutFacts, milliseconds } from '../output.js';
+import { facts, json, leftOutFacts, milliseconds, print, printError } from '../output.js';
 import { ProgressLine } from '../progress.js';
 
 const WAIT_MS = 100;
@@ -120,11 +120,14 @@ async function run(archive: string, options: Options, signal: AbortSignal): Prom
   } finally {
     progress.stop();
   }
-  if (options.json === true) process.stdout.write(`${json(report)}\n`);
+  if (options.json === true) print(json(report));
   else {
-    process.stdout.write(`${report.pid}\n`);
-    process.stderr.write(
-      `${facts([...('name' in report ? ofContainer(report) : ofTree(report)), ['total time', milliseconds(report.totalMs)]])}\n`,
+    print(String(report.pid));
+    printError(
+      facts([
+        ...('name' in report ? ofContainer(report) : ofTree(report)),
+        ['total time', milliseconds(report.totalMs)],
+      ]),
     );
   }
   if (options.wait && 'hasTerminal' in report && report.hasTerminal) await ended(report.pid, signal);

@@ -13,12 +13,11 @@ import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { errnoOf } from '../../errors.js';
 import { openPlain, PrivateDirectory } from '../../private-directory.js';
-import { openArchive, readVerifiedMember, type OpenArchive, type VerifiedArchive } from '../../archive/index.js';
+import { openArchive, type OpenArchive, type VerifiedArchive } from '../../archive/index.js';
 import { ContainerError } from '../model/container-error.js';
 import type { ContainerSubject } from '../target/container-target.js';
-import { members } from './documents.js';
 import { engineFacts } from '../model/engine.js';
-import type { OciSpec } from '../model/spec.js';
+import { recordedContainer, recordedSpec } from './recorded-container.js';
 import { verifyContainerArchive } from './verify-container.js';
 
 export interface ImageOptions {
@@ -47,7 +46,6 @@ const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 const CONFIG = 'application/vnd.oci.image.config.v1+json';
 /** Go's names of processors, which images use. */
 const ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386' };
-const MAX_SPEC_BYTES = 64 * 1024 * 1024;
 
 /**
  * Writes an OCI image layout with the archive, verified first, as its only layer.
@@ -71,7 +69,7 @@ export async function writeImage(options: ImageOptions): Promise<ImageReport> {
     const layer = await copyLayer(resolve(options.archive), blobs, signal);
     // A layer's diff_id is that of the uncompressed tar.
     const diffId = archive.compression === 'none' ? layer.digest : await digestOf(archive);
-    const created = String(verified.manifest.subject['createdAt']);
+    const created = recordedContainer(verified).createdAt;
     const config = await addBlob(blobs, {
       created,
       architecture: ARCHITECTURES[arch()] ?? arch(),
@@ -113,20 +111,8 @@ function keepAs(hidden: PrivateDirectory, directory: string): void {
 
 /** What CRI-O, containerd, Podman and checkpointctl look for. */
 async function imageAnnotations(verified: VerifiedArchive): Promise<Record<string, string>> {
-  const { subject } = verified.manifest;
-  if (subject['kind'] !== 'container')
-    throw new ContainerError('NOT_A_CONTAINER_CHECKPOINT', {
-      archivePath: verified.archive.path,
-      what: `its kind is ${String(subject['kind'])}`,
-    });
-  const { container, criu, kernel, cgroup } = subject as unknown as ContainerSubject & {
-    criu: { version: string };
-    kernel: { release: string };
-    cgroup: { version: number };
-  };
-  const facts = engineFacts(
-    JSON.parse((await readVerifiedMember(verified, members.spec, MAX_SPEC_BYTES)).toString()) as OciSpec,
-  );
+  const { container, criu, kernel, cgroupVersion } = recordedContainer(verified);
+  const facts = engineFacts(await recordedSpec(verified));
   // Kubernetes knows a container by its name in the pod.
   const name = facts.containerName ?? container.name;
   const engine =
@@ -149,7 +135,7 @@ async function imageAnnotations(verified: VerifiedArchive): Promise<Record<strin
     'org.criu.checkpoint.criu.version': criu.version,
     'org.criu.checkpoint.host.arch': ARCHITECTURES[arch()] ?? arch(),
     'org.criu.checkpoint.host.kernel': kernel.release,
-    'org.criu.checkpoint.cgroup.version': `v${cgroup.version}`,
+    'org.criu.checkpoint.cgroup.version': `v${cgroupVersion}`,
   };
   return Object.fromEntries(
     Object.entries(set).filter((entry): entry is [string, string] => entry[1] !== undefined && entry[1] !== ''),

@@ -1,5 +1,6 @@
 import {
   ArchiveError,
+  checkMembers,
   inspectArchive,
   verifyArchive,
   type Member,
@@ -12,7 +13,7 @@ import { members } from './documents.js';
 
 /**
  * `verifyArchive`, and a plain word about an archive of the same format that another engine wrote: it has no hashes, so
- * that nothing could be promised of it.
+ * that nothing could be promised of it. Its images are images of CRIU, and nothing else.
  * @throws ArchiveError, ContainerError FOREIGN_CHECKPOINT
  */
 export async function verifyContainerArchive(
@@ -20,7 +21,10 @@ export async function verifyContainerArchive(
   options: VerifyOptions = {},
 ): Promise<VerifiedArchive> {
   try {
-    return await verifyArchive(archive, options);
+    const verified = await verifyArchive(archive, options);
+    // Before anything is extracted, and for Podman, which extracts them itself.
+    await checkMembers({ verified, prefix: members.images, images: true, signal: options.signal });
+    return verified;
   } catch (error) {
     if (error instanceof ArchiveError && (await isForeign(archive)))
       throw new ContainerError('FOREIGN_CHECKPOINT', { archivePath: archive.path, cause: error });

@@ -168,8 +168,10 @@ async function answer(
   signal: AbortSignal | undefined,
   refused: Refusal[],
 ): Promise<Uint8Array> {
-  const [fd, ...more] = fds;
-  closeAll(more);
+  // CRIU sends a descriptor with this one only; a callback would not know that it has one to close.
+  const isTerminal = message.script === 'orphan-pts-master';
+  const fd = isTerminal ? fds[0] : undefined;
+  closeAll(isTerminal ? fds.slice(1) : fds);
   if (onNotify === undefined || signal === undefined) {
     if (fd !== undefined) closeAll([fd]);
     return encodeNotifyReply(true);

@@ -1,4 +1,4 @@
-import { readlink } from 'node:fs/promises';
+import { access, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../../errors.js';
 import { native } from '../../native.js';
@@ -153,6 +153,7 @@ export class Conversation {
       const response = isWatched
         ? await withDumpProgress({ pid, imagesDir: imagesDir.path, onProgress, signal }, work)
         : await work(signal);
+      if (type === 'DUMP' && options.stream !== true) await requireImages(imagesDir);
       // CRIU's process is the caller's program now.
       if (type === 'RESTORE' && (options.execCmd ?? []).length > 0) {
         this.#becameProgram = true;
@@ -232,6 +233,20 @@ async function requireParentLink(imagesDir: string, parentImg: string | undefine
   const before = await readlink(join(imagesDir, 'parent')).catch(() => undefined);
   if (before !== undefined && before !== parentImg)
     bad('parentImg', `${imagesDir} has the parent ${before} from an earlier request: use an empty directory`);
+}
+
+/**
+ * No dump is without these two, and none that lacks one can be restored, whatever the answer said.
+ * @throws CriuError CRIU_IMAGE
+ */
+async function requireImages({ fd, path }: SharedDirectory): Promise<void> {
+  for (const image of ['inventory.img', 'pstree.img']) {
+    try {
+      await access(`/proc/self/fd/${fd}/${image}`);
+    } catch (cause) {
+      throw new CriuError('CRIU_IMAGE', { path: join(path, image), reason: 'CRIU says that it has dumped', cause });
+    }
+  }
 }
 
 /** Node.js's own sockets are not, and CRIU takes EAGAIN for a failure. */

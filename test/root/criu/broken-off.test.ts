@@ -1,14 +1,14 @@
 /** Requests that end otherwise than by CRIU's answer: whoever ends them, nothing hangs, and the right thing is said. */
 import { spawn, spawnSync } from 'node:child_process';
 import { getEventListeners } from 'node:events';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { CriuClient, CriuError, findCriu } from '../../../src/criu/index.js';
+import { CriuClient, CriuError, findCriu, type CriuNotification } from '../../../src/criu/index.js';
 import { Child } from '../../../src/process.js';
 import { Counter, failure, scratch, until } from '../../fixtures/criu.js';
 import { fakeCriu, fakeService, packets } from '../../fixtures/fake-criu.js';
@@ -225,3 +225,49 @@ test('without a descriptor left the error says so, and nothing is left behind', 
   );
   expect([stdout, stderr]).toEqual(['CRIU_IO CRIU_IO ok\n', '']);
 });
+
+describe('a CRIU that does not keep to its protocol', () => {
+  test('has not dumped when it says so and wrote no images', async () => {
+    await using dir = await scratch();
+    await using counter = await Counter.start(dir.path);
+    const answer = `while True:\n  m = s.recv(1 << 20)\n  if not m: break\n  s.send(${packets.version} if m[1] == 10 else bytes([8, 1, 16, 1]))`;
+    await using client = await CriuClient.start({ criuPath: await fakeCriu(dir.path, answer) });
+    const error = await failure(client.dump({ pid: counter.pid, imagesDir: dir.path }));
+    expect(error.code).toBe('CRIU_IMAGE');
+    expect(error.facts.path).toBe(join(dir.path, 'inventory.img'));
+  });
+
+  test('sends descriptors that its notifications do not have: they are closed, and no callback gets them', async () => {
+    await using dir = await scratch();
+    await using counter = await Counter.start(dir.path);
+    const send = (packet: string): string =>
+      `s.sendmsg([${packet}], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("2i", f, f))])\n  s.recv(1 << 20)`;
+    const body = `f = os.open(sys.argv[0], os.O_RDONLY)
+while True:
+  m = s.recv(1 << 20)
+  if not m: break
+  if m[1] == 10:
+    s.send(${packets.version})
+    continue
+  ${send(packets.notify('pre-dump', counter.pid))}
+  ${send(packets.notify('post-dump', counter.pid))}
+  s.send(${packets.refusal(1)})`;
+    await using client = await CriuClient.start({ criuPath: await fakeCriu(dir.path, body) });
+    const given: (number | undefined)[] = [];
+    const onNotify = ({ fd }: CriuNotification): void => void given.push(fd);
+    expect((await failure(client.dump({ pid: counter.pid, imagesDir: dir.path }, { onNotify }))).code).toBe(
+      'CRIU_REQUEST_FAILED',
+    );
+    expect(given).toEqual([undefined, undefined]);
+    const isOpen = readdirSync('/proc/self/fd').some((fd) => linkOf(`/proc/self/fd/${fd}`) === join(dir.path, 'criu'));
+    expect(isOpen).toBe(false);
+  });
+});
+
+function linkOf(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined; // that of the listing itself
+  }
+}
