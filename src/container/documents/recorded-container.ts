@@ -21,7 +21,12 @@ export function recordedContainer({ manifest, archive }: VerifiedArchive): Recor
   if (kind !== 'container') throw wrong(`its kind is ${shown(kind)}`);
   if (!isRecord(container) || !isRuntime(container['runtime']) || !areTexts(container, ['ociRuntime', 'id', 'name']))
     throw wrong('it names no container');
-  const { image } = container;
+  const { image, leftOut = [] } = container;
+  if (
+    !Array.isArray(leftOut) ||
+    !leftOut.every((mount) => isRecord(mount) && areTexts(mount, ['source', 'destination']))
+  )
+    throw wrong('its list of what was left out is damaged');
   if (image !== undefined && (!isRecord(image) || typeof image['name'] !== 'string' || !isOptionalText(image['id'])))
     throw wrong('it names no image');
   const { createdAt, kernel, criu, cgroup } = recordedOrigin(manifest.subject, wrong);
