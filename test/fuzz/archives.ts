@@ -269,11 +269,44 @@ const bindMounts = fc.array(
   { maxLength: 4 },
 );
 
+/** Nothing is wrong with these but that CRIU, or the runtime, refuses them: whatever is changed starts from what gets that far. */
+export const plainArchives: readonly Buffer[] = [
+  forge({
+    members: [{ name: 'data', type: 'directory' }, ...plainImages()],
+    trees: [tree('data', 1)],
+    subject: treeSubject(),
+  }),
+  forge({
+    members: [
+      { name: 'rootfs-diff.tar', stored: tarOf([{ name: '.', type: 'directory' }]) },
+      ...plainImages(),
+      { name: 'config.dump', stored: '{}' },
+      { name: 'spec.dump', stored: '{}' },
+    ],
+    trees: [tree('rootfs-diff.tar', 1, 'nested')],
+    subject: containerSubject(),
+  }),
+];
+
+function plainImages(): ForgedMember[] {
+  const process = { pid: 3_999_999, ppid: 0, pgid: 3_999_999, sid: 3_999_999, threads: [3_999_999] };
+  return [
+    { name: 'checkpoint', type: 'directory' },
+    { name: 'checkpoint/pstree.img', stored: image(0x50273030, [pstree_entry.encode(process).finish()]) },
+    { name: 'checkpoint/files.img', stored: image(0x56303138, []) },
+  ];
+}
+
+/** Mostly as it is: else little would get past it. */
+function seldomAltered(value: unknown): fc.Arbitrary<unknown> {
+  return fc.oneof({ weight: 4, arbitrary: fc.constant(value) }, { weight: 1, arbitrary: altered(value) });
+}
+
 /** Made from nothing, of what an archive can say that it should not, with right hashes. */
 export const forgedArchives: fc.Arbitrary<Buffer> = packed(
   fc.oneof(
     fc
-      .tuple(members('data'), images, altered(treeSubject()), fc.integer({ min: -1, max: 1 }))
+      .tuple(members('data'), images, seldomAltered(treeSubject()), fc.integer({ min: -1, max: 1 }))
       .map(([below, checkpoint, subject, more]) =>
         forgedOrPlain({
           members: [{ name: 'data', type: 'directory' }, ...below, ...checkpoint],
@@ -285,8 +318,8 @@ export const forgedArchives: fc.Arbitrary<Buffer> = packed(
       .tuple(
         members(''),
         images,
-        altered(containerSubject()),
-        altered({ root: { path: 'rootfs' }, annotations: {}, mounts: [] }),
+        seldomAltered(containerSubject()),
+        seldomAltered({ root: { path: 'rootfs' }, annotations: {}, mounts: [] }),
         fc.array(path, { maxLength: 6 }),
         fc.oneof(bindMounts, anything),
       )

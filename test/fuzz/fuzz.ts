@@ -6,7 +6,7 @@ import { checkpoint } from '../../src/index.js';
 import { takeApart } from '../fixtures/forge-archive.js';
 import { BusyWriter } from '../fixtures/busy-writer.js';
 import { freezerVersions } from '../fixtures/cgroup.js';
-import { forgedArchives, mutatedArchives } from './archives.js';
+import { forgedArchives, mutatedArchives, plainArchives } from './archives.js';
 import { FuzzTarget } from './target.js';
 
 export interface FuzzOptions {
@@ -48,6 +48,7 @@ export async function fuzz({ runs, limitMs }: FuzzOptions): Promise<FuzzReport> 
     }),
     {
       numRuns: runs,
+      examples: plainArchives.map((archive): [Buffer] => [archive]),
       ...(limitMs === undefined ? {} : { interruptAfterTimeLimit: limitMs, markInterruptAsFailure: false }),
     },
   );
