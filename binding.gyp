@@ -2,7 +2,7 @@
   "targets": [
     {
       "target_name": "stillframe",
-      "sources": ["native/addon/addon.c", "native/addon/job.c", "native/addon/owned-fds.c", "native/addon/socket.c", "native/addon/poll.c", "native/addon/spawn.c", "native/tree/store.c", "native/tree/tree.c", "native/tree/watch.c", "native/tree/scan.c", "native/archive/member.c", "native/archive/details.c", "native/archive/describe.c", "native/archive/out.c", "native/archive/copy.c", "native/archive/move.c", "native/archive/hash.c", "native/archive/lines.c", "native/addon/files.c", "native/addon/locks.c", "native/remove/remove.c", "native/remove/remove-job.c"],
+      "sources": ["native/addon/addon.c", "native/addon/job.c", "native/addon/owned-fds.c", "native/addon/socket.c", "native/addon/poll.c", "native/addon/spawn.c", "native/tree/store.c", "native/tree/tree.c", "native/tree/watch.c", "native/tree/scan.c", "native/archive/member.c", "native/archive/details.c", "native/archive/describe.c", "native/archive/out.c", "native/archive/copy.c", "native/archive/move.c", "native/archive/hash.c", "native/archive/lines.c", "native/addon/files.c", "native/addon/locks.c", "native/addon/look-up.c", "native/remove/remove.c", "native/remove/remove-job.c"],
       "defines": ["NAPI_VERSION=8", "_GNU_SOURCE"],
       "cflags": ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror=implicit-function-declaration", "-fvisibility=hidden"],
       # It stays loaded: a thread of its own (watch.c) may outlive the worker that loaded it.

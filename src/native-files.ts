@@ -158,4 +158,13 @@ export interface LocksNative {
   setPosixLocks(pid: number, locks: BigInt64Array, results: Int32Array): Promise<void>;
 }
 
-export type FilesNative = ExtractNative & StageNative & RemoveNative & LocksNative;
+/** native/addon/look-up.c */
+export interface LookUpNative {
+  /**
+   * Which files the paths (each with a zero byte after it) lead to, in a thread of its own that does not keep the process alive.
+   * Four 64-bit numbers for each: device as stat(2) has it, inode, type as in a mode, and an errno or 0.
+   */
+  lookUp(paths: Buffer, follow: boolean): Promise<Buffer>;
+}
+
+export type FilesNative = ExtractNative & StageNative & RemoveNative & LocksNative & LookUpNative;

@@ -169,6 +169,8 @@ napi_value sf_job_start_apart(
 
 	napi_create_string_utf8(env, name, NAPI_AUTO_LENGTH, &resource);
 	napi_create_threadsafe_function(env, NULL, NULL, resource, 0, 1, NULL, NULL, NULL, complete_apart, &job->done);
+	if (job->background)
+		napi_unref_threadsafe_function(env, job->done);
 	job->group = group;
 	job->before = NULL;
 	job->next = group->jobs;

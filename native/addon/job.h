@@ -24,6 +24,8 @@ struct sf_job {
 	void (*release)(struct sf_job *job);
 	int err;
 	const char *syscall;
+	/* Of one with a thread of its own: it does not keep the process alive. */
+	bool background;
 
 	napi_async_work work;
 	/* Of one with a thread of its own: its group, and who comes next to it there. */

@@ -103,7 +103,7 @@ async function checkpointOnce(
   if (settings.precopy) {
     await phases.run('precopy', () =>
       stage.precopy({
-        mapped: () => target.mapped(runningPids(target.pid)),
+        mapped: () => target.mapped(runningPids(target.pid), signal),
         signal,
         onProgress: (work) => phases.progress('precopy', work),
       }),

@@ -31,7 +31,7 @@ export interface RefreshOptions {
    * Reads which files are open for writing now. It is called where the kernel tells what has changed: of some writes
    * it tells when the file is closed.
    */
-  writable: () => FilesInUse;
+  writable: () => FilesInUse | Promise<FilesInUse>;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: StageProgress) => void) | undefined;
 }
@@ -177,7 +177,7 @@ export class Stage {
       let found = await this.#scan(
         work,
         inodesOf(options.mapped),
-        isWatched ? inodesOf(options.writable()) : new Set(),
+        isWatched ? inodesOf(await options.writable()) : new Set(),
       );
       this.times.refreshScanMs += this.#lastScanMs;
       for (let tries = 0; found.some(({ entries }) => entries > 0); tries++) {

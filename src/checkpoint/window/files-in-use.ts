@@ -1,4 +1,5 @@
-import { lstatSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { lstatSync, readdirSync, readFileSync } from 'node:fs';
+import { lookUp } from '../../look-up.js';
 
 /**
  * Links in /proc to the files that tasks of the tree have mapped shared and writable. Such a mapping changes its file
@@ -47,14 +48,14 @@ export interface FileInUse {
   ino: bigint;
 }
 
-/** The regular files that the links lead to. */
-export function filesBehind(links: Iterable<string>): FileInUse[] {
-  const files: FileInUse[] = [];
-  for (const link of links) {
-    const stat = orGone(() => statSync(link, { bigint: true }));
-    if (stat?.isFile() === true) files.push({ link, dev: stat.dev, ino: stat.ino });
-  }
-  return files;
+/** The regular files that the links lead to. A file whose server does not answer holds it up until the signal is aborted. */
+export async function filesBehind(links: Iterable<string>, signal?: AbortSignal): Promise<FileInUse[]> {
+  const all = [...links];
+  const found = await lookUp(all, { follow: true, signal });
+  return all.flatMap((link, i) => {
+    const file = found[i];
+    return file?.isFile === true ? [{ link, dev: file.dev, ino: file.ino }] : [];
+  });
 }
 
 function orGone<T>(read: () => T): T | undefined {

@@ -48,7 +48,7 @@ export interface TargetParts {
   /** What the manifest says was dumped, over what is said of a process tree; `kind` among it. */
   subject: Record<string, unknown>;
   /** The files among these that a scan meets under other numbers, by those. */
-  scannedAs?: (files: readonly FileInUse[]) => FilesInUse;
+  scannedAs?: (files: readonly FileInUse[], signal?: AbortSignal) => Promise<FilesInUse>;
   /**
    * Images and files are complete, and the archive is about to be sealed: returns further members. What it puts into
    * the images' directory is archived with them. It runs after the thaw; with `stop` before CRIU ends the tree.
@@ -183,18 +183,19 @@ export class ReadyTarget implements AsyncDisposable {
   }
 
   /** What tasks have mapped shared and writable now. */
-  mapped(pids: readonly number[]): FilesInUse {
-    return this.#behind(sharedWritableMappings(pids));
+  mapped(pids: readonly number[], signal?: AbortSignal): Promise<FilesInUse> {
+    return this.#behind(sharedWritableMappings(pids), signal);
   }
 
   /** What tasks have open for writing now. */
-  writable(pids: readonly number[]): FilesInUse {
-    return this.#behind(openForWriting(pids));
+  writable(pids: readonly number[], signal?: AbortSignal): Promise<FilesInUse> {
+    return this.#behind(openForWriting(pids), signal);
   }
 
-  #behind(links: Iterable<string>): FilesInUse {
-    const files = filesBehind(links);
-    return new Set([...files.map(({ dev, ino }) => `${dev}:${ino}`), ...(this.parts.scannedAs?.(files) ?? [])]);
+  async #behind(links: Iterable<string>, signal: AbortSignal | undefined): Promise<FilesInUse> {
+    const files = await filesBehind(links, signal);
+    const others = await this.parts.scannedAs?.(files, signal);
+    return new Set([...files.map(({ dev, ino }) => `${dev}:${ino}`), ...(others ?? [])]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -86,9 +86,10 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
       throw error;
     }
     const pids = members.map(({ pid }) => pid);
-    const mapped = plan.target.mapped(pids);
+    const { signal } = deadline;
+    const mapped = await plan.target.mapped(pids, signal);
     await phases.run('refresh', () =>
-      plan.stage.refresh({ mapped, writable: () => plan.target.writable(pids), signal: deadline.signal }),
+      plan.stage.refresh({ mapped, writable: () => plan.target.writable(pids, signal), signal }),
     );
   };
 

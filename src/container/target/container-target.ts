@@ -57,7 +57,7 @@ export async function containerTarget(
     parts: {
       guests: true,
       subject: subjectOf(container),
-      ...(overlay === undefined ? {} : { scannedAs: (files) => upperFiles(files, overlay) }),
+      ...(overlay === undefined ? {} : { scannedAs: (files, signal) => upperFiles(files, overlay, signal) }),
       complete: async ({ imagesDir, livePaths }) => {
         await thawImages(imagesDir);
         await writeFile(join(imagesDir, DESCRIPTORS_JSON), descriptorsDocument(container), { mode: 0o600 });

@@ -1,5 +1,6 @@
-import { lstatSync, readlinkSync } from 'node:fs';
+import { readlinkSync } from 'node:fs';
 import type { FileInUse } from '../../checkpoint/window/files-in-use.js';
+import { lookUp } from '../../look-up.js';
 import type { OverlayRoot } from './mounts.js';
 
 const DELETED = ' (deleted)';
@@ -8,23 +9,24 @@ const DELETED = ' (deleted)';
  * Those of the files that are in an overlay's upper directory, as `dev:ino` of the upper file. Through a mapping or a
  * descriptor the kernel shows the overlay's numbers, which no scan of the upper directory ever meets.
  */
-export function upperFiles(
+export async function upperFiles(
   inUse: readonly FileInUse[],
   { upperDir, device }: Pick<OverlayRoot, 'upperDir' | 'device'>,
-): Set<string> {
+  signal?: AbortSignal,
+): Promise<Set<string>> {
   const files = new Set<string>();
-  const upper = orGone(() => lstatSync(upperDir, { bigint: true }));
-  if (upper === undefined) return files;
-  for (const { link, dev, ino } of inUse) {
-    if (deviceText(dev) !== device) continue;
-    // A file that never was in a lower layer has its upper inode's number, also when its name is gone.
-    files.add(`${upper.dev}:${ino}`);
-    // One that was copied up shows the lower inode's number: then only the path leads to it.
+  const ofOverlay = inUse.filter(({ dev }) => deviceText(dev) === device);
+  // A file that was copied up shows the lower inode's number: then only the path leads to it.
+  const paths = ofOverlay.flatMap(({ link }) => {
     const path = orGone(() => readlinkSync(link, { encoding: 'buffer' }));
-    if (path === undefined || path.toString('latin1').endsWith(DELETED)) continue;
-    const file = orGone(() => lstatSync(Buffer.concat([Buffer.from(upperDir), path]), { bigint: true }));
-    if (file !== undefined) files.add(`${file.dev}:${file.ino}`);
-  }
+    const isNamed = path !== undefined && !path.toString('latin1').endsWith(DELETED);
+    return isNamed ? [Buffer.concat([Buffer.from(upperDir), path])] : [];
+  });
+  const [upper, ...byPath] = await lookUp([upperDir, ...paths], { follow: false, signal });
+  if (upper === undefined) return files;
+  // One that never was in a lower layer has its upper inode's number, also when its name is gone.
+  for (const { ino } of ofOverlay) files.add(`${upper.dev}:${ino}`);
+  for (const file of byPath) if (file !== undefined) files.add(`${file.dev}:${file.ino}`);
   return files;
 }
 

@@ -34,7 +34,7 @@ interface Story {
   sources: TreeSource[];
   outputPath: string;
   mapped?: () => FilesInUse;
-  writable?: () => FilesInUse;
+  writable?: () => FilesInUse | Promise<FilesInUse>;
   watchFromMs?: number;
   /** Between the first copy and the refresh. */
   meanwhile?: () => Promise<void> | void;

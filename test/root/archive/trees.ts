@@ -104,8 +104,8 @@ export class Writer implements AsyncDisposable {
   }
 
   /** The files that it has open for writing, likewise. */
-  writable(): Set<string> {
-    return new Set(filesBehind(openForWriting([this.pid])).map(({ dev, ino }) => `${dev}:${ino}`));
+  async writable(): Promise<Set<string>> {
+    return new Set((await filesBehind(openForWriting([this.pid]))).map(({ dev, ino }) => `${dev}:${ino}`));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,10 +1,12 @@
 /** A file system in a target's tree that stops answering holds neither the frozen window nor whoever asked for the checkpoint. */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readdirSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
+import { filesBehind, openForWriting, sharedWritableMappings } from '../../../src/checkpoint/window/files-in-use.js';
 import { checkpoint } from '../../../src/index.js';
 import { freezerVersions, withCgroup } from '../../fixtures/cgroup.js';
 import { compiled } from '../../fixtures/compiled.js';
@@ -12,6 +14,8 @@ import { scratch } from '../../fixtures/criu.js';
 import { endChild } from '../../fixtures/processes.js';
 
 const SOURCE = fileURLToPath(new URL('../../fixtures/hanging-fuse.c', import.meta.url));
+const LOOK_UP = new URL('../../../dist/src/look-up.js', import.meta.url).href;
+const HOLDER = fileURLToPath(new URL('../../fixtures/hold-file.c', import.meta.url));
 
 /** Mounted, and answering; SIGUSR1 makes it stop. Its end frees whoever waits. */
 async function mountFuse(on: string): Promise<ChildProcess> {
@@ -23,6 +27,8 @@ async function mountFuse(on: string): Promise<ChildProcess> {
   });
   const [said] = (await Promise.race([once(server.stdout!, 'data'), once(server, 'exit')])) as [unknown];
   expect(String(said)).toBe('ready\n');
+  // The first close tells the kernel that no close has to be told: none will wait for the server once it hangs.
+  closeSync(openSync(join(on, 'file'), 'r'));
   return server;
 }
 
@@ -33,19 +39,32 @@ async function sleeper(): Promise<ChildProcess> {
   return child;
 }
 
-it('the window closes at its deadline, the checkpoint fails with its code, and nothing is left', async () => {
+/** Has the file of the file system open for writing, and mapped. */
+async function holder(file: string): Promise<ChildProcess> {
+  const child = spawn(compiled(HOLDER), [file], { stdio: ['ignore', 'pipe', 'inherit'], detached: true });
+  onTestFinished(() => endChild(child));
+  expect(String((await once(child.stdout!, 'data'))[0])).toBe('ready\n');
+  return child;
+}
+
+// CRIU, which opens that file itself, is given its time to undo its work before it is killed.
+it.each([
+  { fs: 'in the tree', tree: 'fuse', start: sleeper, undoMs: 0 },
+  { fs: 'of a file that the target has open and mapped', tree: 'tree', start: holder, undoMs: 10_000 },
+])('with a file system $fs the deadline closes the window, and nothing is left', async ({ tree, start, undoMs }) => {
   const dir = await scratch();
   onTestFinished(() => dir[Symbol.asyncDispose]());
-  const tree = join(dir.path, 'tree');
-  const server = await mountFuse(tree);
-  const target = await sleeper();
+  mkdirSync(join(dir.path, 'tree'));
+  const fuse = join(dir.path, 'fuse');
+  const server = await mountFuse(fuse);
+  const target = await start(join(fuse, 'file'));
   await withCgroup(freezerVersions()[0]!, async (cgroup) => {
     cgroup.add(target.pid!);
     let closedAfterMs = 0;
     let at = 0;
     const attempt = checkpoint({
       pid: target.pid!,
-      files: [{ path: tree, name: 'tree' }],
+      files: [{ path: join(dir.path, tree), name: 'tree' }],
       output: join(dir.path, 'out.tar'),
       workDir: dir.path,
       maxFrozenMs: 500,
@@ -59,8 +78,43 @@ it('the window closes at its deadline, the checkpoint fails with its code, and n
     });
     await expect(attempt).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' });
     expect(closedAfterMs).toBeGreaterThan(0);
-    expect(closedAfterMs).toBeLessThan(2500);
-    expect(performance.now() - at).toBeLessThan(5000);
-    expect(readdirSync(dir.path)).toEqual(['tree']);
+    expect(closedAfterMs).toBeLessThan(2500 + undoMs);
+    expect(performance.now() - at).toBeLessThan(5000 + undoMs);
+    expect(readdirSync(dir.path)).toEqual(['fuse', 'tree']);
   });
+});
+
+it('a file in use is known by its numbers although its server does not answer', async () => {
+  const dir = await scratch();
+  onTestFinished(() => dir[Symbol.asyncDispose]());
+  const fuse = join(dir.path, 'fuse');
+  const server = await mountFuse(fuse);
+  const { pid } = await holder(join(fuse, 'file'));
+  const { dev, ino } = statSync(join(fuse, 'file'), { bigint: true });
+  server.kill('SIGUSR1');
+  await pause(50);
+  const signal = AbortSignal.timeout(5000);
+  for (const links of [sharedWritableMappings([pid!]), openForWriting([pid!])])
+    expect(await filesBehind(links, signal)).toContainEqual(expect.objectContaining({ dev, ino }));
+});
+
+it('whoever looks up a path that a server does not answer for is let go by his signal, and the process can end', async () => {
+  const dir = await scratch();
+  onTestFinished(() => dir[Symbol.asyncDispose]());
+  const fuse = join(dir.path, 'fuse');
+  const server = await mountFuse(fuse);
+  server.kill('SIGUSR1');
+  await pause(50);
+  // A name that has not been looked up yet: the kernel has to ask.
+  const program = `
+    const { lookUp } = await import(${JSON.stringify(LOOK_UP)});
+    await lookUp([process.argv[1]], { follow: true, signal: AbortSignal.timeout(200) }).catch((e) => console.log(e.name));`;
+  const asked = spawn(process.execPath, ['--input-type=module', '-e', program, join(fuse, 'other')], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  onTestFinished(() => endChild(asked));
+  let said = '';
+  asked.stdout.on('data', (piece: Buffer) => (said += String(piece)));
+  await once(asked.stdout, 'close');
+  expect(said).toBe('TimeoutError\n');
 });

@@ -33,8 +33,10 @@ it('files of the upper directory are known by their own numbers, whichever numbe
   const { pid } = await container.state();
   const overlay = overlayOf((await readRootView(bundle.rootfs))!, bundle.rootfs);
   expect(overlay).toMatchObject({ upperDir: join(bundle.dir, 'upper'), lowerDirs: [image] });
-  const [mapped, writable] = [sharedWritableMappings([pid]), openForWriting([pid])].map((links) =>
-    upperFiles(filesBehind(links), overlay as OverlayRoot),
+  const [mapped, writable] = await Promise.all(
+    [sharedWritableMappings([pid]), openForWriting([pid])].map(async (links) =>
+      upperFiles(await filesBehind(links), overlay as OverlayRoot),
+    ),
   );
   for (const name of FILES) {
     const { dev, ino } = statSync(join(bundle.dir, 'upper', name), { bigint: true });

@@ -1,0 +1,61 @@
+import { constants } from 'node:fs';
+import { constants as osConstants } from 'node:os';
+import { getSystemErrorName } from 'node:util';
+import { native } from './native.js';
+import { whenAborted } from './when-aborted.js';
+
+/** Which file a path leads to, in stat(2)'s numbers. */
+export interface FoundFile {
+  dev: bigint;
+  ino: bigint;
+  isFile: boolean;
+}
+
+const { ENOENT, ENOTDIR, ESRCH, ESTALE, EACCES, ENOTCONN } = osConstants.errno;
+/** What is gone; and what a file system in user space denies to everybody but its owner, or cannot say any more: no tree holds that. */
+const NOT_THERE: readonly number[] = [ENOENT, ENOTDIR, ESRCH, ESTALE, EACCES, ENOTCONN];
+const WORDS = 4;
+const KEEP_ALIVE_MS = 2 ** 30;
+
+/**
+ * Looks the paths up in a thread, which is left behind when the signal is aborted while a file's server does not answer;
+ * undefined for what is not there. Asks a server (FUSE, NFS) as little as possible: statx(2), AT_STATX_DONT_SYNC.
+ * @param follow A link at the end of a path too.
+ * @throws the signal's reason; errno errors
+ */
+export async function lookUp(
+  paths: readonly (string | Buffer)[],
+  { follow, signal }: { follow: boolean; signal?: AbortSignal | undefined },
+): Promise<(FoundFile | undefined)[]> {
+  if (paths.length === 0) return [];
+  const zero = Buffer.alloc(1);
+  const looking = native().lookUp(Buffer.concat(paths.flatMap((path) => [Buffer.from(path as string), zero])), follow);
+  const bytes = await whileWanted(looking, signal);
+  const words = new BigUint64Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
+  return paths.map((path, i) => {
+    const [dev, ino, mode, errno] = words.subarray(i * WORDS) as unknown as [bigint, bigint, bigint, bigint];
+    if (NOT_THERE.includes(Number(errno))) return undefined;
+    if (errno !== 0n) throw errnoError(Number(errno), path);
+    return { dev, ino, isFile: (Number(mode) & constants.S_IFMT) === constants.S_IFREG };
+  });
+}
+
+/** Whoever waits for the thread keeps the process alive; a thread that was left behind does not. */
+function whileWanted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const waiting = setInterval(() => undefined, KEEP_ALIVE_MS);
+    const forget = whenAborted(signal, () => {
+      clearInterval(waiting);
+      reject(signal?.reason as Error);
+    });
+    work.then(resolve, reject).finally(() => {
+      clearInterval(waiting);
+      forget();
+    });
+  });
+}
+
+function errnoError(errno: number, path: string | Buffer): NodeJS.ErrnoException {
+  const code = getSystemErrorName(-errno);
+  return Object.assign(new Error(`${code}: statx '${String(path)}'`), { code, errno: -errno, syscall: 'statx' });
+}
