@@ -9,13 +9,22 @@ export type { FileTree, Target } from './checkpoint/window/ready-target.js';
 export type { WindowParts } from './checkpoint/window/snapshot.js';
 export {
   PHASE_CHANNEL,
+  WARNING_CHANNEL,
   WINDOW_CHANNEL,
   type OnProgress,
+  type OnWarning,
   type OnWindow,
   type Phase,
   type PhaseEvent,
+  type WarningEvent,
   type WindowEvent,
 } from './checkpoint/events/phases.js';
+
+export type { Warning, WarningCode, WarningFacts } from './checkpoint/warnings/warning.js';
+export type { RecordedWarning } from './checkpoint/warnings/recorded.js';
+export type { OutsideFile } from './checkpoint/warnings/outside-file.js';
+export type { ChangedFile } from './checkpoint/warnings/find-changed-files.js';
+export type { TaskState } from './checkpoint/warnings/task-state.js';
 
 export {
   frozenCgroups,

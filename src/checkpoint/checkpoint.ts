@@ -29,6 +29,7 @@ import { withUnixPeers } from './dump/unix-peers.js';
 import { takeSnapshot } from './window/snapshot.js';
 import { repeatedOptions, thisKernel, type Subject } from './base/recorded-target.js';
 import { findFreezer, ReadyTarget } from './window/ready-target.js';
+import { Warnings } from './warnings/warnings.js';
 
 /**
  * Checkpoints a process tree into one archive: its memory by CRIU, its files as they stood in that same
@@ -44,7 +45,7 @@ import { findFreezer, ReadyTarget } from './window/ready-target.js';
 export async function checkpoint(options: CheckpointOptions): Promise<CheckpointReport> {
   const settings = checkCheckpointOptions(options);
   options.signal?.throwIfAborted();
-  const phases = new Phases('checkpoint', options.onProgress, options.onWindow);
+  const phases = new Phases('checkpoint', options);
   // A try leaves nothing behind, its staged copy neither: a copy that is proven current at one instant says nothing of another.
   let { watchFromMs } = settings;
   return withRetries({ retries: settings.retries, phases, signal: options.signal }, async (attempt, isLast) => ({
@@ -65,6 +66,7 @@ async function checkpointOnce(
   const { signal } = options;
   const { stateDir } = settings;
   const createdAt = new Date().toISOString();
+  const warnings = new Warnings(phases, settings.strict);
 
   const criu = await findCriu({ criuPath: options.criuPath, timeoutMs: settings.criuStartTimeoutMs });
   if (settings.preDump !== undefined)
@@ -90,6 +92,12 @@ async function checkpointOnce(
     }),
   );
   signal?.throwIfAborted();
+  const running = runningPids(target.pid);
+  if (settings.filesInUse) target.takeFilesInUse(running);
+  warnings.add(...(await target.unusual(running)));
+  target.locateTrees();
+  // What is written to may change until the freeze: there it is asked again, and counts.
+  if (settings.strict) warnings.refuse(target.outside(running));
   const hidden = guardian.hiddenNames;
   await using writer = await ArchiveWriter.create({ ...settings.writer, hidden });
   const imagesPlaces =
@@ -169,6 +177,7 @@ async function checkpointOnce(
         criuOptions: repeatedOptions(dump),
         ...facts,
         ...target.parts.subject,
+        warnings: warnings.list,
       };
       needs = dump.shellJob === true && dump.orphanPtsMaster !== true && (await needsTerminal(imagesDir));
       // Here too, for restores by others, such as a runtime's.
@@ -198,6 +207,7 @@ async function checkpointOnce(
     stage,
     window,
     phases,
+    warnings,
     guardian,
     deadline,
     criuPath: criu.path,
@@ -234,6 +244,7 @@ async function checkpointOnce(
     stopped: settings.stop,
     needsTerminal: needs,
     guardianLost: guardian.lost !== undefined,
+    warnings: warnings.list,
   };
 }
 

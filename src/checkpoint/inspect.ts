@@ -8,6 +8,7 @@ import {
   walkMembers,
   type Manifest,
 } from '../archive/index.js';
+import { recordedWarnings, type RecordedWarning } from './warnings/recorded.js';
 
 export interface ArchiveMember {
   /** For people: bytes that are not UTF-8, and control characters, are shown as `\xNN`. */
@@ -22,6 +23,8 @@ export interface ArchiveInspection {
   compression: 'none' | 'gzip' | 'zstd';
   /** Undefined for an archive that another engine wrote. */
   manifest: Manifest | undefined;
+  /** What the checkpoint warned of. */
+  warnings: RecordedWarning[];
   members: ArchiveMember[];
 }
 
@@ -50,7 +53,13 @@ export async function inspect(archivePath: string, options: ReadOptions = {}): P
     signal: options.signal,
     onMember: ({ entry: { name, type, size } }) => members.push({ name: printable(name), type, bytes: size }),
   });
-  return { archivePath, compression: archive.compression, manifest, members };
+  return {
+    archivePath,
+    compression: archive.compression,
+    manifest,
+    warnings: recordedWarnings(manifest?.subject ?? {}),
+    members,
+  };
 }
 
 /**

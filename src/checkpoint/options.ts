@@ -5,7 +5,7 @@ import type { ArchiveWriterOptions, OutputCompression } from '../archive/index.j
 import type { CriuRestoreOptions } from '../criu/index.js';
 import { CheckpointError } from './base/checkpoint-error.js';
 import { STATE_DIR } from './guardian/journal.js';
-import type { OnProgress, OnWindow } from './events/phases.js';
+import type { OnProgress, OnWarning, OnWindow } from './events/phases.js';
 import type { PreDumpPlan } from './dump/pre-dump.js';
 import type { FileTree, Target } from './window/ready-target.js';
 
@@ -92,6 +92,18 @@ export interface CheckpointOptions extends Target {
   onProgress?: OnProgress;
   /** Called when a frozen window has been closed, those of failed attempts too. It must not throw. */
   onWindow?: OnWindow;
+  /**
+   * Also archive every file outside `files` that the tree has mapped shared and writable or open for writing when the checkpoint begins, such as
+   * those of /dev/shm; the restore puts each back where it was. For plain trees only. Default false: they are warned of.
+   */
+  filesInUse?: boolean;
+  /**
+   * Refuse what would only be warned of: each warning is the error WARNINGS_REFUSED, as early as it is known; the tree runs
+   * on, and no archive is left. Default false.
+   */
+  strict?: boolean;
+  /** Called with each warning when it is found, those of failed attempts too. It must not throw. */
+  onWarning?: OnWarning;
 }
 
 export interface RestoreOptions {
@@ -133,6 +145,10 @@ export interface RestoreOptions {
   /** Cancels: nothing that was extracted is left. */
   signal?: AbortSignal;
   onProgress?: OnProgress;
+  /** As in CheckpointOptions. What is known only when the tree runs ends it again. */
+  strict?: boolean;
+  /** As in CheckpointOptions. */
+  onWarning?: OnWarning;
 }
 
 export interface CheckpointSettings {
@@ -140,6 +156,8 @@ export interface CheckpointSettings {
   outputPath: string | undefined;
   writer: ArchiveWriterOptions;
   stop: boolean;
+  filesInUse: boolean;
+  strict: boolean;
   precopy: boolean;
   watchFromMs: number;
   preDump: PreDumpPlan | undefined;
@@ -177,6 +195,9 @@ export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSe
     bad('adopt', true, 'no cgroup beside it: an adopted tree gets a cgroup of its own');
   for (const tree of options.files ?? []) checkTree(tree);
   checkNames(options.files ?? []);
+  const filesInUse = flag('filesInUse', options.filesInUse, false);
+  if (filesInUse && options.parts !== undefined)
+    bad('filesInUse', true, 'a plain tree: a container is restored without files outside of it');
   requireRoot('a checkpoint');
   const overwrite = flag('overwrite', options.overwrite, false);
   const outputPath = output instanceof Writable ? undefined : resolve(output);
@@ -189,6 +210,8 @@ export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSe
     outputPath,
     writer: { ...place, compress: options.compress },
     stop: flag('stop', options.stop, false),
+    filesInUse,
+    strict: flag('strict', options.strict, false),
     precopy: flag('precopy', options.precopy, true),
     watchFromMs: options.watchFromMs === Infinity ? Infinity : milliseconds('watchFromMs', options.watchFromMs, 20),
     preDump: options.preDump === undefined ? undefined : checkPreDump(options.preDump),
@@ -213,6 +236,7 @@ export interface RestoreSettings {
   stateDir: string;
   placeGuardianIn: string | undefined;
   lazyPages: boolean;
+  strict: boolean;
   terminal: number | undefined;
   criuLog: string | undefined;
   pidTimeoutMs: number;
@@ -242,6 +266,7 @@ export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
     stateDir: resolve(options.stateDir ?? STATE_DIR),
     placeGuardianIn: options.placeGuardianIn,
     lazyPages: flag('lazyPages', options.lazyPages, false),
+    strict: flag('strict', options.strict, false),
     terminal: options.terminal,
     criuLog: options.criuLog,
     pidTimeoutMs: milliseconds('pidTimeoutMs', options.pidTimeoutMs, 10_000),

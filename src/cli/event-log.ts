@@ -1,8 +1,8 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
-import { StillframeError, type PhaseEvent, type WindowEvent } from '../index.js';
+import { StillframeError, type PhaseEvent, type WarningEvent, type WindowEvent } from '../index.js';
 
 /**
- * Phases and windows as JSON lines, appended one whole line a write, so that a reader never meets half of one. Events
+ * Phases, windows and warnings as JSON lines, appended one whole line a write, so that a reader never meets half of one. Events
  * of progress are left out: the file tells what happened, not how it went on.
  */
 export class EventLog implements Disposable {
@@ -21,7 +21,14 @@ export class EventLog implements Disposable {
     this.#append('window', event);
   }
 
-  #append(event: 'phase' | 'window', { error, ...facts }: PhaseEvent | WindowEvent): void {
+  writeWarning(event: WarningEvent): void {
+    this.#append('warning', event);
+  }
+
+  #append(
+    event: 'phase' | 'window' | 'warning',
+    { error, ...facts }: (PhaseEvent | WindowEvent | WarningEvent) & { error?: unknown },
+  ): void {
     const shown = error instanceof StillframeError ? error.toJSON() : error === undefined ? undefined : String(error);
     writeSync(this.#fd, `${JSON.stringify({ time: new Date().toISOString(), event, ...facts, error: shown })}\n`);
   }

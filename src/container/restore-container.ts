@@ -3,11 +3,15 @@ import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { delimiter, dirname, join, resolve } from 'node:path';
 import { extractMembers, openArchive, readVerifiedMember, type VerifiedArchive } from '../archive/index.js';
 import { openFreezer } from '../cgroup/index.js';
-import { Phases, type OnProgress } from '../checkpoint/events/phases.js';
+import { Phases, type OnProgress, type OnWarning } from '../checkpoint/events/phases.js';
 import { placesFor, PrivateDir } from '../checkpoint/base/private-dir.js';
 import { Guardian } from '../checkpoint/guardian/guardian.js';
 import { STATE_DIR } from '../checkpoint/guardian/journal.js';
 import { journalRestore } from '../checkpoint/guardian/lock.js';
+import { findChangedFiles } from '../checkpoint/warnings/find-changed-files.js';
+import { recordedWarnings } from '../checkpoint/warnings/recorded.js';
+import { warning, type Warning } from '../checkpoint/warnings/warning.js';
+import { Warnings } from '../checkpoint/warnings/warnings.js';
 import { findCriu, readLastErrors } from '../criu/index.js';
 import { applyRootfs } from './documents/apply-diff.js';
 import { adaptArchivedSpec, HOST_SETTINGS, type DroppedSetting, type HostSetting } from './documents/archived-spec.js';
@@ -46,6 +50,9 @@ export interface ContainerRestoreOptions extends ContainerName {
   stateDir?: string | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: OnProgress | undefined;
+  /** As in CheckpointOptions. */
+  strict?: boolean | undefined;
+  onWarning?: OnWarning | undefined;
 }
 
 export interface ContainerRestoreReport {
@@ -57,6 +64,8 @@ export interface ContainerRestoreReport {
   dropped: DroppedSetting[];
   /** Bind mounts of the container whose files were not in the archive: they are as this machine has them. */
   leftOut: { source: string; destination: string }[];
+  /** What is not as it was at the checkpoint. With `strict` none. */
+  warnings: Warning[];
   totalMs: number;
   phasesMs: Phases['durationsMs'];
 }
@@ -76,7 +85,8 @@ const MAX_SPEC_BYTES = 16 * 1024 * 1024;
  */
 export async function restoreContainer(options: ContainerRestoreOptions): Promise<ContainerRestoreReport> {
   const { signal } = options;
-  const phases = new Phases('restore', options.onProgress);
+  const phases = new Phases('restore', options);
+  const warnings = new Warnings(phases, options.strict ?? false);
   const besideArchive = dirname(resolve(options.archive));
   const workDir = options.workDir === undefined ? undefined : resolve(options.workDir);
   checkOptions(options);
@@ -92,6 +102,8 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
     }),
   );
   const subject = recordedContainer(verified);
+  const changed = findChangedFiles(recordedWarnings(verified.manifest.subject));
+  if (changed.length > 0) warnings.add(warning('FILES_CHANGED', { files: changed }));
   using journal = journalRestore(resolve(options.archive), resolve(options.stateDir ?? STATE_DIR));
   await using guardian = await phases.run('guardian', () =>
     Guardian.arm({ journal, placeGuardianIn: options.placeGuardianIn, criuTimeoutMs: RUNTIME_MS }),
@@ -108,7 +120,17 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
   await phases.run('thaw', () => freezer.thaw({ timeoutMs: options.thawTimeoutMs ?? 5000 }));
   const { runtime, id, name, pid } = container;
   const { leftOut = [] } = subject.container;
-  return { runtime, id, name, pid, dropped, leftOut, totalMs: phases.elapsedMs, phasesMs: phases.durationsMs };
+  return {
+    runtime,
+    id,
+    name,
+    pid,
+    dropped,
+    leftOut,
+    warnings: warnings.list,
+    totalMs: phases.elapsedMs,
+    phasesMs: phases.durationsMs,
+  };
 }
 
 interface Plan {

@@ -1,5 +1,6 @@
 import { inspect } from 'node:util';
 import { StillframeError, type ErrorText } from '../../errors.js';
+import { warningsText, type Warning } from '../warnings/warning.js';
 
 /** An open file whose size on disk is not the one that CRIU recorded: CRIU would refuse the restore. */
 export interface DifferingFile {
@@ -73,6 +74,7 @@ export interface CheckpointFacts {
   /** `state`: CRIU's, a letter of /proc/PID/stat, when the time was up; `during`: it was ready, and then stopped. */
   CRIU_NOT_READY: { pid: number; timeoutMs: number; state: string; during?: 'pre-dump' };
   SERVICE_MANAGER_UNREACHABLE: { socket: string };
+  WARNINGS_REFUSED: { warnings: Warning[] };
 }
 
 export type CheckpointErrorCode = keyof CheckpointFacts;
@@ -229,6 +231,13 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
     what: `the service manager could not be told at ${f.socket}`,
     remedy: 'Install the optional package unix-dgram, and check NOTIFY_SOCKET.',
   }),
+  WARNINGS_REFUSED: ({ warnings }) => {
+    const { what, remedy } = warningsText(warnings);
+    return {
+      what: `refused, because strict (--strict) is set: ${what}`,
+      remedy: `${remedy} Without strict it is a warning.`.trim(),
+    };
+  },
 };
 
 function show(value: unknown): string {

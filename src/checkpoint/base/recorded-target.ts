@@ -2,6 +2,7 @@ import { arch, release } from 'node:os';
 import type { CgroupMember } from '../../cgroup/index.js';
 import type { CriuOptions } from '../../criu/index.js';
 import { CheckpointError } from './checkpoint-error.js';
+import type { Warning } from '../warnings/warning.js';
 
 /** What the archive's manifest says was dumped; what a restore needs to know besides the images. */
 export interface Subject {
@@ -22,6 +23,8 @@ export interface Subject {
   windowMs?: number;
   /** The options of the dump that the restore has to repeat. */
   criuOptions: RepeatedOptions;
+  /** What the checkpoint warned of: written for people and for `inspect`. Archives of older versions have none. */
+  warnings?: readonly Warning[];
 }
 
 /** Options that CRIU wants on restore as they were on dump. */

@@ -1,4 +1,5 @@
 import { channel } from 'node:diagnostics_channel';
+import type { Warning } from '../warnings/warning.js';
 
 /** The steps of a checkpoint and of a restore, in the order in which they first begin; a restore's `thaw` comes before its `lazy-pages`. */
 export type Phase =
@@ -63,6 +64,16 @@ export interface WindowEvent {
 
 export type OnWindow = (event: WindowEvent) => void;
 
+/** A warning, told when it is found: what `onWarning` is called with, and what is published on `stillframe:warning`. */
+export interface WarningEvent {
+  operation: PhaseEvent['operation'];
+  /** The operation's, as in its phase events. */
+  id: string;
+  warning: Warning;
+}
+
+export type OnWarning = (event: WarningEvent) => void;
+
 export type OnProgress = (event: PhaseEvent) => void;
 
 /** The diagnostics channel on which every phase of every operation in this process is published. */
@@ -71,24 +82,33 @@ export const PHASE_CHANNEL = 'stillframe:phase';
 /** The diagnostics channel on which every frozen window in this process is published. */
 export const WINDOW_CHANNEL = 'stillframe:window';
 
+/** The diagnostics channel on which every warning in this process is published. */
+export const WARNING_CHANNEL = 'stillframe:warning';
+
 const phaseChannel = channel(PHASE_CHANNEL);
 const windowChannel = channel(WINDOW_CHANNEL);
+const warningChannel = channel(WARNING_CHANNEL);
 let operations = 0;
+
+/** Who is told besides the channels' subscribers. */
+export interface Listeners {
+  onProgress?: OnProgress | undefined;
+  onWindow?: OnWindow | undefined;
+  onWarning?: OnWarning | undefined;
+}
 
 /** Runs an operation's phases, tells the world about each, and remembers how long each took. */
 export class Phases {
   readonly id: string;
   readonly durationsMs: Partial<Record<Phase, number>> = {};
   readonly #operation: PhaseEvent['operation'];
-  readonly #onProgress: OnProgress | undefined;
-  readonly #onWindow: OnWindow | undefined;
+  readonly #listeners: Listeners;
   readonly #start = performance.now();
   readonly #running = new Set<Phase>();
 
-  constructor(operation: PhaseEvent['operation'], onProgress: OnProgress | undefined, onWindow?: OnWindow) {
+  constructor(operation: PhaseEvent['operation'], listeners: Listeners) {
     this.#operation = operation;
-    this.#onProgress = onProgress;
-    this.#onWindow = onWindow;
+    this.#listeners = listeners;
     this.id = `${process.pid}-${++operations}`;
   }
 
@@ -98,7 +118,7 @@ export class Phases {
 
   /** Whether anybody is told: what only serves to tell can be left undone. */
   get listened(): boolean {
-    return this.#onProgress !== undefined || phaseChannel.hasSubscribers;
+    return this.#listeners.onProgress !== undefined || phaseChannel.hasSubscribers;
   }
 
   /** What is under way now, in words: phases can overlap. */
@@ -140,7 +160,14 @@ export class Phases {
   window(event: Omit<WindowEvent, 'id'>): void {
     const whole: WindowEvent = { id: this.id, ...event };
     windowChannel.publish(whole);
-    this.#onWindow?.(whole);
+    this.#listeners.onWindow?.(whole);
+  }
+
+  /** A warning has been found. */
+  warning(warning: Warning): void {
+    const whole: WarningEvent = { operation: this.#operation, id: this.id, warning };
+    warningChannel.publish(whole);
+    this.#listeners.onWarning?.(whole);
   }
 
   #took(phase: Phase, start: number): number {
@@ -153,7 +180,7 @@ export class Phases {
     if (!this.listened) return;
     const whole: PhaseEvent = { operation: this.#operation, id: this.id, sinceMs: this.elapsedMs, ...event };
     phaseChannel.publish(whole);
-    this.#onProgress?.(whole);
+    this.#listeners.onProgress?.(whole);
   }
 }
 

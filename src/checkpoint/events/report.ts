@@ -1,8 +1,8 @@
 import type { DumpStats } from '../../criu/index.js';
 import type { Phase } from './phases.js';
 import type { PreDumpRound } from '../dump/pre-dump.js';
-import type { LostLock } from '../restore/restore-locks.js';
 import type { WindowParts } from '../window/snapshot.js';
+import type { Warning } from '../warnings/warning.js';
 
 /** What a checkpoint did, and what each part of it took. Times in milliseconds, sizes in bytes. */
 export interface CheckpointReport {
@@ -41,6 +41,8 @@ export interface CheckpointReport {
   needsTerminal: boolean;
   /** The guardian was killed by somebody: from then on nobody would have thawed the tree if this process had died. */
   guardianLost: boolean;
+  /** What the archive does not hold, or a restore will not bring back; the manifest has them too. With `strict` none. */
+  warnings: Warning[];
 }
 
 export interface RestoreReport {
@@ -51,11 +53,8 @@ export interface RestoreReport {
   cgroup: string | undefined;
   /** It has the terminal that was given. */
   hasTerminal: boolean;
-  /**
-   * POSIX record locks that it held and does not hold any more: CRIU loses those on files that are mapped too, and these could not be
-   * set again. Empty in all but odd cases, such as a file that another process has locked meanwhile.
-   */
-  lostLocks: LostLock[];
+  /** What is not as it was at the checkpoint. With `strict` none. */
+  warnings: Warning[];
   totalMs: number;
   phasesMs: Partial<Record<Phase, number>>;
   criu: { path: string; version: string };

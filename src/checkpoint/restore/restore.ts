@@ -50,6 +50,11 @@ import type { RestoreReport } from '../events/report.js';
 import { parseSubject, type Subject } from '../base/recorded-target.js';
 import { restoreLocks, type LostLock } from './restore-locks.js';
 import { waitForPids } from './wait-pids.js';
+import { findChangedFiles } from '../warnings/find-changed-files.js';
+import { recordedWarnings } from '../warnings/recorded.js';
+import { statesNotRestored } from '../warnings/task-state.js';
+import { warning } from '../warnings/warning.js';
+import { Warnings } from '../warnings/warnings.js';
 
 const RESTORE_LOG = 'restore.log';
 
@@ -72,7 +77,8 @@ export async function restore(options: RestoreOptions): Promise<RestoreReport> {
 
 async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): Promise<RestoreReport> {
   const { signal } = options;
-  const phases = new Phases('restore', options.onProgress);
+  const phases = new Phases('restore', options);
+  const warnings = new Warnings(phases, settings.strict);
 
   const criu = await findCriu({ criuPath: options.criuPath });
   await using archive = await openArchive(settings.archive, {
@@ -100,6 +106,9 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   // New archives have it done. Older ones, and other programs', have not.
   await repairTimers(imagesDir);
   await orderUnixSockets(imagesDir);
+  const recorded = recordedWarnings(verified.manifest.subject);
+  const changed = findChangedFiles(recorded);
+  if (changed.length > 0) warnings.add(warning('FILES_CHANGED', { files: changed }));
   const terminal = await terminalFor(imagesDir, subject, settings, options);
   const processes = await readPstree(imagesDir);
   const locks = await readDumpedLocks(imagesDir);
@@ -148,10 +157,13 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
       }),
     );
     undo.push(() => killTree(pid, cgroup));
+    if (lostLocks.length > 0) warnings.add(warning('LOCKS_LOST', { locks: lostLocks }));
     // What CRIU has become is none of the tree: a next checkpoint would find it in the cgroup.
     if (leader !== undefined && cgroup !== undefined)
       moveProcess(leader, cgroupOf(process.pid, openFreezer({ cgroup }).version).path);
     await phases.run('thaw', () => verifyRunning(pid, cgroup, settings.thawTimeoutMs));
+    const states = statesNotRestored(recorded);
+    if (states.length > 0) warnings.add(warning('STATE_LOST', { states }));
     // The images must stay until then, and a tree whose memory cannot come any more is of no use to anybody.
     if (lazyPages !== undefined) await phases.run('lazy-pages', () => finished(lazyPages, signal));
     guardian.keepRestored();
@@ -160,7 +172,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
       pids: runningPids(pid),
       cgroup,
       hasTerminal: terminal !== undefined,
-      lostLocks,
+      warnings: warnings.list,
       totalMs: phases.elapsedMs,
       phasesMs: phases.durationsMs,
       criu: { path: criu.path, version: criu.version },

@@ -14,8 +14,12 @@ import {
 } from '../../cgroup/index.js';
 import type { FilesInUse, TreeSource } from '../../archive/index.js';
 import type { ProcessInfo } from '../../proc/task.js';
+import { takeTurns } from '../../yield-to-loop.js';
 import type { CriuDumpOptions } from '../../criu/index.js';
 import { pause } from '../../when-aborted.js';
+import { findOutsideFiles, placesOf, type TreePlace } from '../warnings/find-outside-files.js';
+import { unusualState, usualState, type TaskState } from '../warnings/task-state.js';
+import { warning, type Warning } from '../warnings/warning.js';
 import { filesBehind, openForWriting, sharedWritableMappings, type FileInUse } from './files-in-use.js';
 
 /** What is checkpointed. A plain object: a runtime can build one by hand. */
@@ -49,6 +53,11 @@ export interface TargetParts {
   subject: Record<string, unknown>;
   /** The files among these that a scan meets under other numbers, by those. */
   scannedAs?: (files: readonly FileInUse[], signal?: AbortSignal) => Promise<FilesInUse>;
+  /**
+   * A path of the target's, of a file that is none of a tree's, as a path of this machine; undefined where CRIU's images
+   * hold the file. Default: the path itself.
+   */
+  onHost?: (path: Buffer) => Buffer | undefined;
   /**
    * Images and files are complete, and the archive is about to be sealed: returns further members. What it puts into
    * the images' directory is archived with them. It runs after the thaw; with `stop` before CRIU ends the tree.
@@ -128,6 +137,7 @@ export class ReadyTarget implements AsyncDisposable {
   /** Where the tree is at home: its cgroup's name in the hierarchy, before any adoption. */
   readonly home: { version: 1 | 2; name: string };
   readonly files: FileTree[];
+  #places: TreePlace[] | undefined;
   readonly criu: CriuDumpOptions;
   readonly parts: TargetParts;
   readonly #adoption: Adoption | undefined;
@@ -190,6 +200,42 @@ export class ReadyTarget implements AsyncDisposable {
   /** What tasks have open for writing now. */
   writable(pids: readonly number[], signal?: AbortSignal): Promise<FilesInUse> {
     return this.#behind(openForWriting(pids), signal);
+  }
+
+  /** A warning where tasks write to files that the archive does not hold. */
+  outside(pids: readonly number[]): Warning[] {
+    const found = this.#findOutside(pids);
+    return found.files.length === 0 ? [] : [warning('FILES_NOT_ARCHIVED', found)];
+  }
+
+  /** A warning where tasks have state that CRIU does not dump. To be asked before the freeze: it takes a look at each thread. */
+  async unusual(pids: readonly number[]): Promise<Warning[]> {
+    const usual = usualState();
+    const states: TaskState[] = [];
+    let turn = performance.now();
+    for (const pid of pids) {
+      states.push(...unusualState(pid, usual));
+      turn = await takeTurns(turn);
+    }
+    return states.length === 0 ? [] : [warning('STATE_LOST', { states })];
+  }
+
+  /** Takes the files that tasks write to now, and that no tree holds, as trees of their own: `files-in-use/N`. */
+  takeFilesInUse(pids: readonly number[]): void {
+    for (const { path } of this.#findOutside(pids).files) {
+      // A path that is not UTF-8 cannot be that of a tree; the warning stays.
+      if (typeof path === 'string') this.files.push({ path, name: `files-in-use/${this.files.length + 1}` });
+    }
+    this.#places = undefined;
+  }
+
+  /** Asks for the places of the trees, so that no file system has to answer for that while the tree is frozen. */
+  locateTrees(): void {
+    this.#places = placesOf(this.files);
+  }
+
+  #findOutside(pids: readonly number[]): ReturnType<typeof findOutsideFiles> {
+    return findOutsideFiles(pids, { places: (this.#places ??= placesOf(this.files)), onHost: this.parts.onHost });
   }
 
   async #behind(links: Iterable<string>, signal: AbortSignal | undefined): Promise<FilesInUse> {

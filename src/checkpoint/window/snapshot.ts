@@ -10,12 +10,14 @@ import type { Guardian } from '../guardian/guardian.js';
 import type { Phases } from '../events/phases.js';
 import type { ReadyTarget } from './ready-target.js';
 import { refuseVfork } from './refuse-vfork.js';
+import type { Warnings } from '../warnings/warnings.js';
 
 export interface SnapshotPlan {
   target: ReadyTarget;
   stage: Stage;
   window: FrozenWindow;
   phases: Phases;
+  warnings: Warnings;
   criuPath: string;
   dump: CriuDumpRequest;
   guardian: Guardian;
@@ -88,9 +90,17 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     const pids = members.map(({ pid }) => pid);
     const { signal } = deadline;
     const mapped = await plan.target.mapped(pids, signal);
-    await phases.run('refresh', () =>
+    const refreshed = phases.run('refresh', () =>
       plan.stage.refresh({ mapped, writable: () => plan.target.writable(pids, signal), signal }),
     );
+    refreshed.catch(() => undefined); // it is awaited in any case
+    try {
+      // Beside the look at the trees, which other threads take.
+      await immediate();
+      plan.warnings.add(...plan.target.outside(pids));
+    } finally {
+      await refreshed;
+    }
   };
 
   const onPostDump = async (): Promise<void> => {

@@ -10,6 +10,7 @@ import {
   type ContainerCheckpointReport,
   type PhaseEvent,
   type PreDumpPlan,
+  type WarningEvent,
   type WindowEvent,
 } from '../../index.js';
 import { byteCount, cgroupVersion, duration, positiveInteger, tree, wholeNumber } from '../arguments.js';
@@ -18,6 +19,7 @@ import { addDumpFlags, criuFlags, criuOptions, type CriuFlags } from '../criu-op
 import { EventLog } from '../event-log.js';
 import { bytes, facts, json, leftOutFacts, milliseconds, print, printError } from '../output.js';
 import { ProgressLine } from '../progress.js';
+import { warningsText } from '../warnings.js';
 
 type Report = CheckpointReport & Partial<Pick<ContainerCheckpointReport, 'leftOut'>> & { image?: unknown };
 
@@ -47,6 +49,8 @@ interface Options extends ContainerOptions, CriuFlags {
   notify?: boolean;
   wholeRootfs?: boolean;
   oci?: string;
+  filesInUse?: boolean;
+  strict?: boolean;
   json?: boolean;
 }
 
@@ -111,7 +115,12 @@ export function checkpointCommand(signal: AbortSignal): Command {
       wholeNumber,
     )
     .option('--state-dir <dir>', 'where journals and locks are (default /run/stillframe)')
-    .option('--events <file>', 'append every phase and frozen window to this file, as JSON lines')
+    .option(
+      '--files-in-use',
+      'archive every file, too, that the tree has open for writing or mapped shared and writable',
+    )
+    .option('--strict', 'refuse what would only be warned of, such as files in use that are not archived')
+    .option('--events <file>', 'append every phase, frozen window and warning to this file, as JSON lines')
     .option('--notify', 'keep the service manager informed ($NOTIFY_SOCKET)')
     .option('--criu-log <file>', "where CRIU's log is kept when CRIU fails")
     .option('--json', 'print the report as JSON');
@@ -128,10 +137,10 @@ Examples:
   stillframe checkpoint --pid 4711 --stop --output app.tar        move it: end it here, restore it there
   stillframe checkpoint --pid 4711 --pre-dump-until 16M --output app.tar   of much memory: most of it while it runs`,
     )
-    .action((options: Options) => run(options, signal));
+    .action((options: Options, own: Command) => run(options, signal, own));
 }
 
-async function run(options: Options, signal: AbortSignal): Promise<void> {
+async function run(options: Options, signal: AbortSignal, command: Command): Promise<void> {
   const progress = new ProgressLine();
   using events = options.events === undefined ? undefined : new EventLog(options.events);
   using manager = options.notify === true ? ServiceManager.connect() : undefined;
@@ -150,6 +159,9 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
         manager?.follow(event);
       },
       onWindow: (event: WindowEvent) => events?.writeWindow(event),
+      onWarning: (event: WarningEvent) => events?.writeWarning(event),
+      filesInUse: options.filesInUse,
+      strict: options.strict,
       stop: options.stop,
       overwrite: options.overwrite,
       workDir: options.workDir,
@@ -189,7 +201,7 @@ async function run(options: Options, signal: AbortSignal): Promise<void> {
   }
   // The archive itself may be on stdout.
   const words = options.output === '-' ? printError : print;
-  words(options.json === true ? json(report) : reportText(report));
+  words(options.json === true ? json(report) : `${warningsText(report.warnings, command)}${reportText(report)}`);
 }
 
 /** As the name of the archive says: what calls itself x.tar.gz had better be one. */

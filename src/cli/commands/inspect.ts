@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { inspect, verify } from '../../index.js';
 import { bytes, facts, json, table, print } from '../output.js';
+import { warningsText } from '../warnings.js';
 
 export function inspectCommand(signal: AbortSignal): Command {
   return new Command('inspect')
@@ -9,13 +10,13 @@ export function inspectCommand(signal: AbortSignal): Command {
     .option('--members', 'list every member')
     .option('--json', 'print everything as JSON')
     .addHelpText('after', '\nExample:\n  stillframe inspect app.tar --members')
-    .action(async (archive: string, options: { members?: boolean; json?: boolean }) => {
+    .action(async (archive: string, options: { members?: boolean; json?: boolean }, command: Command) => {
       const inspection = await inspect(archive, { signal });
       if (options.json === true) {
         print(json(inspection));
         return;
       }
-      const { manifest, members } = inspection;
+      const { manifest, members, warnings } = inspection;
       const subject = (manifest?.subject ?? {}) as {
         createdAt?: unknown;
         pid?: unknown;
@@ -38,7 +39,7 @@ export function inspectCommand(signal: AbortSignal): Command {
           ['CRIU', text(subject.criu?.version)],
         );
       }
-      const texts = [facts(lines)];
+      const texts = [`${warningsText(warnings, command)}${facts(lines)}`];
       if (manifest !== undefined && manifest.trees.length > 0) {
         texts.push(
           table(

@@ -2,6 +2,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { checkpointPod, type ContainerName } from '../../index.js';
 import { collect, duration } from '../arguments.js';
 import { facts, json, milliseconds, print, table } from '../output.js';
+import { warningsText } from '../warnings.js';
 
 interface Options {
   runc?: string[];
@@ -13,6 +14,7 @@ interface Options {
   stop?: boolean;
   maxFrozen?: number;
   stateDir?: string;
+  strict?: boolean;
   json?: boolean;
 }
 
@@ -28,21 +30,26 @@ export function podCommand(signal: AbortSignal): Command {
     .option('--stop', 'end all of them once the archives are safe on disk (default: they run on)')
     .option('--max-frozen <time>', 'cancel when they would stand still for longer', duration)
     .option('--state-dir <dir>', 'where journals and locks are (default /run/stillframe)')
+    .option('--strict', 'refuse what would only be warned of, such as files in use that are not archived')
     .option('--json', 'print the report as JSON')
     .addHelpText('after', '\nExample:\n  stillframe pod --podman web --podman db --output shop')
     .action(
-      async ({
-        runc = [],
-        crun = [],
-        podman = [],
-        parentCgroup,
-        stateRoot,
-        output,
-        stop,
-        maxFrozen,
-        stateDir,
-        json: asJson,
-      }: Options) => {
+      async (
+        {
+          runc = [],
+          crun = [],
+          podman = [],
+          parentCgroup,
+          stateRoot,
+          output,
+          stop,
+          maxFrozen,
+          stateDir,
+          strict,
+          json: asJson,
+        }: Options,
+        command: Command,
+      ) => {
         if (parentCgroup === undefined && runc.length + crun.length + podman.length === 0)
           throw new InvalidArgumentError('Say which containers: --runc, --crun, --podman or --parent-cgroup.');
         const where = stateRoot === undefined ? {} : { stateRoot };
@@ -59,6 +66,7 @@ export function podCommand(signal: AbortSignal): Command {
           stop,
           maxFrozenMs: maxFrozen,
           stateDir,
+          strict,
           signal,
         });
         const rows = report.containers.map(({ container, archivePath, windowMs }) => [
@@ -69,7 +77,10 @@ export function podCommand(signal: AbortSignal): Command {
         const text =
           asJson === true
             ? json(report)
-            : `${facts([
+            : `${warningsText(
+                report.containers.flatMap(({ warnings }) => warnings),
+                command,
+              )}${facts([
                 ['directory', report.directory],
                 ['containers', rows.length],
               ])}\n\n${table(['container', 'archive', 'frozen window'], rows)}`;

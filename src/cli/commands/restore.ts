@@ -14,6 +14,7 @@ import { addRestoreFlags, criuFlags, criuOptions, type CriuFlags } from '../criu
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
 import { facts, json, leftOutFacts, milliseconds, print, printError } from '../output.js';
 import { ProgressLine } from '../progress.js';
+import { warningsText } from '../warnings.js';
 
 const WAIT_MS = 100;
 
@@ -29,6 +30,7 @@ interface Options extends ContainerOptions, CriuFlags {
   lazyPages?: boolean;
   keep?: HostSetting[];
   wait: boolean;
+  strict?: boolean;
   json?: boolean;
 }
 
@@ -57,6 +59,7 @@ export function restoreCommand(signal: AbortSignal): Command {
       'let the tree run before its memory is there: what it touches is brought, and the rest behind it',
     )
     .option('--no-wait', 'end at once although the tree has this terminal: the shell takes it back then')
+    .option('--strict', 'refuse what would only be warned of, such as files that changed since the checkpoint')
     .option('--criu-log <file>', "where CRIU's log is kept when CRIU fails")
     .option('--state-dir <dir>', 'where journals and locks are (default /run/stillframe)')
     .option('--json', 'print the report as JSON');
@@ -75,10 +78,10 @@ Examples:
   stillframe restore app.tar --lazy-pages                         of much memory: run first
   stillframe restore app.tar --files data=/srv/app/data --cgroup /sys/fs/cgroup/app`,
     )
-    .action((archive: string, options: Options) => run(archive, options, signal));
+    .action((archive: string, options: Options, own: Command) => run(archive, options, signal, own));
 }
 
-async function run(archive: string, options: Options, signal: AbortSignal): Promise<void> {
+async function run(archive: string, options: Options, signal: AbortSignal, command: Command): Promise<void> {
   const progress = new ProgressLine();
   let report: RestoreReport | ContainerRestoreReport;
   try {
@@ -88,6 +91,7 @@ async function run(archive: string, options: Options, signal: AbortSignal): Prom
       onProgress: progress.update,
       workDir: options.workDir,
       stateDir: options.stateDir,
+      strict: options.strict,
     };
     const container = containerName(options);
     if (container !== undefined) {
@@ -124,10 +128,10 @@ async function run(archive: string, options: Options, signal: AbortSignal): Prom
   else {
     print(String(report.pid));
     printError(
-      facts([
+      `${warningsText(report.warnings, command)}${facts([
         ...('name' in report ? ofContainer(report) : ofTree(report)),
         ['total time', milliseconds(report.totalMs)],
-      ]),
+      ])}`,
     );
   }
   if (options.wait && 'hasTerminal' in report && report.hasTerminal) await ended(report.pid, signal);
@@ -149,10 +153,6 @@ function ofTree(report: RestoreReport): [string, string | number][] {
   return [
     ['processes', report.pids.length],
     ['cgroup', report.cgroup ?? "this command's own"],
-    ...report.lostLocks.map(({ pid, fd, path, type, start, length, reason }): [string, string] => [
-      'lock lost',
-      `${type} lock on ${path === undefined ? `descriptor ${fd}` : JSON.stringify(path)}, bytes ${start} to ${length === 0 ? 'the end' : start + length - 1}, of process ${pid} (${reason})`,
-    ]),
   ];
 }
 

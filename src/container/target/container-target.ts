@@ -10,10 +10,10 @@ import { containerDumpOptions } from './criu-options.js';
 import { checkDescriptors, descriptorsDocument, DESCRIPTORS_JSON } from './descriptors.js';
 import { containerDocuments, deletedFilesDocument, logDocument, members } from '../documents/documents.js';
 import { upperFiles } from './upper-files.js';
+import { leftOutMounts, pathsOnHost, type LeftOutMount } from './left-out.js';
 import { mountAt, overlayOf, readMounts, readRootView, type Mount, type OverlayRoot } from './mounts.js';
 import { deletedPaths } from './overlay-deletions.js';
 import { OverlayFilter } from './overlay.js';
-import { isBindMount } from '../model/spec.js';
 
 export interface ContainerTargetOptions {
   /** Archive the whole root file system, for containers that are not on an overlay. Default false: it is an error. */
@@ -22,8 +22,7 @@ export interface ContainerTargetOptions {
 
 export interface ContainerTarget {
   target: Target;
-  /** Bind mounts whose files are not in the archive: the restore needs them where they are. */
-  leftOut: { source: string; destination: string }[];
+  leftOut: LeftOutMount[];
 }
 
 /**
@@ -42,6 +41,7 @@ export async function containerTarget(
   const upper = options.wholeRootfs === true ? undefined : overlay;
   const filter = upper === undefined ? undefined : new OverlayFilter(upper);
   const checkpointedAt = new Date();
+  const leftOut = leftOutMounts(container);
 
   const files: FileTree[] = [rootTree(container, upper, filter)];
   for (const { name, mountPoint } of podman?.volumes ?? [])
@@ -56,7 +56,8 @@ export async function containerTarget(
     criu: containerDumpOptions(container, { mounts, hasConnections: hasTcpConnections(runningPids(pid)) }),
     parts: {
       guests: true,
-      subject: subjectOf(container),
+      subject: subjectOf(container, leftOut),
+      onHost: pathsOnHost(container, leftOut),
       ...(overlay === undefined ? {} : { scannedAs: (files, signal) => upperFiles(files, overlay, signal) }),
       complete: async ({ imagesDir, livePaths }) => {
         await thawImages(imagesDir);
@@ -72,7 +73,7 @@ export async function containerTarget(
       },
     },
   };
-  return { target, leftOut: leftOut(container) };
+  return { target, leftOut };
 }
 
 /**
@@ -121,7 +122,7 @@ export interface ContainerSubject {
   };
 }
 
-function subjectOf(container: Container): Record<string, unknown> {
+function subjectOf(container: Container, leftOut: LeftOutMount[]): Record<string, unknown> {
   const { runtime, ociRuntime, id, name, image } = container;
   const subject: ContainerSubject = {
     kind: 'container',
@@ -131,19 +132,8 @@ function subjectOf(container: Container): Record<string, unknown> {
       id,
       name,
       ...(image === undefined ? {} : { image }),
-      leftOut: leftOut(container),
+      leftOut,
     },
   };
   return { ...subject };
-}
-
-/** What Podman makes again for each container: resolv.conf, hosts, hostname, .containerenv. A secret it does not. */
-const MADE_BY_PODMAN = /\/overlay-containers\/[0-9a-f]{64}\/userdata\/(?!secrets\/|run\/secrets\/)/;
-
-function leftOut({ spec, podman }: Container): ContainerTarget['leftOut'] {
-  const archived = new Set(['/dev/shm', ...(podman?.volumes ?? []).map((volume) => volume.destination)]);
-  return (spec.mounts ?? [])
-    .filter((mount) => isBindMount(mount) && mount.source !== undefined && !archived.has(mount.destination))
-    .filter(({ source }) => podman === undefined || !MADE_BY_PODMAN.test(source as string))
-    .map(({ source, destination }) => ({ source: source as string, destination }));
 }

@@ -1,0 +1,99 @@
+import type { ErrorText } from '../../errors.js';
+import type { LostLock } from '../restore/restore-locks.js';
+import type { ChangedFile } from './find-changed-files.js';
+import { printableJson, type OutsideFile } from './outside-file.js';
+import type { TaskState } from './task-state.js';
+
+/** What is known with each code. Plain JSON: the manifest records it. */
+export interface WarningFacts {
+  /** `more`: how many further ones were left out, because the list would have become too long. */
+  /** Checkpoint. `more`: how many further ones were left out, because the list would have become too long. */
+  FILES_NOT_ARCHIVED: { files: OutsideFile[]; more: number };
+  /** Restore. */
+  FILES_CHANGED: { files: ChangedFile[] };
+  /** Checkpoint: what CRIU does not dump. Restore: what of that the tree does not have again. */
+  STATE_LOST: { states: TaskState[] };
+  /** Restore. */
+  LOCKS_LOST: { locks: LostLock[] };
+}
+
+export type WarningCode = keyof WarningFacts;
+
+/**
+ * Something that a checkpoint does not hold, or that a restore does not bring back, although CRIU reports success. Match
+ * on `code`.
+ */
+export type Warning<C extends WarningCode = WarningCode> = {
+  [K in C]: {
+    code: K;
+    facts: WarningFacts[K];
+    /** What is lost, and of what. Control characters in paths are shown as `\xNN`. */
+    message: string;
+    /** The next step for the reader. */
+    remedy: string;
+  };
+}[C];
+
+export function warning<C extends WarningCode>(code: C, facts: WarningFacts[C]): Warning<C> {
+  const { what, remedy } = texts[code](facts);
+  return { code, facts, message: what, remedy } as Warning<C>;
+}
+
+/** The message and the remedy of several, as one text each. */
+export function warningsText(warnings: readonly Pick<Warning, 'message' | 'remedy'>[]): ErrorText {
+  const joined = (parts: readonly string[]): string => [...new Set(parts)].filter((part) => part !== '').join('; ');
+  return {
+    what: joined(warnings.map(({ message }) => message)),
+    remedy: [...new Set(warnings.map(({ remedy }) => remedy))].filter((remedy) => remedy !== '').join(' '),
+  };
+}
+
+const uses = { mapped: 'mapped shared and writable', writing: 'open for writing' };
+
+const SHOWN = 10;
+
+function listed(items: readonly string[], more = 0): string {
+  const rest = Math.max(0, items.length - SHOWN) + more;
+  return items.slice(0, SHOWN).join(', ') + (rest === 0 ? '' : `, and ${rest} more`);
+}
+
+const shown = (files: readonly OutsideFile[], more: number): string =>
+  listed(
+    files.map(({ path, use }) => `${printableJson(path)} (${uses[use]})`),
+    more,
+  );
+
+const texts: { readonly [C in WarningCode]: (facts: WarningFacts[C]) => ErrorText } = {
+  FILES_NOT_ARCHIVED: ({ files, more }) => ({
+    what: `files that the tree writes to are not in the archive: ${shown(files, more)}`,
+    remedy:
+      'Unless the restore finds them exactly as they are now, it is refused, or the tree meets files that do not fit its memory. Archive them too: `filesInUse` takes all of them, `files` those that you name.',
+  }),
+  FILES_CHANGED: ({ files }) => ({
+    what: `files that the tree writes to are not as they were at the checkpoint, and not in the archive: ${listed(
+      files.map(({ path, now }) => `${printableJson(path)} (${now === undefined ? 'gone' : 'changed'})`),
+    )}`,
+    remedy:
+      'What the tree remembers of them may be wrong. Put them back as they were, or archive them too at the next checkpoint.',
+  }),
+  STATE_LOST: ({ states }) => ({
+    what: `CRIU does not bring back: ${listed(
+      states.map(
+        ({ pid, tid, what, value }) =>
+          `${what} of ${tid === pid ? `process ${pid}` : `thread ${tid} of process ${pid}`} (${what === 'EFD_SEMAPHORE' ? 'descriptor ' : ''}${value})`,
+      ),
+    )}`,
+    remedy:
+      'Set it again after the restore, if the program depends on it; docs/what-comes-back.md has the whole table.',
+  }),
+  LOCKS_LOST: ({ locks }) => ({
+    what: `POSIX record locks could not be set again: ${listed(
+      locks.map(
+        ({ pid, fd, path, type, start, length, reason }) =>
+          `a ${type} lock of process ${pid} on ${path === undefined ? `descriptor ${fd}` : JSON.stringify(path)}, bytes ${start} to ${length === 0 ? 'the end' : start + length - 1} (${reason})`,
+      ),
+    )}`,
+    remedy:
+      'Another process may hold the range now: the tree runs without these locks. End it, free the range, and restore again.',
+  }),
+};

@@ -1,0 +1,130 @@
+/** What an archive does not hold is said at the checkpoint, in the archive and at the restore; `strict` refuses it. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import { checkpoint, inspect, restore, type Warning } from '../../../src/index.js';
+import { runningPids } from '../../../src/checkpoint/base/pids.js';
+import { until } from '../../fixtures/criu.js';
+
+/** Holds a log open for writing and a file of /dev/shm mapped, both outside of any tree, and state that CRIU does not dump. */
+const program = `
+import mmap, os, sys, time
+log = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT, 0o600)
+os.write(log, b'begun')
+shm = os.open(sys.argv[2], os.O_RDWR | os.O_CREAT, 0o600)
+os.ftruncate(shm, 4096)
+m = mmap.mmap(shm, 4096)
+os.close(shm)
+fd = os.eventfd(1, os.EFD_SEMAPHORE)
+open('/proc/self/coredump_filter', 'w').write('0x7f')
+m[0] = 1
+while True: time.sleep(0.01)
+`;
+
+interface Holder {
+  dir: string;
+  pid: number;
+  log: string;
+  shm: string;
+  archive: string;
+  kill(): Promise<void>;
+}
+
+async function holder(): Promise<Holder> {
+  const dir = mkdtempSync(join(tmpdir(), 'stillframe-test-warnings-'));
+  const [log, shm] = [join(dir, 'log'), `/dev/shm/stillframe-test-warnings-${process.pid}`];
+  const child = spawn('python3', ['-c', program, log, shm], { detached: true, stdio: 'ignore' });
+  await once(child, 'spawn');
+  child.unref();
+  const pid = child.pid as number;
+  const kill = async (): Promise<void> => {
+    for (const member of existsSync(`/proc/${pid}`) ? runningPids(pid) : []) process.kill(member, 'SIGKILL');
+    await until(() => !existsSync(`/proc/${pid}`), `${pid} is reaped`);
+  };
+  onTestFinished(async () => {
+    await kill();
+    rmSync(shm, { force: true });
+    rmSync(dir, { recursive: true, force: true });
+  });
+  await until(() => existsSync(shm) && statSync(shm).size === 4096 && readFileSync(shm)[0] === 1, 'it holds all');
+  return { dir, pid, log, shm, archive: join(dir, 'archive.tar'), kill };
+}
+
+const byCode = (warnings: readonly Warning[]) => Object.fromEntries(warnings.map((each) => [each.code, each]));
+const pathsOf = (warning: unknown): unknown[] =>
+  (warning as Warning<'FILES_NOT_ARCHIVED'>).facts.files.map(({ path, use }) => [path, use]);
+
+test('files outside the archive and lost state are warned of, and what has changed since is told at the restore', async () => {
+  const { dir, pid, log, shm, archive, kill } = await holder();
+  const told: string[] = [];
+  const report = await checkpoint({
+    pid,
+    adopt: true,
+    output: archive,
+    stateDir: dir,
+    onWarning: ({ warning }) => told.push(warning.code),
+  });
+  const found = byCode(report.warnings);
+  expect(pathsOf(found['FILES_NOT_ARCHIVED'])).toEqual(
+    expect.arrayContaining([
+      [shm, 'mapped'],
+      [log, 'writing'],
+    ]),
+  );
+  expect(found['FILES_NOT_ARCHIVED']?.remedy).toContain('`filesInUse`');
+  expect((found['STATE_LOST'] as Warning<'STATE_LOST'>).facts.states.map(({ what }) => what)).toEqual([
+    'coredump_filter',
+    'EFD_SEMAPHORE',
+  ]);
+  expect(told).toEqual(report.warnings.map(({ code }) => code));
+  expect((await inspect(archive)).warnings.map(({ code }) => code)).toEqual(told);
+
+  await kill();
+  writeFileSync(shm, Buffer.alloc(4096, 2)); // same size: CRIU would not notice
+  const refusal = await restore({ archive, stateDir: dir, strict: true }).catch((error: unknown) => error);
+  expect(refusal).toMatchObject({ code: 'WARNINGS_REFUSED' });
+  expect(existsSync(`/proc/${pid}`)).toBe(false);
+  const restored = await restore({ archive, stateDir: dir });
+  const after = byCode(restored.warnings);
+  expect((after['FILES_CHANGED'] as Warning<'FILES_CHANGED'>).facts.files.map(({ path }) => path)).toEqual([shm]);
+  expect((after['STATE_LOST'] as Warning<'STATE_LOST'>).facts.states.map(({ what }) => what)).toContain(
+    'EFD_SEMAPHORE',
+  );
+}, 120_000);
+
+test('strict refuses them before anything is frozen, and the tree runs on', async () => {
+  const { dir, pid, archive } = await holder();
+  const windows: unknown[] = [];
+  const refusal = await checkpoint({
+    pid,
+    adopt: true,
+    output: archive,
+    stateDir: dir,
+    strict: true,
+    onWindow: (window) => windows.push(window),
+  }).catch((error: unknown) => error);
+  expect(refusal).toMatchObject({ code: 'WARNINGS_REFUSED' });
+  expect(windows).toEqual([]);
+  expect(existsSync(archive)).toBe(false);
+  expect(runningPids(pid)).toEqual([pid]);
+}, 120_000);
+
+test('filesInUse archives them: they come back, and their neighbours are not touched', async () => {
+  const { dir, pid, log, shm, archive, kill } = await holder();
+  const report = await checkpoint({ pid, adopt: true, output: archive, stateDir: dir, filesInUse: true });
+  expect(byCode(report.warnings)['FILES_NOT_ARCHIVED']).toBeUndefined();
+  await kill();
+  rmSync(shm);
+  rmSync(log);
+  appendFileSync(join(dir, 'neighbour'), 'mine');
+  const restored = await restore({ archive, stateDir: dir });
+  expect(byCode(restored.warnings)['FILES_CHANGED']).toBeUndefined();
+  expect([readFileSync(log, 'utf8'), readFileSync(shm)[0], readFileSync(join(dir, 'neighbour'), 'utf8')]).toEqual([
+    'begun',
+    1,
+    'mine',
+  ]);
+}, 120_000);
