@@ -40,6 +40,8 @@ export interface ReadOptions {
   signal?: AbortSignal;
   /** Where a compressed archive is unpacked to: needs its whole size. Default: the system's temporary directory. */
   tmpDir?: string;
+  /** How much a compressed archive may unpack to, in bytes. Default: nine tenths of what is free where it is unpacked. */
+  maxUnpackedBytes?: number | undefined;
 }
 
 /**

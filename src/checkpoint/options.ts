@@ -107,6 +107,8 @@ export interface CheckpointOptions extends Target {
 }
 
 export interface RestoreOptions {
+  /** How much a compressed archive may unpack to, in bytes. Default: nine tenths of what is free where it is unpacked. */
+  maxUnpackedBytes?: number | undefined;
   /** The archive to restore from. */
   archive: string;
   /** Where file trees go, by their names in the archive. Default: where each was. */

@@ -26,6 +26,8 @@ import { readSpec, rootfsOf } from './model/spec.js';
 import { verifyContainerArchive } from './documents/verify-container.js';
 
 export interface ContainerRestoreOptions extends ContainerName {
+  /** How much a compressed archive may unpack to, in bytes. Default: nine tenths of what is free where it is unpacked. */
+  maxUnpackedBytes?: number | undefined;
   /** What `checkpointContainer` wrote. `runc`, `crun` or `podman` says by which runtime, and the new container's id or name. */
   archive: string;
   /** runc and crun: the new container's bundle. Its root file system holds the image; a missing config.json is written. */
@@ -93,7 +95,11 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
   signal?.throwIfAborted();
 
   const criu = await findCriu({ criuPath: options.criuPath });
-  await using archive = await openArchive(options.archive, { tmpDir: workDir ?? besideArchive, signal });
+  await using archive = await openArchive(options.archive, {
+    tmpDir: workDir ?? besideArchive,
+    maxUnpackedBytes: options.maxUnpackedBytes,
+    signal,
+  });
   const verified = await phases.run('verify', () =>
     verifyContainerArchive(archive, {
       signal,

@@ -9,6 +9,7 @@ export type ArchiveErrorCode =
   | 'ARCHIVE_TRUNCATED'
   | 'ARCHIVE_DAMAGED'
   | 'ARCHIVE_UNSUPPORTED'
+  | 'ARCHIVE_TOO_BIG'
   | 'MEMBER_MISSING'
   | 'MEMBER_TOO_BIG'
   // Extracting
@@ -68,6 +69,10 @@ const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
   FORMAT_TOO_NEW: (f) => ({
     what: `${archive(f)} has format version ${f.version ?? '?'}, newer than this stillframe reads`,
     remedy: 'Update stillframe.',
+  }),
+  ARCHIVE_TOO_BIG: (f) => ({
+    what: `${archive(f)} unpacks to more than ${f.bytes} bytes`,
+    remedy: 'If it is one of yours, make room where it is unpacked, or allow more with `maxUnpackedBytes`.',
   }),
   ARCHIVE_UNREADABLE: (f) => ({
     what: `cannot read ${archive(f)}${what(f)}`,

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { open, unlink, type FileHandle } from 'node:fs/promises';
+import { open, statfs, unlink, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { randomUUID } from 'node:crypto';
@@ -31,6 +31,8 @@ export interface OpenArchive extends AsyncDisposable {
 export interface OpenArchiveOptions {
   /** Where a compressed archive is unpacked: needs its whole size. Default: the system's temporary directory. */
   tmpDir?: string | undefined;
+  /** How much a compressed archive may unpack to, in bytes. Default: nine tenths of what is free where it is unpacked. */
+  maxUnpackedBytes?: number | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -52,10 +54,10 @@ export interface TarRange {
 
 /**
  * Opens an archive. Nothing of it is checked yet.
- * @throws ArchiveError ARCHIVE_UNREADABLE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED (what the decompressor says), ARCHIVE_UNSUPPORTED
+ * @throws ArchiveError ARCHIVE_UNREADABLE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED (what the decompressor says), ARCHIVE_UNSUPPORTED, ARCHIVE_TOO_BIG
  */
 export async function openArchive(path: string, options: OpenArchiveOptions = {}): Promise<OpenArchive> {
-  const { tmpDir = tmpdir(), signal } = options;
+  const { tmpDir = tmpdir(), maxUnpackedBytes, signal } = options;
   signal?.throwIfAborted();
   let handle: FileHandle;
   try {
@@ -69,7 +71,7 @@ export async function openArchive(path: string, options: OpenArchiveOptions = {}
     if (!stat.isFile()) throw new ArchiveError('ARCHIVE_UNREADABLE', { archivePath: path, what: 'not a regular file' });
     const compression = await detectCompression(handle);
     if (compression === 'none') return opened(path, handle, stat.size, compression);
-    const unpacked = await unpack(path, handle, compression, tmpDir, signal);
+    const unpacked = await unpack({ path, from: handle, compression, tmpDir, maxUnpackedBytes, signal });
     await handle.close();
     return opened(path, unpacked, (await unpacked.stat()).size, compression);
   } catch (error) {
@@ -89,16 +91,22 @@ async function detectCompression(handle: FileHandle): Promise<Compression> {
   return bytesRead === 4 && buffer.readUInt32BE(0) === 0x28b52ffd ? 'zstd' : 'none';
 }
 
-async function unpack(
-  path: string,
-  from: FileHandle,
-  compression: Exclude<Compression, 'none'>,
-  tmpDir: string,
-  signal: AbortSignal | undefined,
-): Promise<FileHandle> {
+interface Unpacking {
+  path: string;
+  from: FileHandle;
+  compression: Exclude<Compression, 'none'>;
+  tmpDir: string;
+  maxUnpackedBytes: number | undefined;
+  signal: AbortSignal | undefined;
+}
+
+async function unpack(unpacking: Unpacking): Promise<FileHandle> {
+  const { path, from, compression, tmpDir, signal } = unpacking;
   const decompressor = decompressorFor(path, compression);
   let to: FileHandle;
+  let mostBytes: number;
   try {
+    mostBytes = unpacking.maxUnpackedBytes ?? (await spareBytes(tmpDir));
     to = await openUnnamed(tmpDir);
   } catch (cause) {
     throw new ArchiveError('ARCHIVE_UNREADABLE', {
@@ -112,13 +120,14 @@ async function unpack(
     await pipeline(
       chunksOf(from),
       decompressor,
-      (chunks: AsyncIterable<Buffer>) => writeChunks(to, chunks),
+      (chunks: AsyncIterable<Buffer>) => writeChunks(to, within(mostBytes, path, chunks)),
       signal === undefined ? {} : { signal },
     );
     return to;
   } catch (cause) {
     await to.close().catch(() => undefined);
     signal?.throwIfAborted();
+    if (cause instanceof ArchiveError) throw cause;
     const { code } = cause as NodeJS.ErrnoException;
     if (code === 'Z_BUF_ERROR') throw new ArchiveError('ARCHIVE_TRUNCATED', { archivePath: path, cause });
     if (errnoOf(cause) === undefined || /^Z_|^ZSTD_/.test(code ?? ''))
@@ -128,6 +137,22 @@ async function unpack(
       what: `while it was unpacked in ${tmpDir}`,
       cause,
     });
+  }
+}
+
+/** What a file system can spare: a full one would hurt others than us. */
+async function spareBytes(dir: string): Promise<number> {
+  const { bavail, bsize } = await statfs(dir);
+  return Math.floor(bavail * bsize * 0.9);
+}
+
+/** A few kilobytes can unpack to terabytes. */
+async function* within(mostBytes: number, archivePath: string, chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let bytes = 0;
+  for await (const chunk of chunks) {
+    bytes += chunk.length;
+    if (!(bytes <= mostBytes)) throw new ArchiveError('ARCHIVE_TOO_BIG', { archivePath, bytes: mostBytes });
+    yield chunk;
   }
 }
 

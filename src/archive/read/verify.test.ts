@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtemp, open, readdir, rm, writeFile, type FileHandle } from 'node:fs/promises';
+import { mkdtemp, open, readdir, rm, stat, writeFile, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -279,6 +279,20 @@ describe('openArchive', () => {
       bad[bad.length >> 1]! ^= 1;
       expect(await codeOf(verifyBytes(dir, bad))).toBe('ARCHIVE_DAMAGED');
     }));
+
+  it.each(['gzip', 'zstd'])('stops a bomb of %s at the limit, and leaves nothing of it', (program) =>
+    withScratch(async (dir) => {
+      const path = join(dir, 'archive.tar');
+      const { status } = spawnSync('sh', ['-c', `head -c 64M /dev/zero | ${program} -c > "$0"`, path]);
+      expect(status).toBe(0);
+      expect((await stat(path)).size).toBeLessThan(128 << 10);
+      expect(await codeOf(openArchive(path, { tmpDir: dir, maxUnpackedBytes: 1 << 20 }))).toBe('ARCHIVE_TOO_BIG');
+      expect(await codeOf(openArchive(path, { tmpDir: dir, maxUnpackedBytes: NaN }))).toBe('ARCHIVE_TOO_BIG');
+      expect(await readdir(dir)).toEqual(['archive.tar']);
+      await using whole = await openArchive(path, { tmpDir: dir });
+      expect(whole.bytes).toBe(64 << 20);
+    }),
+  );
 
   it.each([
     ['missing', 'nothing'],

@@ -83,6 +83,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   const criu = await findCriu({ criuPath: options.criuPath });
   await using archive = await openArchive(settings.archive, {
     tmpDir: settings.workDir ?? dirname(settings.archive),
+    maxUnpackedBytes: options.maxUnpackedBytes,
     signal,
   });
   const verified = await phases.run('verify', () =>

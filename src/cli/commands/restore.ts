@@ -9,7 +9,7 @@ import {
   type HostSetting,
   type RestoreReport,
 } from '../../index.js';
-import { hostSetting, duration, pair } from '../arguments.js';
+import { byteCount, hostSetting, duration, pair } from '../arguments.js';
 import { addRestoreFlags, criuFlags, criuOptions, type CriuFlags } from '../criu-options.js';
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
 import { facts, json, leftOutFacts, milliseconds, print, printError } from '../output.js';
@@ -30,6 +30,7 @@ interface Options extends ContainerOptions, CriuFlags {
   lazyPages?: boolean;
   keep?: HostSetting[];
   wait: boolean;
+  maxUnpackedBytes?: number;
   strict?: boolean;
   json?: boolean;
 }
@@ -59,6 +60,11 @@ export function restoreCommand(signal: AbortSignal): Command {
       'let the tree run before its memory is there: what it touches is brought, and the rest behind it',
     )
     .option('--no-wait', 'end at once although the tree has this terminal: the shell takes it back then')
+    .option(
+      '--max-unpacked-bytes <size>',
+      'how much a compressed archive may unpack to (default: nine tenths of what is free)',
+      byteCount,
+    )
     .option('--strict', 'refuse what would only be warned of, such as files that changed since the checkpoint')
     .option('--criu-log <file>', "where CRIU's log is kept when CRIU fails")
     .option('--state-dir <dir>', 'where journals and locks are (default /run/stillframe)')
@@ -91,6 +97,7 @@ async function run(archive: string, options: Options, signal: AbortSignal, comma
       onProgress: progress.update,
       workDir: options.workDir,
       stateDir: options.stateDir,
+      maxUnpackedBytes: options.maxUnpackedBytes,
       strict: options.strict,
     };
     const container = containerName(options);

@@ -21,6 +21,8 @@ import { recordedContainer, recordedSpec } from './recorded-container.js';
 import { verifyContainerArchive } from './verify-container.js';
 
 export interface ImageOptions {
+  /** How much a compressed archive may unpack to, in bytes. Default: nine tenths of what is free where it is unpacked. */
+  maxUnpackedBytes?: number | undefined;
   archive: string;
   /** The directory to make: an OCI image layout. It must not exist. */
   directory: string;
@@ -56,7 +58,8 @@ export async function writeImage(options: ImageOptions): Promise<ImageReport> {
   const { signal } = options;
   const directory = resolve(options.directory);
   if (await exists(directory)) throw new ContainerError('OUTPUT_EXISTS', { path: directory });
-  await using archive = await openArchive(options.archive, { tmpDir: dirname(directory), signal });
+  const { maxUnpackedBytes } = options;
+  await using archive = await openArchive(options.archive, { tmpDir: dirname(directory), maxUnpackedBytes, signal });
   const verified = await verifyContainerArchive(archive, { signal });
   const annotations = await imageAnnotations(verified);
 
