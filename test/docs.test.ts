@@ -70,6 +70,13 @@ describe('the documentation', () => {
     expect(codes.filter((code) => !page.includes(`\`${code}\``))).toEqual([]);
   });
 
+  it('has a line for every warning', () => {
+    const codes = codesIn('src/checkpoint/warnings/warning.ts');
+    expect(codes.length).toBeGreaterThan(3);
+    const page = read('docs/warnings.md');
+    expect(codes.filter((code) => !page.includes(`| \`${code}\` |`))).toEqual([]);
+  });
+
   it('shows programs that compile against the built package', { timeout: 300_000 }, () => {
     expect(complaintsAboutExamples()).toEqual([]);
   });

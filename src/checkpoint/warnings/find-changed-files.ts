@@ -6,18 +6,23 @@ import type { RecordedWarning } from './recorded.js';
 
 type Stamp = Required<Pick<OutsideFile, 'bytes' | 'mtimeNs' | 'ctimeNs'>>;
 
-/** A file outside the archive that is not as it was at the checkpoint. */
+/** A file outside the archive that is not as it was at the checkpoint, or of which nobody can say that it is. */
 export interface ChangedFile {
   path: JsonBytes;
   use: OutsideFile['use'];
+  /**
+   * `unknown`: size and times are the same, which proves nothing for a file that was mapped shared and writable. A write through a
+   * mapping moves no times on tmpfs, and elsewhere only the first one after a write-back does.
+   */
+  state: 'changed' | 'gone' | 'unknown';
   was: Stamp;
   /** `undefined`: there is no such file. */
   now: Stamp | undefined;
 }
 
 /**
- * Of the files that the checkpoint warned of, those that have changed or gone since. An unchanged stamp proves nothing for a file
- * that was mapped: it is written without any change of its times. Files without a stamp are not looked at.
+ * Of the files that the checkpoint warned of, those that have changed or gone since, and those that may have. Files without a
+ * stamp are not looked at.
  */
 export function findChangedFiles(recorded: readonly RecordedWarning[]): ChangedFile[] {
   return recorded
@@ -26,7 +31,9 @@ export function findChangedFiles(recorded: readonly RecordedWarning[]): ChangedF
     .flatMap(({ path, use, bytes, mtimeNs, ctimeNs }) => {
       const now = stampNow(path);
       const same = now?.bytes === bytes && now.mtimeNs === mtimeNs && now.ctimeNs === ctimeNs;
-      return same ? [] : [{ path, use, was: { bytes, mtimeNs, ctimeNs }, now }];
+      if (same && use !== 'mapped') return [];
+      const state = now === undefined ? 'gone' : same ? 'unknown' : 'changed';
+      return [{ path, use, state, was: { bytes, mtimeNs, ctimeNs }, now }];
     });
 }
 

@@ -6,7 +6,6 @@ import type { TaskState } from './task-state.js';
 
 /** What is known with each code. Plain JSON: the manifest records it. */
 export interface WarningFacts {
-  /** `more`: how many further ones were left out, because the list would have become too long. */
   /** Checkpoint. `more`: how many further ones were left out, because the list would have become too long. */
   FILES_NOT_ARCHIVED: { files: OutsideFile[]; more: number };
   /** Restore. */
@@ -50,6 +49,12 @@ export function warningsText(warnings: readonly Pick<Warning, 'message' | 'remed
 
 const uses = { mapped: 'mapped shared and writable', writing: 'open for writing' };
 
+const states = {
+  changed: 'changed',
+  gone: 'gone',
+  unknown: 'perhaps changed: it was mapped, and what is written through a mapping need not move its times',
+};
+
 const SHOWN = 10;
 
 function listed(items: readonly string[], more = 0): string {
@@ -70,8 +75,8 @@ const texts: { readonly [C in WarningCode]: (facts: WarningFacts[C]) => ErrorTex
       'Unless the restore finds them exactly as they are now, it is refused, or the tree meets files that do not fit its memory. Archive them too: `filesInUse` takes all of them, `files` those that you name.',
   }),
   FILES_CHANGED: ({ files }) => ({
-    what: `files that the tree writes to are not as they were at the checkpoint, and not in the archive: ${listed(
-      files.map(({ path, now }) => `${printableJson(path)} (${now === undefined ? 'gone' : 'changed'})`),
+    what: `files that the tree writes to are not in the archive, and not, or perhaps not, as they were at the checkpoint: ${listed(
+      files.map(({ path, state }) => `${printableJson(path)} (${states[state]})`),
     )}`,
     remedy:
       'What the tree remembers of them may be wrong. Put them back as they were, or archive them too at the next checkpoint.',
