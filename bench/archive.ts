@@ -1,6 +1,6 @@
 /**
- * How fast a tree is staged, looked at again and sealed, beside GNU tar of the same tree, and beside staging by way of a
- * directory, in one run. Usage: node dist/bench/archive.js TREE OUTPUT_DIR [RUNS]; on the same disk, caches warm.
+ * How fast a tree is staged, looked at again and sealed, beside GNU tar of the same tree, and beside staging by way of
+ * a directory, in one run. Usage: node dist/bench/archive.js TREE OUTPUT_DIR [RUNS]; on the same disk, caches warm.
  */
 import { execFileSync } from 'node:child_process';
 import { rmSync } from 'node:fs';
@@ -39,7 +39,9 @@ function tar(): void {
   rmSync(path);
 }
 
-/** What an engine would do that keeps the first copy as files: they become a tar, and are removed, when all is current. */
+/**
+ * What an engine would do that keeps the first copy as files: they become a tar, and are removed, when all is current.
+ */
 function directory(): void {
   const staged = join(outputDir, 'bench.staged');
   const path = join(outputDir, 'bench.staged.tar');

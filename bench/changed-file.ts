@@ -1,6 +1,6 @@
 /**
- * What a large file that has changed after its first copy costs the window: 200 pages of 1 GiB written, at random places.
- * Usage: node dist/bench/changed-file.js DIRECTORY [RUNS]; on the file system that is measured.
+ * What a large file that has changed after its first copy costs the window: 200 pages of 1 GiB written, at random
+ * places. Usage: node dist/bench/changed-file.js DIRECTORY [RUNS]; on the file system that is measured.
  */
 import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { execFileSync } from 'node:child_process';

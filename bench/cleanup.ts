@@ -1,4 +1,7 @@
-/** What Node 24's AsyncDisposableStack does: runs everything deferred, last first, whatever fails, and tells all failures. */
+/**
+ * What Node 24's AsyncDisposableStack does: runs everything deferred, last first, whatever fails, and tells all
+ * failures.
+ */
 export class Cleanup implements AsyncDisposable {
   readonly #steps: (() => PromiseLike<void>)[] = [];
 

@@ -1,4 +1,7 @@
-/** npm run bench: every case and every small measurement, as tables, JSON and one HTML report. docs/bench.md says what each means. */
+/**
+ * npm run bench: every case and every small measurement, as tables, JSON and one HTML report. docs/bench.md says what
+ * each means.
+ */
 import { readFile, writeFile } from 'node:fs/promises';
 import { StillframeError } from '../src/index.js';
 import { parseArguments, type BenchArguments } from './arguments.js';

@@ -12,7 +12,10 @@ export interface Sample {
   totalMs: number;
   /** Not known of an engine that keeps the checkpoint in a store of its own. */
   archiveBytes?: number;
-  /** CRIU's own freezing_time + frozen_time, without what it waited for its client, where the contender keeps CRIU's statistics. */
+  /**
+   * CRIU's own freezing_time + frozen_time, without what it waited for its client, where the contender keeps CRIU's
+   * statistics.
+   */
   criuMs?: number;
   /** Stillframe's own report of the window. */
   windowMs?: number;

@@ -34,7 +34,10 @@ interface RoundTripPlan {
   interrupted: () => boolean;
 }
 
-/** How many checkpoints of a container that writes without a pause come back to life; both ways in turn, one restore for both. */
+/**
+ * How many checkpoints of a container that writes without a pause come back to life; both ways in turn, one restore for
+ * both.
+ */
 export async function measureRoundTrips({
   times,
   directory,

@@ -13,8 +13,8 @@ export interface Scenario {
   /** Whether the container engines take part. They choose their freezer themselves: v1 where they find it. */
   peers: boolean;
   /**
-   * Whether it is about the whole time, and not about the gap: GNU tar alone and CRIU alone are measured beside, and the
-   * gauge looks only every 10 ms. At its usual rate it takes a tenth of one core, which costs whoever uses both.
+   * Whether it is about the whole time, and not about the gap: GNU tar alone and CRIU alone are measured beside, and
+   * the gauge looks only every 10 ms. At its usual rate it takes a tenth of one core, which costs whoever uses both.
    */
   whole: boolean;
   /** No more rounds than that, where each takes minutes. */

@@ -5,7 +5,10 @@ import type { SmallResult } from './results.js';
 
 export const COLD_VERSION = 'VERSION with the start and the end of CRIU';
 
-/** VERSION: over a session that lives, and with the start of CRIU, beside other clients; and what 50 clients at once do to the event loop. */
+/**
+ * VERSION: over a session that lives, and with the start of CRIU, beside other clients; and what 50 clients at once do
+ * to the event loop.
+ */
 export async function measureVersion({
   warmTimes,
   coldTimes,
@@ -39,8 +42,8 @@ async function warm(criuPath: string, times: number): Promise<number[]> {
 }
 
 /**
- * Start of CRIU, question, answer, end of CRIU, by each client in one run. In another order each time: whoever comes behind Python
- * finds the caches full of it.
+ * Start of CRIU, question, answer, end of CRIU, by each client in one run. In another order each time: whoever comes
+ * behind Python finds the caches full of it.
  */
 async function cold(criuPath: string, times: number): Promise<SmallResult> {
   const clients = criuClients(criuPath);

@@ -1,5 +1,5 @@
-// check-proto.mjs [SUITE...]: holds proto/criu/*.proto against the descriptors that CRIU's own Python package carries in
-// each Debian suite (default: trixie, sid, experimental), field by field: name, number, type, label, default.
+// check-proto.mjs [SUITE...]: holds proto/criu/*.proto against the descriptors that CRIU's own Python package carries
+// in each Debian suite (default: trixie, sid, experimental), field by field: name, number, type, label, default.
 //
 //   rpc.proto     every message, field and enum value of theirs is ours, and the other way round, but for fields that
 //                 theirs is too old for (their version stands behind them in our file)

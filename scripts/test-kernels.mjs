@@ -1,7 +1,8 @@
-// test-kernels.mjs [SUITE...]: what this machine's kernel cannot show, on Debian's kernels under QEMU (run-in-kernel.sh):
-// pre-dumps, which need memory tracking, memory served on demand, which needs CAP_SYS_RESOURCE, and cgroup v2 alone; with them
-// what each kernel tells of changes, and the suite of CRIU's client. Default: 6.1, 6.12, the newest.
-// $STILLFRAME_KERNEL_TESTS names other test files, $STILLFRAME_CRIU another CRIU than this machine's, or sid's for sid's kernel. Emulation is slow: 10 to 20 minutes for each kernel. Each test is told as it ends.
+// test-kernels.mjs [SUITE...]: what this machine's kernel cannot show, on Debian's kernels under QEMU
+// (run-in-kernel.sh): pre-dumps, which need memory tracking, memory served on demand, which needs CAP_SYS_RESOURCE, and
+// cgroup v2 alone; with them what each kernel tells of changes, and the suite of CRIU's client. Default: 6.1, 6.12, the
+// newest. $STILLFRAME_KERNEL_TESTS names other test files, $STILLFRAME_CRIU another CRIU than this machine's, or sid's
+// for sid's kernel. Emulation is slow: 10 to 20 minutes for each kernel. Each test is told as it ends.
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -9,7 +10,8 @@ import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const suites = process.argv.length > 2 ? process.argv.slice(2) : ['bookworm', 'trixie', 'sid'];
-// Not what the client costs, which an emulated machine does not show, and not the remedies: what CRIU refuses depends on the machine's mounts.
+// Not what the client costs, which an emulated machine does not show, and not the remedies: what CRIU refuses depends
+// on the machine's mounts.
 const notThere = ['figures.test.ts', 'remedies.test.ts'];
 const ofClient = readdirSync(`${root}/test/root/criu`)
   .filter((name) => name.endsWith('.test.ts') && !notThere.includes(name))
@@ -22,9 +24,10 @@ const files =
     'test/root/archive/watch.test.ts',
     ...ofClient,
   ].join(' ');
-// The guest's /run is a tmpfs; its root is an overlay, whose files CRIU would have to find again by path. A mount namespace that has
-// a bpf file system CRIU cannot dump. What the archive tests is tested on a disk.
-// One file at a time: what has failed is seen before the last has run. The modules were transformed on this side, see below.
+// The guest's /run is a tmpfs; its root is an overlay, whose files CRIU would have to find again by path. A mount
+// namespace that has a bpf file system CRIU cannot dump. What the archive tests is tested on a disk.
+// One file at a time: what has failed is seen before the last has run. The modules were transformed on this side, see
+// below.
 const cached = '--experimental.fsModuleCache';
 const test = `NO_COLOR=1 node scripts/test.mjs $file ${cached} --reporter=verbose --testTimeout=600000 --hookTimeout=300000 --no-file-parallelism || failed=1`;
 const disk =

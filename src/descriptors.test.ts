@@ -34,7 +34,10 @@ afterEach(async () => {
 
 const openFds = (): string[] => readdirSync('/proc/self/fd').sort();
 
-/** A receiver as an OCI runtime's caller is one: it takes one descriptor, writes into it what came with it, and says how many came. */
+/**
+ * A receiver as an OCI runtime's caller is one: it takes one descriptor, writes into it what came with it, and says how
+ * many came.
+ */
 async function receiver({ backlog = 1, afterSeconds = 0 } = {}): Promise<{ said(): string; ended: Promise<unknown> }> {
   const python = `
 import os, socket, sys, time

@@ -8,10 +8,10 @@ import { native, NativeError } from './native.js';
 const QUEUE_MS = 10_000;
 
 /**
- * A pipe whose ends are close-on-exec, block, and are the caller's to close: for the standard streams of a program that is to be
- * checkpointed (`spawn`'s stdio takes their numbers), and for `inheritFd`. Node.js's own 'pipe' is a pair of sockets, whose other
- * end is outside the tree: CRIU refuses that. To read here, `new net.Socket({ fd: read })`: it makes its end alone non-blocking, and
- * closes it.
+ * A pipe whose ends are close-on-exec, block, and are the caller's to close: for the standard streams of a program that
+ * is to be checkpointed (`spawn`'s stdio takes their numbers), and for `inheritFd`. Node.js's own 'pipe' is a pair of
+ * sockets, whose other end is outside the tree: CRIU refuses that. To read here, `new net.Socket({ fd: read })`: it
+ * makes its end alone non-blocking, and closes it.
  * @throws the errno error of pipe2: EMFILE, ENFILE; NativeError NATIVE_MISSING
  */
 export function openPipe(): { read: number; write: number } {
@@ -20,13 +20,15 @@ export function openPipe(): { read: number; write: number } {
 }
 
 /**
- * Connects to a unix socket (SOCK_STREAM), sends one message with the descriptor (SCM_RIGHTS), and closes the connection: what an
- * OCI runtime does with a terminal's master at its `--console-socket`. Resolves when the kernel has the message: the descriptor
- * stays the caller's, and may be closed then.
+ * Connects to a unix socket (SOCK_STREAM), sends one message with the descriptor (SCM_RIGHTS), and closes the
+ * connection: what an OCI runtime does with a terminal's master at its `--console-socket`. Resolves when the kernel has
+ * the message: the descriptor stays the caller's, and may be closed then.
  * Source: runc, libcontainer/utils/cmsg.go, SendFile; crun, src/libcrun/utils.c, send_fd_to_socket.
- * @param data What the message says, by default "/dev/ptmx", as runc's says the name of what it sends. At least one byte, and
+ * @param data What the message says, by default "/dev/ptmx", as runc's says the name of what it sends. At least one
+ * byte, and
  *   less than 4096, which is runc's limit. crun sends one space.
- * @throws NativeError DESCRIPTOR_NOT_SENT, with the system's error as cause: ENOENT or ECONNREFUSED when nobody listens there,
+ * @throws NativeError DESCRIPTOR_NOT_SENT, with the system's error as cause: ENOENT or ECONNREFUSED when nobody listens
+ * there,
  *   EAGAIN when the listener has accepted nobody for 10 s, EBADF for the descriptor, EINVAL for the data
  */
 export async function sendDescriptor(

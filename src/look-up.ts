@@ -12,14 +12,18 @@ export interface FoundFile {
 }
 
 const { ENOENT, ENOTDIR, ESRCH, ESTALE, EACCES, ENOTCONN } = osConstants.errno;
-/** What is gone; and what a file system in user space denies to everybody but its owner, or cannot say any more: no tree holds that. */
+/**
+ * What is gone; and what a file system in user space denies to everybody but its owner, or cannot say any more: no tree
+ * holds that.
+ */
 const NOT_THERE: readonly number[] = [ENOENT, ENOTDIR, ESRCH, ESTALE, EACCES, ENOTCONN];
 const WORDS = 4;
 const KEEP_ALIVE_MS = 2 ** 30;
 
 /**
- * Looks the paths up in a thread, which is left behind when the signal is aborted while a file's server does not answer;
- * undefined for what is not there. Asks a server (FUSE, NFS) as little as possible: statx(2), AT_STATX_DONT_SYNC.
+ * Looks the paths up in a thread, which is left behind when the signal is aborted while a file's server does not
+ * answer; undefined for what is not there. Asks a server (FUSE, NFS) as little as possible: statx(2),
+ * AT_STATX_DONT_SYNC.
  * @param follow A link at the end of a path too.
  * @throws the signal's reason; errno errors
  */

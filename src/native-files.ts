@@ -30,7 +30,9 @@ export interface ExtractNative {
 /** native/tree/store.h: pages that may be in a file. */
 export type NativeStore = object;
 
-/** native/tree/tree.h: what the last scan of a tree saw. Its entries have ids, which stay the same from scan to scan. */
+/**
+ * native/tree/tree.h: what the last scan of a tree saw. Its entries have ids, which stay the same from scan to scan.
+ */
 export type NativeTree = object;
 
 /** native/{store,tree,scan,describe,copy,move,hash,lines}.c. Promises reject with errno errors. */
@@ -47,26 +49,29 @@ export interface StageNative {
   treeCreate(store: NativeStore): NativeTree;
   /** Lets go of the directory that the tree holds open; the entries stay readable. */
   treeClose(tree: NativeTree): void;
-  /** What is under way with the tree's files (scan, watch, identify, describe, copy) rejects with ECANCELED as soon as it can. */
+  /**
+   * What is under way with the tree's files (scan, watch, identify, describe, copy) rejects with ECANCELED as soon as
+   * it can.
+   */
   treeCancel(tree: NativeTree): void;
   /** Nobody waits for it any more: it does not keep the process alive. */
   treeAbandon(tree: NativeTree): void;
   /** Device and inode of what the path leads to, 64 bits each. */
   treeIdentify(tree: NativeTree, path: Buffer): Promise<Buffer>;
   /**
-   * Lets the kernel tell what happens on the tree's file system (native/tree/watch.h), but to these files, so that every scan after
-   * the next one looks only at that. Rejects where the kernel cannot, or the tree is no directory.
+   * Lets the kernel tell what happens on the tree's file system (native/tree/watch.h), but to these files, so that
+   * every scan after the next one looks only at that. Rejects where the kernel cannot, or the tree is no directory.
    */
   treeWatch(tree: NativeTree, path: Buffer, ignoredFds: Int32Array): Promise<void>;
   treeUnwatch(tree: NativeTree): void;
   /**
-   * Scans on `threads` threads and compares with the scan before: see `treeNews`. `excludes`: paths below the root, each
-   * with a zero byte after it. `inodes`: where the kernel tells what has changed, these are looked at besides. 32-bit words: the
-   * counts of three lists and of file systems, the bytes in all files added or changed (two words, low first), 1 when the
-   * kernel had told what changed, how many entries were looked at, and one more than the id of an entry that is different
-   * although it has not changed since `stillSinceMs`, or 0; then the lists: ids on another mount than their parent, pairs of id and errno, new
-   * files changed since `hotSinceSec` (the latest, at most 16,384, in the order of their change); then for each file
-   * system its device, its statfs type, and the id of an entry on it.
+   * Scans on `threads` threads and compares with the scan before: see `treeNews`. `excludes`: paths below the root,
+   * each with a zero byte after it. `inodes`: where the kernel tells what has changed, these are looked at besides.
+   * 32-bit words: the counts of three lists and of file systems, the bytes in all files added or changed (two words,
+   * low first), 1 when the kernel had told what changed, how many entries were looked at, and one more than the id of
+   * an entry that is different although it has not changed since `stillSinceMs`, or 0; then the lists: ids on another
+   * mount than their parent, pairs of id and errno, new files changed since `hotSinceSec` (the latest, at most 16,384,
+   * in the order of their change); then for each file system its device, its statfs type, and the id of an entry on it.
    */
   treeScan(
     tree: NativeTree,
@@ -78,14 +83,18 @@ export interface StageNative {
     inodes: BigUint64Array,
     stillSinceMs: number,
   ): Promise<Buffer>;
-  /** Puts ids that the last scan added (0), saw changed (1) or removed (2) into `ids`, from this one on; returns how many. */
+  /**
+   * Puts ids that the last scan added (0), saw changed (1) or removed (2) into `ids`, from this one on; returns how
+   * many.
+   */
   treeNews(tree: NativeTree, what: number, from: number, ids: Uint32Array): number;
   /**
    * Two words, which say how many members are ready and for how many small files' contents there was no room, then a
-   * `struct record` (native/archive/describe.c) for each other id; where `others` names another entry for it, with that one's path. Small files' contents go into `data` while they fit. With a `prefix` for names, files of the usual kind
-   * come as whole members (native/archive/member.c), each with a `struct ready` in `ready` and with `hash` its two SHA-256,
-   * of header with padding and of data, in `digests`. Resolves with the length of what is in `records`; or with all of
-   * it, where it does not fit there.
+   * `struct record` (native/archive/describe.c) for each other id; where `others` names another entry for it, with that
+   * one's path. Small files' contents go into `data` while they fit. With a `prefix` for names, files of the usual kind
+   * come as whole members (native/archive/member.c), each with a `struct ready` in `ready` and with `hash` its two
+   * SHA-256, of header with padding and of data, in `digests`. Resolves with the length of what is in `records`; or
+   * with all of it, where it does not fit there.
    */
   treeDescribe(
     tree: NativeTree,
@@ -123,11 +132,15 @@ export interface StageNative {
   ): Promise<void>;
   /** Copies (from, to, length) triples from one file into another, or downwards within one. */
   moveRanges(from: number, to: number, triples: Float64Array): Promise<void>;
-  /** Puts two SHA-256, of header with padding and of data, into `digests` for each (offset, bytes of header, bytes of data) of a file. */
+  /**
+   * Puts two SHA-256, of header with padding and of data, into `digests` for each (offset, bytes of header, bytes of
+   * data) of a file.
+   */
   hashMembers(fd: number, members: Float64Array, digests: Buffer): Promise<void>;
   /**
-   * Puts `HASH  NAME` lines for these ids into `into`; `rows` says which pair of `digests` is whose. `prefix` ends in a slash.
-   * Resolves with how many had room, and with the bytes of their lines. Room for the longest: `MAX_LINE_BYTES` and twice the prefix.
+   * Puts `HASH  NAME` lines for these ids into `into`; `rows` says which pair of `digests` is whose. `prefix` ends in a
+   * slash. Resolves with how many had room, and with the bytes of their lines. Room for the longest: `MAX_LINE_BYTES`
+   * and twice the prefix.
    */
   memberLines(
     tree: NativeTree,
@@ -142,8 +155,9 @@ export interface StageNative {
 /** native/remove/remove-job.c. */
 export interface RemoveNative {
   /**
-   * Removes an entry of the directory with all below it, in a thread; with an empty name all that is in the directory. Follows no link,
-   * enters no mount. Rejects with ECANCELED soon after `cancelled[0]` has been set to 1, with EXDEV or EBUSY at a mount point.
+   * Removes an entry of the directory with all below it, in a thread; with an empty name all that is in the directory.
+   * Follows no link, enters no mount. Rejects with ECANCELED soon after `cancelled[0]` has been set to 1, with EXDEV or
+   * EBUSY at a mount point.
    */
   removeAt(dirfd: number, name: Buffer, cancelled: Int32Array): Promise<void>;
 }
@@ -151,9 +165,10 @@ export interface RemoveNative {
 /** native/addon/locks.c */
 export interface LocksNative {
   /**
-   * Has the stopped or waiting process set POSIX record locks, four numbers each: descriptor, F_RDLCK (0) or F_WRLCK (1), start, length.
-   * `results` gets 0 or an errno for each. Rejects with an errno error where it could not be asked: EPERM for a process that is
-   * traced already, EAGAIN for one that is in no system call, ENOSYS where the machine is no x86-64.
+   * Has the stopped or waiting process set POSIX record locks, four numbers each: descriptor, F_RDLCK (0) or F_WRLCK
+   * (1), start, length. `results` gets 0 or an errno for each. Rejects with an errno error where it could not be asked:
+   * EPERM for a process that is traced already, EAGAIN for one that is in no system call, ENOSYS where the machine is
+   * no x86-64.
    */
   setPosixLocks(pid: number, locks: BigInt64Array, results: Int32Array): Promise<void>;
 }
@@ -161,8 +176,8 @@ export interface LocksNative {
 /** native/addon/look-up.c */
 export interface LookUpNative {
   /**
-   * Which files the paths (each with a zero byte after it) lead to, in a thread of its own that does not keep the process alive.
-   * Four 64-bit numbers for each: device as stat(2) has it, inode, type as in a mode, and an errno or 0.
+   * Which files the paths (each with a zero byte after it) lead to, in a thread of its own that does not keep the
+   * process alive. Four 64-bit numbers for each: device as stat(2) has it, inode, type as in a mode, and an errno or 0.
    */
   lookUp(paths: Buffer, follow: boolean): Promise<Buffer>;
 }

@@ -1,8 +1,8 @@
 /** Types of native/addon/owned-fds.c, native/addon/socket.c and native/addon/poll.c. */
 export interface SocketNative {
   /**
-   * Closes a descriptor. Those that these functions make, but for streams and what a packet brings, are closed with the thread at
-   * the latest, and must be closed by this: a worker that is terminated runs no JavaScript any more.
+   * Closes a descriptor. Those that these functions make, but for streams and what a packet brings, are closed with the
+   * thread at the latest, and must be closed by this: a worker that is terminated runs no JavaScript any more.
    */
   close(fd: number): void;
   /** Makes one that somebody else has opened one of those. */
@@ -11,7 +11,10 @@ export interface SocketNative {
   socketpairSeqpacket(): [ours: number, theirs: number];
   /** The same with SOCK_STREAM. */
   socketpairStream(): [ours: number, theirs: number];
-  /** A SOCK_SEQPACKET socket, non-blocking, connected to the one at `path`; EAGAIN when its queue of connections is full. */
+  /**
+   * A SOCK_SEQPACKET socket, non-blocking, connected to the one at `path`; EAGAIN when its queue of connections is
+   * full.
+   */
   connectSeqpacket(path: string): number;
   /** The same with SOCK_STREAM. */
   connectStream(path: string): number;
@@ -21,7 +24,8 @@ export interface SocketNative {
   sendmsg(fd: number, data: Uint8Array, fds: readonly number[]): boolean;
   /**
    * One whole packet: its length is asked for first (MSG_PEEK | MSG_TRUNC), so none is ever cut.
-   * `undefined` when none waits; an empty `data` at end of file. Received fds are close-on-exec and belong to the caller.
+   * `undefined` when none waits; an empty `data` at end of file. Received fds are close-on-exec and belong to the
+   * caller.
    */
   recvmsg(fd: number, maxBytes: number): { data: Buffer; fds: number[] } | undefined;
   /**
@@ -53,12 +57,13 @@ export type SpawnArguments = [
 /** Types of native/addon/spawn.c. */
 export interface SpawnNative {
   /**
-   * Starts a program in a session of its own, with default signal dispositions and an empty mask; the caller waits for the exec.
-   * Descriptor i of the child is a duplicate of `fds[i]`; -1 is /dev/null. `path` is not searched
-   * for on PATH. The environment's entries are "NAME=value"; undefined is this process's own (not a worker thread's). Without a cwd, ours.
-   * `sharesSession`: our session, and a process group of its own in it. `opensTerminal`: descriptor 0 is opened anew for reading and
-   * writing, which makes it the controlling terminal of a new session, if it is of no other. `umask`: the child's; default ours.
-   * Throws what exec said (syscall "spawn"), or pidfd_open (ENOSYS before Linux 5.3): then nothing runs.
+   * Starts a program in a session of its own, with default signal dispositions and an empty mask; the caller waits for
+   * the exec. Descriptor i of the child is a duplicate of `fds[i]`; -1 is /dev/null. `path` is not searched
+   * for on PATH. The environment's entries are "NAME=value"; undefined is this process's own (not a worker thread's).
+   * Without a cwd, ours. `sharesSession`: our session, and a process group of its own in it. `opensTerminal`:
+   * descriptor 0 is opened anew for reading and writing, which makes it the controlling terminal of a new session, if
+   * it is of no other. `umask`: the child's; default ours. Throws what exec said (syscall "spawn"), or pidfd_open
+   * (ENOSYS before Linux 5.3): then nothing runs.
    * @returns the pid, and a pidfd that belongs to the caller: readable once the process has ended
    */
   spawn(...program: SpawnArguments): [pid: number, pidfd: number];

@@ -1,7 +1,7 @@
 /**
- * Opening files below a directory that is held open: the flags that Node.js does not name, and the two ways in which a path
- * may be resolved there. Whatever moves or links about meanwhile, the kernel never leads either of them out of the directory.
- * Source: openat2(2); Linux, include/uapi/linux/openat2.h and fcntl.h, v6.12.
+ * Opening files below a directory that is held open: the flags that Node.js does not name, and the two ways in which a
+ * path may be resolved there. Whatever moves or links about meanwhile, the kernel never leads either of them out of the
+ * directory. Source: openat2(2); Linux, include/uapi/linux/openat2.h and fcntl.h, v6.12.
  */
 import { closeSync, constants, fstatSync, type BigIntStats } from 'node:fs';
 import { errnoOf } from './errors.js';
@@ -26,7 +26,10 @@ export const AT_REMOVEDIR = 0x200;
 export const AT_EMPTY_PATH = 0x1000;
 export const RENAME_NOREPLACE = 1;
 
-/** The paths of an open descriptor's file, for calls that take none: the link there leads to the very file, and no further. */
+/**
+ * The paths of an open descriptor's file, for calls that take none: the link there leads to the very file, and no
+ * further.
+ */
 export function pathOfFd(fd: number): string {
   return `/proc/self/fd/${fd}`;
 }
@@ -57,7 +60,10 @@ export function lstatAt(dirfd: number, name: Buffer): BigIntStats | undefined {
   }
 }
 
-/** The owner of a file that was opened with O_PATH, of any kind, a symbolic link included. It clears setuid and setgid bits. */
+/**
+ * The owner of a file that was opened with O_PATH, of any kind, a symbolic link included. It clears setuid and setgid
+ * bits.
+ */
 export function chownPathFd(fd: number, uid: number, gid: number): void {
   native().fchownat(fd, Buffer.alloc(0), uid, gid, AT_EMPTY_PATH);
 }

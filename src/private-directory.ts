@@ -12,8 +12,9 @@ export interface PrivateDirectoryWatch {
 }
 
 /**
- * A directory of our own, mode 0700 and of an unguessable name, held open from its making on. It is removed by that descriptor,
- * with all it holds: whatever others do to its name, they never see what is in it, and nothing of theirs is removed.
+ * A directory of our own, mode 0700 and of an unguessable name, held open from its making on. It is removed by that
+ * descriptor, with all it holds: whatever others do to its name, they never see what is in it, and nothing of theirs is
+ * removed.
  */
 export class PrivateDirectory {
   readonly path: string;
@@ -32,7 +33,8 @@ export class PrivateDirectory {
   }
 
   /**
-   * @param parent Its descriptor becomes the directory's own, also when this throws; its path serves to name the directory.
+   * @param parent Its descriptor becomes the directory's own, also when this throws; its path serves to name the
+   * directory.
    * @throws errno errors; EPERM when what stands under the new name is not ours
    */
   static make(
@@ -54,7 +56,10 @@ export class PrivateDirectory {
     }
   }
 
-  /** A path to it that leads there whatever becomes of its name, for as long as this process holds it: for programs that take paths. */
+  /**
+   * A path to it that leads there whatever becomes of its name, for as long as this process holds it: for programs that
+   * take paths.
+   */
   get lastingPath(): string {
     return `/proc/${process.pid}/fd/${this.fd}`;
   }

@@ -19,8 +19,8 @@ export interface ProcessOptions {
   /** It stays in our session, with a process group of its own. Default: a session of its own. */
   sharesSession?: boolean;
   /**
-   * Descriptor 0 is a terminal: the child gets it opened anew (what is set on it, is not set on ours), and a session of its own
-   * gets it as its controlling terminal, unless another session has it.
+   * Descriptor 0 is a terminal: the child gets it opened anew (what is set on it, is not set on ours), and a session of
+   * its own gets it as its controlling terminal, unless another session has it.
    */
   opensTerminal?: boolean;
   /** What is not allowed on the files that it makes, for example 0o077. Default: ours. */
@@ -40,8 +40,9 @@ const signalNames = new Map(
 );
 
 /**
- * A child process with a session (or process group) of its own. Node's `spawn` copies the address space of this process: 2 ms that a guardian or a
- * CRIU would come later, and the event loop with it. This copies nothing: see native/addon/spawn.c.
+ * A child process with a session (or process group) of its own. Node's `spawn` copies the address space of this
+ * process: 2 ms that a guardian or a CRIU would come later, and the event loop with it. This copies nothing: see
+ * native/addon/spawn.c.
  */
 export class Child {
   readonly pid: number;
@@ -82,7 +83,10 @@ export class Child {
     }
   }
 
-  /** The same while a thread waits for the exec, and the event loop goes on. The descriptors may be closed as soon as it has returned its promise. */
+  /**
+   * The same while a thread waits for the exec, and the event loop goes on. The descriptors may be closed as soon as it
+   * has returned its promise.
+   */
   static async startInThread(options: ProcessOptions): Promise<Child> {
     const program = argumentsOf(options);
     try {

@@ -8,8 +8,8 @@ import { whenAborted } from './when-aborted.js';
 const ALL = Buffer.alloc(0);
 
 /**
- * Removes all that lies in a directory held open, not the directory itself. Follows no link and enters no mount, whoever moves
- * things about meanwhile. The time is linear in the number of entries, however deep they lie.
+ * Removes all that lies in a directory held open, not the directory itself. Follows no link and enters no mount,
+ * whoever moves things about meanwhile. The time is linear in the number of entries, however deep they lie.
  * @throws errno errors: EXDEV or EBUSY at a mount point, EPERM for what must not be removed; the signal's reason
  */
 export function removeBelow(dirfd: number, signal?: AbortSignal): Promise<void> {
@@ -37,8 +37,8 @@ async function remove(dirfd: number, name: Buffer, signal: AbortSignal | undefin
 }
 
 /**
- * Removes an empty directory by the name it was given, if it is still the one that is held open: under that name there may be
- * another by now, where somebody else can rename it.
+ * Removes an empty directory by the name it was given, if it is still the one that is held open: under that name there
+ * may be another by now, where somebody else can rename it.
  * @throws errno errors of rmdir(2)
  */
 export function removeEmptied(parentFd: number, name: Buffer, fd: number): void {

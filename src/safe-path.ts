@@ -1,7 +1,8 @@
 /**
- * Walking to a directory whose path somebody else wrote down: no step may be one that another user could have chosen. It is the
- * idea of systemd's CHASE_SAFE (src/basic/chase.c and fs-util.c, "unsafe_transition"), with two rules more: a directory of
- * a third user is not entered, and a link is followed only where nobody but root and the caller could have put it.
+ * Walking to a directory whose path somebody else wrote down: no step may be one that another user could have chosen.
+ * It is the idea of systemd's CHASE_SAFE (src/basic/chase.c and fs-util.c, "unsafe_transition"), with two rules more: a
+ * directory of a third user is not entered, and a link is followed only where nobody but root and the caller could have
+ * put it.
  */
 import { closeSync, constants, fstatSync } from 'node:fs';
 import { native } from './native.js';
@@ -28,13 +29,17 @@ export class UnsafePathError extends Error {
 export interface SafeDirectory {
   /** Opened with O_PATH; the caller's to close. */
   fd: number;
-  /** Whose directory it is, as far as trust goes: undefined for root's and the caller's own, which nobody else can write to. */
+  /**
+   * Whose directory it is, as far as trust goes: undefined for root's and the caller's own, which nobody else can write
+   * to.
+   */
   owner: number | undefined;
 }
 
 /**
  * Opens an absolute directory, from the root on, each component below the one that is held open before it.
- * @param ownedBy A user whose directories may be on the way, besides root's and the caller's own: below one of theirs all
+ * @param ownedBy A user whose directories may be on the way, besides root's and the caller's own: below one of theirs
+ * all
  *   is theirs, and no link is followed.
  * @throws UnsafePathError; errno errors
  */

@@ -18,10 +18,10 @@ export class UntrustedDirectoryError extends Error {
 }
 
 /**
- * Opens a directory that nobody but root and the caller can rename, or put another in the place of: itself and each one above it
- * belongs to one of the two, and is not writable for others, unless it is sticky (as /tmp is). Links are followed first; what is
- * looked at is each directory held open, from the root on, so that none can be exchanged in between. Systemd calls it a safe
- * transition: src/basic/fs-util.c, "unsafe_transition", and CHASE_SAFE.
+ * Opens a directory that nobody but root and the caller can rename, or put another in the place of: itself and each one
+ * above it belongs to one of the two, and is not writable for others, unless it is sticky (as /tmp is). Links are
+ * followed first; what is looked at is each directory held open, from the root on, so that none can be exchanged in
+ * between. Systemd calls it a safe transition: src/basic/fs-util.c, "unsafe_transition", and CHASE_SAFE.
  * @returns its real path, and a descriptor (O_PATH) that is the caller's to close
  * @throws UntrustedDirectoryError; errno errors, when it does not exist or is no directory
  */

@@ -1,7 +1,7 @@
 /**
- * What a terminal would act on rather than show: control characters of C0 (but for line ends and tabs) and C1, and those that turn the
- * direction of text or break lines: a name could otherwise hide itself, change what is said of it, or reach the clipboard.
- * Source: ECMA-48; Unicode Standard Annex #9, "Directional Formatting Characters".
+ * What a terminal would act on rather than show: control characters of C0 (but for line ends and tabs) and C1, and
+ * those that turn the direction of text or break lines: a name could otherwise hide itself, change what is said of it,
+ * or reach the clipboard. Source: ECMA-48; Unicode Standard Annex #9, "Directional Formatting Characters".
  */
 const ACTS = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 

@@ -8,9 +8,9 @@ interface Stops {
 const stopsOf = new WeakMap<AbortSignal, Stops>();
 
 /**
- * Calls `stop` once when the signal is aborted, at once when it is already. One listener serves all that one signal can stop: from the
- * eleventh on Node warns of a leak, on stderr. Not `AbortSignal.any`: a caller's signal may live for as long as its program, and what
- * hangs on it has to be taken off again.
+ * Calls `stop` once when the signal is aborted, at once when it is already. One listener serves all that one signal can
+ * stop: from the eleventh on Node warns of a leak, on stderr. Not `AbortSignal.any`: a caller's signal may live for as
+ * long as its program, and what hangs on it has to be taken off again.
  * @returns what takes it back
  */
 export function whenAborted(signal: AbortSignal | undefined, stop: () => void): () => void {
@@ -32,7 +32,10 @@ export function whenAborted(signal: AbortSignal | undefined, stop: () => void): 
   };
 }
 
-/** Resolves after `ms` milliseconds. @throws the signal's reason when it is aborted: Node's own sleep throws an error of its own */
+/**
+ * Resolves after `ms` milliseconds. @throws the signal's reason when it is aborted: Node's own sleep throws an error of
+ * its own
+ */
 export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
   try {
     await sleep(ms, undefined, signal === undefined ? {} : { signal });

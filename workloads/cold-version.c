@@ -3,8 +3,8 @@
  *
  *   cold-version CRIU [session]
  *
- * With `session` CRIU gets a session of its own, and with it a share of its own of the processor where the kernel groups tasks by
- * session (sched_autogroup_enabled).
+ * With `session` CRIU gets a session of its own, and with it a share of its own of the processor where the kernel
+ * groups tasks by session (sched_autogroup_enabled).
  *
  * For each line that comes in it does so once, and prints the nanoseconds that it took.
  */

@@ -1,11 +1,11 @@
 /*
- * What a cold VERSION request costs with libcriu, CRIU's own client in C: it starts `criu swrk`, asks, reads the answer and
- * reaps CRIU.
+ * What a cold VERSION request costs with libcriu, CRIU's own client in C: it starts `criu swrk`, asks, reads the answer
+ * and reaps CRIU.
  *
  *   libcriu-version CRIU
  *
- * For each line that comes in it does so once, and prints the nanoseconds that it took. libcriu is loaded, not linked: its
- * headers need not be there to build this.
+ * For each line that comes in it does so once, and prints the nanoseconds that it took. libcriu is loaded, not linked:
+ * its headers need not be there to build this.
  */
 #include <dlfcn.h>
 #include <stdint.h>

@@ -27,7 +27,10 @@ napi_value sf_throw_errno(napi_env env, int err, const char *syscall);
 /* The same error as a value, for rejecting a promise. */
 napi_value sf_errno_error(napi_env env, int err, const char *syscall);
 
-/* Closes the descriptor with the environment, unless sf_close_fd() does so before. Returns 0, or ENOMEM: then nothing is held. */
+/*
+ * Closes the descriptor with the environment, unless sf_close_fd() does so before. Returns 0, or ENOMEM: then nothing
+ * is held.
+ */
 int sf_hold_fd(napi_env env, int fd);
 /* The same for a child's pidfd; a child that has not been reaped by then is reaped when it ends. */
 int sf_hold_child(napi_env env, int pidfd);

@@ -1,7 +1,7 @@
 /*
- * A promise that a thread keeps: the first member of whatever is worked on there. The thread is one of libuv's pool; or, for work on
- * the files of others, which a file system can hold up for ever, one of its own. Of the pool's there are four, all of the
- * process's files go through them, and Node.js waits for them at its end.
+ * A promise that a thread keeps: the first member of whatever is worked on there. The thread is one of libuv's pool;
+ * or, for work on the files of others, which a file system can hold up for ever, one of its own. Of the pool's there
+ * are four, all of the process's files go through them, and Node.js waits for them at its end.
  */
 #ifndef STILLFRAME_JOB_H
 #define STILLFRAME_JOB_H
@@ -37,7 +37,10 @@ struct sf_job {
 	size_t n_keeps;
 };
 
-/* Queues the job, which is released when it is done. `keeps`: at most SF_JOB_KEEPS objects whose memory it uses until then. */
+/*
+ * Queues the job, which is released when it is done. `keeps`: at most SF_JOB_KEEPS objects whose memory it uses until
+ * then.
+ */
 napi_value sf_job_start(napi_env env, struct sf_job *job, const char *name, const napi_value *keeps, size_t n_keeps);
 
 /* Jobs with threads of their own that use the same memory and descriptors, which must not go while they do. */
@@ -52,7 +55,9 @@ struct sf_group {
 };
 
 void sf_group_begin(struct sf_group *group);
-/* Waits for at most so long until no thread is in one of its jobs; false when one still is, and what it uses must stay. */
+/*
+ * Waits for at most so long until no thread is in one of its jobs; false when one still is, and what it uses must stay.
+ */
 bool sf_group_settle(struct sf_group *group, int timeout_ms);
 void sf_group_end(struct sf_group *group);
 /* Nobody waits for its jobs any more: they do not keep the process alive. */

@@ -1,6 +1,7 @@
 /*
- * Sets POSIX record locks on behalf of another process. The kernel knows them by the process that sets them, so the call has to be
- * made in there: the process is stopped with ptrace inside of a system call, made to call fcntl, and put back into its own call.
+ * Sets POSIX record locks on behalf of another process. The kernel knows them by the process that sets them, so the
+ * call has to be made in there: the process is stopped with ptrace inside of a system call, made to call fcntl, and put
+ * back into its own call.
  */
 #include "job.h"
 
@@ -99,7 +100,10 @@ static int call_fcntl(pid_t pid, struct user_regs_struct regs, const struct reco
 	return 0;
 }
 
-/* Back to the call that was broken off: by hand, since the kernel does so only on its way out of the stop that broke it off. */
+/*
+ * Back to the call that was broken off: by hand, since the kernel does so only on its way out of the stop that broke it
+ * off.
+ */
 static int put_back(pid_t pid, struct user_regs_struct regs)
 {
 	int64_t rax = regs.rax;
@@ -155,7 +159,10 @@ static void run(struct sf_job *job)
 		job->err = await_stop(locks->pid);
 	if (!job->err)
 		job->err = set_all(locks);
-	/* Stopped or not: a tracee that did not stop in time is let go when this thread ends, which libuv's do with the process. */
+	/*
+	 * Stopped or not: a tracee that did not stop in time is let go when this thread ends, which libuv's do with the
+	 * process.
+	 */
 	ptrace(PTRACE_DETACH, locks->pid, 0, 0);
 }
 

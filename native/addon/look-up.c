@@ -1,6 +1,6 @@
 /*
- * Which files paths lead to, asked in a thread that can be left behind: the server of a file (FUSE, NFS) may not answer. What is
- * asked for is what the kernel knows by itself, so that it hardly ever has to ask a server.
+ * Which files paths lead to, asked in a thread that can be left behind: the server of a file (FUSE, NFS) may not
+ * answer. What is asked for is what the kernel knows by itself, so that it hardly ever has to ask a server.
  */
 #include "job.h"
 

@@ -1,6 +1,7 @@
 /*
- * Descriptors that JavaScript knows by their numbers alone, and that must not outlive it. A worker thread that is terminated
- * runs no JavaScript any more: an open socket to CRIU would hold a tree in its hands for as long as the process lives.
+ * Descriptors that JavaScript knows by their numbers alone, and that must not outlive it. A worker thread that is
+ * terminated runs no JavaScript any more: an open socket to CRIU would hold a tree in its hands for as long as the
+ * process lives.
  */
 #include "addon.h"
 
@@ -44,7 +45,10 @@ static void *reap_one(void *arg)
 	return NULL;
 }
 
-/* A child that its thread leaves would be a zombie for as long as the process lives: libuv waits only for its own. False when there is no thread for it. */
+/*
+ * A child that its thread leaves would be a zombie for as long as the process lives: libuv waits only for its own.
+ * False when there is no thread for it.
+ */
 static bool leave_to_reaper(int pidfd)
 {
 	pthread_attr_t attributes;

@@ -2,9 +2,9 @@
  * Processes started without copying this one's address space.
  *
  * Node's own way forks: with a runtime's hundreds of megabytes mapped that takes 2 ms, all of them on the event loop
- * (measured: Node 20, libuv 1.46). posix_spawn(3) shares the memory until the exec (clone with CLONE_VM | CLONE_VFORK), and
- * its caller sleeps that long, 0.3 ms when a core is free. On the event loop that is the shortest way to a child; where many
- * start together and cores are short, a thread of libuv's pool waits in its place: two wake-ups more.
+ * (measured: Node 20, libuv 1.46). posix_spawn(3) shares the memory until the exec (clone with CLONE_VM | CLONE_VFORK),
+ * and its caller sleeps that long, 0.3 ms when a core is free. On the event loop that is the shortest way to a child;
+ * where many start together and cores are short, a thread of libuv's pool waits in its place: two wake-ups more.
  *
  * The end shows on a pidfd, and is fetched by it: libuv, which waits for its own children by pid, never sees ours.
  */
@@ -68,7 +68,10 @@ static void free_spawn(struct spawn *spawn)
 	free(spawn);
 }
 
-/* NULL also for one with a zero byte in it: the kernel would take it for its first part, another program's name for example. */
+/*
+ * NULL also for one with a zero byte in it: the kernel would take it for its first part, another program's name for
+ * example.
+ */
 static char *read_string(napi_env env, napi_value value)
 {
 	size_t length;
@@ -107,7 +110,10 @@ static char **read_strings(napi_env env, napi_value array)
 	return strings;
 }
 
-/* This process's own environment. On the caller's thread: nobody changes it meanwhile, as a thread of the pool could not say. */
+/*
+ * This process's own environment. On the caller's thread: nobody changes it meanwhile, as a thread of the pool could
+ * not say.
+ */
 static char **copy_environment(void)
 {
 	size_t count = 0;
@@ -151,7 +157,10 @@ static int take_fds(napi_env env, napi_value array, struct spawn *spawn)
 	return 0;
 }
 
-/* What a child of libuv's gets too: default dispositions and an empty mask. And a session, or process group, of its own. */
+/*
+ * What a child of libuv's gets too: default dispositions and an empty mask. And a session, or process group, of its
+ * own.
+ */
 static int set_attributes(posix_spawnattr_t *attributes, const struct spawn *spawn)
 {
 	sigset_t all, none;
@@ -173,7 +182,10 @@ static int set_actions(posix_spawn_file_actions_t *actions, const struct spawn *
 
 	for (uint32_t i = 0; !err && i < spawn->fd_count; i++) {
 		if (i == 0 && spawn->opens_terminal) {
-			/* Without O_NOCTTY: the leader of a new session gets it as its controlling terminal, unless another session has it. */
+			/*
+			 * Without O_NOCTTY: the leader of a new session gets it as its controlling terminal, unless another session
+			 * has it.
+			 */
 			snprintf(path, sizeof(path), "/proc/self/fd/%d", spawn->fds[i]);
 			err = posix_spawn_file_actions_addopen(actions, (int)i, path, O_RDWR, 0);
 		} else if (spawn->fds[i] < 0)
@@ -220,7 +232,10 @@ static void start(struct spawn *spawn)
 	end_child(spawn);
 }
 
-/* posix_spawn(3) knows no umask, and that of this process is its own: this thread takes leave of it, and its child inherits what it sets. */
+/*
+ * posix_spawn(3) knows no umask, and that of this process is its own: this thread takes leave of it, and its child
+ * inherits what it sets.
+ */
 static void *start_with_umask(void *data)
 {
 	struct spawn *spawn = data;
@@ -244,14 +259,20 @@ static void execute(napi_env env, void *data)
 		start(spawn);
 		return;
 	}
-	/* One of its own, which ends with this: a thread of the pool would keep its working directory to itself from then on. */
+	/*
+	 * One of its own, which ends with this: a thread of the pool would keep its working directory to itself from then
+	 * on.
+	 */
 	spawn->syscall = "pthread_create";
 	spawn->err = pthread_create(&thread, NULL, start_with_umask, spawn);
 	if (!spawn->err)
 		pthread_join(thread, NULL);
 }
 
-/* The arguments of both functions. NULL, with the exception thrown: they are wrong, or there is no memory or descriptor left. */
+/*
+ * The arguments of both functions. NULL, with the exception thrown: they are wrong, or there is no memory or descriptor
+ * left.
+ */
 static struct spawn *read_arguments(napi_env env, napi_callback_info info)
 {
 	napi_value args[8];
@@ -292,7 +313,10 @@ static struct spawn *read_arguments(napi_env env, napi_callback_info info)
 	return spawn;
 }
 
-/* [pid, pidfd]; NULL, with no child, when there is no JavaScript any more that could have them (a worker was terminated). */
+/*
+ * [pid, pidfd]; NULL, with no child, when there is no JavaScript any more that could have them (a worker was
+ * terminated).
+ */
 static napi_value started(napi_env env, struct spawn *spawn)
 {
 	napi_value result, number;

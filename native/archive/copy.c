@@ -109,8 +109,8 @@ static void start_writing(struct batch *batch, off_t from, off_t to)
 }
 
 /*
- * Where blocks can be shared, and are asked for from the start of a page on, they are. Not ahead of the freeze: what is shared
- * is not in memory, and would be read from the disk to be hashed. So the first piece is a short one then.
+ * Where blocks can be shared, and are asked for from the start of a page on, they are. Not ahead of the freeze: what is
+ * shared is not in memory, and would be read from the disk to be hashed. So the first piece is a short one then.
  *
  * Hashing while copying by read and write was tried: one reading less, but on ext4 twice the kernel's own copy in all.
  */
@@ -288,7 +288,10 @@ static size_t count_ops(struct batch *batch)
 	return at == batch->n_ops_words && headers == (double)batch->headers_len ? count : 0;
 }
 
-/* copyBatch(fd, tree, ops: Float64Array, headers: Buffer, read: Buffer, status: Int32Array, digests: Buffer, hash, ahead): a promise of a status for each, and with `hash` of two digests. */
+/*
+ * copyBatch(fd, tree, ops: Float64Array, headers: Buffer, read: Buffer, status: Int32Array, digests: Buffer, hash,
+ * ahead): a promise of a status for each, and with `hash` of two digests.
+ */
 static napi_value copy_batch(napi_env env, napi_callback_info info)
 {
 	size_t argc = 9, status_room, digests_room;

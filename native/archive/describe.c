@@ -31,7 +31,10 @@ struct ready {
 	uint64_t ino;
 };
 
-/* Any other entry, 8-byte aligned: this, then data ranges (two doubles each), path, path of the asked-for other name, link target, attributes. */
+/*
+ * Any other entry, 8-byte aligned: this, then data ranges (two doubles each), path, path of the asked-for other name,
+ * link target, attributes.
+ */
 struct record {
 	uint32_t length, id;
 	int32_t status; /* 0, STATUS_..., or -errno */
@@ -169,7 +172,9 @@ static int settle_open(struct sf_entry *entry, int fd)
 	return sf_entry_update(entry, &st) ? STATUS_UNSETTLED : 0;
 }
 
-/* Length of the member's header, now in `data`, when all that is known of the file fits one of the usual kind; else 0. */
+/*
+ * Length of the member's header, now in `data`, when all that is known of the file fits one of the usual kind; else 0.
+ */
 static size_t make_header(struct describe *job, const struct sf_entry *entry, const struct record *record)
 {
 	size_t name_len = job->prefix_len + record->path_len;
@@ -396,8 +401,9 @@ static void release(struct sf_job *base)
 }
 
 /*
- * treeDescribe(tree, ids: Uint32Array, hash, data: Buffer, ready: Buffer, digests: Buffer, records: Buffer, prefix?: Buffer, others?: Uint32Array):
- * a promise of the length of the records, or of the records themselves where they do not fit.
+ * treeDescribe(tree, ids: Uint32Array, hash, data: Buffer, ready: Buffer, digests: Buffer, records: Buffer, prefix?:
+ * Buffer, others?: Uint32Array): a promise of the length of the records, or of the records themselves where they do not
+ * fit.
  */
 static napi_value tree_describe(napi_env env, napi_callback_info info)
 {

@@ -70,7 +70,10 @@ static void release(struct sf_job *job)
 	free(job);
 }
 
-/* hashMembers(fd, members: Float64Array, digests: Buffer): a promise of two digests each, of header with padding, and of data. */
+/*
+ * hashMembers(fd, members: Float64Array, digests: Buffer): a promise of two digests each, of header with padding, and
+ * of data.
+ */
 static napi_value sf_hash_members(napi_env env, napi_callback_info info)
 {
 	size_t argc = 3, numbers, room;

@@ -26,7 +26,10 @@ static char escaped(char byte)
 	return byte == '\\' ? '\\' : byte == '\n' ? 'n' : byte == '\r' ? 'r' : 0;
 }
 
-/* At most this many bytes: LINE_MORE and twice the name. A name with something to escape has a backslash before its line. */
+/*
+ * At most this many bytes: LINE_MORE and twice the name. A name with something to escape has a backslash before its
+ * line.
+ */
 #define LINE_MORE (1 + 2 * SF_DIGEST + 2 + 1)
 static char *append_line(char *out, const unsigned char *digest, const char *name, size_t len)
 {
@@ -117,9 +120,9 @@ static void release(struct sf_job *job)
 }
 
 /*
- * memberLines(tree, prefix, ids: Uint32Array, rows: Uint32Array, digests, into: Buffer): puts a line for each id, its data's digest
- * at its row, into the buffer; a promise of how many had room, and of their bytes. The prefix ends in a slash, which the root
- * itself goes without.
+ * memberLines(tree, prefix, ids: Uint32Array, rows: Uint32Array, digests, into: Buffer): puts a line for each id, its
+ * data's digest at its row, into the buffer; a promise of how many had room, and of their bytes. The prefix ends in a
+ * slash, which the root itself goes without.
  */
 static napi_value member_lines(napi_env env, napi_callback_info info)
 {

@@ -33,7 +33,10 @@ void sf_out_append(struct sf_out *out, const char *bytes, size_t len);
  * -errno of the source; an error of the target is left in `out->err`. `*copied` is short at the source's end.
  */
 int sf_out_copy(struct sf_out *out, int from, off_t from_offset, off_t to_offset, uint64_t len, uint64_t *copied);
-/* The same through the buffer, at most SF_OUT_BYTES at a time: also where the ranges overlap. Bytes copied, or -1 and errno. */
+/*
+ * The same through the buffer, at most SF_OUT_BYTES at a time: also where the ranges overlap. Bytes copied, or -1 and
+ * errno.
+ */
 ssize_t sf_out_copy_buffered(struct sf_out *out, int from, off_t from_offset, off_t to_offset, size_t len);
 
 #endif

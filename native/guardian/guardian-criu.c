@@ -89,7 +89,8 @@ static bool is_child_of_criu(const struct guard *g, pid_t pid)
 
 /*
  * CRIU forks children to learn what the kernel can do; when it is killed in that moment they wait for it for ever.
- * One that ends by itself meanwhile, or whose pid is another's by then, is not ours: hence the second look, at what the pidfd holds.
+ * One that ends by itself meanwhile, or whose pid is another's by then, is not ours: hence the second look, at what the
+ * pidfd holds.
  */
 static void end_child(struct guard *g, pid_t pid)
 {

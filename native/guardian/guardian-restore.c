@@ -114,7 +114,10 @@ int expect_pids(struct guard *g, char *rest)
 	return 0;
 }
 
-/* The pids were free when the restore began: who has one now, and was born after CRIU, and in the restore's cgroup, is CRIU's. */
+/*
+ * The pids were free when the restore began: who has one now, and was born after CRIU, and in the restore's cgroup, is
+ * CRIU's.
+ */
 static void mark_expected(const struct guard *g, pid_t pid)
 {
 	uint64_t start_time = 0;
@@ -289,7 +292,10 @@ int add_new_name(struct guard *g, const char *path)
 	return 0;
 }
 
-/* A directory that was empty, and that is held from now on: what is put into it is removed by descriptor, wherever its name leads by then. */
+/*
+ * A directory that was empty, and that is held from now on: what is put into it is removed by descriptor, wherever its
+ * name leads by then.
+ */
 int add_destination(struct guard *g, char *rest)
 {
 	char *end;

@@ -106,8 +106,8 @@ pid_t parent_of(pid_t pid);
 int open_pidfd(pid_t pid);
 
 /*
- * Waits until the given CRIU has ended; continues one that is stopped, and kills it past the bound. Then ends the children
- * that a killed one leaves waiting.
+ * Waits until the given CRIU has ended; continues one that is stopped, and kills it past the bound. Then ends the
+ * children that a killed one leaves waiting.
  */
 void await_criu(struct guard *g);
 /* Puts the cgroup back to what it was before us and waits until the kernel says so. */
@@ -116,7 +116,9 @@ void restore_freezer(struct guard *g);
 void give_tree_back(struct guard *g);
 /* Removes the cgroup of an adoption that came no further than that. */
 void remove_new_cgroup(struct guard *g);
-/* Splits a path into the directory, which has PATH_MAX bytes, and the name, of at most NAME_MAX. Returns 0 or an errno. */
+/*
+ * Splits a path into the directory, which has PATH_MAX bytes, and the name, of at most NAME_MAX. Returns 0 or an errno.
+ */
 int split_path(const char *path, char *directory, const char **name);
 
 /* What a restore has made so far. Each returns 0 or an errno. */

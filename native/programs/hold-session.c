@@ -1,6 +1,6 @@
 /*
- * What CRIU becomes when it has restored a tree into a session of its own (its option exec_cmd): the leader of that session, which
- * ends when its last child has, with that one's status.
+ * What CRIU becomes when it has restored a tree into a session of its own (its option exec_cmd): the leader of that
+ * session, which ends when its last child has, with that one's status.
  *
  * As soon as a leader ends, the kernel takes the session's terminal away and hangs up the group in its foreground:
  * drivers/tty/tty_jobctrl.c, disassociate_ctty, Linux v6.12.

@@ -1,8 +1,8 @@
 /*
- * A directory deeper than the one that is being emptied is not descended into but moved up, into a directory of our own (`next`),
- * whose turn comes when this one is empty: so a tree of any depth needs no stack, no path and no way back by "..", which could
- * lead elsewhere by then. Where a directory cannot be moved (one of an overlay's lower layers: EXDEV; a full disk: ENOSPC), it is
- * descended into after all, to a limited depth.
+ * A directory deeper than the one that is being emptied is not descended into but moved up, into a directory of our own
+ * (`next`), whose turn comes when this one is empty: so a tree of any depth needs no stack, no path and no way back by
+ * "..", which could lead elsewhere by then. Where a directory cannot be moved (one of an overlay's lower layers: EXDEV;
+ * a full disk: ENOSPC), it is descended into after all, to a limited depth.
  */
 #include "remove.h"
 

@@ -1,6 +1,6 @@
 /*
- * Removing a directory's contents by descriptors: no link is followed, no mount is entered, and whoever moves things about
- * meanwhile leads it nowhere else. Used by the addon and by the guardian; allocates nothing.
+ * Removing a directory's contents by descriptors: no link is followed, no mount is entered, and whoever moves things
+ * about meanwhile leads it nowhere else. Used by the addon and by the guardian; allocates nothing.
  */
 #ifndef STILLFRAME_REMOVE_H
 #define STILLFRAME_REMOVE_H
@@ -8,9 +8,10 @@
 #include <stdbool.h>
 
 /*
- * Removes all that lies in a directory held open, not the directory itself. Linear in the number of entries at whatever depth,
- * with four descriptors. Returns 0 or an errno: EXDEV or EBUSY at a mount point, ECANCELED soon after `*cancelled` has become
- * other than 0 (NULL: never). After a failure what is left may lie elsewhere in the directory than before.
+ * Removes all that lies in a directory held open, not the directory itself. Linear in the number of entries at whatever
+ * depth, with four descriptors. Returns 0 or an errno: EXDEV or EBUSY at a mount point, ECANCELED soon after
+ * `*cancelled` has become other than 0 (NULL: never). After a failure what is left may lie elsewhere in the directory
+ * than before.
  */
 int remove_below(int directory, const int *cancelled);
 

@@ -6,9 +6,9 @@
  * A directory is read a buffer at a time, and what that buffer named is looked at before the next one: what waits is
  * bounded by the tree's depth, not by how many entries there are.
  *
- * Where the kernel has told what happened since the last scan began (watch.h), only that is looked at: directories whose
- * names came or went are read again with all that they name, other inodes told of are looked at by each of their names, and
- * what is known of the rest is true still.
+ * Where the kernel has told what happened since the last scan began (watch.h), only that is looked at: directories
+ * whose names came or went are read again with all that they name, other inodes told of are looked at by each of their
+ * names, and what is known of the rest is true still.
  */
 #include "tree.h"
 
@@ -426,8 +426,8 @@ static bool same_name(struct sf_tree *tree, uint32_t id, uint32_t at, const char
 }
 
 /*
- * All ids of the list as it was, by the hash of their names. It is still whole: what differs is what comes next. After a scan
- * that failed in the middle it may be a ring, and is not followed for ever.
+ * All ids of the list as it was, by the hash of their names. It is still whole: what differs is what comes next. After
+ * a scan that failed in the middle it may be a ring, and is not followed for ever.
  */
 static bool build_table(struct sf_tree *tree, struct match *match)
 {
@@ -531,7 +531,9 @@ static bool take_names(struct worker *worker, struct dirref *dir, int fd, const 
 		uint32_t id = find_name(scan->tree, &dir->match, dent->name, len);
 		if (id == 0)
 			ok = sf_tree_add(scan->tree, dir->id, dent->name, len, &id);
-		/* A directory that is written to while it is read may tell a name twice: a list with a ring in it has no end. */
+		/*
+		 * A directory that is written to while it is read may tell a name twice: a list with a ring in it has no end.
+		 */
 		if (!ok || sf_set_bit(scan->tree->listed, id))
 			continue;
 		link_child(scan->tree, dir, id);
@@ -546,8 +548,9 @@ static bool take_names(struct worker *worker, struct dirref *dir, int fd, const 
 }
 
 /*
- * The next buffer; the one after it when all that this one named has been looked at. To the end at once where that one is likely
- * to be empty, so that a directory is not kept open by what lies deep below it; and where it is not kept open at all.
+ * The next buffer; the one after it when all that this one named has been looked at. To the end at once where that one
+ * is likely to be empty, so that a directory is not kept open by what lies deep below it; and where it is not kept open
+ * at all.
  */
 static void read_on(struct worker *worker, struct dirref *dir, int fd)
 {
@@ -778,7 +781,10 @@ static void run(struct sf_job *job)
 	sf_store_tell(tree->store, job);
 }
 
-/* Counts of each list, the size of all files new or changed (two words), whether changes were told, entries looked at, 0 or one more than an entry that changed unnoticed, then the lists. */
+/*
+ * Counts of each list, the size of all files new or changed (two words), whether changes were told, entries looked at,
+ * 0 or one more than an entry that changed unnoticed, then the lists.
+ */
 static napi_value result(napi_env env, struct sf_job *job)
 {
 	struct scan *scan = (struct scan *)job;

@@ -17,7 +17,10 @@ void *sf_reserve(size_t bytes)
 	return at == MAP_FAILED ? NULL : at;
 }
 
-/* The number of a page that nobody else has; without the lock, which may be held while the file is read. False when there is none left. */
+/*
+ * The number of a page that nobody else has; without the lock, which may be held while the file is read. False when
+ * there is none left.
+ */
 static bool take_number(struct sf_store *store, uint32_t *page)
 {
 	if (atomic_load(&store->n_pages) >= SF_MAX_PAGES)
@@ -237,7 +240,10 @@ static napi_value store_create(napi_env env, napi_callback_info info)
 	return object;
 }
 
-/* storePlace(store): the number of a page that is the caller's to read and write, at this many times 64 KiB of the file. */
+/*
+ * storePlace(store): the number of a page that is the caller's to read and write, at this many times 64 KiB of the
+ * file.
+ */
 static napi_value store_place(napi_env env, napi_callback_info info)
 {
 	size_t argc = 1;

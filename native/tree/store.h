@@ -1,6 +1,6 @@
 /*
- * Memory in pages, most of which may be in a file. The first pages stay where they are for good; of the others a few are
- * in memory, those used last, and the file has the rest. What is in a page is read and written by copying, never by
+ * Memory in pages, most of which may be in a file. The first pages stay where they are for good; of the others a few
+ * are in memory, those used last, and the file has the rest. What is in a page is read and written by copying, never by
  * pointer: so any thread may use any page at any time.
  *
  * The file is read and written by calls, not mapped: what a disk does wrong is an error to be told, not a SIGBUS.

@@ -215,7 +215,10 @@ static void push_fd(struct sf_walk *walk, uint32_t id, int fd)
 	walk->fds[walk->depth++] = fd;
 }
 
-/* The directory that both are in or are, on the way down to either; ids grow downwards. UINT32_MAX where they are not as they were written. */
+/*
+ * The directory that both are in or are, on the way down to either; ids grow downwards. UINT32_MAX where they are not
+ * as they were written.
+ */
 static uint32_t common_dir(struct sf_tree *tree, uint32_t a, uint32_t b)
 {
 	while (a != b) {
@@ -237,8 +240,8 @@ static bool is_dir_of(struct sf_tree *tree, uint32_t id, int fd)
 }
 
 /*
- * Goes up from the highest directory that is open, if `want` is above it. Somebody may have moved that one elsewhere: what `..`
- * then leads to is another inode. False where the way has to be found from the root.
+ * Goes up from the highest directory that is open, if `want` is above it. Somebody may have moved that one elsewhere:
+ * what `..` then leads to is another inode. False where the way has to be found from the root.
  */
 static bool go_up(struct sf_walk *walk, uint32_t want)
 {
@@ -714,7 +717,10 @@ static void find_release(struct sf_job *job)
 	free(job);
 }
 
-/* treeFind(tree, inodes: BigUint64Array, sorted in place): a promise of the ids, 32 bits each, of the living entries with such an inode number. */
+/*
+ * treeFind(tree, inodes: BigUint64Array, sorted in place): a promise of the ids, 32 bits each, of the living entries
+ * with such an inode number.
+ */
 static napi_value tree_find(napi_env env, napi_callback_info info)
 {
 	size_t argc = 2;
@@ -734,7 +740,10 @@ static napi_value tree_find(napi_env env, napi_callback_info info)
 	return sf_job_start(env, &find->job, "stillframe:find", argv, 2);
 }
 
-/* treeNews(tree, what, from, ids: Uint32Array): how many ids from this one on were found (as many as there is room for). */
+/*
+ * treeNews(tree, what, from, ids: Uint32Array): how many ids from this one on were found (as many as there is room
+ * for).
+ */
 static napi_value tree_news(napi_env env, napi_callback_info info)
 {
 	size_t argc = 4, room;

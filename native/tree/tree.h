@@ -1,7 +1,7 @@
 /*
- * A file tree as the last scan saw it, kept outside of JavaScript's heap, in pages that may be in a file: 80 bytes and a
- * name for each entry. An entry's id is its number. It stays the same from scan to scan as long as its parent has an entry
- * of that name.
+ * A file tree as the last scan saw it, kept outside of JavaScript's heap, in pages that may be in a file: 80 bytes and
+ * a name for each entry. An entry's id is its number. It stays the same from scan to scan as long as its parent has an
+ * entry of that name.
  */
 #ifndef STILLFRAME_TREE_H
 #define STILLFRAME_TREE_H
@@ -123,7 +123,10 @@ static inline void sf_node_write(struct sf_tree *tree, uint32_t id, size_t offse
 		(uint32_t)((id & ((1u << SF_NODE_BITS) - 1)) * sizeof(struct sf_node) + offset), in, len);
 }
 
-/* One number alone: the other belongs to the thread that reads the directory itself, this one to whoever reads its parent. */
+/*
+ * One number alone: the other belongs to the thread that reads the directory itself, this one to whoever reads its
+ * parent.
+ */
 static inline void sf_node_set_next(struct sf_tree *tree, uint32_t id, uint32_t next)
 {
 	sf_node_write(tree, id, offsetof(struct sf_node, next), &next, sizeof(next));
@@ -134,7 +137,10 @@ static inline void sf_node_set_child(struct sf_tree *tree, uint32_t id, uint32_t
 	sf_node_write(tree, id, offsetof(struct sf_node, child), &child, sizeof(child));
 }
 
-/* A new entry with this name, dead until a scan has its attributes, in no directory's list yet. False when memory or numbers run out. */
+/*
+ * A new entry with this name, dead until a scan has its attributes, in no directory's list yet. False when memory or
+ * numbers run out.
+ */
 bool sf_tree_add(struct sf_tree *tree, uint32_t parent, const char *name, size_t len, uint32_t *id);
 
 /* The path below the root, without a leading slash, NUL-terminated; its length, or -1 when it is longer than `size`. */
@@ -172,9 +178,9 @@ void sf_tree_job_done(struct sf_tree *tree);
 struct sf_tree *sf_tree_of(napi_env env, napi_value value);
 
 /*
- * Where one thread is in the tree: descriptors of the last directories on the way there, one below the other. It goes from directory to
- * directory by names downwards and by `..` upwards, and there makes sure that it is in the directory that it means; so
- * all of a tree in the order of its directories costs a few calls for each, however deep it is.
+ * Where one thread is in the tree: descriptors of the last directories on the way there, one below the other. It goes
+ * from directory to directory by names downwards and by `..` upwards, and there makes sure that it is in the directory
+ * that it means; so all of a tree in the order of its directories costs a few calls for each, however deep it is.
  */
 #define SF_WALK_DEPTH 32
 struct sf_walk {
@@ -185,7 +191,10 @@ struct sf_walk {
 };
 void sf_walk_begin(struct sf_walk *walk, struct sf_tree *tree);
 void sf_walk_end(struct sf_walk *walk);
-/* An O_PATH descriptor of the entry's parent directory, owned by the walk; no symbolic link is followed. -errno on failure. */
+/*
+ * An O_PATH descriptor of the entry's parent directory, owned by the walk; no symbolic link is followed. -errno on
+ * failure.
+ */
 int sf_walk_parent(struct sf_walk *walk, uint32_t id);
 /* The entry, a regular file, opened for reading, for the caller to close. -errno on failure. */
 int sf_walk_open(struct sf_walk *walk, uint32_t id);

@@ -1,10 +1,10 @@
 /*
- * What the kernel tells of changes on a file system (fanotify): a scan that knows which inodes something has happened to
- * need not look at the others.
+ * What the kernel tells of changes on a file system (fanotify): a scan that knows which inodes something has happened
+ * to need not look at the others.
  *
- * It does not tell of everything: of stores through a mapping, of asynchronous writes (io_submit) and of what the kernel
- * itself writes to a file (a loop device) it tells when the file is closed, if at all. Who uses this asks for files that are
- * still open by their numbers, and looks at everything once more when there is time.
+ * It does not tell of everything: of stores through a mapping, of asynchronous writes (io_submit) and of what the
+ * kernel itself writes to a file (a loop device) it tells when the file is closed, if at all. Who uses this asks for
+ * files that are still open by their numbers, and looks at everything once more when there is time.
  */
 #ifndef STILLFRAME_WATCH_H
 #define STILLFRAME_WATCH_H
@@ -26,8 +26,8 @@ void sf_inodes_free(struct sf_inodes *set);
 struct sf_watch;
 
 /*
- * Watches the file system that this directory is on, from now on. NULL and an errno when that cannot be done: EXDEV for a
- * directory in another mount namespace, EOPNOTSUPP or ENODEV for a file system that cannot name its files.
+ * Watches the file system that this directory is on, from now on. NULL and an errno when that cannot be done: EXDEV for
+ * a directory in another mount namespace, EOPNOTSUPP or ENODEV for a file system that cannot name its files.
  */
 struct sf_watch *sf_watch_start(const char *path, int *err);
 
@@ -35,8 +35,9 @@ struct sf_watch *sf_watch_start(const char *path, int *err);
 void sf_watch_ignore(struct sf_watch *watch, int fd);
 
 /*
- * Adds the inodes that something happened to since the last call: their contents or attributes changed, or in a directory
- * names came or went. False when something has been lost, now or ever, or a mount below the directory has come or gone.
+ * Adds the inodes that something happened to since the last call: their contents or attributes changed, or in a
+ * directory names came or went. False when something has been lost, now or ever, or a mount below the directory has
+ * come or gone.
  */
 bool sf_watch_take(struct sf_watch *watch, struct sf_inodes *into);
 

@@ -20,7 +20,9 @@ export interface AdoptOptions {
   version?: CgroupVersion;
   /** How long to chase a tree that forks while it is moved, in milliseconds. Default 10000. */
   timeoutMs?: number;
-  /** Told of the cgroup that is about to be made for the tree: for whoever undoes this when we die, as are the others. */
+  /**
+   * Told of the cgroup that is about to be made for the tree: for whoever undoes this when we die, as are the others.
+   */
   onMaking?: ((path: string) => void) | undefined;
   /** Told of the cgroup made for the tree, before any task is moved into it. */
   onMade?: ((made: { version: CgroupVersion; path: string; adoptedFrom: string }) => void | Promise<void>) | undefined;
@@ -59,7 +61,8 @@ interface Home {
 }
 
 const PAUSE_MS = 1;
-// The kernel takes about a millisecond to move one process, it waits for all processors: hence a turn of the event loop after each.
+// The kernel takes about a millisecond to move one process, it waits for all processors: hence a turn of the event loop
+// after each.
 const MAX_ROUNDS = 200;
 
 /**

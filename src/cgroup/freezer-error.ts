@@ -55,8 +55,8 @@ export type FreezerErrorCode = keyof FreezerFacts;
 
 /**
  * How the cgroup was left when a freeze failed: `thawed` again; still frozen because it was self-frozen
- * before the call; `held-by-ancestor` when only an ancestor still freezes it; `not-thawed` because taking the wish back failed as well (that error is in `cause`);
- * `untouched` when nothing had been written yet.
+ * before the call; `held-by-ancestor` when only an ancestor still freezes it; `not-thawed` because taking the wish back
+ * failed as well (that error is in `cause`); `untouched` when nothing had been written yet.
  */
 export type AfterFailure = 'thawed' | 'was-self-frozen' | 'held-by-ancestor' | 'not-thawed' | 'untouched';
 

@@ -58,7 +58,8 @@ export async function waitUntil(path: string, frozen: boolean, options: WaitOpti
 
 /**
  * A frozen task waits in __refrigerator or, since Linux 6.1, stays where it slept with state D. Such a sleep ends
- * in state D for a task that is blocked for good as well: the caller looks again after the thaw, when only the blocked one is still D.
+ * in state D for a task that is blocked for good as well: the caller looks again after the thaw, when only the blocked
+ * one is still D.
  */
 export function looksUnfrozen(task: UnfrozenTask): boolean {
   if (task.wchan === '__refrigerator' || task.stack.some((line) => line.startsWith('__refrigerator'))) return false;

@@ -29,13 +29,15 @@ export interface Freezer {
    * Freezes the cgroup and resolves once the kernel reports it and all below it frozen.
    * On failure it has been thawed again and that was verified, unless it was self-frozen before the call;
    * `facts.after` of the error says which.
-   * @throws FreezerError FREEZE_TIMEOUT and FREEZE_ABORTED (both name every task that did not freeze), CGROUP_GONE, CGROUP_DENIED
+   * @throws FreezerError FREEZE_TIMEOUT and FREEZE_ABORTED (both name every task that did not freeze), CGROUP_GONE,
+   * CGROUP_DENIED
    */
   freeze(options?: FreezeOptions): Promise<void>;
   /**
    * Takes this cgroup's own wish back and resolves once the kernel reports it running.
    * Cgroups below it that are self-frozen stay so.
-   * @throws FreezerError THAW_BLOCKED_BY_ANCESTOR (the own wish is gone all the same), THAW_TIMEOUT, CGROUP_GONE, CGROUP_DENIED
+   * @throws FreezerError THAW_BLOCKED_BY_ANCESTOR (the own wish is gone all the same), THAW_TIMEOUT, CGROUP_GONE,
+   * CGROUP_DENIED
    */
   thaw(options?: ThawOptions): Promise<void>;
   /** What the kernel says now; synchronous, some tens of microseconds. @throws FreezerError CGROUP_GONE */

@@ -34,7 +34,10 @@ export function tasksFrom(path: string, version: CgroupVersion): Map<number, str
   return tasks;
 }
 
-/** The ids that a cgroup file lists; none when the cgroup is gone. An id of 0 is a task of another pid namespace, or one that is being released. */
+/**
+ * The ids that a cgroup file lists; none when the cgroup is gone. An id of 0 is a task of another pid namespace, or one
+ * that is being released.
+ */
 export function readIds(path: string): number[] {
   try {
     return readControl(path)

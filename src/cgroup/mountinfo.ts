@@ -63,8 +63,8 @@ export function parseProcCgroup(text: string): CgroupMembership[] {
 
 /**
  * Where a cgroup lies below a mount: the names to walk from the mount point. `unknown` directories come
- * first whose names this namespace does not show (the mount reaches above our namespace's root, the cgroup's path starts
- * at it). `undefined` when the mount does not contain the cgroup.
+ * first whose names this namespace does not show (the mount reaches above our namespace's root, the cgroup's path
+ * starts at it). `undefined` when the mount does not contain the cgroup.
  */
 export function pathBelowMount(mountRoot: string, name: string): { unknown: number; segments: string[] } | undefined {
   const root = segmentsOf(mountRoot);

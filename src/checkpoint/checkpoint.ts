@@ -46,7 +46,8 @@ export async function checkpoint(options: CheckpointOptions): Promise<Checkpoint
   const settings = checkCheckpointOptions(options);
   options.signal?.throwIfAborted();
   const phases = new Phases('checkpoint', options);
-  // A try leaves nothing behind, its staged copy neither: a copy that is proven current at one instant says nothing of another.
+  // A try leaves nothing behind, its staged copy neither: a copy that is proven current at one instant says nothing of
+  // another.
   let { watchFromMs } = settings;
   return withRetries({ retries: settings.retries, phases, signal: options.signal }, async (attempt, isLast) => ({
     ...(await checkpointOnce(options, { ...settings, watchFromMs }, phases, isLast).catch((error: unknown) => {

@@ -15,13 +15,17 @@ export interface CheckpointOptions extends Target {
    * destroyed when the checkpoint fails.
    */
   output: string | Writable;
-  /** Compress the archive, after the window, in threads. zstd needs Node.js 22.15, or the program zstd. Default: not at all. */
+  /**
+   * Compress the archive, after the window, in threads. zstd needs Node.js 22.15, or the program zstd. Default: not at
+   * all.
+   */
   compress?: OutputCompression;
   /** Replace an existing output, atomically. Default false: it is an error. */
   overwrite?: boolean;
   /**
-   * End the tree when the archive is safe on disk. Default false: the tree runs on. One that has its terminal from outside, such as a
-   * shell's job, is restored only by who gives it another (`terminal` of `restore()`): the report's `needsTerminal` says so.
+   * End the tree when the archive is safe on disk. Default false: the tree runs on. One that has its terminal from
+   * outside, such as a shell's job, is restored only by who gives it another (`terminal` of `restore()`): the report's
+   * `needsTerminal` says so.
    */
   stop?: boolean;
   /**
@@ -30,28 +34,32 @@ export interface CheckpointOptions extends Target {
    */
   precopy?: boolean;
   /**
-   * Let the kernel tell which files change (fanotify) in trees that take long to be looked at, so that the window need not
-   * look at all of them. Once the tree runs again all are looked at, and a change that the kernel had not told of is
-   * CHANGE_UNNOTICED: then another try (`retries`) goes without. The number is how many milliseconds a tree's first look
-   * must take for that. Default 20 (some 15,000 files); Infinity: never. Works from Linux 6.12 on, on ext4, xfs, btrfs,
-   * f2fs and tmpfs, upper directories of overlays among them; elsewhere every file is looked at in the window.
+   * Let the kernel tell which files change (fanotify) in trees that take long to be looked at, so that the window need
+   * not look at all of them. Once the tree runs again all are looked at, and a change that the kernel had not told of
+   * is CHANGE_UNNOTICED: then another try (`retries`) goes without. The number is how many milliseconds a tree's first
+   * look must take for that. Default 20 (some 15,000 files); Infinity: never. Works from Linux 6.12 on, on ext4, xfs,
+   * btrfs, f2fs and tmpfs, upper directories of overlays among them; elsewhere every file is looked at in the window.
    */
   watchFromMs?: number;
   /**
-   * Write the memory ahead, while the target runs, so that only what was changed since is written while it stands still:
-   * `{ rounds }` so often, or `{ untilBelowBytes }` until a round wrote less. Default: not at all. Needs a kernel that
-   * tracks memory (CONFIG_MEM_SOFT_DIRTY): CRIU_FEATURE_MISSING before anything is touched. A target that is found
-   * frozen gets none.
+   * Write the memory ahead, while the target runs, so that only what was changed since is written while it stands
+   * still: `{ rounds }` so often, or `{ untilBelowBytes }` until a round wrote less. Default: not at all. Needs a
+   * kernel that tracks memory (CONFIG_MEM_SOFT_DIRTY): CRIU_FEATURE_MISSING before anything is touched. A target that
+   * is found frozen gets none.
    */
   preDump?: PreDumpPlan;
   /**
    * Where CRIU's images are written before they are archived, in a private directory; for a stream the archive is
    * staged here, too. Default: for the images /dev/shm, when it is a tmpfs and they fit into memory with ease and there
-   * is no `preDump`; else, and for a stream's archive, the output's directory or the system's directory for temporary files; for the images /var/tmp, where
-   * others could rename what is in that. Nobody but root and the caller may be able to rename what is in this one (WORK_DIR_UNSAFE).
+   * is no `preDump`; else, and for a stream's archive, the output's directory or the system's directory for temporary
+   * files; for the images /var/tmp, where others could rename what is in that. Nobody but root and the caller may be
+   * able to rename what is in this one (WORK_DIR_UNSAFE).
    */
   workDir?: string;
-  /** Where CRIU's log is kept when CRIU fails. An existing file is not replaced. Default: only its last error lines are kept, in the error. */
+  /**
+   * Where CRIU's log is kept when CRIU fails. An existing file is not replaced. Default: only its last error lines are
+   * kept, in the error.
+   */
   criuLog?: string;
   /** The CRIU to use. Default: `$STILLFRAME_CRIU`, then `criu` on PATH, then Stillframe's own. */
   criuPath?: string;
@@ -61,20 +69,24 @@ export interface CheckpointOptions extends Target {
    */
   maxFrozenMs?: number;
   /**
-   * How long CRIU may take from its start until it is ready to seize the tree, in milliseconds. The tree runs meanwhile. Past
-   * it CRIU is ended, and the error CRIU_NOT_READY says whether somebody has stopped it. Default 30,000: it takes a tenth
-   * of a second, but over ten on an emulated machine. A CRIU that is stopped in a pre-dump is ended likewise, after the shorter of
-   * this and `maxFrozenMs`.
+   * How long CRIU may take from its start until it is ready to seize the tree, in milliseconds. The tree runs
+   * meanwhile. Past it CRIU is ended, and the error CRIU_NOT_READY says whether somebody has stopped it. Default
+   * 30,000: it takes a tenth of a second, but over ten on an emulated machine. A CRIU that is stopped in a pre-dump is
+   * ended likewise, after the shorter of this and `maxFrozenMs`.
    */
   criuStartTimeoutMs?: number;
-  /** Directory of a cgroup for the guardian process, where a service manager would kill it with this one. Default: this process's own. */
+  /**
+   * Directory of a cgroup for the guardian process, where a service manager would kill it with this one. Default: this
+   * process's own.
+   */
   placeGuardianIn?: string;
   /**
    * How often to try again when CRIU refuses at an instant that passes by itself: a unix or TCP connection that is made
-   * and not accepted yet, a child between vfork and exec; and when the kernel had not told of a change (`watchFromMs`). Each try is one frozen window more, bounded by `maxFrozenMs`
-   * for itself; before it the tree runs again, verified. The phase `retry` and the report's `attempts` tell. Default 2:
-   * what is refused is refused early in the window, and whoever is told of it can do nothing but call again. 0 for one
-   * window at most. Targets of one instant (a pod) are tried once.
+   * and not accepted yet, a child between vfork and exec; and when the kernel had not told of a change (`watchFromMs`).
+   * Each try is one frozen window more, bounded by `maxFrozenMs` for itself; before it the tree runs again, verified.
+   * The phase `retry` and the report's `attempts` tell. Default 2: what is refused is refused early in the window, and
+   * whoever is told of it can do nothing but call again. 0 for one window at most. Targets of one instant (a pod) are
+   * tried once.
    */
   retries?: number;
   /**
@@ -93,13 +105,14 @@ export interface CheckpointOptions extends Target {
   /** Called when a frozen window has been closed, those of failed attempts too. It must not throw. */
   onWindow?: OnWindow;
   /**
-   * Also archive every file outside `files` that the tree has mapped shared and writable or open for writing when the checkpoint begins, such as
-   * those of /dev/shm; the restore puts each back where it was. For plain trees only. Default false: they are warned of.
+   * Also archive every file outside `files` that the tree has mapped shared and writable or open for writing when the
+   * checkpoint begins, such as those of /dev/shm; the restore puts each back where it was. For plain trees only.
+   * Default false: they are warned of.
    */
   filesInUse?: boolean;
   /**
-   * Refuse what would only be warned of: each warning is the error WARNINGS_REFUSED, as early as it is known; the tree runs
-   * on, and no archive is left. Default false.
+   * Refuse what would only be warned of: each warning is the error WARNINGS_REFUSED, as early as it is known; the tree
+   * runs on, and no archive is left. Default false.
    */
   strict?: boolean;
   /** Called with each warning when it is found, those of failed attempts too. It must not throw. */
@@ -107,7 +120,9 @@ export interface CheckpointOptions extends Target {
 }
 
 export interface RestoreOptions {
-  /** How much a compressed archive may unpack to, in bytes. Default: nine tenths of what is free where it is unpacked. */
+  /**
+   * How much a compressed archive may unpack to, in bytes. Default: nine tenths of what is free where it is unpacked.
+   */
   maxUnpackedBytes?: number | undefined;
   /** The archive to restore from. */
   archive: string;
@@ -121,8 +136,8 @@ export interface RestoreOptions {
   placeGuardianIn?: string;
   stateDir?: string;
   /**
-   * Where CRIU's images are unpacked to, in a private directory. Nobody but root and the caller may be able to rename what is in it
-   * (WORK_DIR_UNSAFE). Default: the archive's directory; /var/tmp where others could do that there.
+   * Where CRIU's images are unpacked to, in a private directory. Nobody but root and the caller may be able to rename
+   * what is in it (WORK_DIR_UNSAFE). Default: the archive's directory; /var/tmp where others could do that there.
    */
   workDir?: string;
   /** As in CheckpointOptions. */
@@ -133,9 +148,10 @@ export interface RestoreOptions {
    */
   lazyPages?: boolean;
   /**
-   * A terminal of ours (its descriptor, which stays ours), for a tree whose terminal was outside of it, such as a shell's job: the
-   * tree has it in place of its own. Only such a tree gets it, which then shares our session or has one of its own, as
-   * `terminal` of `CriuClient.start()` says; without, its restore is NO_TERMINAL, before anything is touched.
+   * A terminal of ours (its descriptor, which stays ours), for a tree whose terminal was outside of it, such as a
+   * shell's job: the tree has it in place of its own. Only such a tree gets it, which then shares our session or has
+   * one of its own, as `terminal` of `CriuClient.start()` says; without, its restore is NO_TERMINAL, before anything is
+   * touched.
    */
   terminal?: number;
   /** As in CheckpointOptions. */

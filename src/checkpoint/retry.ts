@@ -6,8 +6,9 @@ import type { Phases } from './events/phases.js';
 import { pause } from '../when-aborted.js';
 
 /**
- * What CRIU refuses at one instant and dumps at the next: a connection or a datagram that is just being made, a message that
- * is just being read. CRIU names it in words alone (known-failures.ts); where the words mislead, a try was made in vain, no more.
+ * What CRIU refuses at one instant and dumps at the next: a connection or a datagram that is just being made, a message
+ * that is just being read. CRIU names it in words alone (known-failures.ts); where the words mislead, a try was made in
+ * vain, no more.
  */
 const passing: ReadonlySet<CriuProblem> = new Set(['unix-in-flight', 'tcp-in-flight', 'udp-corked', 'netlink-unread']);
 
@@ -36,8 +37,8 @@ export function passesByItself(error: unknown): boolean {
 }
 
 /**
- * Tries until it succeeds, fails for good, or has been tried `retries` times more; each pause is twice as long as the one
- * before and a random part of it longer, lest it keep step with the target. The phase `retry` tells of each.
+ * Tries until it succeeds, fails for good, or has been tried `retries` times more; each pause is twice as long as the
+ * one before and a random part of it longer, lest it keep step with the target. The phase `retry` tells of each.
  * @param attempt Leaves nothing behind when it fails. `isLast`: a failure that would pass by itself is final too.
  * @throws the last attempt's error, unchanged; the signal's reason
  */

@@ -2,8 +2,8 @@ import { closeSync, openSync, writeSync } from 'node:fs';
 import { StillframeError, type PhaseEvent, type WarningEvent, type WindowEvent } from '../index.js';
 
 /**
- * Phases, windows and warnings as JSON lines, appended one whole line a write, so that a reader never meets half of one. Events
- * of progress are left out: the file tells what happened, not how it went on.
+ * Phases, windows and warnings as JSON lines, appended one whole line a write, so that a reader never meets half of
+ * one. Events of progress are left out: the file tells what happened, not how it went on.
  */
 export class EventLog implements Disposable {
   readonly #fd: number;

@@ -18,8 +18,8 @@ const WORDS: Readonly<Record<string, string>> = {
 };
 
 /**
- * A message of the library, which names its options in backticks (`maxFrozenMs`, `adopt: true`), in the words of a command: the
- * flag of the same meaning, or `--criu NAME` for an option of CRIU that has none of its own.
+ * A message of the library, which names its options in backticks (`maxFrozenMs`, `adopt: true`), in the words of a
+ * command: the flag of the same meaning, or `--criu NAME` for an option of CRIU that has none of its own.
  */
 export function inFlags(text: string, command: Command): string {
   return text.replace(

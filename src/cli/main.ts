@@ -71,7 +71,8 @@ try {
   await throwing(program).parseAsync();
 } catch (error) {
   if (error instanceof CommanderError) {
-    // Help and version are no failures; commander has printed what is to be said, but for what a command itself refused.
+    // Help and version are no failures; commander has printed what is to be said, but for what a command itself
+    // refused.
     if (error instanceof InvalidArgumentError) printError(`error: ${error.message}`);
     process.exitCode = error.exitCode === 0 ? 0 : EXIT_USAGE;
   } else {

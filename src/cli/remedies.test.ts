@@ -1,4 +1,7 @@
-/** What an error tells people to do has to be something that they can do: each remedy, held against the options that there are. */
+/**
+ * What an error tells people to do has to be something that they can do: each remedy, held against the options that
+ * there are.
+ */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';

@@ -3,8 +3,8 @@ import type { Rendezvous } from '../checkpoint/window/ready-target.js';
 type Place = keyof Rendezvous;
 
 /**
- * Checkpoints that run side by side meet at the same places: none goes on before all have got there. When one fails, the
- * others are told so wherever they wait or come to wait, and fail too.
+ * Checkpoints that run side by side meet at the same places: none goes on before all have got there. When one fails,
+ * the others are told so wherever they wait or come to wait, and fail too.
  */
 export class Meeting {
   /** When the last one got to each place, in milliseconds of the wall clock. */

@@ -26,16 +26,23 @@ import { readSpec, rootfsOf } from './model/spec.js';
 import { verifyContainerArchive } from './documents/verify-container.js';
 
 export interface ContainerRestoreOptions extends ContainerName {
-  /** How much a compressed archive may unpack to, in bytes. Default: nine tenths of what is free where it is unpacked. */
+  /**
+   * How much a compressed archive may unpack to, in bytes. Default: nine tenths of what is free where it is unpacked.
+   */
   maxUnpackedBytes?: number | undefined;
-  /** What `checkpointContainer` wrote. `runc`, `crun` or `podman` says by which runtime, and the new container's id or name. */
+  /**
+   * What `checkpointContainer` wrote. `runc`, `crun` or `podman` says by which runtime, and the new container's id or
+   * name.
+   */
   archive: string;
-  /** runc and crun: the new container's bundle. Its root file system holds the image; a missing config.json is written. */
+  /**
+   * runc and crun: the new container's bundle. Its root file system holds the image; a missing config.json is written.
+   */
   bundle?: string;
   /**
-   * What to keep of a configuration that the archive brings along, for a bundle without config.json, although it reaches out to this
-   * machine. Default: nothing of it; the report's `dropped` says what there was. Meaningless with Podman, which reads the
-   * archive itself and takes what it says.
+   * What to keep of a configuration that the archive brings along, for a bundle without config.json, although it
+   * reaches out to this machine. Default: nothing of it; the report's `dropped` says what there was. Meaningless with
+   * Podman, which reads the archive itself and takes what it says.
    */
   keep?: readonly HostSetting[] | undefined;
   /** Podman: the pod that the container goes into. */
@@ -77,13 +84,15 @@ const RUNTIME_MS = 30_000;
 const MAX_SPEC_BYTES = 16 * 1024 * 1024;
 
 /**
- * Restores a container from an archive, through its runtime: so it is one of that runtime's containers again. The archive
- * is verified before anything is changed, and the container is seen running at the end.
+ * Restores a container from an archive, through its runtime: so it is one of that runtime's containers again. The
+ * archive is verified before anything is changed, and the container is seen running at the end.
  *
- * When this process dies meanwhile, the runtime ends what it has begun, for up to half a minute; then its guardian removes the images.
+ * When this process dies meanwhile, the runtime ends what it has begun, for up to half a minute; then its guardian
+ * removes the images.
  *
  * runc, crun: the bundle's root file system is made what the container's was. It stays so when the restore fails.
- * @throws ArchiveError, ContainerError NOT_A_CONTAINER_CHECKPOINT, FOREIGN_CHECKPOINT, CONTAINER_EXISTS, RUNTIME_MISSING, RUNTIME_FAILED, BUNDLE_UNREADABLE, BAD_CONTAINER_OPTION, FreezerError
+ * @throws ArchiveError, ContainerError NOT_A_CONTAINER_CHECKPOINT, FOREIGN_CHECKPOINT, CONTAINER_EXISTS,
+ * RUNTIME_MISSING, RUNTIME_FAILED, BUNDLE_UNREADABLE, BAD_CONTAINER_OPTION, FreezerError
  */
 export async function restoreContainer(options: ContainerRestoreOptions): Promise<ContainerRestoreReport> {
   const { signal } = options;
@@ -221,7 +230,10 @@ async function restorePodman({ options, phases, subject, env, guardian }: Plan):
   return findContainer({ podman: name, podmanOptions });
 }
 
-/** Podman leaves the container behind that it could not bring to life, and CRIU's log in its directory: says why, and removes it. */
+/**
+ * Podman leaves the container behind that it could not bring to life, and CRIU's log in its directory: says why, and
+ * removes it.
+ */
 async function withoutContainer(error: unknown, name: string, podman: readonly string[]): Promise<unknown> {
   const { stdout } = await run('podman', [...podman, 'inspect', '--format', '{{.StaticDir}}', name]).catch(() => ({
     stdout: '',

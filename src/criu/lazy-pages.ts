@@ -51,7 +51,8 @@ export class LazyPages implements AsyncDisposable {
 
   /**
    * Resolves when it waits for a restore. When it rejects there is no daemon, or it has been killed and reaped.
-   * @throws CriuError CRIU_NOT_FOUND when the program cannot be started, CRIU_IO when no program can or it cannot be heard,
+   * @throws CriuError CRIU_NOT_FOUND when the program cannot be started, CRIU_IO when no program can or it cannot be
+   * heard,
    *   with the system's error as cause; CRIU_DIED, CRIU_TIMEOUT, CRIU_BAD_OPTION; NativeError
    */
   static async start(options: LazyPagesOptions): Promise<LazyPages> {
@@ -163,7 +164,9 @@ function argumentsOf(
   ];
 }
 
-/** Where the daemon has the pipe that it writes a byte to when its socket is there: seen in criu/uffd.c, status_ready. */
+/**
+ * Where the daemon has the pipe that it writes a byte to when its socket is there: seen in criu/uffd.c, status_ready.
+ */
 const STATUS_FD = 3;
 
 /** The daemon, and our end of that pipe. */
@@ -185,7 +188,9 @@ function startDaemon(criuPath: string, args: string[]): { child: Child; status: 
   }
 }
 
-/** Whether a byte comes out of the pipe before its end, or the daemon's: a child that it leaves may hold the pipe open. */
+/**
+ * Whether a byte comes out of the pipe before its end, or the daemon's: a child that it leaves may hold the pipe open.
+ */
 function hears(fd: number, ended: Promise<unknown>): Promise<boolean> {
   return new Promise((resolve, reject) => {
     let isOver = false;

@@ -2,7 +2,8 @@ import { readProc, threadIds, threadsOf, type ProcessInfo } from './task.js';
 
 /**
  * The children of a process, by all its threads; none when it has gone.
- * Source: man 5 proc, /proc/pid/task/tid/children: only in kernels built with CONFIG_PROC_CHILDREN, which CRIU needs too.
+ * Source: man 5 proc, /proc/pid/task/tid/children: only in kernels built with CONFIG_PROC_CHILDREN, which CRIU needs
+ * too.
  */
 export function childrenOf(parent: number | ProcessInfo): number[] {
   const pid = typeof parent === 'number' ? parent : parent.pid;

@@ -1,4 +1,7 @@
-/** What the writing of an archive takes of memory, seen from outside: by the kernel's own record of a process of its own. */
+/**
+ * What the writing of an archive takes of memory, seen from outside: by the kernel's own record of a process of its
+ * own.
+ */
 import { execFileSync } from 'node:child_process';
 import { closeSync, linkSync, mkdirSync, openSync, symlinkSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,7 +12,10 @@ import { Scratch } from '../root/archive/trees.js';
 
 const ENTRIES = Number(process.env['STILLFRAME_ENTRIES'] ?? 300_000);
 const PER_DIRECTORY = 1000;
-/** For 300,000 entries it lies between what they take, some 110, and what any of them took while each made objects of JavaScript's or waited for its collector. */
+/**
+ * For 300,000 entries it lies between what they take, some 110, and what any of them took while each made objects of
+ * JavaScript's or waited for its collector.
+ */
 const BOUND_MIB = ENTRIES > 300_000 ? 150 : 130;
 
 const child = `

@@ -20,7 +20,8 @@ describe.each(freezerVersions())('stop sweep, cgroup %s', (version) => {
     const outcomes: Record<string, number> = {};
     const windows: number[] = [];
     for (let i = 0; i < STOPS; i++) {
-      // `dump` reaches from the request to CRIU's answer, but for most of it CRIU looks at the kernel: hence two of three in the window.
+      // `dump` reaches from the request to CRIU's answer, but for most of it CRIU looks at the kernel: hence two of
+      // three in the window.
       const [phase, reach] = PLACES[i % PLACES.length] as (typeof PLACES)[number];
       const { outcome, windowMs } = await sweep.stop({
         ...LIMITS,

@@ -269,7 +269,10 @@ const bindMounts = fc.array(
   { maxLength: 4 },
 );
 
-/** Nothing is wrong with these but that CRIU, or the runtime, refuses them: whatever is changed starts from what gets that far. */
+/**
+ * Nothing is wrong with these but that CRIU, or the runtime, refuses them: whatever is changed starts from what gets
+ * that far.
+ */
 export const plainArchives: readonly Buffer[] = [
   forge({
     members: [{ name: 'data', type: 'directory' }, ...plainImages()],

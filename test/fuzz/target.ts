@@ -10,7 +10,10 @@ import { fakeCriu, packets } from '../fixtures/fake-criu.js';
 
 const checkout = fileURLToPath(new URL('../..', import.meta.url));
 
-/** What nothing may exceed, whatever an archive says. Under the sanitizers memory that was given back is kept for a while. */
+/**
+ * What nothing may exceed, whatever an archive says. Under the sanitizers memory that was given back is kept for a
+ * while.
+ */
 const PEAK_MIB = process.env['STILLFRAME_FUZZ_PRELOAD'] === undefined ? 200 : 400;
 const HANGS_AFTER_MS = 30_000;
 /** A process's peak is that of all its archives: a fresh one from time to time. */
@@ -23,8 +26,8 @@ export interface Verdict {
 }
 
 /**
- * Gives archives to the library in a process of its own, and looks at what came of it: no crash, no hang, typed errors only, bounded
- * memory, and not a file changed outside of the destinations.
+ * Gives archives to the library in a process of its own, and looks at what came of it: no crash, no hang, typed errors
+ * only, bounded memory, and not a file changed outside of the destinations.
  */
 export class FuzzTarget implements AsyncDisposable {
   readonly base = mkdtempSync(join(tmpdir(), 'stillframe-test-fuzz-'));

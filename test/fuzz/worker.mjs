@@ -1,8 +1,10 @@
 /**
- * Does to an archive all that a stranger's archive can make this library do, up to the start of a program that was restored, and tells
- * how each attempt ended. A process of its own: it may crash, hang, or take memory, and its parent sees that.
+ * Does to an archive all that a stranger's archive can make this library do, up to the start of a program that was
+ * restored, and tells how each attempt ended. A process of its own: it may crash, hang, or take memory, and its parent
+ * sees that.
  *
- * Messages in: { archive, base }. Below `base`: criu, a program that refuses every restore, and bin/runc, one that fails.
+ * Messages in: { archive, base }. Below `base`: criu, a program that refuses every restore, and bin/runc, one that
+ * fails.
  */
 import { readFileSync, rmSync } from 'node:fs';
 import { cp, mkdir } from 'node:fs/promises';

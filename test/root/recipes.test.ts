@@ -1,4 +1,7 @@
-/** The programs of docs/recipes.md, run as they stand there but for paths and pids. Those that need two kernels' features or hosts are only compiled: test/docs.test.ts. */
+/**
+ * The programs of docs/recipes.md, run as they stand there but for paths and pids. Those that need two kernels'
+ * features or hosts are only compiled: test/docs.test.ts.
+ */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync, writeSync } from 'node:fs';

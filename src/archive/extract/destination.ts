@@ -9,10 +9,10 @@ import { isOurs, openSafely, UnsafePathError } from '../../safe-path.js';
 import { ArchiveError } from '../format/archive-error.js';
 
 /**
- * Where a tree goes. A path is the caller's, and means what it means to the caller: symbolic links in it are followed. One that
- * was `recorded` in an archive is walked with care: it ends in no link, and leads only through directories of root's, the
- * caller's, or the user's who owns the tree, as src/safe-path.ts has it. `fd`: an empty directory that is held open by the caller, `path`
- * names it in errors.
+ * Where a tree goes. A path is the caller's, and means what it means to the caller: symbolic links in it are followed.
+ * One that was `recorded` in an archive is walked with care: it ends in no link, and leads only through directories of
+ * root's, the caller's, or the user's who owns the tree, as src/safe-path.ts has it. `fd`: an empty directory that is
+ * held open by the caller, `path` names it in errors.
  */
 export type Destination = string | { recorded: string } | { path: string; fd: number };
 
@@ -103,8 +103,8 @@ function isOwn(uid: number, parentOwner: number | undefined): boolean {
 }
 
 /**
- * An empty directory that only we can enter from now on: until its own entry gives it its owner and mode, which is last of all,
- * nobody else puts anything in the way.
+ * An empty directory that only we can enter from now on: until its own entry gives it its owner and mode, which is last
+ * of all, nobody else puts anything in the way.
  */
 async function takenOver(target: Target): Promise<Target> {
   const { path, fd, made } = target;

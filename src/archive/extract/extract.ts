@@ -24,13 +24,16 @@ import type { VerifiedArchive } from '../read/verify.js';
 export interface ExtractOptions {
   /** The tree's root. A directory may exist when it is empty, a single file must not; the parent must exist. */
   destination: Destination;
-  /** Device nodes give whoever may open them the device itself. Default 'create', as a container's tree may need them. */
+  /**
+   * Device nodes give whoever may open them the device itself. Default 'create', as a container's tree may need them.
+   */
   devices?: 'create' | 'refuse' | undefined;
   /** Leaves what was extracted before a failure. Default: all of it is removed again. */
   keepPartial?: boolean | undefined;
   /**
-   * Told of the destination's path before anything is made under it, where nothing is; and, of a directory, which one it is before
-   * anything is put into it: for whoever removes it when we die. Not of a destination that the caller holds open.
+   * Told of the destination's path before anything is made under it, where nothing is; and, of a directory, which one
+   * it is before anything is put into it: for whoever removes it when we die. Not of a destination that the caller
+   * holds open.
    */
   onDestination?:
     | { willMake: (path: string) => void; opened: (path: string, id: { dev: bigint; ino: bigint }) => Promise<void> }
@@ -47,7 +50,10 @@ export interface ExtractProgress {
 }
 
 export interface ExtractedTree extends ExtractProgress {
-  /** Takes the extraction back: removes the tree, with all that was put into it since, and the root when it was not there before. */
+  /**
+   * Takes the extraction back: removes the tree, with all that was put into it since, and the root when it was not
+   * there before.
+   */
   remove(): Promise<void>;
 }
 
@@ -61,7 +67,8 @@ const MAX_BATCHES = 2;
  * attributes and holes. Its whole list of names and links is checked before anything is written, and
  * nothing is ever written outside the destination. On failure, what was made is removed again.
  * @param tree The tree's name in the archive.
- * @throws ArchiveError MEMBER_MISSING, DESTINATION_EXISTS, DESTINATION_NOT_EMPTY, DESTINATION_MISSING, DESTINATION_UNSAFE,
+ * @throws ArchiveError MEMBER_MISSING, DESTINATION_EXISTS, DESTINATION_NOT_EMPTY, DESTINATION_MISSING,
+ * DESTINATION_UNSAFE,
  *   DESTINATION_FULL, *   UNSAFE_PATH, UNSAFE_LINK, EXTRACT_FAILED (which path, with the system's error as cause)
  */
 export async function extractTree(
@@ -93,7 +100,8 @@ export async function extractMembers(
 }
 
 /**
- * Refuses what `extractMembers` would refuse before it makes anything, for whom the archive is extracted by somebody else.
+ * Refuses what `extractMembers` would refuse before it makes anything, for whom the archive is extracted by somebody
+ * else.
  * @throws ArchiveError MEMBER_MISSING, UNSAFE_PATH, UNSAFE_LINK, UNSAFE_MEMBER
  */
 export async function checkMembers(

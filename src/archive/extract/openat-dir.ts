@@ -25,7 +25,10 @@ const { S_IFMT, S_IFIFO, S_IFCHR, S_IFBLK, S_IFLNK } = constants;
 /** An archive lists a directory's members together: more open parents than a path has components help little. */
 const MAX_OPEN_PARENTS = 64;
 
-/** The kernel takes paths of up to 4,095 bytes. What lies deeper is opened from a directory on the way, one in about so many bytes. */
+/**
+ * The kernel takes paths of up to 4,095 bytes. What lies deeper is opened from a directory on the way, one in about so
+ * many bytes.
+ */
 const STAGE_BYTES = 2048;
 /** As many as the longest name has. */
 const MAX_STAGES = 65_536 / STAGE_BYTES;
@@ -91,7 +94,10 @@ export class Beneath {
     );
   }
 
-  /** What `describeFd` does, for a directory, '' being the root. Nothing may be made below it afterwards, or its time changes. */
+  /**
+   * What `describeFd` does, for a directory, '' being the root. Nothing may be made below it afterwards, or its time
+   * changes.
+   */
   finishDirectory(name: string, entry: Entry): void {
     const flags = constants.O_RDONLY | constants.O_DIRECTORY;
     const { stage, rest } = this.#wayTo(name);
@@ -101,8 +107,8 @@ export class Beneath {
   }
 
   /**
-   * The same for what was just made and is not opened: symbolic links, FIFOs and devices. By a descriptor, which is seen to
-   * be of what was made: a name may be another file's by now, where the directory is open to others.
+   * The same for what was just made and is not opened: symbolic links, FIFOs and devices. By a descriptor, which is
+   * seen to be of what was made: a name may be another file's by now, where the directory is open to others.
    */
   finishUnopened(name: string, entry: Entry): void {
     const flags = O_PATH | constants.O_NOFOLLOW;

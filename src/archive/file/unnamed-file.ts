@@ -5,8 +5,8 @@ import { errnoOf } from '../../errors.js';
 const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
 
 /**
- * A file without a name, mode 0600, in this directory: whatever dies, the kernel takes it away. Undefined where the kernel
- * (EISDIR: it does not know the flag) or the file system has no such files. Source: open(2), "O_TMPFILE".
+ * A file without a name, mode 0600, in this directory: whatever dies, the kernel takes it away. Undefined where the
+ * kernel (EISDIR: it does not know the flag) or the file system has no such files. Source: open(2), "O_TMPFILE".
  * @throws errno errors of open(2)
  */
 export async function openNameless(directory: string): Promise<FileHandle | undefined> {

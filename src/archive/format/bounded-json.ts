@@ -7,7 +7,8 @@ const [QUOTE, BACKSLASH] = [0x22, 0x5c];
 const [BRACE, BRACE_END, BRACKET, BRACKET_END, COMMA] = [0x7b, 0x7d, 0x5b, 0x5d, 0x2c];
 
 /**
- * The value of a JSON document that anybody may have written: its depth and its number of values are bounded before it is made.
+ * The value of a JSON document that anybody may have written: its depth and its number of values are bounded before it
+ * is made.
  * @throws Error, SyntaxError in the words of what is wrong
  */
 export function parseJson(bytes: Buffer): unknown {

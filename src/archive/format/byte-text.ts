@@ -1,8 +1,8 @@
 import { visibleName } from '../../visible.js';
 
 /**
- * A name as a person can read it in a message: UTF-8 where it is that, with bytes of no encoding as `\xNN`, and as much for what a
- * terminal would act on. For display only: it does not lead back to the bytes.
+ * A name as a person can read it in a message: UTF-8 where it is that, with bytes of no encoding as `\xNN`, and as much
+ * for what a terminal would act on. For display only: it does not lead back to the bytes.
  */
 export function printable(name: Uint8Array | string): string {
   const bytes =

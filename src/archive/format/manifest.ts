@@ -39,8 +39,8 @@ export interface Integrity {
   /** SHA-256 of `members.sha256`, hex. */
   membersSha256: string;
   /**
-   * Of every byte before the header of `members.sha256` that is not member data: SHA-256 of the SHA-256s, 32 bytes each, of
-   * each member's headers with its padding, in order, hex.
+   * Of every byte before the header of `members.sha256` that is not member data: SHA-256 of the SHA-256s, 32 bytes
+   * each, of each member's headers with its padding, in order, hex.
    */
   headersSha256: string;
 }

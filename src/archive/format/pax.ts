@@ -8,8 +8,8 @@
  */
 
 /**
- * All extended headers of one member, and all global ones of an archive, have at most so many bytes, written or read: an attribute
- * has at most 64 KiB, and few files have ten.
+ * All extended headers of one member, and all global ones of an archive, have at most so many bytes, written or read:
+ * an attribute has at most 64 KiB, and few files have ten.
  */
 export const MAX_PAX_BYTES = 1024 * 1024;
 

@@ -38,7 +38,10 @@ const TYPES: Readonly<Record<string, EntryType>> = {
 
 /** What is gathered until a member's headers are complete. */
 interface Pending {
-  /** The header blocks before the member's own, by their flags; none may come twice, or an archive could grow our memory without end. */
+  /**
+   * The header blocks before the member's own, by their flags; none may come twice, or an archive could grow our memory
+   * without end.
+   */
   seen: string;
   /** Of all of them together, bounded. */
   bytes: number;
@@ -69,8 +72,8 @@ export interface TarParserOptions {
   /** For errors. */
   archivePath?: string | undefined;
   /**
-   * Global headers set what every member after them does not set itself. The writing side never makes any; where each member costs
-   * something (an attribute is stored for each), a few bytes could cost gigabytes. Default: they are read.
+   * Global headers set what every member after them does not set itself. The writing side never makes any; where each
+   * member costs something (an attribute is stored for each), a few bytes could cost gigabytes. Default: they are read.
    */
   refuseGlobals?: boolean | undefined;
 }
@@ -269,7 +272,9 @@ export class TarParser {
     return { kind: 'member', entry, storedBytes };
   }
 
-  /** The map's ranges, block by block: first their count, then offset and length of each. True when they are complete. */
+  /**
+   * The map's ranges, block by block: first their count, then offset and length of each. True when they are complete.
+   */
   #takeRanges(state: Extract<State, { step: 'map' }>, block: Buffer): boolean {
     const text = state.rest + block.toString('latin1');
     let at = 0;

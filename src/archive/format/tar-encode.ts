@@ -150,7 +150,10 @@ function paxBytesOf(records: number): number {
   return records === 0 ? 0 : BLOCK_BYTES + records + padding(records);
 }
 
-/** A record beside so many bytes of others that brings what follows the pax header, at `end` without it, to the start of a page. */
+/**
+ * A record beside so many bytes of others that brings what follows the pax header, at `end` without it, to the start of
+ * a page.
+ */
 function filler(records: number, end: number): string {
   const isOnPage = (bytes: number): boolean => (end + paxBytesOf(bytes)) % PAGE_BYTES === 0;
   if (isOnPage(records)) return '';

@@ -23,7 +23,10 @@ export interface CopyOp {
 
 /** Past this many bytes the next batch begins, so that several can be on their way. */
 const BATCH_BYTES = 8 * 1024 * 1024;
-/** For headers, and for numbers. When three quarters are used the next batch begins; what one odd entry needs beyond that is let go again. */
+/**
+ * For headers, and for numbers. When three quarters are used the next batch begins; what one odd entry needs beyond
+ * that is let go again.
+ */
 const HEADER_ROOM = 768 * 1024;
 const NUMBERS_ROOM = 8192;
 const FULL = 0.75;
@@ -39,8 +42,8 @@ const FILE = 1;
 const WHOLE = 2;
 
 /**
- * Entries that one native call writes to the staging file. What is known of them is in tables, and these go round from batch
- * to batch: objects that live as long as a batch takes would fill a heap before its collector thinks of them.
+ * Entries that one native call writes to the staging file. What is known of them is in tables, and these go round from
+ * batch to batch: objects that live as long as a batch takes would fill a heap before its collector thinks of them.
  */
 export class CopyBatch {
   readonly #fd: number;
@@ -53,7 +56,10 @@ export class CopyBatch {
   #numbersUsed = 0;
   /** How many operations there are. By operation: */
   #count = 0;
-  /** the entry's record; or, of ready members that lie one after the other and are written in one piece, the number of the first. */
+  /**
+   * the entry's record; or, of ready members that lie one after the other and are written in one piece, the number of
+   * the first.
+   */
   readonly #first = new Uint32Array(IDS);
   /** How many ready members; 0 for an entry that is not. */
   readonly #ready = new Uint32Array(IDS);
@@ -168,7 +174,10 @@ export class CopyBatch {
     await unlessHeldUp(this.#tree, copying, signal);
   }
 
-  /** What became of each: its status (0; 1 gone; 2 changed; or a negative errno) and digests; or so many `ready` members, the first of which has this number. */
+  /**
+   * What became of each: its status (0; 1 gone; 2 changed; or a negative errno) and digests; or so many `ready`
+   * members, the first of which has this number.
+   */
   *results(): Generator<{
     first: number;
     ready: number;

@@ -83,8 +83,8 @@ export class Room implements Stamps {
   }
 
   /**
-   * Describes them all, in their order. With a `prefix` for their names some are ready members. `others`: for each an entry whose
-   * path is wanted, too, or the entry itself.
+   * Describes them all, in their order. With a `prefix` for their names some are ready members. `others`: for each an
+   * entry whose path is wanted, too, or the entry itself.
    */
   async describe(
     tree: NativeTree,
@@ -149,7 +149,10 @@ const DOUBLES_AT = 80;
 const INO_AT = 112;
 const RECORD_BYTES = 120;
 
-/** The entries that take more thought than the ready members among which they lie; each has a record, known by its place. */
+/**
+ * The entries that take more thought than the ready members among which they lie; each has a record, known by its
+ * place.
+ */
 export class Description implements Stamps {
   /** How many entries were described, ready ones included. */
   readonly count: number;

@@ -64,9 +64,9 @@ export class Area {
   }
 
   /**
-   * Puts a member that fits into the segment's place at the end for now, as far from the start of a page as it was: so what
-   * is to be shared with another file goes where nothing is. To put it where something else has been costs the more the more of
-   * that is in the kernel's cache.
+   * Puts a member that fits into the segment's place at the end for now, as far from the start of a page as it was: so
+   * what is to be shared with another file goes where nothing is. To put it where something else has been costs the
+   * more the more of that is in the kernel's cache.
    */
   putAtEnd(segment: number): void {
     if (this.#homes.has(segment)) return;
@@ -127,7 +127,10 @@ export class Area {
     return this.headerBytesOf(segment) + data + padding(data);
   }
 
-  /** Brings home what is at the end for now, then slides the live segments down over the holes. Costs as much as what lies behind the first hole. */
+  /**
+   * Brings home what is at the end for now, then slides the live segments down over the holes. Costs as much as what
+   * lies behind the first hole.
+   */
   async compact(): Promise<void> {
     const moves = new Moves(this.fd, this.fd);
     // Data that begins on a page there and here can be shared, if it goes without its header.

@@ -8,8 +8,9 @@ import { takeTurns } from '../../yield-to-loop.js';
 const CHUNK_BYTES = 256 * 1024;
 
 /**
- * The error for a list of hashes that is not the one it ought to be: names the member whose line is the first that is wrong. Reads
- * all data a second time, since remembering every hash for this would take memory in every archive that is right.
+ * The error for a list of hashes that is not the one it ought to be: names the member whose line is the first that is
+ * wrong. Reads all data a second time, since remembering every hash for this would take memory in every archive that is
+ * right.
  * @param members Where the listed members are.
  * @param list Where the list's own data is.
  */

@@ -9,8 +9,8 @@ export interface InspectOptions {
 }
 
 /**
- * Walks over the members and reads the manifest, without reading, and so without checking, any other data. Nothing that it says of
- * itself is proven. Undefined for an archive that is not ours.
+ * Walks over the members and reads the manifest, without reading, and so without checking, any other data. Nothing that
+ * it says of itself is proven. Undefined for an archive that is not ours.
  * @throws ArchiveError NOT_AN_ARCHIVE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED, FORMAT_TOO_NEW
  */
 export async function inspectArchive(

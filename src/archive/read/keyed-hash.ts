@@ -1,7 +1,8 @@
 /**
- * HalfSipHash-2-4 with 64 bits of output: fast on 32-bit integers, which JavaScript has, and nobody who does not know the key can
- * make two names collide.
- * Source: J.-P. Aumasson and D. J. Bernstein, "SipHash: a fast short-input PRF", 2012; the reference code's halfsiphash.c.
+ * HalfSipHash-2-4 with 64 bits of output: fast on 32-bit integers, which JavaScript has, and nobody who does not know
+ * the key can make two names collide.
+ * Source: J.-P. Aumasson and D. J. Bernstein, "SipHash: a fast short-input PRF", 2012; the reference code's
+ * halfsiphash.c.
  */
 export class KeyedHash {
   readonly #k0: number;
@@ -21,8 +22,8 @@ export class KeyedHash {
   }
 
   /**
-   * Hashes the bytes, and calls back with the hash of each part of them that ends before one of the stops (ascending) and of the
-   * whole: the hashes of all directories above a name cost hardly more than that of the name.
+   * Hashes the bytes, and calls back with the hash of each part of them that ends before one of the stops (ascending)
+   * and of the whole: the hashes of all directories above a name cost hardly more than that of the name.
    */
   prefixes(bytes: Uint8Array, stops: readonly number[], onPrefix: (length: number) => void): void {
     this.#begin();

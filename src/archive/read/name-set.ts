@@ -30,8 +30,9 @@ const SLASH = 0x2f;
  * a directory, hard links only to files that came before. An archive that breaks one of these could have something
  * written through a link that it made itself.
  *
- * Only hashes of 64 bits are kept, under a key of this set's own, in nine bytes a slot. A name that is there twice has the same
- * hash twice, and is never missed; that two of n names collide, and a good archive is refused, has the probability n²/2⁶⁵.
+ * Only hashes of 64 bits are kept, under a key of this set's own, in nine bytes a slot. A name that is there twice has
+ * the same hash twice, and is never missed; that two of n names collide, and a good archive is refused, has the
+ * probability n²/2⁶⁵.
  */
 export class NameSet {
   readonly #hash = new KeyedHash(randomBytes(8));

@@ -1,8 +1,9 @@
 import { parentName } from '../format/names.js';
 
 /**
- * The links by which one directory of CRIU's images leads to the one that it builds on: `parent`, to a directory in the same one or
- * beside it. Any other link could lead CRIU to a file of this machine, and a chain without end would hold it.
+ * The links by which one directory of CRIU's images leads to the one that it builds on: `parent`, to a directory in the
+ * same one or beside it. Any other link could lead CRIU to a file of this machine, and a chain without end would hold
+ * it.
  */
 export class ParentLinks {
   /** Directories in latin1, relative to the images'. */

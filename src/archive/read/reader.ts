@@ -31,7 +31,9 @@ export interface OpenArchive extends AsyncDisposable {
 export interface OpenArchiveOptions {
   /** Where a compressed archive is unpacked: needs its whole size. Default: the system's temporary directory. */
   tmpDir?: string | undefined;
-  /** How much a compressed archive may unpack to, in bytes. Default: nine tenths of what is free where it is unpacked. */
+  /**
+   * How much a compressed archive may unpack to, in bytes. Default: nine tenths of what is free where it is unpacked.
+   */
   maxUnpackedBytes?: number | undefined;
   signal?: AbortSignal | undefined;
 }
@@ -54,7 +56,8 @@ export interface TarRange {
 
 /**
  * Opens an archive. Nothing of it is checked yet.
- * @throws ArchiveError ARCHIVE_UNREADABLE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED (what the decompressor says), ARCHIVE_UNSUPPORTED, ARCHIVE_TOO_BIG
+ * @throws ArchiveError ARCHIVE_UNREADABLE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED (what the decompressor says),
+ * ARCHIVE_UNSUPPORTED, ARCHIVE_TOO_BIG
  */
 export async function openArchive(path: string, options: OpenArchiveOptions = {}): Promise<OpenArchive> {
   const { tmpDir = tmpdir(), maxUnpackedBytes, signal } = options;

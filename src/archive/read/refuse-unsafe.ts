@@ -10,8 +10,8 @@ import { takeTurns } from '../../yield-to-loop.js';
 export interface CheckOptions {
   devices?: 'create' | 'refuse' | undefined;
   /**
-   * They are images of CRIU: regular files and directories, and the links to parent images. Anything else would be opened as if it
-   * were a file, and a FIFO, a device or a link would hold or mislead whoever does. Default false.
+   * They are images of CRIU: regular files and directories, and the links to parent images. Anything else would be
+   * opened as if it were a file, and a FIFO, a device or a link would hold or mislead whoever does. Default false.
    */
   images?: boolean | undefined;
   signal?: AbortSignal | undefined;

@@ -23,7 +23,10 @@ import { ByteReader, nextHeader, truncated, type OpenArchive } from './reader.js
 export interface VerifiedArchive {
   archive: OpenArchive;
   manifest: Manifest;
-  /** What no directory of the archive holds, by name in latin1: documents, single files, and directories with all below them. */
+  /**
+   * What no directory of the archive holds, by name in latin1: documents, single files, and directories with all below
+   * them.
+   */
   members: ReadonlyMap<string, MemberPlace>;
   trees: readonly TreePlace[];
 }
@@ -34,7 +37,10 @@ export interface VerifyOptions {
   onProgress?: ((progress: { bytes: number; totalBytes: number }) => void) | undefined;
 }
 
-/** Between two reads this much is hashed on the event loop: less than a millisecond with SHA instructions, three without. */
+/**
+ * Between two reads this much is hashed on the event loop: less than a millisecond with SHA instructions, three
+ * without.
+ */
 const CHUNK_BYTES = 256 * 1024;
 
 /**

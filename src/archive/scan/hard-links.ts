@@ -13,7 +13,9 @@ export class HardLinks {
   readonly #dev: Column;
   readonly #inoLow: Column;
   readonly #inoHigh: Column;
-  /** By id, each from 1 on: its carrier, and its neighbours in the ring of all that have this carrier. 0: it is in none. */
+  /**
+   * By id, each from 1 on: its carrier, and its neighbours in the ring of all that have this carrier. 0: it is in none.
+   */
   readonly #carrier: Column;
   readonly #next: Column;
   readonly #previous: Column;
@@ -68,7 +70,10 @@ export class HardLinks {
     return id;
   }
 
-  /** Forgets the entry, and the whole group when it was the carrier; tells the ids that lost it, and must be asked for all of them. */
+  /**
+   * Forgets the entry, and the whole group when it was the carrier; tells the ids that lost it, and must be asked for
+   * all of them.
+   */
   *leave(id: number): Generator<number> {
     const carrier = this.#carrier.get(id) - 1;
     if (carrier < 0) return;

@@ -6,9 +6,10 @@ import { whenAborted } from '../../when-aborted.js';
 const GRACE_MS = 200;
 
 /**
- * Settles as the work on the tree's files does. Once the signal is aborted it rejects with its reason, soon: at once where the
- * thread notices, else after a moment without it. A thread that is in a call to a file system that does not answer (FUSE, NFS)
- * cannot be taken back; it is left there, with descriptors of its own, and holds neither the event loop nor the end of the process.
+ * Settles as the work on the tree's files does. Once the signal is aborted it rejects with its reason, soon: at once
+ * where the thread notices, else after a moment without it. A thread that is in a call to a file system that does not
+ * answer (FUSE, NFS) cannot be taken back; it is left there, with descriptors of its own, and holds neither the event
+ * loop nor the end of the process.
  */
 export function unlessHeldUp<T>(tree: NativeTree, work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return work;

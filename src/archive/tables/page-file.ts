@@ -7,7 +7,9 @@ export const PAGE_BYTES = 65_536;
 
 /** How many pages of 64 KiB are in memory at most. */
 export interface ScratchLimits {
-  /** What native/ knows of the trees: the first pages, which stay in memory for good, and of all others those used last. */
+  /**
+   * What native/ knows of the trees: the first pages, which stay in memory for good, and of all others those used last.
+   */
   fixed: number;
   cached: number;
   /** Tables of the copies. */
@@ -33,8 +35,8 @@ export interface Page {
 }
 
 /**
- * What is known of files and their copies: in memory up to a limit, beyond it in a file that nobody else sees. The file is
- * read and written at once, by calls of some microseconds: what was written lately is in the kernel's cache.
+ * What is known of files and their copies: in memory up to a limit, beyond it in a file that nobody else sees. The file
+ * is read and written at once, by calls of some microseconds: what was written lately is in the kernel's cache.
  */
 export class Scratch {
   /** For native trees. Their pages and those of tables take turns in the file. */

@@ -6,8 +6,8 @@ const FIRST_SLOTS = 16;
 const PART_BITS = 8;
 
 /**
- * Numbers by hashes of 32 bits, several of which may be the same: 11 to 23 bytes each. Parts of it grow one at a time: a
- * whole table of a million takes a tenth of a second to grow, and the event loop would be held that long.
+ * Numbers by hashes of 32 bits, several of which may be the same: 11 to 23 bytes each. Parts of it grow one at a time:
+ * a whole table of a million takes a tenth of a second to grow, and the event loop would be held that long.
  */
 export class HashTable {
   readonly #parts: (Part | undefined)[] = Array.from({ length: 1 << PART_BITS }, () => undefined);

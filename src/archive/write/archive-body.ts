@@ -88,7 +88,9 @@ export class Body {
     await this.#addMember(name, header, data.length);
   }
 
-  /** The same of a file's bytes, of which never more than a piece is in memory. The file may grow or shrink meanwhile. */
+  /**
+   * The same of a file's bytes, of which never more than a piece is in memory. The file may grow or shrink meanwhile.
+   */
   async addFile(
     name: Buffer,
     from: FileHandle,
@@ -169,8 +171,8 @@ export class Body {
   }
 
   /**
-   * The list of hashes, in pieces, and what it adds up to. Threads make the next ones while the caller has one, which is to be used
-   * before the next is asked for.
+   * The list of hashes, in pieces, and what it adds up to. Threads make the next ones while the caller has one, which
+   * is to be used before the next is asked for.
    */
   async *lines(totals: { members: number; bytes: number }): AsyncGenerator<Buffer> {
     const ahead: (MemberLines | Buffer)[] = [];

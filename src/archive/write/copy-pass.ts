@@ -41,7 +41,10 @@ const SHARED_BYTES = 8 * 1024 * 1024;
 const DESCRIBE_AHEAD = 2;
 /** So many batches are copied at the same time. */
 const COPIES = 3;
-/** So many entries are described by the first calls: what places them is not compiled yet, and would hold the event loop with more. */
+/**
+ * So many entries are described by the first calls: what places them is not compiled yet, and would hold the event loop
+ * with more.
+ */
 const FIRST_IDS = 64;
 
 /** Entries that have been described, and the room that holds what was read of them. */

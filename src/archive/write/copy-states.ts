@@ -129,7 +129,10 @@ export class Copies {
     return segment;
   }
 
-  /** The copy is good, as far as `trust` goes: it equals what it was made of. `notifies`: its file system dates writes through mappings. */
+  /**
+   * The copy is good, as far as `trust` goes: it equals what it was made of. `notifies`: its file system dates writes
+   * through mappings.
+   */
   judge(
     id: number,
     trust: PassTrust | undefined,

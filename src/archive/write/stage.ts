@@ -94,7 +94,10 @@ export class Stage {
   };
   readonly times: StageTimes = { passes: 0, precopyMs: 0, refreshScanMs: 0, refreshCopyMs: 0, refreshMs: 0 };
 
-  /** `watchFromMs`: the kernel is to tell what changes, where it can, in trees that take this long to be looked at. Default 20; Infinity: in none. */
+  /**
+   * `watchFromMs`: the kernel is to tell what changes, where it can, in trees that take this long to be looked at.
+   * Default 20; Infinity: in none.
+   */
   constructor(
     writer: ArchiveWriter,
     sources: readonly TreeSource[],
@@ -108,7 +111,8 @@ export class Stage {
   /**
    * Copies while the files are in use, and to disk: otherwise the kernel may write it there in the middle of what comes
    * next, and slow down whoever writes then. What may have changed meanwhile is found by `refresh`.
-   * @throws ArchiveError TREE_MISSING, TREE_UNREADABLE, STAGING_INSIDE_TREE, OUTPUT_FULL, OUTPUT_FAILED, ENTRY_UNREPRESENTABLE
+   * @throws ArchiveError TREE_MISSING, TREE_UNREADABLE, STAGING_INSIDE_TREE, OUTPUT_FULL, OUTPUT_FAILED,
+   * ENTRY_UNREPRESENTABLE
    */
   async precopy(options: PrecopyOptions): Promise<void> {
     const begin = performance.now();
@@ -128,7 +132,10 @@ export class Stage {
     this.times.precopyMs += performance.now() - begin;
   }
 
-  /** Looks and copies, until it is not worth it. The disk needs no core: the next look goes on beside what `onCopied` begins. */
+  /**
+   * Looks and copies, until it is not worth it. The disk needs no core: the next look goes on beside what `onCopied`
+   * begins.
+   */
   async #passes(options: PrecopyOptions, work: Work, onCopied: (tree: StagedTree) => void): Promise<void> {
     let lastCost = Infinity;
     for (let pass = 0; pass < (options.maxPasses ?? 4); pass++) {
@@ -210,8 +217,8 @@ export class Stage {
   }
 
   /**
-   * Looks at every tree, and at `writable` in any case; for each, what is to be copied. With `doubted`, as nothing runs any
-   * more, that is everything without a good copy.
+   * Looks at every tree, and at `writable` in any case; for each, what is to be copied. With `doubted`, as nothing runs
+   * any more, that is everything without a good copy.
    */
   async #scan(work: Work, doubted?: ReadonlySet<bigint>, writable?: ReadonlySet<bigint>): Promise<Found[]> {
     const started = performance.now();

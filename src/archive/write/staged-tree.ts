@@ -15,9 +15,13 @@ export interface TreeSource extends FileTreeOptions {
   path: string | Buffer;
   /** Its name in the archive. */
   name: string | Buffer;
-  /** `members` (default): the tree's files are members of the archive. `nested`: the tree is a tar that is one member. */
+  /**
+   * `members` (default): the tree's files are members of the archive. `nested`: the tree is a tar that is one member.
+   */
   layout?: TreeLayout;
-  /** Sees every entry before it is written, again when it changed; another entry takes its place, or none (undefined). */
+  /**
+   * Sees every entry before it is written, again when it changed; another entry takes its place, or none (undefined).
+   */
   filter?: ((entry: Entry) => Entry | undefined) | undefined;
 }
 
@@ -82,7 +86,10 @@ export class StagedTree {
     return Math.max(this.area.end, this.area.start + this.#scannedBytes + this.#copies.count * ENTRY_BYTES);
   }
 
-  /** Before the first scan: lets the kernel tell what changes from now on, if that scan takes this long. `ignored`: descriptors of files that are ours. */
+  /**
+   * Before the first scan: lets the kernel tell what changes from now on, if that scan takes this long. `ignored`:
+   * descriptors of files that are ours.
+   */
   async watch(ignored: Int32Array, fromMs: number, signal?: AbortSignal): Promise<void> {
     this.#watchFromMs = fromMs;
     this.#isWatched = await this.files.watch(ignored, signal);
@@ -127,8 +134,8 @@ export class StagedTree {
   }
 
   /**
-   * Once the files need not stand still any more: looks at all of them where the kernel's word was taken for what changes. A
-   * change that it had not told of shows, unless another has come after it.
+   * Once the files need not stand still any more: looks at all of them where the kernel's word was taken for what
+   * changes. A change that it had not told of shows, unless another has come after it.
    * @throws ArchiveError CHANGE_UNNOTICED
    */
   async confirm(signal?: AbortSignal): Promise<void> {
@@ -157,12 +164,19 @@ export class StagedTree {
     if (inodes.size > 0) for (const id of await this.files.find(inodes)) this.#copies.doubt(id);
   }
 
-  /** How many entries have no good copy, and the bytes of the copies that they have; `hopeful` leaves out what cannot have a good one now. */
+  /**
+   * How many entries have no good copy, and the bytes of the copies that they have; `hopeful` leaves out what cannot
+   * have a good one now.
+   */
   left(options: { hopeful: boolean }): Promise<{ entries: number; bytes: number }> {
     return this.#copies.left(options);
   }
 
-  /** Copies what has no good copy, in an order that suits the archive, and last what is a link to something else. Resolves with the latest change time of any, in milliseconds. @throws ArchiveError TREE_UNREADABLE, ENTRY_UNREPRESENTABLE; errno errors of the output */
+  /**
+   * Copies what has no good copy, in an order that suits the archive, and last what is a link to something else.
+   * Resolves with the latest change time of any, in milliseconds. @throws ArchiveError TREE_UNREADABLE,
+   * ENTRY_UNREPRESENTABLE; errno errors of the output
+   */
   async copy(options: PassOptions): Promise<number> {
     // A nested tree is hashed as the one member that it is.
     const hash = options.hash && this.layout === 'members';

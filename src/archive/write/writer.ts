@@ -144,8 +144,8 @@ export class ArchiveWriter implements AsyncDisposable {
   }
 
   /**
-   * Adds a regular member with the bytes that a file has now, however many. Somebody may write to it: what comes meanwhile is
-   * not taken along. Adds nothing where there is no such file.
+   * Adds a regular member with the bytes that a file has now, however many. Somebody may write to it: what comes
+   * meanwhile is not taken along. Adds nothing where there is no such file.
    */
   async addFile(
     { name, file }: { name: string; file: string },
@@ -178,7 +178,8 @@ export class ArchiveWriter implements AsyncDisposable {
       const body = await this.#assembled();
       const total = body.end;
       options.onProgress?.({ done: 0, total, unit: 'bytes' });
-      // They wait for different parts of the machine. Whichever fails, none may go on in a thread when the file is closed.
+      // They wait for different parts of the machine. Whichever fails, none may go on in a thread when the file is
+      // closed.
       const work = [
         this.#writeList(body),
         this.#startFlush(body),

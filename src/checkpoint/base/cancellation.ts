@@ -3,8 +3,8 @@ import { CriuError } from '../../criu/index.js';
 import { FreezerError } from '../../cgroup/index.js';
 
 /**
- * What a cancelled operation rejects with: the signal's reason, whichever step met it. An error that says that something could not be
- * put right, or that is not the cancellation's doing, comes out as it is.
+ * What a cancelled operation rejects with: the signal's reason, whichever step met it. An error that says that
+ * something could not be put right, or that is not the cancellation's doing, comes out as it is.
  */
 export function cancellation(error: unknown, signal: AbortSignal | undefined): unknown {
   if (signal?.aborted !== true) return error;

@@ -1,4 +1,7 @@
-/** Failures of the place where images are written, told as such: the system's words and CRIU's name files that no caller knows of. */
+/**
+ * Failures of the place where images are written, told as such: the system's words and CRIU's name files that no caller
+ * knows of.
+ */
 import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { errnoOf, StillframeError } from '../../errors.js';
@@ -26,8 +29,8 @@ export function tryWrite(directory: string): string | undefined {
 }
 
 /**
- * IMAGES_FAILED for what failed on a file in our private directory; LEFT_BEHIND with both errors when the directory could not be
- * removed either. Everything else as it came.
+ * IMAGES_FAILED for what failed on a file in our private directory; LEFT_BEHIND with both errors when the directory
+ * could not be removed either. Everything else as it came.
  */
 export function explainFailedPlace(error: unknown): unknown {
   const [suppressed, last] = suppressedBy(error);
@@ -45,7 +48,10 @@ export function explainFailedPlace(error: unknown): unknown {
   return new CheckpointError('IMAGES_FAILED', { path: place, reason: errnoOf(error) ?? 'unknown', cause: error });
 }
 
-/** What `await using` makes of a failure that is followed by another: SuppressedError, which Node.js has a name for only since 24. */
+/**
+ * What `await using` makes of a failure that is followed by another: SuppressedError, which Node.js has a name for only
+ * since 24.
+ */
 function suppressedBy(error: unknown): [suppressed: unknown, last: unknown] {
   if (!(error instanceof Error) || !('suppressed' in error) || !('error' in error)) return [undefined, undefined];
   return [error.suppressed, error.error];

@@ -10,16 +10,16 @@ export function privateDirIn(path: string): string | undefined {
 }
 
 /**
- * Where private directories go that the caller has given no place: the wanted directory, or else where root keeps what is large and
- * temporary. The wanted one is often somebody's home.
+ * Where private directories go that the caller has given no place: the wanted directory, or else where root keeps what
+ * is large and temporary. The wanted one is often somebody's home.
  */
 export function placesFor(wanted: string): string[] {
   return [wanted, '/var/tmp', tmpdir()];
 }
 
 /**
- * A directory of our own, for the memory images of running programs that pass through it: mode 0700, held by its descriptor, in a
- * place where nobody else can rename it. Removed with all it holds at the end of its scope.
+ * A directory of our own, for the memory images of running programs that pass through it: mode 0700, held by its
+ * descriptor, in a place where nobody else can rename it. Removed with all it holds at the end of its scope.
  */
 export class PrivateDir implements AsyncDisposable {
   readonly path: string;

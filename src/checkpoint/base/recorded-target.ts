@@ -19,7 +19,9 @@ export interface Subject {
     /** Each process, and its cgroup relative to that home ("" for the home itself). */
     members: CgroupMember[];
   };
-  /** How long the tree stood still, in milliseconds. Unknown (undefined) when the archive was sealed inside the window. */
+  /**
+   * How long the tree stood still, in milliseconds. Unknown (undefined) when the archive was sealed inside the window.
+   */
   windowMs?: number;
   /** The options of the dump that the restore has to repeat. */
   criuOptions: RepeatedOptions;
@@ -83,7 +85,8 @@ export function parseSubject(value: Record<string, unknown>, archivePath: string
 }
 
 /**
- * When, on which kernel and by which CRIU it was made: what the subjects of process trees and of containers have in common.
+ * When, on which kernel and by which CRIU it was made: what the subjects of process trees and of containers have in
+ * common.
  * @throws what `wrong` makes of the words
  */
 export function recordedOrigin(

@@ -21,8 +21,8 @@ export interface DumpPlan {
 export const DUMP_LOG = 'dump.log';
 
 /**
- * What a deleted file that is still open may weigh to be put into the images, in bytes. CRIU's own default of 1 MiB makes it
- * refuse a tree for an ordinary temporary file.
+ * What a deleted file that is still open may weigh to be put into the images, in bytes. CRIU's own default of 1 MiB
+ * makes it refuse a tree for an ordinary temporary file.
  */
 export const GHOST_LIMIT = 256 * 1024 * 1024;
 
@@ -86,7 +86,10 @@ function freeBytesAt(path: string): number {
   }
 }
 
-/** About what the images will take, in bytes: the memory that the tree has in use, and the deleted files that it has open. */
+/**
+ * About what the images will take, in bytes: the memory that the tree has in use, and the deleted files that it has
+ * open.
+ */
 export function imagesBytes(pids: readonly number[]): number {
   return residentBytes(pids) + deletedBytes(pids);
 }

@@ -27,7 +27,8 @@ async function unixPeersOf(pids: readonly number[]): Promise<UnixPeer[]> {
   const [first] = pids;
   if (first === undefined) return [];
   const own = await holdersOf(pids);
-  // The kernel lists the sockets of one network namespace. It tells the other end by netlink alone, which Node.js does not speak.
+  // The kernel lists the sockets of one network namespace. It tells the other end by netlink alone, which Node.js does
+  // not speak.
   const { stdout } = await run('nsenter', [`--net=/proc/${first}/ns/net`, 'ss', '-xanH'], { timeout: PATIENCE_MS });
   const sockets = new Map(parse(stdout).map((socket) => [socket.inode, socket]));
   const leading = [...sockets.values()].filter(

@@ -1,7 +1,10 @@
 import { channel } from 'node:diagnostics_channel';
 import type { Warning } from '../warnings/warning.js';
 
-/** The steps of a checkpoint and of a restore, in the order in which they first begin; a restore's `thaw` comes before its `lazy-pages`. */
+/**
+ * The steps of a checkpoint and of a restore, in the order in which they first begin; a restore's `thaw` comes before
+ * its `lazy-pages`.
+ */
 export type Phase =
   | 'resolve'
   | 'lock'
@@ -47,7 +50,10 @@ export interface PhaseEvent {
   attempt?: number;
 }
 
-/** One frozen window, told when it is closed: what `onWindow` is called with, and what is published on `stillframe:window`. */
+/**
+ * One frozen window, told when it is closed: what `onWindow` is called with, and what is published on
+ * `stillframe:window`.
+ */
 export interface WindowEvent {
   /** The operation's, as in its phase events. */
   id: string;

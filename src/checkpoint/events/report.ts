@@ -13,7 +13,10 @@ export interface CheckpointReport {
   pid: number;
   pids: number[];
   cgroup: { version: 1 | 2; path: string; adopted: boolean };
-  /** How long the tree stood still, in the attempt that succeeded: from the write that asks for the freeze to the verified thaw. */
+  /**
+   * How long the tree stood still, in the attempt that succeeded: from the write that asks for the freeze to the
+   * verified thaw.
+   */
   windowMs: number;
   /** How many windows there were: those before this one were refused by CRIU for something that passed (`retries`). */
   attempts: number;
@@ -41,7 +44,9 @@ export interface CheckpointReport {
   needsTerminal: boolean;
   /** The guardian was killed by somebody: from then on nobody would have thawed the tree if this process had died. */
   guardianLost: boolean;
-  /** What the archive does not hold, or a restore will not bring back; the manifest has them too. With `strict` none. */
+  /**
+   * What the archive does not hold, or a restore will not bring back; the manifest has them too. With `strict` none.
+   */
   warnings: Warning[];
 }
 

@@ -1,6 +1,6 @@
 /**
- * systemd's notification protocol: what a supervisor must know so that it neither gives up on nor kills a program that is
- * busy with a long checkpoint. Source: man 3 sd_notify, systemd 252.
+ * systemd's notification protocol: what a supervisor must know so that it neither gives up on nor kills a program that
+ * is busy with a long checkpoint. Source: man 3 sd_notify, systemd 252.
  */
 import { createRequire } from 'node:module';
 import { CheckpointError } from '../base/checkpoint-error.js';

@@ -71,7 +71,8 @@ export class GuardianProcess {
   /**
    * Says the records and resolves when the guardian has taken in all of them.
    * @param question The record, said last, that it answers.
-   * @throws CheckpointError GUARDIAN_LOST when it is dead or does not answer, GUARDIAN_REFUSED with the record it could not take
+   * @throws CheckpointError GUARDIAN_LOST when it is dead or does not answer, GUARDIAN_REFUSED with the record it could
+   * not take
    */
   async ask(records: string[], question: 'ready?' | 'window open'): Promise<void> {
     this.say(...records, question);

@@ -13,7 +13,10 @@ export interface GuardianOptions {
   journal: Journal;
   /** Directory of a cgroup (not the target's) to put the guardian into. Default: it stays in the caller's. */
   placeGuardianIn?: string | undefined;
-  /** How long a CRIU that we leave behind may take to undo its work before it is killed, in milliseconds. Default 10,000. */
+  /**
+   * How long a CRIU that we leave behind may take to undo its work before it is killed, in milliseconds. Default
+   * 10,000.
+   */
   criuTimeoutMs?: number;
   /** How long the guardian tries to thaw, in milliseconds. Default 30,000. */
   thawTimeoutMs?: number;
@@ -72,7 +75,9 @@ export class Guardian implements AsyncDisposable {
     return this.#process.end;
   }
 
-  /** A cgroup for an adopted tree; say so before it is made. While `keepCgroup` has not been called nothing is in it. */
+  /**
+   * A cgroup for an adopted tree; say so before it is made. While `keepCgroup` has not been called nothing is in it.
+   */
   willMakeCgroup(path: string): void {
     this.#journal.update({ newCgroup: path });
     this.#process.say(`new-cgroup ${path}`);
@@ -116,8 +121,8 @@ export class Guardian implements AsyncDisposable {
   }
 
   /**
-   * A file or directory that a restore is about to make under a name that nothing has. If we die it is removed; a directory, when it is
-   * empty then: see `knowDestination`.
+   * A file or directory that a restore is about to make under a name that nothing has. If we die it is removed; a
+   * directory, when it is empty then: see `knowDestination`.
    */
   willMakeNew(path: string): void {
     this.#restored(({ newNames }) => ({ newNames: [...newNames, path] }), `new ${path}`);
@@ -139,12 +144,17 @@ export class Guardian implements AsyncDisposable {
     this.#restored(({ trees }) => ({ trees: [...trees, tree] }), treeRecord(tree));
   }
 
-  /** Free pids that the restore is about to take: who has them after us, is in its cgroup and younger than its CRIU, is of its tree. */
+  /**
+   * Free pids that the restore is about to take: who has them after us, is in its cgroup and younger than its CRIU, is
+   * of its tree.
+   */
   willTakePids(pids: readonly number[]): void {
     this.#restored(() => ({ pids: [...pids] }), ...pidRecords(pids));
   }
 
-  /** The cgroup that a restore puts its tree into, which is not frozen: it is thawed if we die while the window is open. */
+  /**
+   * The cgroup that a restore puts its tree into, which is not frozen: it is thawed if we die while the window is open.
+   */
   async knowRestoreCgroup({ version, path }: { version: 1 | 2; path: string }): Promise<void> {
     this.#restored(() => ({ cgroup: { version, path } }));
     await this.#process.ask([`cgroup ${version} ${path}`], 'ready?');

@@ -198,7 +198,9 @@ export function readJournals(stateDir: string): FoundJournal[] {
   }
 }
 
-/** `undefined` when one vanished between listing and reading: it may stand under a new name, claimed by another process. */
+/**
+ * `undefined` when one vanished between listing and reading: it may stand under a new name, claimed by another process.
+ */
 function tryReadJournals(stateDir: string): FoundJournal[] | undefined {
   const found: FoundJournal[] = [];
   for (const name of namesIn(stateDir)) {
@@ -224,7 +226,10 @@ export function isAbandoned({ owner, entry }: FoundJournal): boolean {
   return !isRunning(owner) && (entry.guardian === undefined || !isRunning(entry.guardian));
 }
 
-/** Its guardian is putting things right, or has done so since the journal was read. A process of another namespace counts as alive. */
+/**
+ * Its guardian is putting things right, or has done so since the journal was read. A process of another namespace
+ * counts as alive.
+ */
 export function isOwnerDead({ owner, entry }: FoundJournal): boolean {
   return entry.pidNamespace === here().pidNamespace && !isRunning(owner);
 }

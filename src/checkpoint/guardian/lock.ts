@@ -1,7 +1,8 @@
 /**
  * One checkpoint of a cgroup at a time, and none of its ancestors or descendants meanwhile, on the whole machine.
- * Node has no flock(2), so the lock is made of the journals: each caller publishes its own first, and looks at the others
- * after. Of two that see each other the one with the smaller id goes first, so that never both go on and never both fail.
+ * Node has no flock(2), so the lock is made of the journals: each caller publishes its own first, and looks at the
+ * others after. Of two that see each other the one with the smaller id goes first, so that never both go on and never
+ * both fail.
  */
 import { rmSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -25,7 +26,9 @@ import { recoverJournal } from './recover.js';
 export interface LockOptions {
   /** Root of the process tree. */
   pid: number;
-  /** The cgroup that will be frozen. Left out before an adoption: the tree's pid alone is locked then, see `lockCgroup`. */
+  /**
+   * The cgroup that will be frozen. Left out before an adoption: the tree's pid alone is locked then, see `lockCgroup`.
+   */
   cgroup?: { version: 1 | 2; path: string; adoptedFrom?: string };
   /** Default /run/stillframe. */
   stateDir?: string;
@@ -38,7 +41,8 @@ const POLL_MS = 2;
 /**
  * Takes the lock; the journal is its proof and releases it when removed. What a dead checkpoint of the same
  * cgroup left behind (both it and its guardian were killed) is put right first.
- * @throws CheckpointError TARGET_BUSY at once when somebody alive holds it, TARGET_GONE, STATE_DIR_UNSAFE, RECOVERY_FAILED
+ * @throws CheckpointError TARGET_BUSY at once when somebody alive holds it, TARGET_GONE, STATE_DIR_UNSAFE,
+ * RECOVERY_FAILED
  */
 export async function lockTarget(options: LockOptions): Promise<Journal> {
   const { pid, cgroup, stateDir = STATE_DIR } = options;

@@ -31,7 +31,10 @@ export interface Recovery {
   /** The checkpoint's process that died, and the root of the tree that it worked on. */
   owner: number;
   pid: number | undefined;
-  /** The archive, of a restore that did not come to its end: `pid` is that of the tree it had begun to make then, if any. */
+  /**
+   * The archive, of a restore that did not come to its end: `pid` is that of the tree it had begun to make then, if
+   * any.
+   */
   restoreOf: string | undefined;
   cgroup: string | undefined;
   /** ISO 8601: when that checkpoint began. */
@@ -43,7 +46,8 @@ export interface Recovery {
 /**
  * Puts right what dead checkpoints left: kills or awaits their CRIU, thaws their cgroups and verifies it,
  * gives adopted trees back, removes their temporary files. Does nothing to checkpoints that are alive.
- * @throws CheckpointError STATE_DIR_UNSAFE; RECOVERY_FAILED when something could not be put right: its journal stays; the others were done
+ * @throws CheckpointError STATE_DIR_UNSAFE; RECOVERY_FAILED when something could not be put right: its journal stays;
+ * the others were done
  */
 export async function recover(options: RecoverOptions = {}): Promise<Recovery[]> {
   const { stateDir = STATE_DIR } = options;
@@ -66,8 +70,8 @@ export async function recover(options: RecoverOptions = {}): Promise<Recovery[]>
 }
 
 /**
- * One abandoned journal. A guardian does the work, as it would have when the owner died: it is told what the journal says,
- * and then its socket is closed.
+ * One abandoned journal. A guardian does the work, as it would have when the owner died: it is told what the journal
+ * says, and then its socket is closed.
  * @returns undefined when another process took the journal over first
  * @throws CheckpointError RECOVERY_FAILED
  */

@@ -19,10 +19,10 @@ export interface LostLock {
 }
 
 /**
- * Sets the POSIX record locks again that CRIU has lost, before the tree runs. A process loses all its locks on a file when it
- * closes any descriptor of it (fcntl(2)). CRIU sets the locks first and then closes the descriptor by which it has mapped the file, so
- * that every lock on a file that is mapped too is gone: criu/cr-restore.c, restore_one_alive_task, and
- * criu/pie/restorer.c, restore_mapping, CRIU v4.2.
+ * Sets the POSIX record locks again that CRIU has lost, before the tree runs. A process loses all its locks on a file
+ * when it closes any descriptor of it (fcntl(2)). CRIU sets the locks first and then closes the descriptor by which it
+ * has mapped the file, so that every lock on a file that is mapped too is gone: criu/cr-restore.c,
+ * restore_one_alive_task, and criu/pie/restorer.c, restore_mapping, CRIU v4.2.
  *
  * To be called while all tasks wait in CRIU's code (`post-restore`): none has run, and CRIU does not trace them yet.
  * @param root The root of the restored tree, as this process's pid namespace has it.

@@ -184,7 +184,10 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   }
 }
 
-/** Where each tree of the archive goes: a place that the archive recorded is not believed as one is that the caller gives. */
+/**
+ * Where each tree of the archive goes: a place that the archive recorded is not believed as one is that the caller
+ * gives.
+ */
 function treeDestinations(
   { manifest }: VerifiedArchive,
   { files, archive }: RestoreSettings,
@@ -276,7 +279,10 @@ interface TreePlan {
   options: RestoreOptions;
 }
 
-/** CRIU is placed in the cgroup first: what it restores is born there. `leader`: its process, where it leads the session of the terminal from now on. */
+/**
+ * CRIU is placed in the cgroup first: what it restores is born there. `leader`: its process, where it leads the session
+ * of the terminal from now on.
+ */
 async function restoreTree({
   criu,
   subject,
@@ -330,8 +336,8 @@ async function finished(lazyPages: LazyPages, signal: AbortSignal | undefined): 
 }
 
 /**
- * Only what has just been restored is moved: a process of the images, which was born in the cgroup. The manifest could name any
- * process of this machine.
+ * Only what has just been restored is moved: a process of the images, which was born in the cgroup. The manifest could
+ * name any process of this machine.
  */
 function placeMembers({ cgroup: { members } }: Subject, pids: ReadonlySet<number>, cgroup: string): void {
   const { version, path } = openFreezer({ cgroup });

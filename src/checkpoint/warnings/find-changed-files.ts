@@ -11,8 +11,8 @@ export interface ChangedFile {
   path: JsonBytes;
   use: OutsideFile['use'];
   /**
-   * `unknown`: size and times are the same, which proves nothing for a file that was mapped shared and writable. A write through a
-   * mapping moves no times on tmpfs, and elsewhere only the first one after a write-back does.
+   * `unknown`: size and times are the same, which proves nothing for a file that was mapped shared and writable. A
+   * write through a mapping moves no times on tmpfs, and elsewhere only the first one after a write-back does.
    */
   state: 'changed' | 'gone' | 'unknown';
   was: Stamp;
@@ -21,8 +21,8 @@ export interface ChangedFile {
 }
 
 /**
- * Of the files that the checkpoint warned of, those that have changed or gone since, and those that may have. Files without a
- * stamp are not looked at.
+ * Of the files that the checkpoint warned of, those that have changed or gone since, and those that may have. Files
+ * without a stamp are not looked at.
  */
 export function findChangedFiles(recorded: readonly RecordedWarning[]): ChangedFile[] {
   return recorded

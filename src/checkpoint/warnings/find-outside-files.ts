@@ -33,9 +33,9 @@ const OF_THE_KERNEL = new Set([
 const ASKS_A_SERVER = /^(?:fuse|nfs|cifs|smb|9p|ceph|afs|gfs2|ocfs2|lustre|virtiofs)/;
 
 /**
- * The files that the tasks have mapped shared and writable, or open for writing, and that no tree holds. A file whose name
- * is gone is in CRIU's images, and one that is in sight of the tasks alone is on a mount that CRIU dumps. No file system is asked that
- * might not answer: the tree may be frozen.
+ * The files that the tasks have mapped shared and writable, or open for writing, and that no tree holds. A file whose
+ * name is gone is in CRIU's images, and one that is in sight of the tasks alone is on a mount that CRIU dumps. No file
+ * system is asked that might not answer: the tree may be frozen.
  */
 export function findOutsideFiles(
   pids: readonly number[],

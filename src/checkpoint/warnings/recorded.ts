@@ -9,7 +9,10 @@ export interface RecordedWarning {
   remedy: string;
 }
 
-/** The warnings of a manifest's `subject`; what is no warning is left out. Archives of versions without warnings have none. */
+/**
+ * The warnings of a manifest's `subject`; what is no warning is left out. Archives of versions without warnings have
+ * none.
+ */
 export function recordedWarnings(subject: Record<string, unknown>): RecordedWarning[] {
   const { warnings } = subject;
   return Array.isArray(warnings) ? warnings.filter(isWarning) : [];

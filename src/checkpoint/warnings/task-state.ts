@@ -3,8 +3,8 @@ import { readProc, threadsOf } from '../../proc/task.js';
 import type { RecordedWarning } from './recorded.js';
 
 /**
- * What CRIU does not dump of a task and /proc shows, by its name in docs/what-comes-back.md: a restored task has what the
- * restoring process has, or the kernel's default.
+ * What CRIU does not dump of a task and /proc shows, by its name in docs/what-comes-back.md: a restored task has what
+ * the restoring process has, or the kernel's default.
  */
 export interface TaskState {
   pid: number;

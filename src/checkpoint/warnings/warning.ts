@@ -19,8 +19,8 @@ export interface WarningFacts {
 export type WarningCode = keyof WarningFacts;
 
 /**
- * Something that a checkpoint does not hold, or that a restore does not bring back, although CRIU reports success. Match
- * on `code`.
+ * Something that a checkpoint does not hold, or that a restore does not bring back, although CRIU reports success.
+ * Match on `code`.
  */
 export type Warning<C extends WarningCode = WarningCode> = {
   [K in C]: {

@@ -15,8 +15,8 @@ export class Warnings {
   }
 
   /**
-   * Keeps what has been found, and tells of it. What must be undone when this throws is the caller's to undo, as after any
-   * other failure.
+   * Keeps what has been found, and tells of it. What must be undone when this throws is the caller's to undo, as after
+   * any other failure.
    * @throws CheckpointError WARNINGS_REFUSED, with `strict`
    */
   add(...found: Warning[]): void {
@@ -26,7 +26,8 @@ export class Warnings {
   }
 
   /**
-   * Refuses, with `strict`, what is known early, so that nothing has to be undone for it. It is found again when it counts.
+   * Refuses, with `strict`, what is known early, so that nothing has to be undone for it. It is found again when it
+   * counts.
    * @throws CheckpointError WARNINGS_REFUSED
    */
   refuse(found: readonly Warning[]): void {

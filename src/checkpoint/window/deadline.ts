@@ -17,9 +17,10 @@ export interface DeadlineOptions {
 const LOOK_MS = 250;
 
 /**
- * Bounds the time in which the target stands still, and before it the time that CRIU takes to get ready: a CRIU that hangs
- * there (or is stopped) holds nothing, but would keep its caller waiting for ever. `signal` is what everything listens to:
- * it is aborted with DEADLINE_EXCEEDED or CRIU_NOT_READY when a time is up, and with the caller's reason when the caller cancels.
+ * Bounds the time in which the target stands still, and before it the time that CRIU takes to get ready: a CRIU that
+ * hangs there (or is stopped) holds nothing, but would keep its caller waiting for ever. `signal` is what everything
+ * listens to: it is aborted with DEADLINE_EXCEEDED or CRIU_NOT_READY when a time is up, and with the caller's reason
+ * when the caller cancels.
  *
  * `AbortSignal.timeout` is not used: the time runs only while the window is open.
  */
@@ -55,8 +56,8 @@ export class Deadline implements Disposable {
   }
 
   /**
-   * CRIU writes memory ahead of the window, from its start to its answer, for as long as that takes. Only one that somebody has
-   * stopped is given up, for it may hold the tree still: after the shorter of the two times.
+   * CRIU writes memory ahead of the window, from its start to its answer, for as long as that takes. Only one that
+   * somebody has stopped is given up, for it may hold the tree still: after the shorter of the two times.
    */
   awaitPreDump(pid: number): void {
     const { criuStartTimeoutMs = Infinity, maxFrozenMs = Infinity } = this.#options;
@@ -82,7 +83,9 @@ export class Deadline implements Disposable {
       this.#run(maxFrozenMs, () => new CheckpointError('DEADLINE_EXCEEDED', { maxFrozenMs, phase: phase() }));
   }
 
-  /** The window is closed, or its end is being made, or CRIU has answered: nothing is cancelled for slowness any more. */
+  /**
+   * The window is closed, or its end is being made, or CRIU has answered: nothing is cancelled for slowness any more.
+   */
   stop(): void {
     clearTimeout(this.#timer);
   }

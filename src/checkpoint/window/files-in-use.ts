@@ -41,14 +41,20 @@ export function* descriptorsOf(pids: Iterable<number>): Generator<string> {
   }
 }
 
-/** A file in use, by the link in /proc that leads to it, in stat(2)'s numbers: on btrfs and overlayfs a maps line has others. */
+/**
+ * A file in use, by the link in /proc that leads to it, in stat(2)'s numbers: on btrfs and overlayfs a maps line has
+ * others.
+ */
 export interface FileInUse {
   link: string;
   dev: bigint;
   ino: bigint;
 }
 
-/** The regular files that the links lead to. A file whose server does not answer holds it up until the signal is aborted. */
+/**
+ * The regular files that the links lead to. A file whose server does not answer holds it up until the signal is
+ * aborted.
+ */
 export async function filesBehind(links: Iterable<string>, signal?: AbortSignal): Promise<FileInUse[]> {
   const all = [...links];
   const found = await lookUp(all, { follow: true, signal });

@@ -61,7 +61,8 @@ export class FrozenWindow implements AsyncDisposable {
       if (this.foundFrozen) await this.#freezer.freeze({ timeoutMs: this.#options.freezeTimeoutMs });
       else await this.#freezer.thaw({ timeoutMs: this.#options.thawTimeoutMs });
     } catch (error) {
-      // Only an empty cgroup can be removed: a runtime that watches its container does so as soon as the tree has ended.
+      // Only an empty cgroup can be removed: a runtime that watches its container does so as soon as the tree has
+      // ended.
       if (!isFreezerError(error, 'CGROUP_GONE')) throw error;
     }
     this.#isOpen = false;

@@ -54,8 +54,8 @@ export interface TargetParts {
   /** The files among these that a scan meets under other numbers, by those. */
   scannedAs?: (files: readonly FileInUse[], signal?: AbortSignal) => Promise<FilesInUse>;
   /**
-   * A path of the target's, of a file that is none of a tree's, as a path of this machine; undefined where CRIU's images
-   * hold the file. Default: the path itself.
+   * A path of the target's, of a file that is none of a tree's, as a path of this machine; undefined where CRIU's
+   * images hold the file. Default: the path itself.
    */
   onHost?: (path: Buffer) => Buffer | undefined;
   /**
@@ -69,7 +69,10 @@ export interface TargetParts {
   together?: Rendezvous;
 }
 
-/** Where targets of one instant wait for each other. Each call resolves when every target has got there; a rejection fails the checkpoint. */
+/**
+ * Where targets of one instant wait for each other. Each call resolves when every target has got there; a rejection
+ * fails the checkpoint.
+ */
 export interface Rendezvous {
   /** The target could be frozen now: CRIU is ready, and nobody else is in its cgroup. */
   ready(): Promise<void>;
@@ -87,7 +90,9 @@ export interface DumpedTarget {
   livePaths(treeName: string): Iterable<Buffer>;
 }
 
-/** A further regular member: a small one, or a file of this machine of any size, left out where it is none (any more). */
+/**
+ * A further regular member: a small one, or a file of this machine of any size, left out where it is none (any more).
+ */
 export type ArchiveDocument = { name: string; data: Buffer } | { name: string; file: string };
 
 /**
@@ -181,7 +186,8 @@ export class ReadyTarget implements AsyncDisposable {
   }
 
   /**
-   * Resolves when nobody else is in a container's cgroup, with which the freeze had better not wait. Any other target is not looked at.
+   * Resolves when nobody else is in a container's cgroup, with which the freeze had better not wait. Any other target
+   * is not looked at.
    * @throws FreezerError CGROUP_HAS_STRANGERS and the other codes of checkTarget
    */
   async guestsGone(signal: AbortSignal): Promise<void> {
@@ -208,7 +214,10 @@ export class ReadyTarget implements AsyncDisposable {
     return found.files.length === 0 ? [] : [warning('FILES_NOT_ARCHIVED', found)];
   }
 
-  /** A warning where tasks have state that CRIU does not dump. To be asked before the freeze: it takes a look at each thread. */
+  /**
+   * A warning where tasks have state that CRIU does not dump. To be asked before the freeze: it takes a look at each
+   * thread.
+   */
   async unusual(pids: readonly number[]): Promise<Warning[]> {
     const usual = usualState();
     const states: TaskState[] = [];

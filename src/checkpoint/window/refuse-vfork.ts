@@ -1,7 +1,10 @@
 import { readProc, threadIds, type ProcessInfo } from '../../proc/task.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 
-/** Where a task sleeps that waits for its vfork child: kernel/fork.c, Linux v5.10 to v6.18; before it `_do_fork`. Seen on v1 and v2. */
+/**
+ * Where a task sleeps that waits for its vfork child: kernel/fork.c, Linux v5.10 to v6.18; before it `_do_fork`. Seen
+ * on v1 and v2.
+ */
 const WAITS_FOR_CHILD = new Set(['kernel_clone', '_do_fork']);
 
 /**

@@ -30,7 +30,10 @@ export interface SnapshotPlan {
 export interface WindowParts {
   /** From the write that asks for the freeze until the kernel said frozen. */
   freezeMs: number;
-  /** CRIU: from our answer to `pre-dump` until `post-dump`. Meanwhile the target is checked again and changed files are copied. */
+  /**
+   * CRIU: from our answer to `pre-dump` until `post-dump`. Meanwhile the target is checked again and changed files are
+   * copied.
+   */
   dumpMs: number;
   /** Waiting, at `post-dump`, for the files that changed to be copied. */
   waitForFilesMs: number;

@@ -37,9 +37,9 @@ export interface ApplyOptions {
  * Makes a root file system what the container's was: the difference goes on top of the image, then what had been
  * deleted is removed, and missing places for bind mounts are made.
  *
- * Nothing outside the root file system is touched, whatever links are in it or in the archive: all is done below a descriptor of it,
- * where the links of the image lead to what they lead to in the container. A file system that is mounted in it is not
- * entered.
+ * Nothing outside the root file system is touched, whatever links are in it or in the archive: all is done below a
+ * descriptor of it, where the links of the image lead to what they lead to in the container. A file system that is
+ * mounted in it is not entered.
  * @throws ArchiveError as `extractTree`, ContainerError NOT_A_CONTAINER_CHECKPOINT
  */
 export async function applyRootfs(options: ApplyOptions): Promise<void> {
@@ -127,7 +127,10 @@ class DiffApplication {
   }
 }
 
-/** Removes what the container sees at a path. A link at its end is removed itself; one to nowhere on the way leads to nothing. */
+/**
+ * Removes what the container sees at a path. A link at its end is removed itself; one to nowhere on the way leads to
+ * nothing.
+ */
 async function remove(root: RootDirectory, path: ContainerPath, options: ApplyOptions): Promise<void> {
   if (path === '') return;
   const { parent, name } = split(path);
@@ -138,8 +141,8 @@ async function remove(root: RootDirectory, path: ContainerPath, options: ApplyOp
 }
 
 /**
- * Makes the place for a bind mount that is missing. Where a file or a link to nowhere is in the way it is left to the runtime, which
- * says what is wrong with the mount.
+ * Makes the place for a bind mount that is missing. Where a file or a link to nowhere is in the way it is left to the
+ * runtime, which says what is wrong with the mount.
  */
 function makeMountPoint(
   root: RootDirectory,

@@ -1,9 +1,9 @@
 /**
- * The configuration that an archive brings along (spec.dump), for a bundle that has none: made anew of what is known to concern
- * the container alone. What reaches out to this machine is dropped, unless the caller asks for it, and named.
+ * The configuration that an archive brings along (spec.dump), for a bundle that has none: made anew of what is known to
+ * concern the container alone. What reaches out to this machine is dropped, unless the caller asks for it, and named.
  *
- * It is made of known keys, in this very spelling, and not cleared of bad ones: Go's JSON takes `Hooks` and `hooK`, with the Kelvin
- * sign, for `hooks`.
+ * It is made of known keys, in this very spelling, and not cleared of bad ones: Go's JSON takes `Hooks` and `hooK`,
+ * with the Kelvin sign, for `hooks`.
  * Source: opencontainers/runtime-spec v1.2, config.md and config-linux.md; what configures a runtime: runc v1.3,
  * libcontainer/specconv and criu_linux.go; crun 1.21, docs and src/libcrun (criu.c, container.c, seccomp.c).
  */
@@ -81,7 +81,10 @@ const ACTING = [
   'io.katacontainers.',
 ];
 
-/** The devices that each runtime gives to each container, by type, major and minor: null, zero, full, random, urandom, tty, console, ptmx. */
+/**
+ * The devices that each runtime gives to each container, by type, major and minor: null, zero, full, random, urandom,
+ * tty, console, ptmx.
+ */
 const USUAL = new Set(['c 1:3', 'c 1:5', 'c 1:7', 'c 1:8', 'c 1:9', 'c 5:0', 'c 5:1', 'c 5:2']);
 
 /**

@@ -86,8 +86,8 @@ function configDump(
 }
 
 /**
- * The CRI's ContainerStatus, without which containerd restores nothing: it takes names, labels and the image from it. Of
- * the labels those that a container's annotations tell; containerd replaces them by the new pod's.
+ * The CRI's ContainerStatus, without which containerd restores nothing: it takes names, labels and the image from it.
+ * Of the labels those that a container's annotations tell; containerd replaces them by the new pod's.
  */
 function criStatus({ id, spec, image }: Container): Record<string, unknown> | undefined {
   if (!isOfContainerd(spec)) return undefined;

@@ -1,6 +1,6 @@
 /**
- * JSON whose whole numbers may be larger than JavaScript's: an OCI configuration has 64-bit ones (an unlimited rlimit), which
- * `JSON.parse` would round. They are kept as text, and come out again as they were.
+ * JSON whose whole numbers may be larger than JavaScript's: an OCI configuration has 64-bit ones (an unlimited rlimit),
+ * which `JSON.parse` would round. They are kept as text, and come out again as they were.
  */
 import { randomBytes } from 'node:crypto';
 

@@ -1,8 +1,8 @@
 /**
  * A checkpoint as an OCI image: one layer, which is the archive, and annotations by which engines know it for a
  * checkpoint. So it travels through registries to another node.
- * Source: opencontainers/image-spec v1.1, image-layout.md, manifest.md, config.md; CRI-O v1.36, server/container_restore.go;
- * checkpointctl v1.5, lib/annotations.go.
+ * Source: opencontainers/image-spec v1.1, image-layout.md, manifest.md, config.md; CRI-O v1.36,
+ * server/container_restore.go; checkpointctl v1.5, lib/annotations.go.
  */
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
@@ -21,7 +21,9 @@ import { recordedContainer, recordedSpec } from './recorded-container.js';
 import { verifyContainerArchive } from './verify-container.js';
 
 export interface ImageOptions {
-  /** How much a compressed archive may unpack to, in bytes. Default: nine tenths of what is free where it is unpacked. */
+  /**
+   * How much a compressed archive may unpack to, in bytes. Default: nine tenths of what is free where it is unpacked.
+   */
   maxUnpackedBytes?: number | undefined;
   archive: string;
   /** The directory to make: an OCI image layout. It must not exist. */

@@ -1,6 +1,7 @@
 /**
- * A container's root file system from outside, each call below one descriptor. A path is resolved as the container itself would
- * do it: links of its image, such as /var/run to /run, end in its root, whether they are relative or absolute.
+ * A container's root file system from outside, each call below one descriptor. A path is resolved as the container
+ * itself would do it: links of its image, such as /var/run to /run, end in its root, whether they are relative or
+ * absolute.
  */
 import { closeSync, constants, openSync } from 'node:fs';
 import { errnoOf } from '../../errors.js';

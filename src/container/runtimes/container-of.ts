@@ -25,8 +25,8 @@ const CGROUPS: readonly (readonly [engine: string, name: RegExp])[] = [
 ];
 
 /**
- * The container that a process is in: by the name of its cgroup, or because it comes of the init process of one of runc's or crun's.
- * Undefined where it has our own mounts: a plain process, or one beside us in our own container.
+ * The container that a process is in: by the name of its cgroup, or because it comes of the init process of one of
+ * runc's or crun's. Undefined where it has our own mounts: a plain process, or one beside us in our own container.
  */
 export async function containerOf(pid: number): Promise<ContainerOfProcess | undefined> {
   if (mountNamespace(pid) === mountNamespace('self')) return undefined;

@@ -13,7 +13,8 @@ export const crunLayout: StateLayout = { runtime: 'crun', fileName: 'status', be
 /**
  * A running (or paused) container of crun, from its status file. crun keeps a copy of the configuration beside it.
  * Source: src/libcrun/status.c, crun 1.8 to 1.29.
- * @throws ContainerError NO_SUCH_CONTAINER, AMBIGUOUS_CONTAINER, CONTAINER_NOT_RUNNING, CONTAINER_ROOTLESS, STATE_UNREADABLE, BUNDLE_UNREADABLE
+ * @throws ContainerError NO_SUCH_CONTAINER, AMBIGUOUS_CONTAINER, CONTAINER_NOT_RUNNING, CONTAINER_ROOTLESS,
+ * STATE_UNREADABLE, BUNDLE_UNREADABLE
  */
 export async function crunContainer(id: string, options: RuntimeOptions = {}): Promise<Container> {
   const dir = findStateDir(crunLayout, id, options.stateRoot);

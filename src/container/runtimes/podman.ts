@@ -29,7 +29,8 @@ interface Inspection {
 
 /**
  * A running (or paused) container of Podman, by its name or id.
- * @throws ContainerError RUNTIME_MISSING, NO_SUCH_CONTAINER, CONTAINER_NOT_RUNNING, PODMAN_DATABASE, and those of the low-level runtime
+ * @throws ContainerError RUNTIME_MISSING, NO_SUCH_CONTAINER, CONTAINER_NOT_RUNNING, PODMAN_DATABASE, and those of the
+ * low-level runtime
  */
 export async function podmanContainer(
   nameOrId: string,

@@ -30,7 +30,8 @@ export interface RuntimeOptions {
 /**
  * A running (or paused) container of runc, from its state file.
  * Source: libcontainer/state_linux.go and container_linux.go (State), runc v1.1 to v1.5.
- * @throws ContainerError NO_SUCH_CONTAINER, AMBIGUOUS_CONTAINER, CONTAINER_NOT_RUNNING, CONTAINER_ROOTLESS, STATE_UNREADABLE, BUNDLE_UNREADABLE
+ * @throws ContainerError NO_SUCH_CONTAINER, AMBIGUOUS_CONTAINER, CONTAINER_NOT_RUNNING, CONTAINER_ROOTLESS,
+ * STATE_UNREADABLE, BUNDLE_UNREADABLE
  */
 export async function runcContainer(id: string, options: RuntimeOptions = {}): Promise<Container> {
   const dir = findStateDir(runcLayout, id, options.stateRoot);

@@ -77,8 +77,8 @@ export async function containerTarget(
 }
 
 /**
- * The overlay that is the container's root, as it is mounted on this machine. What the container sees is asked only whether it
- * is the same one.
+ * The overlay that is the container's root, as it is mounted on this machine. What the container sees is asked only
+ * whether it is the same one.
  */
 async function findOverlay(
   { id, rootfs }: Container,

@@ -77,8 +77,8 @@ function externalMounts({ spec, pid }: Container, mounts: readonly Mount[]): [ke
 }
 
 /**
- * A masked file is /dev/null bound over it. A masked directory is an empty tmpfs, which CRIU dumps itself; or, since crun
- * 1.20, an empty directory of crun's own bound over it. crun's restore gives both by their place as the key.
+ * A masked file is /dev/null bound over it. A masked directory is an empty tmpfs, which CRIU dumps itself; or, since
+ * crun 1.20, an empty directory of crun's own bound over it. crun's restore gives both by their place as the key.
  */
 function maskedPaths({ spec, pid, ociRuntime }: Container, mounts: readonly Mount[]): string[] {
   const byCrun = basename(ociRuntime) === 'crun';

@@ -72,8 +72,9 @@ export function mountAt(mounts: readonly Mount[], path: string): Mount | undefin
 }
 
 /**
- * The mount of a directory of this machine, by the number that the kernel gives it: what a container says of its own mounts
- * proves nothing, since one that may mount can put another overlay, with any path as its upper directory, over its root.
+ * The mount of a directory of this machine, by the number that the kernel gives it: what a container says of its own
+ * mounts proves nothing, since one that may mount can put another overlay, with any path as its upper directory, over
+ * its root.
  * @throws an errno error where there is no such directory
  */
 export async function readRootView(rootfs: string): Promise<RootView | undefined> {
@@ -94,10 +95,11 @@ export async function readRootView(rootfs: string): Promise<RootView | undefined
 }
 
 /**
- * The container's root, when it is an overlay with an upper directory. Paths in a mount's options are as the one who mounted
- * saw them: only those of a mount that was made in this mount namespace mean what they say here.
- * @param rootfs the root's directory on this machine: an engine that mounted with relative layers did so from two levels above it.
- * Source: Documentation/filesystems/overlayfs.rst, Linux v6.12; containers/storage, drivers/overlay/overlay.go, v1.55.
+ * The container's root, when it is an overlay with an upper directory. Paths in a mount's options are as the one who
+ * mounted saw them: only those of a mount that was made in this mount namespace mean what they say here.
+ * @param rootfs the root's directory on this machine: an engine that mounted with relative layers did so from two
+ * levels above it. Source: Documentation/filesystems/overlayfs.rst, Linux v6.12; containers/storage,
+ * drivers/overlay/overlay.go, v1.55.
  */
 export function overlayOf({ mount, isMountPoint }: RootView, rootfs: string): OverlayRoot | undefined {
   const upper = mount.superOptions.get('upperdir')?.[0];

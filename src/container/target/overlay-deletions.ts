@@ -13,8 +13,8 @@ const RESOLVE = 0x02 | 0x04 | 0x08; // RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLIN
  * The paths, absolute in the container, that must be removed after the difference was put on top of the image:
  * what was deleted, and what an opaque directory hides and does not have itself.
  *
- * The layers below never change, so this can be asked after the thaw. A path that a deeper layer had lost already may be
- * listed too: removing what is not there does no harm, since it is not in the container's tree either.
+ * The layers below never change, so this can be asked after the thaw. A path that a deeper layer had lost already may
+ * be listed too: removing what is not there does no harm, since it is not in the container's tree either.
  * @throws ContainerError OVERLAY_UNSUPPORTED for a path that is not UTF-8: JSON cannot carry it
  */
 export async function deletedPaths(
@@ -43,7 +43,10 @@ async function collectHidden(lower: string, directory: string, diff: OverlayDiff
   }
 }
 
-/** A link in a layer, at or above the directory, leads nowhere that the overlay has merged: it could lead out of the layer. */
+/**
+ * A link in a layer, at or above the directory, leads nowhere that the overlay has merged: it could lead out of the
+ * layer.
+ */
 async function entriesOf(lower: string, directory: string): Promise<Dirent<Buffer>[]> {
   const layer = await open(lower, O_PATH | constants.O_DIRECTORY);
   try {

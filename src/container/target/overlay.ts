@@ -22,8 +22,8 @@ export type Mark = 'deleted' | 'directory' | 'opaque';
 
 /**
  * Sees every entry of an upper directory, lets the files through without the overlay's marks, and remembers the
- * marks and the directories, but no files, of which there may be a million. An entry may come again when it changed. Names
- * are relative to the directory, its own being '' or '.'.
+ * marks and the directories, but no files, of which there may be a million. An entry may come again when it changed.
+ * Names are relative to the directory, its own being '' or '.'.
  */
 export class OverlayFilter {
   readonly #upperDir: string;

@@ -6,7 +6,8 @@ const MAX_LINKS = 40;
 
 /**
  * Where a path of a container really leads, links followed as if `root` were `/`: an image has `/var/run` as a link to
- * `/run`, and the mount that the configuration asks for at the one shows at the other. What does not exist stays as it is.
+ * `/run`, and the mount that the configuration asks for at the one shows at the other. What does not exist stays as it
+ * is.
  */
 export function resolveInRoot(root: string, path: string): string {
   const done: string[] = [];

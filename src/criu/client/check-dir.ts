@@ -48,8 +48,8 @@ export class CheckDir implements AsyncDisposable {
 }
 
 /**
- * A dead owner is not enough: one of another pid namespace looks dead from here. But a check takes no minute. Nothing is removed
- * where somebody else could have given another directory of ours that name.
+ * A dead owner is not enough: one of another pid namespace looks dead from here. But a check takes no minute. Nothing
+ * is removed where somebody else could have given another directory of ours that name.
  */
 async function removeStale(): Promise<void> {
   const names = (await readdir(tmpdir())).filter((name) => {

@@ -36,7 +36,10 @@ export interface CriuClientOptions extends SwrkOptions {
 export interface RestoreResult {
   /** The restored root task's pid. It is CRIU's child, and init's (or a subreaper's) once CRIU has ended. */
   pid: number;
-  /** With `rstSibling` it is our child: how it ended. It is reaped here; until then it keeps the event loop alive, as any child of Node's. */
+  /**
+   * With `rstSibling` it is our child: how it ended. It is reaped here; until then it keeps the event loop alive, as
+   * any child of Node's.
+   */
   ended?: Promise<ProcessEnd>;
 }
 
@@ -51,7 +54,10 @@ export interface PageServerChildResult extends PageServerResult {
 }
 
 export interface CheckOptions extends CallOptions {
-  /** Whether CRIU finds what it needs without root, within the limits of CAP_CHECKPOINT_RESTORE. Default false. Since 3.18. */
+  /**
+   * Whether CRIU finds what it needs without root, within the limits of CAP_CHECKPOINT_RESTORE. Default false. Since
+   * 3.18.
+   */
   unprivileged?: boolean;
 }
 
@@ -77,10 +83,10 @@ export type CriuServiceClient = Omit<CriuClient, 'pid' | 'ended'>;
 
 /**
  * A session with one CRIU. `version()`, `featureCheck()`, `cpuinfoDump()`, `cpuinfoCheck()` and the page servers can be
- * repeated; after `preDump()` only another or `dump()` can come; `check()`, `dump()`, `restore()`, `singlePreDump()` and
- * `waitPid()` end the session, for CRIU keeps no worker after them; so does every failure, but for what is refused before CRIU is
- * asked (CRIU_BAD_OPTION, CRIU_OPTION_UNSUPPORTED, CRIU_FEATURE_MISSING, CRIU_BUSY). One request at a time.
- * Close it (or use `await using`): only then has CRIU's process been reaped.
+ * repeated; after `preDump()` only another or `dump()` can come; `check()`, `dump()`, `restore()`, `singlePreDump()`
+ * and `waitPid()` end the session, for CRIU keeps no worker after them; so does every failure, but for what is refused
+ * before CRIU is asked (CRIU_BAD_OPTION, CRIU_OPTION_UNSUPPORTED, CRIU_FEATURE_MISSING, CRIU_BUSY). One request at a
+ * time. Close it (or use `await using`): only then has CRIU's process been reaped.
  */
 export class CriuClient implements AsyncDisposable {
   readonly #conversation: Conversation;
@@ -96,7 +102,8 @@ export class CriuClient implements AsyncDisposable {
 
   /**
    * Starts a `criu swrk` of our own.
-   * @throws CriuError CRIU_NOT_FOUND, CRIU_BAD_OPTION, for a `terminal` that is none, too; CRIU_IO when this process can start none
+   * @throws CriuError CRIU_NOT_FOUND, CRIU_BAD_OPTION, for a `terminal` that is none, too; CRIU_IO when this process
+   * can start none
    *   (no descriptors, no memory)
    */
   static async start(options: CriuClientOptions): Promise<CriuClient> {
@@ -110,8 +117,9 @@ export class CriuClient implements AsyncDisposable {
   }
 
   /**
-   * Connects to a running `criu service`, or to whatever CRIU is at the other end of a socket. Everything works as with `start()`, but for `inheritFd`, `rstSibling` and
-   * `execCmd`; a cancelled request is undone by the worker in its own time: there is nobody here to wait for it.
+   * Connects to a running `criu service`, or to whatever CRIU is at the other end of a socket. Everything works as with
+   * `start()`, but for `inheritFd`, `rstSibling` and `execCmd`; a cancelled request is undone by the worker in its own
+   * time: there is nobody here to wait for it.
    * @throws CriuError CRIU_NOT_FOUND
    */
   static async connect(options: ServiceOptions): Promise<CriuServiceClient> {
@@ -208,7 +216,8 @@ export class CriuClient implements AsyncDisposable {
 
   /**
    * Restores the tree in `imagesDir`. Its pids must be free.
-   * @throws as `dump()`; what was restored so far has been killed then, whether or not CRIU lived to do it, and with `rstSibling`
+   * @throws as `dump()`; what was restored so far has been killed then, whether or not CRIU lived to do it, and with
+   * `rstSibling`
    *   the root has been reaped
    */
   async restore(options: CriuRequestOptions, call: WorkOptions = {}): Promise<RestoreResult> {
@@ -222,8 +231,8 @@ export class CriuClient implements AsyncDisposable {
         'rstSibling',
         'the terminal would be hung up at the end of CRIU, which goes on for a child of its own only; with a terminal of this process it would not',
       );
-    // Asked for in any case: only the notifications tell the pid of what a failed restore may leave behind. A service's number
-    // could mean another process here: it may live in another pid namespace.
+    // Asked for in any case: only the notifications tell the pid of what a failed restore may leave behind. A service's
+    // number could mean another process here: it may live in another pid namespace.
     const isOurs = this.#conversation.pid !== undefined;
     const onNotify: OnNotify = async (notification, signal) => {
       if (notification.script === 'pre-restore' && options.rstSibling === true)
@@ -254,8 +263,8 @@ export class CriuClient implements AsyncDisposable {
 
   /**
    * Starts a page server: it writes the memory that one dump, somewhere else, sends it (its option `pageServer`) into
-   * `imagesDir`, and ends. A daemon: it outlives the session, and init reaps it. CRIU does not tell its pid: to end one whose dump
-   * does not come, connect to it and close, or use `pageServerChild()`.
+   * `imagesDir`, and ends. A daemon: it outlives the session, and init reaps it. CRIU does not tell its pid: to end one
+   * whose dump does not come, connect to it and close, or use `pageServerChild()`.
    * @throws as `dump()`
    */
   async pageServer(options: CriuRequestOptions, call: CallOptions = {}): Promise<PageServerResult> {
@@ -264,8 +273,8 @@ export class CriuClient implements AsyncDisposable {
   }
 
   /**
-   * The same as a child of CRIU's process: `waitPid()` on this session tells how it ended, and `close()` ends one that still
-   * runs (not that of a `criu service`, which is not ours). Since 3.7.
+   * The same as a child of CRIU's process: `waitPid()` on this session tells how it ended, and `close()` ends one that
+   * still runs (not that of a `criu service`, which is not ours). Since 3.7.
    */
   async pageServerChild(options: CriuRequestOptions, call: CallOptions = {}): Promise<PageServerChildResult> {
     const server = await this.#pageServer('PAGE_SERVER_CHLD', options, call);
@@ -301,8 +310,8 @@ export class CriuClient implements AsyncDisposable {
   }
 
   /**
-   * Ends the session and its page servers; resolves when CRIU's process has been reaped. After a restore with `execCmd` that
-   * process is the caller's program: it goes on, and `ended` tells how it ends. Safe to call twice. Never rejects.
+   * Ends the session and its page servers; resolves when CRIU's process has been reaped. After a restore with `execCmd`
+   * that process is the caller's program: it goes on, and `ended` tells how it ends. Safe to call twice. Never rejects.
    */
   async close(): Promise<void> {
     // First: a CRIU that waits for it (`waitPid()`) hears nothing else.
@@ -328,7 +337,10 @@ export class CriuClient implements AsyncDisposable {
     await this.#conversation.work({ type, options, call: limited, pid });
   }
 
-  /** Without it CRIU (4.3 too) ends in a BUG of its own when it already holds the tasks: criu/mem.c, do_task_reset_dirty_track. */
+  /**
+   * Without it CRIU (4.3 too) ends in a BUG of its own when it already holds the tasks: criu/mem.c,
+   * do_task_reset_dirty_track.
+   */
   async #requireMemTrack(request: RequestType, { signal, limit }: TimedCall): Promise<void> {
     this.#memTrack ??= (await this.featureCheck({ memTrack: true }, present({ signal, limit }))).memTrack === true;
     if (!this.#memTrack)

@@ -8,8 +8,8 @@ export interface DumpProgress {
   /** Memory written into `imagesDir` so far, in bytes. */
   writtenBytes: number;
   /**
-   * What it will be in the end, about: the tree's anonymous and shared memory as the dump began. Less comes when CRIU has
-   * parent images, leaves out zero pages, or compresses.
+   * What it will be in the end, about: the tree's anonymous and shared memory as the dump began. Less comes when CRIU
+   * has parent images, leaves out zero pages, or compresses.
    */
   expectedBytes: number;
 }
@@ -26,9 +26,9 @@ export interface DumpProgressOptions {
 const everyMs = 100;
 
 /**
- * Does the work, and tells meanwhile how far it is. CRIU's protocol does not say; its images grow as it writes. They are looked
- * at by the thread pool, so that a file system that is busy with CRIU cannot hold up the event loop, and CRIU's
- * notifications with it; nothing waits for the last look.
+ * Does the work, and tells meanwhile how far it is. CRIU's protocol does not say; its images grow as it writes. They
+ * are looked at by the thread pool, so that a file system that is busy with CRIU cannot hold up the event loop, and
+ * CRIU's notifications with it; nothing waits for the last look.
  * @param work Is cancelled by its signal when `onProgress` throws.
  * @throws what `onProgress` threw, when that ended the work; else what the work throws
  */

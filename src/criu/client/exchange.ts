@@ -62,7 +62,8 @@ export function criuErrorOf(error: unknown): CriuError | undefined {
  * than CRIU's own "no" with a reason) closes the connection and resolves only when CRIU has been reaped.
  * A callback's error wins over what CRIU makes of the refusal; CRIU ignores one of `network-unlock`, `pre-resume` and
  * `post-resume` (criu/net.c, criu/cr-restore.c, v4.2) and completes the request.
- * @throws CriuError CRIU_REQUEST_FAILED, CRIU_DIED, CRIU_IO, CRIU_PROTOCOL, CRIU_TIMEOUT, CRIU_ABORTED; a callback's own error
+ * @throws CriuError CRIU_REQUEST_FAILED, CRIU_DIED, CRIU_IO, CRIU_PROTOCOL, CRIU_TIMEOUT, CRIU_ABORTED; a callback's
+ * own error
  */
 export async function exchange(
   connection: Connection,
@@ -118,9 +119,15 @@ const died = new Error('the connection ended');
 const timedOut = new Error('timed out');
 
 interface Stopper {
-  /** The caller's signal and the time limit as one. Undefined when nothing can stop the exchange, and no callback wants to know. */
+  /**
+   * The caller's signal and the time limit as one. Undefined when nothing can stop the exchange, and no callback wants
+   * to know.
+   */
   signal: AbortSignal | undefined;
-  /** What a callback gets: also aborted when CRIU ends, for nobody waits for its answer then. What CRIU has sent is read first all the same. */
+  /**
+   * What a callback gets: also aborted when CRIU ends, for nobody waits for its answer then. What CRIU has sent is read
+   * first all the same.
+   */
   callbackSignal: AbortSignal | undefined;
   dispose(): void;
 }
@@ -160,7 +167,10 @@ function decode({ data, fds }: Packet, facts: CriuErrorFacts): Message {
   }
 }
 
-/** Runs the callback and gives the bytes that answer CRIU. A callback that fails is noted in `refused`, and CRIU told no. */
+/**
+ * Runs the callback and gives the bytes that answer CRIU. A callback that fails is noted in `refused`, and CRIU told
+ * no.
+ */
 async function answer(
   message: Notify,
   fds: number[],
@@ -260,7 +270,10 @@ async function explain(
   return new CriuError('CRIU_IO', { ...all, cause: error });
 }
 
-/** In its answer and its log it says why, mostly. Where not, its stderr is worth a wait for its end: nothing holds the tasks any more. */
+/**
+ * In its answer and its log it says why, mostly. Where not, its stderr is worth a wait for its end: nothing holds the
+ * tasks any more.
+ */
 async function refusal(
   { crErrno, crErrmsg }: Response,
   connection: Connection,
@@ -286,7 +299,10 @@ function peerIsGone(error: unknown): boolean {
   return ['EPIPE', 'ECONNRESET'].includes(errnoOf(error) ?? '');
 }
 
-/** With the last errors of CRIU's log. One that it has not touched in this request, if there is one at all, tells of another: it is not named. */
+/**
+ * With the last errors of CRIU's log. One that it has not touched in this request, if there is one at all, tells of
+ * another: it is not named.
+ */
 async function withLog({ logPath, ...facts }: CriuErrorFacts, before: string | undefined): Promise<CriuErrorFacts> {
   return logPath === undefined || logStamp(logPath) === before
     ? facts

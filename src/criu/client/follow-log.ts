@@ -12,9 +12,9 @@ export interface FollowLogOptions {
 }
 
 /**
- * The lines of a log that CRIU is about to write, as they come. The file may not exist yet; one that is there already is
- * taken for that of an earlier request, which CRIU will empty: it is read once it has changed. When this resolves the
- * stream stands at its beginning; when the log grew and shrank between two looks, lines can be lost.
+ * The lines of a log that CRIU is about to write, as they come. The file may not exist yet; one that is there already
+ * is taken for that of an earlier request, which CRIU will empty: it is read once it has changed. When this resolves
+ * the stream stands at its beginning; when the log grew and shrank between two looks, lines can be lost.
  *
  * It looks at the file again and again: at level 4 CRIU writes ten thousand lines in a second, and inotify would wake
  * for each.

@@ -35,8 +35,9 @@ export interface WorkOptions extends CallOptions {
 
 export interface DumpCallOptions extends WorkOptions {
   /**
-   * Called ten times in a second with how much memory has been written: never for a dump that is shorter, for one whose memory goes
-   * to a page server, or by a `criu service`. When it throws the request is cancelled, as by `signal`, and rejects with that error.
+   * Called ten times in a second with how much memory has been written: never for a dump that is shorter, for one whose
+   * memory goes to a page server, or by a `criu service`. When it throws the request is cancelled, as by `signal`, and
+   * rejects with that error.
    */
   onProgress?: (progress: DumpProgress) => void;
 }
@@ -224,8 +225,8 @@ export function timed<T extends TimedCall>(call: T): T {
 }
 
 /**
- * CRIU makes a link to the parent images, takes one that is there already for it, and says nothing when that leads elsewhere
- * (criu/image.c, open_image_dir, v4.2): the restored memory would be another's.
+ * CRIU makes a link to the parent images, takes one that is there already for it, and says nothing when that leads
+ * elsewhere (criu/image.c, open_image_dir, v4.2): the restored memory would be another's.
  * @throws CriuError CRIU_BAD_OPTION
  */
 async function requireParentLink(imagesDir: string, parentImg: string | undefined): Promise<void> {

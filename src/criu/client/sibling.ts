@@ -4,9 +4,9 @@ import { identify } from '../../proc/identity.js';
 import { criuErrorOf } from './exchange.js';
 
 /**
- * The pid that the root of these images will have as our child (`rstSibling`), if it is free now: asked right before CRIU makes it. No
- * notification tells it before `setup-namespaces`, or without namespaces before `post-restore`; in a pid namespace of its own
- * the root has another, but is told of early.
+ * The pid that the root of these images will have as our child (`rstSibling`), if it is free now: asked right before
+ * CRIU makes it. No notification tells it before `setup-namespaces`, or without namespaces before `post-restore`; in a
+ * pid namespace of its own the root has another, but is told of early.
  */
 export async function siblingToBe(imagesDir: string | number): Promise<number | undefined> {
   try {

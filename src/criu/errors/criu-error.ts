@@ -39,7 +39,9 @@ export interface CriuErrorFacts {
   logPath?: string;
   /** The last error lines of that log, oldest first. */
   logErrors?: string[];
-  /** What went wrong, when CRIU's words are of those that are known: chooses the remedy. A guess by text, not a code. */
+  /**
+   * What went wrong, when CRIU's words are of those that are known: chooses the remedy. A guess by text, not a code.
+   */
   problem?: CriuProblem;
   /** How the process of CRIU ended. */
   exitCode?: number;
@@ -191,7 +193,10 @@ function list(tried: CriuErrorFacts['tried']): string {
   return `:${tried.map(({ path, problem }) => `\n  ${path}: ${text(problem).replaceAll('\n', '\n    ')}`).join('')}`;
 }
 
-/** Of programs that do not work the first whose reason is known: it is mostly that of the others too (a configuration file, no root). */
+/**
+ * Of programs that do not work the first whose reason is known: it is mostly that of the others too (a configuration
+ * file, no root).
+ */
 function firstKnown(tried: CriuErrorFacts['tried']): CriuError | undefined {
   return tried?.find(({ problem }) => problem.facts.problem !== undefined && problem.remedy !== '')?.problem;
 }
@@ -236,7 +241,10 @@ function detail(f: CriuErrorFacts): string {
   return parts.length === 0 ? '' : `: ${parts.join(', ')}`;
 }
 
-/** Before CRIU has a log, its errors are there; what is none of them (of getopt, of the dynamic linker) ends in what matters. */
+/**
+ * Before CRIU has a log, its errors are there; what is none of them (of getopt, of the dynamic linker) ends in what
+ * matters.
+ */
 function fromStderr(stderr = ''): string[] {
   const lines = stderr.trim().split('\n');
   return [

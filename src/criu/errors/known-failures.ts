@@ -1,7 +1,7 @@
 /**
  * What people meet most often when CRIU says no, and what to do about it. The patterns are words of CRIU's log, which
- * change from version to version: they choose the sentence that an error carries, and whether `checkpoint()` tries once more
- * (checkpoint/retry.ts), where a wrong guess does no harm; nothing else.
+ * change from version to version: they choose the sentence that an error carries, and whether `checkpoint()` tries once
+ * more (checkpoint/retry.ts), where a wrong guess does no harm; nothing else.
  * Source: the pr_err lines of CRIU v4.2 in the file that is named, unless it says "seen"; what users report in CRIU's
  * issues, and criu.org/When_C/R_fails.
  */
@@ -90,7 +90,8 @@ const failures: readonly KnownFailure[] = [
     remedy:
       'A task runs as another user, and its limits can be read only with CAP_SYS_RESOURCE, which this process lacks: run Stillframe where it has that capability (see `stillframe doctor`; a container has to be given it).',
   },
-  // getopt's words and criu/config.c; seen. CRIU reads these files before it listens, and CRIU_CONFIG_FILE with --no-default-config too
+  // getopt's words and criu/config.c; seen. CRIU reads these files before it listens, and CRIU_CONFIG_FILE with
+  // --no-default-config too
   {
     problem: 'criu-config',
     pattern: /^criu: .*\boption\b|Invalid value for --network-lock/,
@@ -105,14 +106,16 @@ const failures: readonly KnownFailure[] = [
     remedy:
       "This CRIU does not know this kernel's vDSO: install a newer CRIU (4.1 for Linux 6.13) and set STILLFRAME_CRIU to its path.",
   },
-  // criu/sockets.c; seen with 4.1.1 on Linux 6.18: SO_PASSCRED and SO_PASSSEC are refused for sockets that are not unix's. CRIU issue 2804
+  // criu/sockets.c; seen with 4.1.1 on Linux 6.18: SO_PASSCRED and SO_PASSSEC are refused for sockets that are not
+  // unix's. CRIU issue 2804
   {
     problem: 'kernel-too-new',
     pattern: /sockets: Can't get 1:(?:16|34) opt: Operation not supported/,
     remedy:
       'Linux 6.16 and newer refuse socket options that this CRIU asks for: use CRIU 4.2 or newer (STILLFRAME_CRIU), or close the sockets.',
   },
-  // criu/sockets.c; seen with 4.1.1 on Linux 7.2, where only a log of level 4 says "Sockects collect procedure ... IPPROTO_UDPLITE: -2"
+  // criu/sockets.c; seen with 4.1.1 on Linux 7.2, where only a log of level 4 says "Sockects collect procedure ...
+  // IPPROTO_UDPLITE: -2"
   {
     problem: 'kernel-too-new',
     pattern: /Dumping FAILED|RLIMIT_NOFILE/,
@@ -127,7 +130,8 @@ const failures: readonly KnownFailure[] = [
     remedy:
       'A task uses restartable sequences, as every program does with glibc 2.35 or newer, and CRIU can read them from Linux 5.13 on only: use a newer kernel, or start the program with GLIBC_TUNABLES=glibc.pthread.rseq=0.',
   },
-  // criu/proc_parse.c and files-ext.c; Linux 6.7 and newer refuse to pass an io_uring as a descriptor: seen as send_fds -22. CRIU issues 2131, 3070
+  // criu/proc_parse.c and files-ext.c; Linux 6.7 and newer refuse to pass an io_uring as a descriptor: seen as send_fds
+  // -22. CRIU issues 2131, 3070
   {
     problem: 'io-uring',
     pattern: /io_uring|send_fds failed \(-22\)/,
@@ -163,7 +167,8 @@ const failures: readonly KnownFailure[] = [
     remedy:
       'A mount propagates to or from one outside the tree: set `extMasters`, or make it private (mount --make-rprivate) when the tree is started.',
   },
-  // criu/mount.c, criu/mount-v2.c: with `mntnsCompatMode` CRIU says what it lacks, else it ends in a BUG of service_mountpoint. Seen with 4.1.1, 4.2.1 and 4.3
+  // criu/mount.c, criu/mount-v2.c: with `mntnsCompatMode` CRIU says what it lacks, else it ends in a BUG of
+  // service_mountpoint. Seen with 4.1.1, 4.2.1 and 4.3
   {
     problem: 'root-missing',
     pattern: /The --root option is required|BUG at criu\/mount\.c:4\d\b/,
@@ -339,7 +344,8 @@ const failures: readonly KnownFailure[] = [
     pattern: /Some file locks are hold/,
     remedy: 'The tree holds file locks: set `fileLocks` on dump and restore.',
   },
-  // criu/fsnotify.c; seen with a watched directory that was removed (tmpfs), and with one on an overlay. `forceIrmap` changes nothing here: CRIU searches anyway
+  // criu/fsnotify.c; seen with a watched directory that was removed (tmpfs), and with one on an overlay. `forceIrmap`
+  // changes nothing here: CRIU searches anyway
   {
     problem: 'inotify',
     pattern: /Can't dump that handle|Can't find suitable path for handle/,
@@ -416,7 +422,8 @@ const failures: readonly KnownFailure[] = [
     remedy:
       'A task waits in the kernel where nothing can stop it: for its vfork child to start a program (try again a moment later), or for a disk or a network file system.',
   },
-  // criu/cr-dump.c, alarm_handler: it interrupts the wait for a task, which is then called unseizable, as if it were traced
+  // criu/cr-dump.c, alarm_handler: it interrupts the wait for a task, which is then called unseizable, as if it were
+  // traced
   {
     problem: 'freeze-failed',
     pattern: /Timeout reached\. Try to interrupt/,
@@ -449,8 +456,8 @@ const failures: readonly KnownFailure[] = [
     pattern: /Tracking memory is not available|dirty memory tracker/,
     remedy: 'This kernel does not track dirty memory (CONFIG_MEM_SOFT_DIRTY): do without pre-dumps.',
   },
-  // criu/util.c, setup_tcp_client: that nobody listens is no error there, and below log level 3 CRIU gives no reason; criu/cr-dump.c then lets go
-  // of a tree that it does not hold yet. Seen with 4.1.1 and 4.3
+  // criu/util.c, setup_tcp_client: that nobody listens is no error there, and below log level 3 CRIU gives no reason;
+  // criu/cr-dump.c then lets go of a tree that it does not hold yet. Seen with 4.1.1 and 4.3
   {
     problem: 'page-server',
     pattern: /Unable to detach from \d+: No such process|Dumping FAILED/,

@@ -22,14 +22,17 @@ interface Patch {
 /**
  * Repairs timers (timerfd) in the images that CRIU would bring back wrong:
  *
- * - Periodic ones that had fired and were not read yet. The kernel starts the next period of such a timer when it is read, and until
+ * - Periodic ones that had fired and were not read yet. The kernel starts the next period of such a timer when it is
+ * read, and until
  *   then says that nothing is left of this one. CRIU takes that for disarmed, and the timer never fires again. Here
  *   it is given one nanosecond: it fires at once, and its period goes on.
- * - Absolute ones. CRIU notes what is left and adds it to the whole seconds of the clock, so that they fire up to a second early. On a clock
+ * - Absolute ones. CRIU notes what is left and adds it to the whole seconds of the clock, so that they fire up to a
+ * second early. On a clock
  *   that nobody sets, such a timer is made relative, which says the same.
  *
  * The images may have been dumped, and may be restored, by anyone; doing it twice changes nothing.
- * Source: fs/timerfd.c, timerfd_show and timerfd_read, Linux v6.12; criu/timerfd.c and timerfd_arm in criu/pie/restorer.c, CRIU v4.2.
+ * Source: fs/timerfd.c, timerfd_show and timerfd_read, Linux v6.12; criu/timerfd.c and timerfd_arm in
+ * criu/pie/restorer.c, CRIU v4.2.
  * @returns how many timers were changed
  * @throws CriuError CRIU_IMAGE
  */

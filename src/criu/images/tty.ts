@@ -8,8 +8,8 @@ const TTY_INFO_MAGIC = 0x59453036;
 const inherited: readonly TtyType[] = [TtyType.PTY, TtyType.VT, TtyType.SERIAL];
 
 /**
- * Whether the dump has a terminal whose other side was outside of the tree: with `shellJob` the restore has to be given one, unless
- * it makes one (`orphanPtsMaster`).
+ * Whether the dump has a terminal whose other side was outside of the tree: with `shellJob` the restore has to be given
+ * one, unless it makes one (`orphanPtsMaster`).
  * Source: criu/tty.c, tty_verify_active_pairs, tty_find_restoring_task, CRIU v4.2.
  * @throws CriuError CRIU_IMAGE
  */

@@ -12,10 +12,11 @@ interface Place {
 }
 
 /**
- * Moves unix sockets in the images behind the one that they are connected to, where that one does not know of them: a connection that is
- * made and not accepted yet, a datagram socket that is connected to a bound one. CRIU looks for the other end as it reads an entry, among those
- * before it, and refuses the restore when it comes later. The entries themselves stay as they are, byte for byte.
- * Source: criu/sk-unix.c, try_resolve_unix_peer and fixup_unix_peer, CRIU v4.2.
+ * Moves unix sockets in the images behind the one that they are connected to, where that one does not know of them: a
+ * connection that is made and not accepted yet, a datagram socket that is connected to a bound one. CRIU looks for the
+ * other end as it reads an entry, among those before it, and refuses the restore when it comes later. The entries
+ * themselves stay as they are, byte for byte. Source: criu/sk-unix.c, try_resolve_unix_peer and fixup_unix_peer, CRIU
+ * v4.2.
  * @returns how many were moved
  * @throws CriuError CRIU_IMAGE
  */

@@ -13,8 +13,8 @@ export function hasUs(root: number): boolean {
 }
 
 /**
- * Kills what is left of a tree whose restore did not end well. CRIU does that itself when it says no; when it was killed,
- * the tasks wait for it for ever and hold their pids, and when its client left late, they run.
+ * Kills what is left of a tree whose restore did not end well. CRIU does that itself when it says no; when it was
+ * killed, the tasks wait for it for ever and hold their pids, and when its client left late, they run.
  * Each task is stopped before its children are looked up, so that none is missed.
  */
 export function killTree(root: ProcessId): void {

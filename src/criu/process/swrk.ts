@@ -16,23 +16,24 @@ export interface SwrkOptions {
   /** Our descriptors that CRIU is to inherit: the one at index i is number 4 + i there. They stay ours. */
   fds?: readonly number[];
   /**
-   * A terminal of ours (not a master), for a restore with `shellJob` whose tree had one that was outside of it: it is opened anew, and is
-   * the restored tree's. It stays ours.
+   * A terminal of ours (not a master), for a restore with `shellJob` whose tree had one that was outside of it: it is
+   * opened anew, and is the restored tree's. It stays ours.
    *
-   * If it is the controlling terminal of this process, CRIU and what it restores are in our session, in process groups of their own; the
-   * restored job is in the foreground when `restore()` resolves, and stays there until somebody of the session takes that back, as a shell
-   * does when this process ends: from then on it reads EIO. If it is of no session yet, as the one of a pty that was opened with O_NOCTTY, it becomes the
-   * controlling terminal of CRIU's session: the restored job is in its foreground, Ctrl-C and its like reach it, and CRIU's process goes on as a
-   * small program that leads the session until the job has ended (`ended` tells how; it does not keep the event loop alive).
-   * If it is of another session, CRIU cannot restore a job into it.
-   * A tree whose root leads its session, as a shell does itself, gets it without control: it reads and writes, but no Ctrl-C
-   * reaches it; see `orphanPtsMaster` for those.
-   * Source: criu/tty.c, tty_prep_fds and pty_open_unpaired_slave, criu/pstree.c, prepare_pstree_for_shell_job, CRIU v4.2. Default: /dev/null.
+   * If it is the controlling terminal of this process, CRIU and what it restores are in our session, in process groups
+   * of their own; the restored job is in the foreground when `restore()` resolves, and stays there until somebody of
+   * the session takes that back, as a shell does when this process ends: from then on it reads EIO. If it is of no
+   * session yet, as the one of a pty that was opened with O_NOCTTY, it becomes the controlling terminal of CRIU's
+   * session: the restored job is in its foreground, Ctrl-C and its like reach it, and CRIU's process goes on as a small
+   * program that leads the session until the job has ended (`ended` tells how; it does not keep the event loop alive).
+   * If it is of another session, CRIU cannot restore a job into it. A tree whose root leads its session, as a shell
+   * does itself, gets it without control: it reads and writes, but no Ctrl-C reaches it; see `orphanPtsMaster` for
+   * those. Source: criu/tty.c, tty_prep_fds and pty_open_unpaired_slave, criu/pstree.c, prepare_pstree_for_shell_job,
+   * CRIU v4.2. Default: /dev/null.
    */
   terminal?: number;
   /**
-   * The umask of CRIU, and of a program that it becomes (`execCmd`); restored tasks have their own. Default 0o077: the images that CRIU
-   * makes hold the memory of programs, and it would let everybody read them.
+   * The umask of CRIU, and of a program that it becomes (`execCmd`); restored tasks have their own. Default 0o077: the
+   * images that CRIU makes hold the memory of programs, and it would let everybody read them.
    */
   umask?: number;
   /** CRIU's environment. Default: ours. */
@@ -53,8 +54,8 @@ const stderrBytes = 16 * 1024;
 const CONTINUE_MS = 100;
 
 /**
- * CRIUs begin and end one for each core but one, which is the event loop's: fifty that begin together on two cores kept the
- * loop waiting for a core for 15 to 20 ms in one turn, and fifty that end no less (Linux 6.18).
+ * CRIUs begin and end one for each core but one, which is the event loop's: fifty that begin together on two cores kept
+ * the loop waiting for a core for 15 to 20 ms in one turn, and fifty that end no less (Linux 6.18).
  */
 const places = Math.max(1, availableParallelism() - 1);
 const starting = new Semaphore(places);
@@ -63,8 +64,8 @@ const ending = new Semaphore(places);
 const LONGEST_END_MS = 50;
 
 /**
- * One `criu swrk` process and our end of its socket. The process has a session of its own, or a process group, so that what a terminal
- * sends to its foreground group (Ctrl-C) does not reach CRIU in the middle of a dump.
+ * One `criu swrk` process and our end of its socket. The process has a session of its own, or a process group, so that
+ * what a terminal sends to its foreground group (Ctrl-C) does not reach CRIU in the middle of a dump.
  *
  * When our end closes (`close()`, or our own death), CRIU notices at its next send or receive, undoes what it was
  * doing, lets the tasks go, and exits. It is reaped in every case.
@@ -89,13 +90,19 @@ export class Swrk implements Connection {
     });
   }
 
-  /** @throws CriuError CRIU_NOT_FOUND when the program cannot be started, CRIU_IO when no program can, with the system's error as cause; NativeError */
+  /**
+   * @throws CriuError CRIU_NOT_FOUND when the program cannot be started, CRIU_IO when no program can, with the system's
+   * error as cause; NativeError
+   */
   static start(options: SwrkOptions): Promise<Swrk> {
     const alone = starting.idle;
     return starting.run(() => Swrk.#start(options, alone));
   }
 
-  /** One that is alone starts on the event loop, which is the shortest way. Of many each would hold the loop for an exec. */
+  /**
+   * One that is alone starts on the event loop, which is the shortest way. Of many each would hold the loop for an
+   * exec.
+   */
   static async #start(
     { criuPath, fds = [], terminal, env, umask = 0o077, defaultConfig = true, maxMessageBytes = 16 << 20 }: SwrkOptions,
     alone: boolean,
@@ -156,15 +163,18 @@ export class Swrk implements Connection {
     return this.#socket.receive(options);
   }
 
-  /** Closes our end without waiting for CRIU: it undoes what is under way. One that somebody stopped goes on, or it would not notice. */
+  /**
+   * Closes our end without waiting for CRIU: it undoes what is under way. One that somebody stopped goes on, or it
+   * would not notice.
+   */
   disconnect(): void {
     this.#child.kill('SIGCONT');
     this.#socket.close();
   }
 
   /**
-   * Closes our end, when it is this one's turn, and resolves when CRIU has been reaped. What must end at once, since it holds
-   * tasks, is to be disconnected first.
+   * Closes our end, when it is this one's turn, and resolves when CRIU has been reaped. What must end at once, since it
+   * holds tasks, is to be disconnected first.
    * @param graceMs How long CRIU may take to undo its work before it is killed. Default 10000. A kill can harm the
    *   tasks it holds: their memory may still contain CRIU's own code.
    */
@@ -194,8 +204,9 @@ export class Swrk implements Connection {
 }
 
 /**
- * A CRIU that is killed leaves children that wait for it for ever: it forks some to learn what the kernel can do. They are in
- * its process group, which nothing else joins: the tasks of a dump are not CRIU's, and half-restored ones are killed anyway.
+ * A CRIU that is killed leaves children that wait for it for ever: it forks some to learn what the kernel can do. They
+ * are in its process group, which nothing else joins: the tasks of a dump are not CRIU's, and half-restored ones are
+ * killed anyway.
  */
 export function endOrphans(group: number): void {
   try {

@@ -29,8 +29,8 @@ export function isOurTerminal(fd: number): boolean {
 }
 
 /**
- * What CRIU's process becomes once it has restored a tree into a session that it leads: a program that ends when its child, the
- * tree's root, has ended, with its status. Without it the kernel hangs the tree up at CRIU's end.
+ * What CRIU's process becomes once it has restored a tree into a session that it leads: a program that ends when its
+ * child, the tree's root, has ended, with its status. Without it the kernel hangs the tree up at CRIU's end.
  * @throws NativeError NATIVE_MISSING
  */
 export function sessionHolder(): string[] {

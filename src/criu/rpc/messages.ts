@@ -40,7 +40,10 @@ export interface Response {
 /** These send memory to the page server; elsewhere, and with `lazyPages`, CRIU is the server or has none. */
 const toPageServer: ReadonlySet<RequestType> = new Set(['DUMP', 'PRE_DUMP', 'SINGLE_PRE_DUMP']);
 
-/** @throws CriuError CRIU_BAD_OPTION for a page server that CRIU (4.3 too) would crash over: it looks up the missing address */
+/**
+ * @throws CriuError CRIU_BAD_OPTION for a page server that CRIU (4.3 too) would crash over: it looks up the missing
+ * address
+ */
 export function encodeRequest({ type, ...fields }: Request): Uint8Array {
   const { ps, lazyPages } = fields.opts ?? {};
   if (toPageServer.has(type) && ps != null && lazyPages !== true && ps.address == null && ps.fd == null)

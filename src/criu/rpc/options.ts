@@ -1,16 +1,22 @@
 /**
  * Options of a CRIU request that works on images. Every option is left to CRIU's default when absent, but for
- * `manageCgroups`: a flag is off and everything else is unset, unless its comment names a default. Versions: the first CRIU whose RPC knows the option; an older one makes the request fail with
- * CRIU_OPTION_UNSUPPORTED before anything is touched (CRIU itself would ignore the option in silence). Relative paths are ours: they go
- * to CRIU, which has another working directory, as absolute ones; but for `parentImg` and what stands inside other values.
- * Source: images/rpc.proto and criu/cr-service.c, CRIU v4.3.
+ * `manageCgroups`: a flag is off and everything else is unset, unless its comment names a default. Versions: the first
+ * CRIU whose RPC knows the option; an older one makes the request fail with CRIU_OPTION_UNSUPPORTED before anything is
+ * touched (CRIU itself would ignore the option in silence). Relative paths are ours: they go to CRIU, which has another
+ * working directory, as absolute ones; but for `parentImg` and what stands inside other values. Source:
+ * images/rpc.proto and criu/cr-service.c, CRIU v4.3.
  */
 export interface CriuOptions {
   // ---- where things are ----
 
-  /** Where the log and the statistics go: a path, or a descriptor of ours. Default: the images' directory. Since 1.2. */
+  /**
+   * Where the log and the statistics go: a path, or a descriptor of ours. Default: the images' directory. Since 1.2.
+   */
   workDir?: string | number;
-  /** The images of the dump before this one, as a path relative to the images' directory, which must not have another parent already. Since 1.2. */
+  /**
+   * The images of the dump before this one, as a path relative to the images' directory, which must not have another
+   * parent already. Since 1.2.
+   */
   parentImg?: string;
   /** The log's name inside `workDir`, without a slash. Default "criu.log". Since 0.8. */
   logFile?: string;
@@ -18,12 +24,15 @@ export interface CriuOptions {
   logLevel?: 1 | 2 | 3 | 4;
   /** Log to CRIU's stderr (of which errors carry the end) when there is no `logFile`. Since 3.19. */
   logToStderr?: boolean;
-  /** Print the statistics on CRIU's stdout, too: that of a `criu service`; of a CRIU that `start()` has started nobody reads it. Since 3.19. */
+  /**
+   * Print the statistics on CRIU's stdout, too: that of a `criu service`; of a CRIU that `start()` has started nobody
+   * reads it. Since 3.19.
+   */
   displayStats?: boolean;
   /**
-   * A CRIU configuration file; what it says wins over these options (with `log-file` in it, `onLog` and errors do not find the log). It
-   * can set what has no field in the RPC, such as allow-uprobes. CRIU before 4.2.1 crashes over `network-lock` in it, and 4.1 runs an
-   * `action-script` in it twice. One that is not there is ignored. Since 3.11.
+   * A CRIU configuration file; what it says wins over these options (with `log-file` in it, `onLog` and errors do not
+   * find the log). It can set what has no field in the RPC, such as allow-uprobes. CRIU before 4.2.1 crashes over
+   * `network-lock` in it, and 4.1 runs an `action-script` in it twice. One that is not there is ignored. Since 3.11.
    */
   configFile?: string;
   /** Restore: the path that becomes the root of a new mount namespace. Since 1.2. */
@@ -33,15 +42,21 @@ export interface CriuOptions {
 
   /** Dump: the tasks run on afterwards. Default: they are killed. Since 0.8. */
   leaveRunning?: boolean;
-  /** The tasks are stopped (SIGSTOP) afterwards, also those of a restore. Wins over `leaveRunning`; the network of a dumped tree stays locked. Since 3.19. */
+  /**
+   * The tasks are stopped (SIGSTOP) afterwards, also those of a restore. Wins over `leaveRunning`; the network of a
+   * dumped tree stays locked. Since 3.19.
+   */
   leaveStopped?: boolean;
-  /** How many seconds CRIU tries to stop all tasks before it gives up. Default 10; 0: no limit, or 10 with `freezeCgroup`. Since 2.4. */
+  /**
+   * How many seconds CRIU tries to stop all tasks before it gives up. Default 10; 0: no limit, or 10 with
+   * `freezeCgroup`. Since 2.4.
+   */
   timeoutSeconds?: number;
   /** The freezer cgroup (v1 or v2) through which CRIU stops the tasks, instead of one by one. Since 2.4. */
   freezeCgroup?: string;
   /**
-   * Dump and restore a tree whose session or process group leader is outside, such as a shell's job. If it has a terminal, the restore
-   * needs one: `terminal` of `CriuClient.start()`. Since 0.8.
+   * Dump and restore a tree whose session or process group leader is outside, such as a shell's job. If it has a
+   * terminal, the restore needs one: `terminal` of `CriuClient.start()`. Since 0.8.
    */
   shellJob?: boolean;
   /** Restore: the root task becomes a child of this process, not of CRIU. This process must reap it. Since 1.4. */
@@ -51,8 +66,8 @@ export interface CriuOptions {
   /** Run without root, within the limits of CAP_CHECKPOINT_RESTORE. Since 3.18. */
   unprivileged?: boolean;
   /**
-   * Dump: write what the processor can do. Restore: compare it with this one's; needs a dump that wrote it, whatever is named here.
-   * Default: neither; CRIU then only wants a processor that can do what it itself needs. Since 1.3.
+   * Dump: write what the processor can do. Restore: compare it with this one's; needs a dump that wrote it, whatever is
+   * named here. Default: neither; CRIU then only wants a processor that can do what it itself needs. Since 1.3.
    */
   cpuCap?: readonly CpuCap[];
 
@@ -62,17 +77,31 @@ export interface CriuOptions {
   trackMem?: boolean;
   /** Dump: free pages in the parent images that this one replaces. Restore: free pages once restored. Since 1.2. */
   autoDedup?: boolean;
-  /** How a pre-dump reads memory: by pipes from inside the task, or with process_vm_readv. Default "splice". Since 3.14. */
+  /**
+   * How a pre-dump reads memory: by pipes from inside the task, or with process_vm_readv. Default "splice". Since 3.14.
+   */
   preDumpMode?: 'splice' | 'read';
   /** Leave memory behind and bring it on demand (userfaultfd). Since 3.5. */
   lazyPages?: boolean;
-  /** Send memory to a page server instead of the images' directory; with `lazyPages`, be the one that serves it. Since 1.2. */
+  /**
+   * Send memory to a page server instead of the images' directory; with `lazyPages`, be the one that serves it. Since
+   * 1.2.
+   */
   pageServer?: PageServer;
-  /** An unbound unix datagram socket of ours where pre-dumps keep pidfds, the same one in all rounds and the dump: CRIU then notices reused pids. Since 3.16. */
+  /**
+   * An unbound unix datagram socket of ours where pre-dumps keep pidfds, the same one in all rounds and the dump: CRIU
+   * then notices reused pids. Since 3.16.
+   */
   pidfdStoreSk?: number;
-  /** How memory images are written and read: through the page cache, or past it (O_DIRECT). Default "writeback". Since 4.3. */
+  /**
+   * How memory images are written and read: through the page cache, or past it (O_DIRECT). Default "writeback". Since
+   * 4.3.
+   */
   imageIoMode?: 'writeback' | 'direct';
-  /** Compress memory images. Needs a CRIU with LZ4 (Debian's has none): the feature `memCompression`. Default "off", "lz4" with one of the next two. Since 4.3. */
+  /**
+   * Compress memory images. Needs a CRIU with LZ4 (Debian's has none): the feature `memCompression`. Default "off",
+   * "lz4" with one of the next two. Since 4.3.
+   */
   compress?: 'off' | 'lz4';
   /** LZ4's acceleration, 1 to 65537: higher is faster and larger. Not with `compress: 'off'`. Since 4.3. */
   compressAcceleration?: number;
@@ -82,7 +111,10 @@ export interface CriuOptions {
   decompressThreads?: number;
   /** Write and read images through criu-image-streamer. Since 4.3. */
   stream?: boolean;
-  /** What CRIU's plugins are told, each as "PLUGIN.NAME" or "PLUGIN.NAME=VALUE"; of a plugin that is not there in silence. Since 4.3. */
+  /**
+   * What CRIU's plugins are told, each as "PLUGIN.NAME" or "PLUGIN.NAME=VALUE"; of a plugin that is not there in
+   * silence. Since 4.3.
+   */
   pluginOptions?: readonly string[];
   /** Encrypt the page server's connection. Since 3.13. */
   tls?: boolean;
@@ -101,7 +133,10 @@ export interface CriuOptions {
 
   /** Dump file locks. Only right when nothing outside the tree shares them. Since 0.8. */
   fileLocks?: boolean;
-  /** Give an open file whose name is gone, but which has others, a temporary name. One without any is copied in any case. Since 1.2. */
+  /**
+   * Give an open file whose name is gone, but which has others, a temporary name. One without any is copied in any
+   * case. Since 1.2.
+   */
   linkRemap?: boolean;
   /** Largest deleted file that is copied into the images, in bytes. Default 1 MiB. Since 1.7. */
   ghostLimit?: number | bigint;
@@ -115,9 +150,15 @@ export interface CriuOptions {
   skipFileRwxCheck?: boolean;
   /** Restore: descriptors of ours to use where the dump had `key`. They must be in the client's `fds`. Since 1.6. */
   inheritFd?: readonly InheritFd[];
-  /** Resources that exist outside the dump, in CRIU's notation ("mnt[/data]:data", "net[123]:name"); the criu(8) manual has all. Since 2.0. */
+  /**
+   * Resources that exist outside the dump, in CRIU's notation ("mnt[/data]:data", "net[123]:name"); the criu(8) manual
+   * has all. Since 2.0.
+   */
   external?: readonly string[];
-  /** Dump: take a terminal whose master is outside. Restore: hand a new master to `onNotify`, as `orphan-pts-master`. Not for a tree whose session is outside: see `shellJob`. Since 2.12. */
+  /**
+   * Dump: take a terminal whose master is outside. Restore: hand a new master to `onNotify`, as `orphan-pts-master`.
+   * Not for a tree whose session is outside: see `shellJob`. Since 2.12.
+   */
   orphanPtsMaster?: boolean;
 
   // ---- mounts and namespaces ----
@@ -147,9 +188,15 @@ export interface CriuOptions {
   tcpEstablished?: boolean;
   /** Leave out TCP connections that are still being set up. Since 2.4. */
   tcpSkipInFlight?: boolean;
-  /** Dump TCP connections as closed; the restore of such images has to say so, too. On restore alone: close those of `tcpEstablished`. Since 3.12. */
+  /**
+   * Dump TCP connections as closed; the restore of such images has to say so, too. On restore alone: close those of
+   * `tcpEstablished`. Since 3.12.
+   */
   tcpClose?: boolean;
-  /** How the network is silenced while TCP connections are dumped. Default "iptables"; "skip" needs CRIU 3.19. Since 3.16. */
+  /**
+   * How the network is silenced while TCP connections are dumped. Default "iptables"; "skip" needs CRIU 3.19. Since
+   * 3.16.
+   */
   networkLock?: 'iptables' | 'nftables' | 'skip';
   /** Dump unix sockets whose peer is outside the tree. Since 0.8. */
   extUnixSk?: boolean;
@@ -217,21 +264,25 @@ export type RawOption = boolean | number | bigint | string | Uint8Array;
 
 export type CpuCap = 'none' | 'fpu' | 'cpu' | 'ins' | 'all';
 
-/** A dump or pre-dump connects to it, and needs `address` or `fd`; a page server, or a dump with `lazyPages`, listens there. */
+/**
+ * A dump or pre-dump connects to it, and needs `address` or `fd`; a page server, or a dump with `lazyPages`, listens
+ * there.
+ */
 export interface PageServer {
   /**
-   * To connect to: an IP address, or a name that can be resolved: CRIU (4.3 too) crashes over another. To listen at: an IP
-   * address, by default every one of this machine. With `lazyPages` it needs CRIU 4.3: an older one listens at every
+   * To connect to: an IP address, or a name that can be resolved: CRIU (4.3 too) crashes over another. To listen at: an
+   * IP address, by default every one of this machine. With `lazyPages` it needs CRIU 4.3: an older one listens at every
    * address whatever is said here, so that it is refused with CRIU_OPTION_UNSUPPORTED.
    */
   address?: string;
   /** 0 to 65535. To listen at 0, the default: one that the kernel chooses. */
   port?: number;
   /**
-   * A connected socket of ours, in place of `address` and `port`; it must be in the client's `fds`. It is made blocking, as CRIU needs it: nobody
-   * here is to read or write it from then on. A `net.Socket` reads as soon as it is connected, unless it was paused before that (`pause()` after
-   * `connect()`, and a server's `pauseOnConnect`): it would take CRIU's answers, and the event loop would wait for more. Not with `lazyPages`: no CRIU
-   * takes it. With `tls` since 4.3: a dump of an older one crashes, so that both together are refused with CRIU_OPTION_UNSUPPORTED.
+   * A connected socket of ours, in place of `address` and `port`; it must be in the client's `fds`. It is made
+   * blocking, as CRIU needs it: nobody here is to read or write it from then on. A `net.Socket` reads as soon as it is
+   * connected, unless it was paused before that (`pause()` after `connect()`, and a server's `pauseOnConnect`): it
+   * would take CRIU's answers, and the event loop would wait for more. Not with `lazyPages`: no CRIU takes it. With
+   * `tls` since 4.3: a dump of an older one crashes, so that both together are refused with CRIU_OPTION_UNSUPPORTED.
    */
   fd?: number;
 }

@@ -1,4 +1,7 @@
-/** Trees deeper than a path can be long: archived and brought back in time that grows with their names, with few descriptors. */
+/**
+ * Trees deeper than a path can be long: archived and brought back in time that grows with their names, with few
+ * descriptors.
+ */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -9,7 +9,10 @@ import { Scratch } from './trees.js';
 
 const LIMITS = { fixed: 0, cached: 1, tables: 1 };
 
-/** Writes so many pages of sevens, all but the last into the file, and has the kernel bring them to the disk and forget them. */
+/**
+ * Writes so many pages of sevens, all but the last into the file, and has the kernel bring them to the disk and forget
+ * them.
+ */
 function fill(tables: Tables, path: string, count: number): Page[] {
   const table: (Numbers | undefined)[] = [];
   const pages = Array.from({ length: count }, (_, number): Page => ({

@@ -1,6 +1,6 @@
 /*
- * quiet-writer FILE map|aio: holds FILE open for writing, and once a byte comes on stdin changes it in a way of which the
- * kernel tells nobody before the file is closed; says so on stdout, and waits for the end of stdin.
+ * quiet-writer FILE map|aio: holds FILE open for writing, and once a byte comes on stdin changes it in a way of which
+ * the kernel tells nobody before the file is closed; says so on stdout, and waits for the end of stdin.
  */
 #include <fcntl.h>
 #include <linux/aio_abi.h>

@@ -188,7 +188,10 @@ describe('removing a directory by descriptors', () => {
   });
 });
 
-/** Makes `tree` with 100 directories, and exchanges each with a link to the victim, for ever; makes it anew when it is gone. */
+/**
+ * Makes `tree` with 100 directories, and exchanges each with a link to the victim, for ever; makes it anew when it is
+ * gone.
+ */
 const RACER = `
 #define _GNU_SOURCE
 #include <fcntl.h>

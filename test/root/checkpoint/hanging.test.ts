@@ -1,4 +1,7 @@
-/** A file system in a target's tree that stops answering holds neither the frozen window nor whoever asked for the checkpoint. */
+/**
+ * A file system in a target's tree that stops answering holds neither the frozen window nor whoever asked for the
+ * checkpoint.
+ */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, mkdirSync, openSync, readdirSync, statSync } from 'node:fs';

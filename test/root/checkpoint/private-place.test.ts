@@ -1,4 +1,7 @@
-/** Where memory images lie while they are made and used: nobody but root reads them, renames them, or gets root to remove something else. */
+/**
+ * Where memory images lie while they are made and used: nobody but root reads them, renames them, or gets root to
+ * remove something else.
+ */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, symlinkSync, watch, writeFileSync } from 'node:fs';
 import { once } from 'node:events';
@@ -123,7 +126,10 @@ describe("an archive in another user's home", () => {
   });
 });
 
-/** Renames each directory that appears in `home`, puts a link to `victim` in its place, and copies each file that can be read. */
+/**
+ * Renames each directory that appears in `home`, puts a link to `victim` in its place, and copies each file that can be
+ * read.
+ */
 async function startThief(home: string, victim: string): Promise<ChildProcess> {
   const script = `
 import os, sys, stat

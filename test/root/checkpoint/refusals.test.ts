@@ -164,7 +164,8 @@ describe.each(freezerVersions())('a checkpoint that cannot be, freezer %s', (ver
     let killed: number | undefined;
     const error = await attempt({
       onProgress: ({ phase, at }) => {
-        // Frozen, and CRIU waits for our answer. Later its code would run in the tasks: docs/guardian.md says what a kill does then.
+        // Frozen, and CRIU waits for our answer. Later its code would run in the tasks: docs/guardian.md says what a
+        // kill does then.
         if (phase !== 'freeze' || at !== 'end') return;
         killed = childNamed('criu');
         process.kill(killed, 'SIGKILL');

@@ -42,7 +42,8 @@ describe.each(freezerVersions())('a busy tree, freezer %s', (version) => {
     });
     await writer.isWell();
     const { holeMs } = await writer.status();
-    // CRIU seizes the tasks soon after our answer and holds them until it has dumped. How much more is the bench's to say.
+    // CRIU seizes the tasks soon after our answer and holds them until it has dumped. How much more is the bench's to
+    // say.
     expect(holeMs).toBeGreaterThan(report.window.dumpMs * 0.5);
     const parts = Object.values(report.window).reduce((a, b) => a + b);
     expect(Math.abs(parts - report.windowMs)).toBeLessThan(2);

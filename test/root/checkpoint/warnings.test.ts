@@ -9,7 +9,10 @@ import { checkpoint, inspect, restore, type Warning } from '../../../src/index.j
 import { runningPids } from '../../../src/checkpoint/base/pids.js';
 import { until } from '../../fixtures/criu.js';
 
-/** Holds a log open for writing and a file of /dev/shm mapped, both outside of any tree, and state that CRIU does not dump. */
+/**
+ * Holds a log open for writing and a file of /dev/shm mapped, both outside of any tree, and state that CRIU does not
+ * dump.
+ */
 const program = `
 import mmap, os, sys, time
 log = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT, 0o600)

@@ -93,7 +93,10 @@ it.each(rounds)('is restored by Stillframe under a new id into another bundle, r
   expect(imageAsChanged(second.rootfs)).toEqual(AS_CHANGED);
 });
 
-/** The two runtimes give masked paths different keys; CRIU's configuration, which a bundle can name, has those of crun for runc. */
+/**
+ * The two runtimes give masked paths different keys; CRIU's configuration, which a bundle can name, has those of crun
+ * for runc.
+ */
 function crunKeys(): { annotations: Record<string, string> } {
   const path = join(scratch, 'criu.conf');
   const empty = join(scratch, 'empty');

@@ -25,7 +25,10 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
-/** Counts, tells the other by a file that both have mounted, and notes in its own root what it last heard from the other. */
+/**
+ * Counts, tells the other by a file that both have mounted, and notes in its own root what it last heard from the
+ * other.
+ */
 function talker(me: string, other: string): string[] {
   const loop = `i=0; while :; do i=$((i+1)); heard=0; read heard < /shared/${other} 2>/dev/null; echo "$i \${heard:-0} end" > /data/fresh; mv /data/fresh /data/notes; echo $i > /shared/${me}.fresh; mv /shared/${me}.fresh /shared/${me}; done`;
   return ['sh', '-c', loop];
@@ -139,8 +142,8 @@ it('lets all run on and leaves no directory when one of them cannot be checkpoin
   const before = readdirSync(scratch);
   const names = [first, second].map(({ id, stateRoot }) => ({ runc: id, stateRoot }));
   // A process that was put into the second one from outside: no descendant of its init, and no part of its tree.
-  // Our child's child: a detached one is an orphan, and where process 1 reaps none (a test run that is process 1 itself)
-  // the container's pid namespace never ends.
+  // Our child's child: a detached one is an orphan, and where process 1 reaps none (a test run that is process 1
+  // itself) the container's pid namespace never ends.
   const pidFile = join(b.dir, 'stranger.pid');
   spawn('runc', ['--root', second.stateRoot, 'exec', '--pid-file', pidFile, second.id, 'sleep', '1000'], {
     stdio: 'ignore',

@@ -1,4 +1,7 @@
-/** A container's memory written ahead of the window. What needs a kernel that tracks memory runs there: npm run test:kernels. */
+/**
+ * A container's memory written ahead of the window. What needs a kernel that tracks memory runs there: npm run
+ * test:kernels.
+ */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -25,7 +25,8 @@ test('a version over a warm session takes about a millisecond at most', async ()
 });
 
 test('1000 sessions, one after another, leave no descriptor and no memory behind', () => {
-  // In a process of its own, where a collection can be asked for: what memory it has then is kept, be it JavaScript's or the addon's.
+  // In a process of its own, where a collection can be asked for: what memory it has then is kept, be it JavaScript's
+  // or the addon's.
   const script = `
     import { readdirSync } from 'node:fs';
     import { CriuClient } from ${JSON.stringify(join(import.meta.dirname, '../../../dist/src/criu/index.js'))};

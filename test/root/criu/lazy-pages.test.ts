@@ -37,8 +37,9 @@ afterAll(() => {
 });
 
 /**
- * CRIU enlarges a pipe to up to 4 MiB, and goes on with none when it may not (criu/page-pipe.c, pipe_read_dest_init): over the
- * system's limit that takes CAP_SYS_RESOURCE, which not every machine gives its root. The limit can be raised without.
+ * CRIU enlarges a pipe to up to 4 MiB, and goes on with none when it may not (criu/page-pipe.c, pipe_read_dest_init):
+ * over the system's limit that takes CAP_SYS_RESOURCE, which not every machine gives its root. The limit can be raised
+ * without.
  */
 function roomForPipes(): Disposable {
   const limit = '/proc/sys/fs/pipe-max-size';

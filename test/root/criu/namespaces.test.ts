@@ -1,4 +1,7 @@
-/** Namespaces that are not the tree's own: those outside that it is dumped with, those that a restore joins, and one that is made empty. */
+/**
+ * Namespaces that are not the tree's own: those outside that it is dumped with, those that a restore joins, and one
+ * that is made empty.
+ */
 import { spawnSync } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { join } from 'node:path';

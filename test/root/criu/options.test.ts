@@ -1,4 +1,7 @@
-/** Options that no other test needs, each sent to a real CRIU: what they do, where it can be seen, or that CRIU took or refused them. */
+/**
+ * Options that no other test needs, each sent to a real CRIU: what they do, where it can be seen, or that CRIU took or
+ * refused them.
+ */
 import { linkSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { chmod } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -47,7 +50,10 @@ describe('what CRIU refuses to dump it dumps with', () => {
     options: (task: OddTask, dir: string) => CriuOptions;
     start?: (dir: string) => Parameters<typeof OddTask.start>[2];
   }
-  /** A file system that CRIU does not know is mounted in the task's own namespace, and nothing is open from outside of that. */
+  /**
+   * A file system that CRIU does not know is mounted in the task's own namespace, and nothing is open from outside of
+   * that.
+   */
   const withRamfs = (dir: string): Parameters<typeof OddTask.start>[2] => ({
     prefix: [
       ...ownMounts,

@@ -54,8 +54,8 @@ export async function startOwner(plan: OwnerPlan): Promise<Owner> {
 }
 
 /**
- * Stands in for a CRIU that has forked, as the real one does for moments while it looks at the kernel. Its children: one as CRIU's
- * own are, at work in its private directory; one that is elsewhere; and one of another session.
+ * Stands in for a CRIU that has forked, as the real one does for moments while it looks at the kernel. Its children:
+ * one as CRIU's own are, at work in its private directory; one that is elsewhere; and one of another session.
  */
 export function parentOfThree(dir: string): string[] {
   return ['sh', '-c', `cd ${dir}; sleep 60 & (cd /; exec sleep 60) & setsid sleep 60 & wait`];

@@ -1,6 +1,6 @@
 /**
- * Restores that are killed: the embedding process by SIGKILL, alone or with CRIU, the guardian or both, at any moment. Afterwards
- * the tree is restored whole, or there is nothing of it.
+ * Restores that are killed: the embedding process by SIGKILL, alone or with CRIU, the guardian or both, at any moment.
+ * Afterwards the tree is restored whole, or there is nothing of it.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';

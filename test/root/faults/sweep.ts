@@ -1,6 +1,6 @@
 /**
- * Kill sweeps: checkpoints of the self-checking workload, each ended at another moment by SIGKILL to the embedding process,
- * to CRIU, or to both, or to the guardian as well; and what must be true afterwards.
+ * Kill sweeps: checkpoints of the self-checking workload, each ended at another moment by SIGKILL to the embedding
+ * process, to CRIU, or to both, or to the guardian as well; and what must be true afterwards.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
@@ -148,7 +148,10 @@ export class Sweep implements AsyncDisposable {
     return mendedMs;
   }
 
-  /** Stops CRIU. The checkpoint must end within its own limits, harm nothing and leave nothing; one that had all it needed succeeds. */
+  /**
+   * Stops CRIU. The checkpoint must end within its own limits, harm nothing and leave nothing; one that had all it
+   * needed succeeds.
+   */
   async stop(stop: Stop): Promise<Stopped> {
     const what = `criu stopped in ${stop.phase} at ${stop.fraction.toFixed(2)}`;
     const output = this.writer.path(`${++this.#count}.tar`);

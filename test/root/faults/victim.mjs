@@ -1,7 +1,7 @@
 // An embedding program that is there to be killed. argv: a JSON object { options, kill?: { phase, at } }.
-// It says "ready", waits for a line on stdin, and makes one checkpoint (or, with `restores`, one restore); every phase is told on stdout. With `kill`
-// it kills itself the moment that phase starts or ends: no other process could be as exact. With `fill?: { phase, at, path }` it
-// writes to that path then until nothing more fits.
+// It says "ready", waits for a line on stdin, and makes one checkpoint (or, with `restores`, one restore); every phase
+// is told on stdout. With `kill` it kills itself the moment that phase starts or ends: no other process could be as
+// exact. With `fill?: { phase, at, path }` it writes to that path then until nothing more fits.
 import { once } from 'node:events';
 import { closeSync, openSync, writeSync } from 'node:fs';
 

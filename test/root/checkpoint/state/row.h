@@ -1,6 +1,6 @@
 /*
- * One object that the kernel keeps for a process: how it comes to be, and what can be seen of it afterwards, as one line. A probe
- * may use the object up: it is called once.
+ * One object that the kernel keeps for a process: how it comes to be, and what can be seen of it afterwards, as one
+ * line. A probe may use the object up: it is called once.
  */
 #ifndef STATE_ROW_H
 #define STATE_ROW_H

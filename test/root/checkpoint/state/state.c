@@ -1,7 +1,7 @@
 /*
  * Holds objects of the kernel's, so that a test can compare what they are before a checkpoint and after its restore.
- * state DIRECTORY ROW...: sets each up, makes DIRECTORY/ready, waits for DIRECTORY/ask, and writes "ROW: value" lines to DIRECTORY/answer.
- * state --list: the names of all rows.
+ * state DIRECTORY ROW...: sets each up, makes DIRECTORY/ready, waits for DIRECTORY/ask, and writes "ROW: value" lines
+ * to DIRECTORY/answer. state --list: the names of all rows.
  */
 #include "locks.c"
 #include "time.c"

@@ -1,4 +1,7 @@
-/** What becomes of each object that state.c can hold. docs/what-comes-back.md shows it; what-comes-back.test.ts holds both to the truth. */
+/**
+ * What becomes of each object that state.c can hold. docs/what-comes-back.md shows it; what-comes-back.test.ts holds
+ * both to the truth.
+ */
 
 export type Fate = 'comes back' | 'repaired' | 'lost' | 'refused';
 

@@ -1,4 +1,7 @@
-/* Timers, and the signals that wait. Long ones only tell whether they are armed: how much is left differs from run to run. */
+/*
+ * Timers, and the signals that wait. Long ones only tell whether they are armed: how much is left differs from run to
+ * run.
+ */
 #include "row.h"
 #include <sys/signalfd.h>
 #include <sys/time.h>
