@@ -22,7 +22,7 @@ export {
 
 export type { Warning, WarningCode, WarningFacts } from './checkpoint/warnings/warning.js';
 export type { RecordedWarning } from './checkpoint/warnings/recorded.js';
-export type { OutsideFile } from './checkpoint/warnings/outside-file.js';
+export type { FileStamp, OutsideFile } from './checkpoint/warnings/outside-file.js';
 export type { ChangedFile } from './checkpoint/warnings/find-changed-files.js';
 export type { TaskState } from './checkpoint/warnings/task-state.js';
 

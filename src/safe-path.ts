@@ -80,6 +80,11 @@ export function isOurs(uid: number): boolean {
   return uid === 0 || uid === process.geteuid?.();
 }
 
+/** Whether others can rename what is in a directory. An access control list shows in the group's bits. */
+export function isOpenToOthers(mode: number): boolean {
+  return (mode & WRITABLE_BY_OTHERS) !== 0 && (mode & STICKY) === 0;
+}
+
 /** Whose a directory is. `parent` is whose its parent is. */
 function ownerOf(
   path: string,
@@ -92,8 +97,7 @@ function ownerOf(
     throw new UnsafePathError(path, `belongs to uid ${uid}, in a directory of uid ${parent}`);
   if (!isOurs(uid) && uid !== ownedBy) throw new UnsafePathError(path, `belongs to uid ${uid}`);
   if (!isOurs(uid)) return uid;
-  // An access control list shows in the group's bits.
-  if ((mode & WRITABLE_BY_OTHERS) !== 0 && (mode & STICKY) === 0)
+  if (isOpenToOthers(mode))
     throw new UnsafePathError(path, `has mode ${(mode & 0o7777).toString(8)}: others can rename what is in it`);
   return undefined;
 }

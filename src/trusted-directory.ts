@@ -2,9 +2,7 @@ import { closeSync, constants, fstatSync, type Stats } from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import { native } from './native.js';
 import { AT_FDCWD, O_PATH, RESOLVE_NO_SYMLINKS } from './openat.js';
-
-const WRITABLE_BY_OTHERS = 0o022;
-const STICKY = 0o1000;
+import { isOpenToOthers, isOurs } from './safe-path.js';
 
 /** A directory on the way is one that somebody else can rename or replace. */
 export class UntrustedDirectoryError extends Error {
@@ -52,9 +50,7 @@ function requireTrusted(path: string, fd: number): void {
 }
 
 function problemOf({ uid, mode }: Stats): string | undefined {
-  if (uid !== 0 && uid !== process.geteuid?.()) return `belongs to uid ${uid}`;
-  // An access control list shows in the group's bits.
-  if ((mode & WRITABLE_BY_OTHERS) !== 0 && (mode & STICKY) === 0)
-    return `has mode ${(mode & 0o7777).toString(8)}, so that others can rename what is in it`;
+  if (!isOurs(uid)) return `belongs to uid ${uid}`;
+  if (isOpenToOthers(mode)) return `has mode ${(mode & 0o7777).toString(8)}, so that others can rename what is in it`;
   return undefined;
 }

@@ -1,6 +1,6 @@
 import { inspect } from 'node:util';
 import { StillframeError, type ErrorText } from '../../errors.js';
-import { warningsText, type Warning } from '../warnings/warning.js';
+import { textOfAll, type Warning } from '../warnings/warning.js';
 
 /** An open file whose size on disk is not the one that CRIU recorded: CRIU would refuse the restore. */
 export interface DifferingFile {
@@ -232,7 +232,7 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
     remedy: 'Install the optional package unix-dgram, and check NOTIFY_SOCKET.',
   }),
   WARNINGS_REFUSED: ({ warnings }) => {
-    const { what, remedy } = warningsText(warnings);
+    const { what, remedy } = textOfAll(warnings);
     return {
       what: `refused, because strict (--strict) is set: ${what}`,
       remedy: `${remedy} Without strict it is a warning.`.trim(),

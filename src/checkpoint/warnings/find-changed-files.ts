@@ -1,10 +1,8 @@
 import { lstatSync } from 'node:fs';
 import { bytesFromJson, type JsonBytes } from '../../archive/index.js';
 import { stampOf } from './find-outside-files.js';
-import type { OutsideFile } from './outside-file.js';
+import type { FileStamp, OutsideFile } from './outside-file.js';
 import type { RecordedWarning } from './recorded.js';
-
-type Stamp = Required<Pick<OutsideFile, 'bytes' | 'mtimeNs' | 'ctimeNs'>>;
 
 /** A file outside the archive that is not as it was at the checkpoint, or of which nobody can say that it is. */
 export interface ChangedFile {
@@ -15,9 +13,9 @@ export interface ChangedFile {
    * write through a mapping moves no times on tmpfs, and elsewhere only the first one after a write-back does.
    */
   state: 'changed' | 'gone' | 'unknown';
-  was: Stamp;
+  was: FileStamp;
   /** `undefined`: there is no such file. */
-  now: Stamp | undefined;
+  now: FileStamp | undefined;
 }
 
 /**

@@ -3,7 +3,7 @@ import { bytesToJson } from '../../archive/index.js';
 import { unescapeOctalBytes } from '../../proc/octal.js';
 import { openForWriting, sharedWritableMappings } from '../window/files-in-use.js';
 import type { FileTree } from '../window/ready-target.js';
-import type { OutsideFile } from './outside-file.js';
+import type { FileStamp, OutsideFile } from './outside-file.js';
 
 /** Where files of the target may be, and what the archive holds of them. */
 export interface Surroundings {
@@ -71,12 +71,7 @@ export function findOutsideFiles(
   return { files, more };
 }
 
-/** What tells whether a file has changed. */
-export function stampOf({
-  size,
-  mtimeNs,
-  ctimeNs,
-}: BigIntStats): Required<Pick<OutsideFile, 'bytes' | 'mtimeNs' | 'ctimeNs'>> {
+export function stampOf({ size, mtimeNs, ctimeNs }: BigIntStats): FileStamp {
   return { bytes: Number(size), mtimeNs: String(mtimeNs), ctimeNs: String(ctimeNs) };
 }
 

@@ -39,7 +39,7 @@ export function warning<C extends WarningCode>(code: C, facts: WarningFacts[C]):
 }
 
 /** The message and the remedy of several, as one text each. */
-export function warningsText(warnings: readonly Pick<Warning, 'message' | 'remedy'>[]): ErrorText {
+export function textOfAll(warnings: readonly Pick<Warning, 'message' | 'remedy'>[]): ErrorText {
   const joined = (parts: readonly string[]): string => [...new Set(parts)].filter((part) => part !== '').join('; ');
   return {
     what: joined(warnings.map(({ message }) => message)),

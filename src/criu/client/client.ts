@@ -55,8 +55,8 @@ export interface PageServerChildResult extends PageServerResult {
 
 export interface CheckOptions extends CallOptions {
   /**
-   * Whether CRIU finds what it needs without root, within the limits of CAP_CHECKPOINT_RESTORE. Default false. Since
-   * 3.18.
+   * Whether CRIU finds what it needs without root, within the limits of CAP_CHECKPOINT_RESTORE. Default false.
+   * Since 3.18.
    */
   unprivileged?: boolean;
 }

@@ -84,8 +84,8 @@ export interface CriuOptions {
   /** Leave memory behind and bring it on demand (userfaultfd). Since 3.5. */
   lazyPages?: boolean;
   /**
-   * Send memory to a page server instead of the images' directory; with `lazyPages`, be the one that serves it. Since
-   * 1.2.
+   * Send memory to a page server instead of the images' directory; with `lazyPages`, be the one that serves it.
+   * Since 1.2.
    */
   pageServer?: PageServer;
   /**
@@ -94,8 +94,8 @@ export interface CriuOptions {
    */
   pidfdStoreSk?: number;
   /**
-   * How memory images are written and read: through the page cache, or past it (O_DIRECT). Default "writeback". Since
-   * 4.3.
+   * How memory images are written and read: through the page cache, or past it (O_DIRECT). Default "writeback".
+   * Since 4.3.
    */
   imageIoMode?: 'writeback' | 'direct';
   /**
@@ -194,8 +194,8 @@ export interface CriuOptions {
    */
   tcpClose?: boolean;
   /**
-   * How the network is silenced while TCP connections are dumped. Default "iptables"; "skip" needs CRIU 3.19. Since
-   * 3.16.
+   * How the network is silenced while TCP connections are dumped. Default "iptables"; "skip" needs CRIU 3.19.
+   * Since 3.16.
    */
   networkLock?: 'iptables' | 'nftables' | 'skip';
   /** Dump unix sockets whose peer is outside the tree. Since 0.8. */

@@ -68,25 +68,29 @@ describe('removing a directory by descriptors', () => {
     expect(existsSync(join(dir, 'a/b'))).toBe(true);
   });
 
-  it('removes 12,000 levels with a handful of descriptors', async () => {
-    makeDeep(dir, 12_000);
+  it('removes 25,000 levels in seconds, with a handful of descriptors', async () => {
+    makeDeep(dir, 25_000);
     const before = openDescriptors();
     let most = 0;
     const watch = setInterval(() => (most = Math.max(most, openDescriptors())), 5);
     onTestFinished(() => clearInterval(watch));
+    // Of the processor's time: what the machine does for others meanwhile does not count.
+    const begun = process.cpuUsage();
     await removeBelow(fd);
+    const { user, system } = process.cpuUsage(begun);
+    expect((user + system) / 1000).toBeLessThan(20_000);
     expect(most - before).toBeLessThan(12);
     expect(readdirSync(dir)).toEqual([]);
   }, 180_000);
 
-  it('ends soon after it is cancelled, and can be called again', async () => {
-    makeDeep(dir, 12_000);
+  it('ends within a second of being cancelled, and can be called again', async () => {
+    makeDeep(dir, 25_000);
     const cancel = new AbortController();
     const removal = removeBelow(fd, cancel.signal);
     setTimeout(() => cancel.abort(new Error('enough')), 20);
     const begun = performance.now();
     await expect(removal).rejects.toThrow('enough');
-    expect(performance.now() - begun).toBeLessThan(10_000);
+    expect(performance.now() - begun).toBeLessThan(1000);
     await removeBelow(fd);
     expect(readdirSync(dir)).toEqual([]);
   }, 180_000);

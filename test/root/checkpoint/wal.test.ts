@@ -1,5 +1,4 @@
-import { spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +7,7 @@ import { expect, it, onTestFinished } from 'vitest';
 import { checkpoint, restore } from '../../../src/index.js';
 import { runningPids } from '../../../src/checkpoint/base/pids.js';
 import { until } from '../../fixtures/criu.js';
+import { startDetached } from '../../fixtures/detached.js';
 
 const WORKERS = 3;
 const script = fileURLToPath(new URL('wal-workers.py', import.meta.url));
@@ -31,21 +31,8 @@ it('a SQLite database in WAL mode comes back with its locks, and its workers go 
   const data = join(dir, 'data');
   mkdirSync(data);
   const output = openSync(join(dir, 'errors'), 'w');
-  const child = spawn('python3', [script, data, String(WORKERS)], {
-    detached: true,
-    stdio: ['ignore', output, output],
-  });
-  await once(child, 'spawn');
-  child.unref();
-  const pid = child.pid as number;
-  const kill = async (): Promise<void> => {
-    for (const member of existsSync(`/proc/${pid}`) ? runningPids(pid) : []) process.kill(member, 'SIGKILL');
-    await until(() => !existsSync(`/proc/${pid}`), `${pid} is reaped`);
-  };
-  onTestFinished(async () => {
-    await kill();
-    rmSync(dir, { recursive: true, force: true });
-  });
+  onTestFinished(() => rmSync(dir, { recursive: true, force: true }));
+  const { pid, kill } = await startDetached('python3', [script, data, String(WORKERS)], ['ignore', output, output]);
   const total = (): number => Number(sql(join(data, 'db'), 'SELECT sum(n) FROM counts'));
   await until(() => existsSync(join(data, 'db')) && total() > 50, 'all workers write');
   const archive = join(dir, 'archive.tar');

@@ -1,6 +1,4 @@
 /** What an archive does not hold is said at the checkpoint, in the archive and at the restore; `strict` refuses it. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +6,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { checkpoint, inspect, restore, type Warning } from '../../../src/index.js';
 import { runningPids } from '../../../src/checkpoint/base/pids.js';
 import { until } from '../../fixtures/criu.js';
+import { startDetached } from '../../fixtures/detached.js';
 
 /**
  * Holds a log open for writing and a file of /dev/shm mapped, both outside of any tree, and state that CRIU does not
@@ -41,19 +40,11 @@ interface Holder {
 async function holder(): Promise<Holder> {
   const dir = mkdtempSync(join(tmpdir(), 'stillframe-test-warnings-'));
   const [log, shm] = [join(dir, 'log'), `/dev/shm/stillframe-test-warnings-${process.pid}`];
-  const child = spawn('python3', ['-c', program, log, shm], { detached: true, stdio: 'ignore' });
-  await once(child, 'spawn');
-  child.unref();
-  const pid = child.pid as number;
-  const kill = async (): Promise<void> => {
-    for (const member of existsSync(`/proc/${pid}`) ? runningPids(pid) : []) process.kill(member, 'SIGKILL');
-    await until(() => !existsSync(`/proc/${pid}`), `${pid} is reaped`);
-  };
-  onTestFinished(async () => {
-    await kill();
+  onTestFinished(() => {
     rmSync(shm, { force: true });
     rmSync(dir, { recursive: true, force: true });
   });
+  const { pid, kill } = await startDetached('python3', ['-c', program, log, shm]);
   await until(() => existsSync(shm) && statSync(shm).size === 4096 && readFileSync(shm)[0] === 1, 'it holds all');
   return { dir, pid, log, shm, archive: join(dir, 'archive.tar'), kill };
 }
