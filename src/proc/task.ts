@@ -54,6 +54,24 @@ export function isAlive(tid: number): boolean {
   return readProcess(tid)?.isExiting === false;
 }
 
+// signal(7): SIGKILL, and those whose default is a core dump: QUIT, ILL, TRAP, ABRT, BUS, FPE, SEGV, XCPU, XFSZ, SYS.
+const SIGKILL = 1n << 8n;
+const DUMPS_CORE = [3, 4, 5, 6, 7, 8, 11, 24, 25, 31].reduce((set, signal) => set | (1n << BigInt(signal - 1)), 0n);
+
+/**
+ * A signal that ends the process has been sent, though it has not run since and still looks alive. The kernel leaves SIGKILL
+ * pending for every thread in place of a signal that ends a process without a core dump.
+ * Source: kernel/signal.c, complete_signal, Linux v6.12.
+ */
+export function hasFatalSignal(pid: number): boolean {
+  const status = readProc(`${pid}/status`) ?? '';
+  const signals = (name: string): bigint =>
+    BigInt(`0x${new RegExp(`^${name}:\\s*([0-9a-f]+)$`, 'm').exec(status)?.[1] ?? '0'}`);
+  const pending = signals('SigPnd') | signals('ShdPnd');
+  const withoutDefault = signals('SigBlk') | signals('SigIgn') | signals('SigCgt');
+  return (pending & (SIGKILL | (DUMPS_CORE & ~withoutDefault))) !== 0n;
+}
+
 /** A file of /proc, or `undefined` when its task has gone or may not be read. */
 export function readProc(path: string): string | undefined {
   try {

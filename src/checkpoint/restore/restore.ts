@@ -1,4 +1,5 @@
 import { dirname, join } from 'node:path';
+import { setImmediate as immediate } from 'node:timers/promises';
 import {
   extractMembers,
   extractTree,
@@ -34,6 +35,7 @@ import {
   type DumpedLock,
   type DumpedProcess,
 } from '../../criu/index.js';
+import { hasFatalSignal, isAlive } from '../../proc/task.js';
 import { whenAborted } from '../../when-aborted.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 import { cancellation } from '../base/cancellation.js';
@@ -353,7 +355,12 @@ function placeMembers({ cgroup: { members } }: Subject, pids: ReadonlySet<number
  */
 async function verifyRunning(pid: number, cgroup: string | undefined, timeoutMs: number): Promise<void> {
   if (cgroup !== undefined) await openFreezer({ cgroup }).thaw({ timeoutMs });
-  if (runningPids(pid)[0] !== pid) throw new CheckpointError('NOT_RUNNING', { pid, what: 'it has ended already' });
+  // CRIU's end may have sent the root a signal (PR_SET_PDEATHSIG) that it has not got round to yet. The second look is for one
+  // that was taking it during the first.
+  for (let looks = 0; looks < 2; looks++, await immediate()) {
+    const ended = hasFatalSignal(pid) || !isAlive(pid);
+    if (ended) throw new CheckpointError('NOT_RUNNING', { pid, what: 'it has ended already' });
+  }
 }
 
 /** Ends what CRIU restored. A task that v1 holds frozen dies only when it is thawed. */
