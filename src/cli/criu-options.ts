@@ -32,18 +32,18 @@ export function addDumpFlags(command: Command): Command {
   return addCriuFlag(
     command
       .option('--tcp-established', 'checkpoint established TCP connections too')
-      .option('--tcp-close', 'checkpoint TCP connections as closed ones')
-      .option('--tcp-skip-in-flight', 'leave out TCP connections that are still being made')
+      .option('--tcp-close', 'checkpoint TCP connections as closed')
+      .option('--tcp-skip-in-flight', 'leave out TCP connections that are still being established')
       .option('--ext-unix-sk', 'checkpoint unix sockets whose other end is outside the tree and has a name')
       .option(
         '--external <what>',
-        "what exists outside the tree, in CRIU's notation, such as unix[INODE]; may be repeated",
+        "a resource outside the tree, in CRIU's notation, such as unix[INODE]; may be repeated",
         collect,
       )
-      .option('--link-remap', 'checkpoint open files that were deleted while they have other names')
-      .option('--ghost-limit <bytes>', 'the largest deleted open file to take along (default 256M)', byteCount)
+      .option('--link-remap', 'checkpoint open files whose name was deleted while other names remain')
+      .option('--ghost-limit <bytes>', 'the largest deleted open file to include (default 256M)', byteCount)
       .addOption(
-        new Option('--network-lock <how>', 'how CRIU silences the network for TCP connections').choices([
+        new Option('--network-lock <how>', 'how CRIU blocks network traffic of TCP connections').choices([
           'iptables',
           'nftables',
           'skip',
@@ -57,23 +57,19 @@ export function addRestoreFlags(command: Command): Command {
   return addCriuFlag(
     command
       .option('--tcp-close', 'close the TCP connections of the checkpoint')
-      .option('--external <what>', "what exists outside the tree, in CRIU's notation; may be repeated", collect),
+      .option('--external <what>', "a resource outside the tree, in CRIU's notation; may be repeated", collect),
   );
 }
 
 function addCriuFlag(command: Command): Command {
-  return command.option(
-    '--criu <name=value>',
-    'any other option of CRIU, such as ext-masters; may be repeated',
-    collect,
-  );
+  return command.option('--criu <name=value>', 'any other CRIU option, such as ext-masters; may be repeated', collect);
 }
 
 /** @throws InvalidArgumentError for options that the command decides itself; CriuError for those that there are not */
 export function criuOptions({ criu, ...flags }: CriuFlags): CriuOptions {
   const any = parseCriuOptions(criu ?? []);
   const ours = Object.keys(any).filter((name) => OURS.includes(name));
-  if (ours.length > 0) throw new InvalidArgumentError(`--criu ${ours.join(', ')}: stillframe decides this itself.`);
+  if (ours.length > 0) throw new InvalidArgumentError(`--criu ${ours.join(', ')}: stillframe sets this itself.`);
   return { ...any, ...flags, ...both(any.external, flags.external) };
 }
 

@@ -18,14 +18,14 @@ const { version } = JSON.parse(readFileSync(new URL('../../../package.json', imp
 
 const program = new Command('stillframe')
   .description(
-    'Freeze a process tree, checkpoint it with CRIU, archive its files while they cannot change, and thaw it, with proof.',
+    'Freeze a process tree, checkpoint it with CRIU, archive its files while they cannot change, and thaw it, with verification at every step.',
   )
   .version(version)
   .showHelpAfterError('(see: stillframe --help)')
   .addHelpText(
     'after',
     `
-Exit status: 0 done, 1 failed, 2 wrong usage, 130 or 143 cancelled by SIGINT or SIGTERM.
+Exit status: 0 success, 1 failure, 2 wrong usage, 130 or 143 cancelled by SIGINT or SIGTERM.
 
 Examples:
   sudo stillframe doctor

@@ -56,15 +56,15 @@ interface Options extends ContainerOptions, CriuFlags {
 
 export function checkpointCommand(signal: AbortSignal): Command {
   const command = new Command('checkpoint')
-    .description('Checkpoint a process tree or a container, and its files, into one archive, while it runs.')
+    .description('Checkpoint a running process tree or container, with its files, into one archive.')
     .option('--pid <n>', 'root of the process tree', positiveInteger)
-    .option('--runc <id>', "a runc container, also one of CRI-O's, containerd's or Docker's")
+    .option('--runc <id>', 'a runc container (including those run by CRI-O, containerd or Docker)')
     .option('--crun <id>', 'a crun container')
     .option('--podman <name>', 'a Podman container')
     .option('--state-root <dir>', "the runtime's state directory, its --root (default: searched for)")
     .option('--bundle <dir>', "the container's bundle (default: the one its runtime knows)")
-    .option('--whole-rootfs', "archive a container's whole root file system, where it is on no overlay")
-    .option('--oci <dir>', 'write the checkpoint also as an OCI image layout, for a registry')
+    .option('--whole-rootfs', 'archive the entire root file system (for containers that do not use an overlay)')
+    .option('--oci <dir>', 'also write the checkpoint as an OCI image layout, for a registry')
     .requiredOption('--output <file>', 'the archive to write; - for stdout')
     .option(
       '--files <dir=name>',
@@ -72,57 +72,53 @@ export function checkpointCommand(signal: AbortSignal): Command {
       tree,
     )
     .option('--cgroup <dir>', "the tree's freezer cgroup (default: found from the pid)")
-    .option('--freezer <v1|v2>', 'which freezer, where the machine has both', cgroupVersion)
-    .option('--adopt', 'move the tree into a cgroup of its own for the checkpoint, and back')
-    .option('--stop', 'end the tree once the archive is safe on disk (default: it runs on)')
+    .option('--freezer <v1|v2>', 'the freezer to use, if the machine has both', cgroupVersion)
+    .option('--adopt', 'move the tree into its own cgroup for the checkpoint, and back afterwards')
+    .option('--stop', 'end the tree once the archive is safe on disk (default: it keeps running)')
     .addOption(
       new Option(
         '--compress <how>',
-        'compress the archive, after the window (default: as .gz or .zst of its name says)',
+        'compress the archive, after the thaw (default: by its extension, .gz or .zst)',
       ).choices(['gzip', 'zstd']),
     )
     .option('--overwrite', 'replace an existing archive')
-    .option('--no-precopy', 'copy all files inside the frozen window')
-    .option('--no-watch', 'look at every file inside the window, not only at those that the kernel says have changed')
+    .option('--no-precopy', 'copy all files during the freeze')
+    .option('--no-watch', 'look at every file during the freeze, not only at those that the kernel reports as changed')
     .option(
       '--pre-dump <rounds>',
-      'write memory ahead so often, while the target runs; needs a kernel that tracks memory',
+      'number of pre-dump rounds to run before the freeze; needs a kernel that tracks memory',
       positiveInteger,
     )
     .option(
       '--pre-dump-until <bytes>',
-      'write memory ahead until a round wrote less, such as 16M; with --pre-dump so often at most (default 8)',
+      'repeat pre-dumps until a round writes less than this (e.g. 16M); --pre-dump sets the maximum number of rounds (default 8)',
       byteCount,
     )
     .option(
       '--work-dir <dir>',
-      "where CRIU's images are written first (default: /dev/shm when they fit with ease, else the archive's directory)",
+      "where CRIU first writes its images (default: /dev/shm if they fit easily, else the archive's directory)",
     )
-    .option('--freeze-timeout <time>', 'how long the freeze may take', duration)
-    .option('--max-frozen <time>', 'cancel when the tree would stand still for longer', duration)
+    .option('--freeze-timeout <time>', 'time limit for freezing all tasks', duration)
+    .option('--max-frozen <time>', 'cancel the checkpoint if the tree would stay frozen for longer', duration)
     .option(
       '--criu-start-timeout <time>',
-      'give up when CRIU takes longer to get ready, while the tree runs (default 30s)',
+      'give up if CRIU takes longer to get ready; the tree keeps running meanwhile (default 30s)',
       duration,
     )
     .option(
       '--place-guardian-in <dir>',
-      'cgroup for the guardian, where a service manager would kill it with this command',
+      'cgroup for the guardian, for when a service manager would kill it together with this command',
     )
-    .option(
-      '--retries <n>',
-      'how often to try again when CRIU refuses at an instant that passes (default 2)',
-      wholeNumber,
-    )
-    .option('--state-dir <dir>', 'where journals and locks are (default /run/stillframe)')
+    .option('--retries <n>', 'number of retries if CRIU refuses for a transient reason (default 2)', wholeNumber)
+    .option('--state-dir <dir>', 'directory of journals and locks (default /run/stillframe)')
     .option(
       '--files-in-use',
-      'archive every file, too, that the tree has open for writing or mapped shared and writable',
+      'also archive every file that the tree has open for writing or mapped shared and writable',
     )
-    .option('--strict', 'refuse what would only be warned of, such as files in use that are not archived')
+    .option('--strict', 'turn warnings, such as files in use that are not archived, into a refusal')
     .option('--events <file>', 'append every phase, frozen window and warning to this file, as JSON lines')
     .option('--notify', 'keep the service manager informed ($NOTIFY_SOCKET)')
-    .option('--criu-log <file>', "where CRIU's log is kept when CRIU fails")
+    .option('--criu-log <file>', "where to keep CRIU's log if CRIU fails")
     .option('--json', 'print the report as JSON');
   return addDumpFlags(command)
     .addHelpText(
@@ -132,10 +128,10 @@ Examples:
   stillframe checkpoint --pid 4711 --files /srv/app/data=data --output app.tar
   stillframe checkpoint --podman web --output web.tar             for: podman container restore --import web.tar
   stillframe checkpoint --runc c1 --output c1.tar --oci c1-image  for: skopeo copy oci:c1-image docker://...
-  stillframe checkpoint --pid 4711 --adopt --output app.tar       a tree that shares its cgroup with others
+  stillframe checkpoint --pid 4711 --adopt --output app.tar       a tree that shares its cgroup with other processes
   stillframe checkpoint --pid 4711 --output - --compress gzip | ssh other 'cat > app.tar.gz'
   stillframe checkpoint --pid 4711 --stop --output app.tar        move it: end it here, restore it there
-  stillframe checkpoint --pid 4711 --pre-dump-until 16M --output app.tar   of much memory: most of it while it runs`,
+  stillframe checkpoint --pid 4711 --pre-dump-until 16M --output app.tar   for large memory: dump most of it before the freeze`,
     )
     .action((options: Options, own: Command) => run(options, signal, own));
 }
@@ -182,7 +178,8 @@ async function run(options: Options, signal: AbortSignal, command: Command): Pro
       if (options.oci !== undefined)
         report.image = await writeImage({ archive: options.output, directory: options.oci, signal });
     } else {
-      if (options.pid === undefined) throw new InvalidArgumentError('Say what: --pid, --runc, --crun or --podman.');
+      if (options.pid === undefined)
+        throw new InvalidArgumentError('Specify what to checkpoint: --pid, --runc, --crun or --podman.');
       refuseBeside('--pid', options, ['stateRoot', 'bundle', 'wholeRootfs', 'oci']);
       const container = await containerOf(options.pid);
       if (container !== undefined) throw new ContainerError('PID_IN_CONTAINER', { pid: options.pid, ...container });
@@ -225,22 +222,22 @@ function reportText(report: Report): string {
     ['processes', report.pids.length],
     [
       'frozen window',
-      `${milliseconds(report.windowMs)}${report.attempts === 1 ? '' : ` (attempt ${report.attempts}: CRIU refused those before it)`}`,
+      `${milliseconds(report.windowMs)}${report.attempts === 1 ? '' : ` (attempt ${report.attempts}: CRIU refused the earlier ones)`}`,
     ],
     ...(stats === undefined
       ? []
       : ([['  of which CRIU', milliseconds((stats.freezingTimeUs + stats.frozenTimeUs) / 1000)]] as const)),
     ...(preDumps.length === 0
       ? []
-      : ([['memory before it', preDumps.map(({ writtenBytes }) => bytes(writtenBytes)).join(', ')]] as const)),
-    ['files before it', `${report.files.precopied.files} (${bytes(report.files.precopied.bytes)})`],
-    ['files inside it', `${report.files.refreshed.files} (${bytes(report.files.refreshed.bytes)})`],
+      : ([['pre-dumped memory', preDumps.map(({ writtenBytes }) => bytes(writtenBytes)).join(', ')]] as const)),
+    ['files copied before', `${report.files.precopied.files} (${bytes(report.files.precopied.bytes)})`],
+    ['files copied frozen', `${report.files.refreshed.files} (${bytes(report.files.refreshed.bytes)})`],
     ['total time', milliseconds(report.totalMs)],
     [
       'the tree',
-      report.stopped ? 'was ended' : report.foundFrozen ? 'is still frozen, as it was found' : 'runs on (verified)',
+      report.stopped ? 'was ended' : report.foundFrozen ? 'is still frozen, as it was found' : 'is running (verified)',
     ],
     ...leftOutFacts(report.leftOut ?? []),
-    ...(report.needsTerminal ? ([['to be restored', 'in a terminal: its own is outside the tree']] as const) : []),
+    ...(report.needsTerminal ? ([['restore it', 'in a terminal: its own is outside the tree']] as const) : []),
   ]);
 }

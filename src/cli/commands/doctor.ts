@@ -12,12 +12,12 @@ const COLOURS = { ok: 'green', note: 'yellow', problem: ['red', 'bold'] } as con
 
 export function doctorCommand(): Command {
   return new Command('doctor')
-    .description('Say whether this machine has what a checkpoint needs, and what to do where it has not.')
+    .description('Check whether this machine can run checkpoints, and say how to fix what is missing.')
     .option('--work-dir <dir>', 'the directory that archives and images will be written to')
     .option('--json', 'print the diagnosis as JSON')
     .addHelpText(
       'after',
-      '\nExit status 1 when something that is needed is missing.\n\nExample:\n  sudo stillframe doctor --work-dir /var/lib/checkpoints',
+      '\nExit status 1 if something necessary is missing.\n\nExample:\n  sudo stillframe doctor --work-dir /var/lib/checkpoints',
     )
     .action(async (options: { workDir?: string; json?: boolean }) => {
       const diagnosis = await diagnose({ workDir: options.workDir });

@@ -15,30 +15,33 @@ interface Options {
 export function freezeCommand(signal: AbortSignal): Command {
   return freezerCommand(
     'freeze',
-    'Freeze a cgroup, and wait until the kernel says that it is.',
+    'Freeze a cgroup and wait until the kernel confirms it.',
     async (freezer, timeout) => {
       await freezer.freeze({ ...timeout, signal });
     },
   ).addHelpText(
     'after',
-    '\nOn a time-out the freeze is taken back, and every task that did not freeze is named.\n\nExample:\n  stillframe freeze /sys/fs/cgroup/app',
+    '\nOn a time-out the freeze is withdrawn and every task that did not freeze is named.\n\nExample:\n  stillframe freeze /sys/fs/cgroup/app',
   );
 }
 
 export function thawCommand(): Command {
-  return freezerCommand('thaw', 'Thaw a cgroup, and wait until the kernel says that it runs.', (freezer, timeout) =>
+  return freezerCommand('thaw', 'Thaw a cgroup and wait until the kernel confirms that it runs.', (freezer, timeout) =>
     freezer.thaw(timeout),
   ).addHelpText(
     'after',
-    '\nA frozen ancestor keeps a cgroup frozen; it is named then.\n\nExample:\n  stillframe thaw --pid 4711',
+    '\nA cgroup with a frozen ancestor stays frozen; the ancestor is then named.\n\nExample:\n  stillframe thaw --pid 4711',
   );
 }
 
 export function statusCommand(): Command {
-  const command = freezerCommand('status', 'Say whether a cgroup is frozen, and by whom.', () => Promise.resolve());
+  const command = freezerCommand('status', 'Show whether a cgroup is frozen, and by whom.', () => Promise.resolve());
   return command
-    .option('--state-dir <dir>', 'with --all: where journals and locks are (default /run/stillframe)')
-    .option('--all', 'list every frozen cgroup of this machine, by whom, and since when; the same without any argument')
+    .option('--state-dir <dir>', 'with --all: directory of journals and locks (default /run/stillframe)')
+    .option(
+      '--all',
+      'list every frozen cgroup of this machine, with its owner and since when (the default without arguments)',
+    )
     .addHelpText('after', '\nExamples:\n  stillframe status --pid 4711 --json\n  stillframe status --all');
 }
 
@@ -69,7 +72,7 @@ function freezerCommand(
     .description(description)
     .argument('[cgroup]', 'directory of the cgroup')
     .option('--pid <n>', 'the cgroup of this process', positiveInteger)
-    .option('--freezer <v1|v2>', 'which freezer of the process, where the machine has both', cgroupVersion)
+    .option('--freezer <v1|v2>', 'the freezer to use, if the machine has both', cgroupVersion)
     .option('--json', 'print the state as JSON');
   if (name !== 'status') command.option('--timeout <time>', 'how long to wait for the kernel (default 2s)', duration);
   return command.action(async (cgroup: string | undefined, options: Options) => {

@@ -11,7 +11,7 @@ export function imageCommand(signal: AbortSignal): Command {
     .option('--ref <name>', 'the name of the image in the layout', 'latest')
     .option(
       '--max-unpacked-bytes <size>',
-      'how much a compressed archive may unpack to (default: nine tenths of what is free)',
+      'size limit for unpacking a compressed archive (default: 90 % of the free space)',
       byteCount,
     )
     .option('--json', 'print the report as JSON')

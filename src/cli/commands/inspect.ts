@@ -6,12 +6,12 @@ import { warningsText } from '../warnings.js';
 
 export function inspectCommand(signal: AbortSignal): Command {
   return new Command('inspect')
-    .description('Say what an archive holds, without verifying it.')
+    .description('Show what an archive contains, without verifying it.')
     .argument('<archive>')
     .option('--members', 'list every member')
     .option(
       '--max-unpacked-bytes <size>',
-      'how much a compressed archive may unpack to (default: nine tenths of what is free)',
+      'size limit for unpacking a compressed archive (default: 90 % of the free space)',
       byteCount,
     )
     .option('--json', 'print everything as JSON')
@@ -83,20 +83,20 @@ export function verifyCommand(signal: AbortSignal): Command {
     .argument('<archive>')
     .option(
       '--max-unpacked-bytes <size>',
-      'how much a compressed archive may unpack to (default: nine tenths of what is free)',
+      'size limit for unpacking a compressed archive (default: 90 % of the free space)',
       byteCount,
     )
     .option('--json', 'print the result as JSON')
     .addHelpText(
       'after',
-      '\nExit status 1, with the member that is wrong, when the archive is damaged.\n\nExample:\n  stillframe verify app.tar && scp app.tar other:',
+      '\nIf the archive is damaged: exit status 1, and the damaged member is named.\n\nExample:\n  stillframe verify app.tar && scp app.tar other:',
     )
     .action(async (archive: string, options: { maxUnpackedBytes?: number; json?: boolean }) => {
       const { members, bytes: size } = await verify(archive, { signal, maxUnpackedBytes: options.maxUnpackedBytes });
       print(
         options.json === true
           ? json({ archivePath: archive, members, bytes: size })
-          : `${archive}: ${members} members, ${bytes(size)}: every byte is as it was written`,
+          : `${archive}: ${members} members, ${bytes(size)}: every byte verified`,
       );
     });
 }

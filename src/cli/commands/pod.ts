@@ -20,17 +20,17 @@ interface Options {
 
 export function podCommand(signal: AbortSignal): Command {
   return new Command('pod')
-    .description('Checkpoint several containers in one instant: all are frozen before the first is dumped.')
+    .description('Checkpoint several containers at one instant: all are frozen before the first is dumped.')
     .option('--runc <id>', 'a runc container; may be repeated', collect)
     .option('--crun <id>', 'a crun container; may be repeated', collect)
     .option('--podman <name>', 'a Podman container; may be repeated', collect)
     .option('--parent-cgroup <dir>', 'all runc and crun containers below this cgroup')
     .option('--state-root <dir>', "the runtime's state directory, its --root (default: searched for)")
-    .requiredOption('--output <dir>', 'the directory to make: one archive a container, and pod.json')
-    .option('--stop', 'end all of them once the archives are safe on disk (default: they run on)')
-    .option('--max-frozen <time>', 'cancel when they would stand still for longer', duration)
-    .option('--state-dir <dir>', 'where journals and locks are (default /run/stillframe)')
-    .option('--strict', 'refuse what would only be warned of, such as files in use that are not archived')
+    .requiredOption('--output <dir>', 'the directory to create, with one archive per container and pod.json')
+    .option('--stop', 'end all of them once the archives are safe on disk (default: they keep running)')
+    .option('--max-frozen <time>', 'cancel the checkpoint if they would stay frozen for longer', duration)
+    .option('--state-dir <dir>', 'directory of journals and locks (default /run/stillframe)')
+    .option('--strict', 'turn warnings, such as files in use that are not archived, into a refusal')
     .option('--json', 'print the report as JSON')
     .addHelpText('after', '\nExample:\n  stillframe pod --podman web --podman db --output shop')
     .action(
@@ -51,7 +51,7 @@ export function podCommand(signal: AbortSignal): Command {
         command: Command,
       ) => {
         if (parentCgroup === undefined && runc.length + crun.length + podman.length === 0)
-          throw new InvalidArgumentError('Say which containers: --runc, --crun, --podman or --parent-cgroup.');
+          throw new InvalidArgumentError('Specify the containers: --runc, --crun, --podman or --parent-cgroup.');
         const where = stateRoot === undefined ? {} : { stateRoot };
         const containers: ContainerName[] = [
           ...runc.map((id) => ({ runc: id, ...where })),

@@ -5,13 +5,13 @@ import { json, print } from '../output.js';
 export function recoverCommand(): Command {
   return new Command('recover')
     .description(
-      'Put right what dead checkpoints and restores left behind: frozen cgroups, moved tasks, half-made trees, temporary files.',
+      'Clean up after checkpoints and restores that were killed: frozen cgroups, moved tasks, unfinished trees, temporary files.',
     )
-    .option('--state-dir <dir>', 'where journals and locks are (default /run/stillframe)')
+    .option('--state-dir <dir>', 'directory of journals and locks (default /run/stillframe)')
     .option('--json', 'print what was done as JSON')
     .addHelpText(
       'after',
-      '\nNeeded only when a checkpoint or restore and its guardian were both killed. Those that are alive are left alone.\n\nExample:\n  sudo stillframe recover',
+      '\nNeeded only if a checkpoint or restore and its guardian were both killed. Running ones are left alone.\n\nExample:\n  sudo stillframe recover',
     )
     .action(async (options: { stateDir?: string; json?: boolean }) => {
       const recoveries = await recover({ stateDir: options.stateDir });
@@ -19,7 +19,7 @@ export function recoverCommand(): Command {
       else if (recoveries.length === 0) print('nothing was left behind');
       for (const { pid, restoreOf, cgroup, since, did } of options.json === true ? [] : recoveries) {
         print(
-          `${restoreOf === undefined ? `checkpoint of ${String(pid)}` : `restore of ${restoreOf}`}${cgroup === undefined ? '' : ` in ${cgroup}`}, begun ${since}:\n${did.map((line) => `  ${line}`).join('\n') || '  nothing but its journal was left'}`,
+          `${restoreOf === undefined ? `checkpoint of ${String(pid)}` : `restore of ${restoreOf}`}${cgroup === undefined ? '' : ` in ${cgroup}`}, begun ${since}:\n${did.map((line) => `  ${line}`).join('\n') || '  only its journal was left'}`,
         );
       }
     });

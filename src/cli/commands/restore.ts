@@ -37,37 +37,34 @@ interface Options extends ContainerOptions, CriuFlags {
 
 export function restoreCommand(signal: AbortSignal): Command {
   const command = new Command('restore')
-    .description('Verify an archive, put its files back, and bring its process tree back to life.')
+    .description('Verify an archive, put its files back and restore its process tree.')
     .argument('<archive>', 'what `stillframe checkpoint` wrote')
-    .option('--files <name=dir>', 'where a file tree goes (default: where it was); may be repeated', pair)
-    .option('--cgroup <dir>', 'restore into this cgroup, made when missing (default: the recorded one)')
-    .option('--runc <id>', 'restore a container by runc, under this id; with --bundle')
-    .option('--crun <id>', 'the same by crun')
-    .option('--podman <name>', 'restore a container by Podman, under this name')
-    .option('--pod <name>', 'with --podman: the pod that the container goes into')
-    .option('--ignore-volumes', 'with --podman: leave the volumes as they are on this machine')
-    .option('--bundle <dir>', "the new container's bundle, its root file system with the image in it")
+    .option('--files <name=dir>', 'where to put a file tree (default: where it was); may be repeated', pair)
+    .option('--cgroup <dir>', 'restore into this cgroup, created if missing (default: the recorded one)')
+    .option('--runc <id>', 'restore a container with runc, under this id; needs --bundle')
+    .option('--crun <id>', 'the same with crun')
+    .option('--podman <name>', 'restore a container with Podman, under this name')
+    .option('--pod <name>', 'with --podman: the pod to put the container into')
+    .option('--ignore-volumes', 'with --podman: do not restore the contents of volumes')
+    .option('--bundle <dir>', "the new container's bundle, with the image in its root file system")
     .option(
       '--keep <setting>',
       `without a config.json in the bundle: what to keep of the archive's own although it reaches out to this machine (${HOST_SETTINGS.join(', ')}); may be repeated`,
       hostSetting,
     )
     .option('--state-root <dir>', "the runtime's state directory, its --root (default: the runtime's own)")
-    .option('--work-dir <dir>', "where CRIU's images are unpacked first (default: the archive's directory)")
-    .option('--pid-timeout <time>', 'how long to wait for the old process ids to be free', duration)
-    .option(
-      '--lazy-pages',
-      'let the tree run before its memory is there: what it touches is brought, and the rest behind it',
-    )
-    .option('--no-wait', 'end at once although the tree has this terminal: the shell takes it back then')
+    .option('--work-dir <dir>', "where CRIU's images are first unpacked (default: the archive's directory)")
+    .option('--pid-timeout <time>', 'how long to wait for the old process ids to become free', duration)
+    .option('--lazy-pages', 'resume before memory is loaded; pages are fetched on demand, the rest in the background')
+    .option('--no-wait', 'do not wait for the restored job; the shell regains the terminal at once')
     .option(
       '--max-unpacked-bytes <size>',
-      'how much a compressed archive may unpack to (default: nine tenths of what is free)',
+      'size limit for unpacking a compressed archive (default: 90 % of the free space)',
       byteCount,
     )
-    .option('--strict', 'refuse what would only be warned of, such as files that changed since the checkpoint')
-    .option('--criu-log <file>', "where CRIU's log is kept when CRIU fails")
-    .option('--state-dir <dir>', 'where journals and locks are (default /run/stillframe)')
+    .option('--strict', 'turn warnings, such as files that changed since the checkpoint, into a refusal')
+    .option('--criu-log <file>', "where to keep CRIU's log if CRIU fails")
+    .option('--state-dir <dir>', 'directory of journals and locks (default /run/stillframe)')
     .option('--json', 'print the report as JSON');
   return addRestoreFlags(command)
     .addHelpText(
@@ -81,7 +78,7 @@ Examples:
   stillframe restore c1.tar --runc c2 --bundle /srv/bundles/c2
   stillframe restore c1.tar --runc c2 --bundle /srv/bundles/c2 --keep devices
   stillframe restore web.tar --podman web
-  stillframe restore app.tar --lazy-pages                         of much memory: run first
+  stillframe restore app.tar --lazy-pages                         for large memory: resume first, load memory later
   stillframe restore app.tar --files data=/srv/app/data --cgroup /sys/fs/cgroup/app`,
     )
     .action((archive: string, options: Options, own: Command) => run(archive, options, signal, own));

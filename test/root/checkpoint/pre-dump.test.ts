@@ -117,7 +117,7 @@ it('is done by the command, too, which says what each round wrote', async ({ ski
   const common = ['checkpoint', '--pid', String(writer.pid), '--files', `${writer.data}=data`];
   const twice = await stillframe(...common, '--output', writer.path('a.tar'), '--pre-dump', '2');
   expect(twice.status, twice.stderr).toBe(0);
-  expect(twice.stdout).toMatch(/^memory before it: +\d\S* [KM]iB, \d\S* [KM]iB$/m);
+  expect(twice.stdout).toMatch(/^pre-dumped memory: +\d\S* [KM]iB, \d\S* [KM]iB$/m);
   const once = await stillframe(
     ...common,
     '--output',

@@ -32,7 +32,7 @@ describe('the command, on a busy tree', () => {
     expect(taken.stderr).toBe('');
     expect(taken.status).toBe(0);
     expect(taken.stdout).toMatch(/^frozen window: +\d+\.\d ms$/m);
-    expect(taken.stdout).toContain('runs on (verified)');
+    expect(taken.stdout).toContain('is running (verified)');
 
     expect(await stillframe('verify', archive)).toMatchObject({ status: 0, stderr: '' });
     const inspected = await stillframe('inspect', archive, '--json');
@@ -226,7 +226,7 @@ describe('the command', () => {
     [['freeze'], 'either a cgroup or --pid'],
     [['pod', '--output', 'x'], '--parent-cgroup'],
     [['checkpoint', '--pid', '1', '--output', '/tmp/a', '--criu', 'nonsense'], 'no such option'],
-    [['checkpoint', '--pid', '1', '--output', '/tmp/a', '--criu', 'leaveRunning=false'], 'decides this itself'],
+    [['checkpoint', '--pid', '1', '--output', '/tmp/a', '--criu', 'leaveRunning=false'], 'sets this itself'],
     [['checkpoint', '--pid', '1', '--output', 'a', '--max-frozen', 'soon'], '500ms'],
     [['restore', '/tmp/a', '--runc', 'x'], '--bundle'],
     [['nonsense'], 'unknown command'],
