@@ -22,7 +22,7 @@ export interface NamedProcess {
 
 /** What is known when each code comes. */
 export interface FreezerFacts {
-  BAD_ARGUMENT: { argument: string; value: unknown; expected: string };
+  BAD_OPTION: { argument: string; value: unknown; expected: string };
   CGROUP_NOT_FOUND: { path: string };
   NOT_A_CGROUP: { path: string };
   /** `mayAdopt`: it was to be checkpointed, for which there is `adopt`. */
@@ -74,7 +74,7 @@ export function isFreezerError<C extends FreezerErrorCode>(error: unknown, code:
 }
 
 const texts: { readonly [C in FreezerErrorCode]: (facts: FreezerFacts[C]) => ErrorText } = {
-  BAD_ARGUMENT: (f) => ({ what: `\`${f.argument}\` is ${String(f.value)}, expected ${f.expected}`, remedy: '' }),
+  BAD_OPTION: (f) => ({ what: `\`${f.argument}\` is ${String(f.value)}, expected ${f.expected}`, remedy: '' }),
   CGROUP_NOT_FOUND: (f) => ({
     what: `no such cgroup: ${f.path}`,
     remedy: 'Give the directory of a cgroup on a mounted cgroup file system.',

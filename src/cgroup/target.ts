@@ -69,11 +69,11 @@ export function checkTarget(target: TargetToCheck): CheckedTarget {
 
 /**
  * Refuses what is no tree that could be frozen and dumped from here.
- * @throws FreezerError BAD_ARGUMENT, NO_SUCH_PROCESS, IS_KERNEL_THREAD, IS_ZOMBIE, TARGET_IS_SELF
+ * @throws FreezerError BAD_OPTION, NO_SUCH_PROCESS, IS_KERNEL_THREAD, IS_ZOMBIE, TARGET_IS_SELF
  */
 export function checkProcess(pid: number): ProcessInfo {
   if (!Number.isInteger(pid) || pid <= 0)
-    throw new FreezerError('BAD_ARGUMENT', { argument: 'pid', value: pid, expected: 'a process id' });
+    throw new FreezerError('BAD_OPTION', { argument: 'pid', value: pid, expected: 'a process id' });
   const info = readProcess(pid);
   // A thread's id has a /proc entry too, but it is no process.
   if (info === undefined || leaderOf(pid) !== pid) throw new FreezerError('NO_SUCH_PROCESS', { pid });

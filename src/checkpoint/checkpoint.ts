@@ -18,6 +18,7 @@ import { FrozenWindow } from './window/frozen-window.js';
 import { Guardian } from './guardian/guardian.js';
 import { placeForImages } from './dump/images-place.js';
 import { lockCgroup, lockTarget } from './guardian/lock.js';
+import { CHECKPOINT_OPTIONS, refuseUnknown } from './option-names.js';
 import { checkCheckpointOptions, type CheckpointOptions, type CheckpointSettings } from './options.js';
 import { Phases } from './events/phases.js';
 import { runningPids } from './base/pids.js';
@@ -43,6 +44,7 @@ import { Warnings } from './warnings/warnings.js';
  * @throws FreezerError, CriuError, ArchiveError, CheckpointError: docs/errors.md says when each code comes
  */
 export async function checkpoint(options: CheckpointOptions): Promise<CheckpointReport> {
+  refuseUnknown(options, CHECKPOINT_OPTIONS);
   const settings = checkCheckpointOptions(options);
   options.signal?.throwIfAborted();
   const phases = new Phases('checkpoint', options);

@@ -10,8 +10,8 @@ export class Cancelled extends Error {
   }
 }
 
-/** Codes of wrong usage. */
-const USAGE: readonly unknown[] = ['BAD_OPTION', 'BAD_ARGUMENT', 'CRIU_BAD_OPTION', 'BAD_CONTAINER_OPTION'];
+/** The code of wrong usage, in every room. */
+const USAGE = 'BAD_OPTION';
 
 /** The cancellation in place of what it made of the work; but not of what could not be put right (`LEFT_FROZEN`). */
 export function failure(error: unknown, { aborted, reason }: AbortSignal): unknown {
@@ -22,7 +22,7 @@ export function failure(error: unknown, { aborted, reason }: AbortSignal): unkno
 export function exitStatus(error: unknown, signal: AbortSignal): number {
   const shown = failure(error, signal);
   if (shown instanceof Cancelled) return 128 + constants.signals[shown.signal];
-  return USAGE.includes((error as { code?: unknown }).code) ? EXIT_USAGE : EXIT_FAILED;
+  return (error as { code?: unknown }).code === USAGE ? EXIT_USAGE : EXIT_FAILED;
 }
 
 function isWorse(error: unknown): boolean {

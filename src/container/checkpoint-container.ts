@@ -7,12 +7,16 @@ import type { Rendezvous, TargetParts } from '../checkpoint/window/ready-target.
 import { hasTcpConnections } from './target/connections.js';
 import type { Container, RuntimeName } from './model/container.js';
 import { containerTarget, type ContainerTarget, type ContainerTargetOptions } from './target/container-target.js';
+import { CONTAINER_NAME, OF_CHECKPOINT, refuseUnknown } from './option-names.js';
+import type { OptionNames } from '../bad-option.js';
 import { findContainer, type ContainerName } from './runtimes/find-container.js';
 
 /** A container by name, and what `checkpoint()` takes; the target's own options come from the container. */
 export type ContainerCheckpointOptions = ContainerName &
   ContainerTargetOptions &
   Omit<CheckpointOptions, 'pid' | 'cgroup' | 'cgroupVersion' | 'adopt' | 'files' | 'parts'>;
+
+const OPTIONS: OptionNames<ContainerCheckpointOptions> = { ...CONTAINER_NAME, ...OF_CHECKPOINT, wholeRootfs: true };
 
 export interface ContainerCheckpointReport extends CheckpointReport {
   container: { runtime: RuntimeName; id: string; name: string };
@@ -26,9 +30,11 @@ export interface ContainerCheckpointReport extends CheckpointReport {
  * @throws ContainerError docs/errors.md says when each code comes
  */
 export async function checkpointContainer(options: ContainerCheckpointOptions): Promise<ContainerCheckpointReport> {
-  options.signal?.throwIfAborted();
-  const container = await findContainer(options);
-  return checkpointFound(container, options);
+  refuseUnknown(options, OPTIONS);
+  const { runc, crun, podman, stateRoot, bundle, podmanOptions, ...rest } = options;
+  rest.signal?.throwIfAborted();
+  const container = await findContainer({ runc, crun, podman, stateRoot, bundle, podmanOptions });
+  return checkpointFound(container, rest);
 }
 
 /** The caller's options over the container's own; what is external to the container stays so. */
@@ -42,12 +48,12 @@ function merged(own: CriuOptions = {}, given: CriuOptions = {}): CriuOptions {
 /** The same for a container that has been found; `together` with others when they are to be of one instant. */
 export async function checkpointFound(
   container: Container,
-  options: Omit<ContainerCheckpointOptions, keyof ContainerName>,
+  { wholeRootfs, ...options }: Omit<ContainerCheckpointOptions, keyof ContainerName>,
   together?: Rendezvous,
 ): Promise<ContainerCheckpointReport> {
   let withConnections = false;
   const attempt = async (): Promise<ContainerCheckpointReport> => {
-    const { target, leftOut } = await containerTarget(container, options);
+    const { target, leftOut } = await containerTarget(container, { wholeRootfs });
     withConnections = target.criu?.tcpEstablished === true;
     const parts = { ...target.parts, ...(together === undefined ? {} : { together }) } as TargetParts;
     const report = await checkpoint({ ...options, ...target, parts, criu: merged(target.criu, options.criu) });

@@ -9,6 +9,8 @@ import {
 import type { Container } from './model/container.js';
 import { ContainerError } from './model/container-error.js';
 import { engineFacts } from './model/engine.js';
+import { OF_CHECKPOINT, refuseUnknown, without } from './option-names.js';
+import type { OptionNames } from '../bad-option.js';
 import { findContainer, type ContainerName } from './runtimes/find-container.js';
 import { containersBelow } from './runtimes/pod-members.js';
 import { Meeting } from './pod-barrier.js';
@@ -26,6 +28,15 @@ export interface PodCheckpointOptions extends Omit<
   /** The directory to make: one archive a container, and `pod.json`. It must not exist. */
   outputDir: string;
 }
+
+const OPTIONS: OptionNames<PodCheckpointOptions> = {
+  ...without(OF_CHECKPOINT, ['output', 'overwrite'] as const),
+  wholeRootfs: true,
+  containers: true,
+  parentCgroup: true,
+  stateRoot: true,
+  outputDir: true,
+};
 
 export interface PodCheckpointReport {
   directory: string;
@@ -49,6 +60,7 @@ export interface PodManifest {
  * @throws as `checkpointContainer`; ContainerError OUTPUT_EXISTS, NO_SUCH_CONTAINER
  */
 export async function checkpointPod(options: PodCheckpointOptions): Promise<PodCheckpointReport> {
+  refuseUnknown(options, OPTIONS);
   const { containers: names, parentCgroup, stateRoot, outputDir, ...rest } = options;
   options.signal?.throwIfAborted();
   const directory = resolve(outputDir);
@@ -99,7 +111,7 @@ async function members({
   stateRoot?: string | undefined;
 }): Promise<Container[]> {
   if ((names === undefined) === (parentCgroup === undefined)) {
-    throw new ContainerError('BAD_CONTAINER_OPTION', {
+    throw new ContainerError('BAD_OPTION', {
       option: 'containers, parentCgroup',
       value: parentCgroup,
       expected: 'exactly one of them',

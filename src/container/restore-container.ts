@@ -22,6 +22,8 @@ import { ContainerError, type ContainerFacts } from './model/container-error.js'
 import { members } from './documents/documents.js';
 import { recordedContainer, type RecordedContainer } from './documents/recorded-container.js';
 import { findContainer, type ContainerName } from './runtimes/find-container.js';
+import { CONTAINER_NAME, refuseUnknown } from './option-names.js';
+import type { OptionNames } from '../bad-option.js';
 import { readSpec, rootfsOf } from './model/spec.js';
 import { verifyContainerArchive } from './documents/verify-container.js';
 
@@ -64,6 +66,24 @@ export interface ContainerRestoreOptions extends ContainerName {
   onWarning?: OnWarning | undefined;
 }
 
+const OPTIONS: OptionNames<ContainerRestoreOptions> = {
+  ...CONTAINER_NAME,
+  archive: true,
+  maxUnpackedBytes: true,
+  keep: true,
+  pod: true,
+  ignoreVolumes: true,
+  thawTimeoutMs: true,
+  workDir: true,
+  criuPath: true,
+  placeGuardianIn: true,
+  stateDir: true,
+  signal: true,
+  onProgress: true,
+  strict: true,
+  onWarning: true,
+};
+
 export interface ContainerRestoreReport {
   runtime: RuntimeName;
   id: string;
@@ -92,9 +112,10 @@ const MAX_SPEC_BYTES = 16 * 1024 * 1024;
  *
  * runc, crun: the bundle's root file system is made what the container's was. It stays so when the restore fails.
  * @throws ArchiveError, ContainerError NOT_A_CONTAINER_CHECKPOINT, FOREIGN_CHECKPOINT, CONTAINER_EXISTS,
- * RUNTIME_MISSING, RUNTIME_FAILED, BUNDLE_UNREADABLE, BAD_CONTAINER_OPTION, FreezerError
+ * RUNTIME_MISSING, RUNTIME_FAILED, BUNDLE_UNREADABLE, BAD_OPTION, FreezerError
  */
 export async function restoreContainer(options: ContainerRestoreOptions): Promise<ContainerRestoreReport> {
+  refuseUnknown(options, OPTIONS);
   const { signal } = options;
   const phases = new Phases('restore', options);
   const warnings = new Warnings(phases, options.strict ?? false);
@@ -247,23 +268,23 @@ async function withoutContainer(error: unknown, name: string, podman: readonly s
 function checkOptions({ runc, crun, podman, bundle, keep = [], pod, ignoreVolumes }: ContainerRestoreOptions): void {
   const given = [runc, crun, podman].filter((name) => name !== undefined);
   if (given.length !== 1)
-    throw new ContainerError('BAD_CONTAINER_OPTION', {
+    throw new ContainerError('BAD_OPTION', {
       option: 'runc, crun, podman',
       value: given.join(', ') || undefined,
       expected: 'exactly one of them',
     });
   const unknown = keep.find((setting) => !HOST_SETTINGS.includes(setting));
   if (unknown !== undefined || (keep.length > 0 && podman !== undefined))
-    throw new ContainerError('BAD_CONTAINER_OPTION', {
+    throw new ContainerError('BAD_OPTION', {
       option: 'keep',
       value: unknown ?? keep.join(', '),
       expected: `${HOST_SETTINGS.join(', ')}, for runc or crun`,
     });
   for (const [option, value] of Object.entries({ pod, ignoreVolumes }))
     if (podman === undefined && value !== undefined)
-      throw new ContainerError('BAD_CONTAINER_OPTION', { option, value, expected: 'nothing without `podman`' });
+      throw new ContainerError('BAD_OPTION', { option, value, expected: 'nothing without `podman`' });
   if (podman === undefined && bundle === undefined)
-    throw new ContainerError('BAD_CONTAINER_OPTION', {
+    throw new ContainerError('BAD_OPTION', {
       option: 'bundle',
       value: undefined,
       expected: "the new container's bundle directory",

@@ -53,7 +53,7 @@ export class LazyPages implements AsyncDisposable {
    * Resolves when it waits for a restore. When it rejects there is no daemon, or it has been killed and reaped.
    * @throws CriuError CRIU_NOT_FOUND when the program cannot be started, CRIU_IO when no program can or it cannot be
    * heard,
-   *   with the system's error as cause; CRIU_DIED, CRIU_TIMEOUT, CRIU_BAD_OPTION; NativeError
+   *   with the system's error as cause; CRIU_DIED, CRIU_TIMEOUT, BAD_OPTION; NativeError
    */
   static async start(options: LazyPagesOptions): Promise<LazyPages> {
     const { criuPath, workDir, logFile = 'lazy-pages.log', timeoutMs = 10_000 } = options;

@@ -1,4 +1,4 @@
-import { inspect } from 'node:util';
+import { badOptionText, type BadOption } from '../../bad-option.js';
 import { StillframeError, type ErrorText } from '../../errors.js';
 import { textOfAll, type Warning } from '../warnings/warning.js';
 
@@ -34,7 +34,7 @@ export interface LockHolder {
 
 /** What is known when each code comes. */
 export interface CheckpointFacts {
-  BAD_OPTION: { option: string; value: unknown; expected: string };
+  BAD_OPTION: BadOption;
   NOT_ROOT: { action: string; uid: number };
   ANCESTOR_FROZEN: { cgroup: string; path: string };
   THAWED_BY_OTHERS: { cgroup: string };
@@ -99,7 +99,7 @@ const stateOf = ({ state, parent }: PidHolder): string =>
     : `a zombie that process ${parent.pid} (${parent.name}), its parent, has not reaped`;
 
 const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) => ErrorText } = {
-  BAD_OPTION: (f) => ({ what: `\`${f.option}\` is ${show(f.value)}, expected ${f.expected}`, remedy: '' }),
+  BAD_OPTION: badOptionText,
   NOT_ROOT: (f) => ({ what: `${f.action} needs root, this process runs as uid ${f.uid}`, remedy: 'Run it with sudo.' }),
   ANCESTOR_FROZEN: (f) => ({
     what: `cgroup ${f.cgroup} is frozen by its ancestor ${f.path}: CRIU could not run in it`,
@@ -239,7 +239,3 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
     };
   },
 };
-
-function show(value: unknown): string {
-  return typeof value === 'string' ? JSON.stringify(value) : inspect(value, { breakLength: Infinity });
-}

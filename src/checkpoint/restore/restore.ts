@@ -44,6 +44,7 @@ import { explainFailedPlace } from '../base/failed-place.js';
 import { checkOpenFiles } from './check-open-files.js';
 import { Guardian } from '../guardian/guardian.js';
 import { journalRestore } from '../guardian/lock.js';
+import { refuseUnknown, RESTORE_OPTIONS } from '../option-names.js';
 import { checkRestoreOptions, type RestoreOptions, type RestoreSettings } from '../options.js';
 import { Phases } from '../events/phases.js';
 import { runningPids } from '../base/pids.js';
@@ -70,6 +71,7 @@ const RESTORE_LOG = 'restore.log';
  * @throws ArchiveError, CheckpointError, CriuError, FreezerError: docs/errors.md says when each code comes
  */
 export async function restore(options: RestoreOptions): Promise<RestoreReport> {
+  refuseUnknown(options, RESTORE_OPTIONS);
   const settings = checkRestoreOptions(options);
   options.signal?.throwIfAborted();
   return restoreOnce(options, settings).catch((error: unknown) => {

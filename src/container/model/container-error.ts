@@ -1,3 +1,4 @@
+import { badOptionText, type BadOption } from '../../bad-option.js';
 import { StillframeError, type ErrorText } from '../../errors.js';
 
 /** What is known when each code comes. */
@@ -20,7 +21,7 @@ export interface ContainerFacts {
   OUTPUT_EXISTS: { path: string };
   NOT_A_CONTAINER_CHECKPOINT: { archivePath: string; what: string };
   FOREIGN_CHECKPOINT: { archivePath: string };
-  BAD_CONTAINER_OPTION: { option: string; value: unknown; expected: string };
+  BAD_OPTION: BadOption;
 }
 
 export type ContainerErrorCode = keyof ContainerFacts;
@@ -106,10 +107,7 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
     what: `${f.archivePath} is the checkpoint of a container that another engine wrote: it has no hashes, and nothing says that it is whole`,
     remedy: 'Restore it with that engine; one of Podman: podman container restore --import ARCHIVE',
   }),
-  BAD_CONTAINER_OPTION: (f) => ({
-    what: `\`${f.option}\` is ${typeof f.value === 'string' ? JSON.stringify(f.value) : String(f.value)}, expected ${f.expected}`,
-    remedy: '',
-  }),
+  BAD_OPTION: badOptionText,
 };
 
 function lastLines(text: string): string {

@@ -14,11 +14,11 @@ export interface ContainerName extends RuntimeOptions, PodmanOptions {
   podman?: string | undefined;
 }
 
-/** @throws ContainerError BAD_CONTAINER_OPTION, and those of each runtime */
+/** @throws ContainerError BAD_OPTION, and those of each runtime */
 export async function findContainer({ runc, crun, podman, ...options }: ContainerName): Promise<Container> {
   const given = [runc, crun, podman].filter((name) => name !== undefined);
   if (given.length !== 1)
-    throw new ContainerError('BAD_CONTAINER_OPTION', {
+    throw new ContainerError('BAD_OPTION', {
       option: 'runc, crun, podman',
       value: given.join(', ') || undefined,
       expected: 'exactly one of them',

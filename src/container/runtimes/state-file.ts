@@ -20,7 +20,7 @@ export interface StateLayout {
 export function findStateDir(layout: StateLayout, id: string, stateRoot?: string): string {
   // An id is one directory's name: anything else would lead outside the state root.
   if (id === '' || id === '.' || id === '..' || id.includes('/') || id.includes('\0')) {
-    throw new ContainerError('BAD_CONTAINER_OPTION', {
+    throw new ContainerError('BAD_OPTION', {
       option: layout.runtime,
       value: id,
       expected: 'the id of a container',

@@ -85,7 +85,7 @@ export type CriuServiceClient = Omit<CriuClient, 'pid' | 'ended'>;
  * A session with one CRIU. `version()`, `featureCheck()`, `cpuinfoDump()`, `cpuinfoCheck()` and the page servers can be
  * repeated; after `preDump()` only another or `dump()` can come; `check()`, `dump()`, `restore()`, `singlePreDump()`
  * and `waitPid()` end the session, for CRIU keeps no worker after them; so does every failure, but for what is refused
- * before CRIU is asked (CRIU_BAD_OPTION, CRIU_OPTION_UNSUPPORTED, CRIU_FEATURE_MISSING, CRIU_BUSY). One request at a
+ * before CRIU is asked (BAD_OPTION, CRIU_OPTION_UNSUPPORTED, CRIU_FEATURE_MISSING, CRIU_BUSY). One request at a
  * time. Close it (or use `await using`): only then has CRIU's process been reaped.
  */
 export class CriuClient implements AsyncDisposable {
@@ -102,7 +102,7 @@ export class CriuClient implements AsyncDisposable {
 
   /**
    * Starts a `criu swrk` of our own.
-   * @throws CriuError CRIU_NOT_FOUND, CRIU_BAD_OPTION, for a `terminal` that is none, too; CRIU_IO when this process
+   * @throws CriuError CRIU_NOT_FOUND, BAD_OPTION, for a `terminal` that is none, too; CRIU_IO when this process
    * can start none
    *   (no descriptors, no memory)
    */
@@ -189,7 +189,7 @@ export class CriuClient implements AsyncDisposable {
    * Dumps the tree of `pid` into `imagesDir`. Resolves when CRIU has let the tasks go (or killed them); CRIU's process
    * ends a moment later, see `close()`.
    * @throws CriuError CRIU_REQUEST_FAILED, CRIU_DIED, CRIU_ABORTED, CRIU_TIMEOUT, CRIU_OPTION_UNSUPPORTED,
-   *   CRIU_BAD_OPTION; the error of `onNotify`. The tasks run on then, unless CRIU was killed while it held them.
+   *   BAD_OPTION; the error of `onNotify`. The tasks run on then, unless CRIU was killed while it held them.
    */
   async dump(options: CriuDumpRequest, call: DumpCallOptions = {}): Promise<void> {
     await this.#dump('DUMP', options, call);

@@ -215,7 +215,7 @@ export class Conversation {
 
 /**
  * With the time limit of the call as a whole: VERSION and FEATURE_CHECK, which come before some requests, count.
- * @throws CriuError CRIU_BAD_OPTION for a time that is none
+ * @throws CriuError BAD_OPTION for a time that is none
  */
 export function timed<T extends TimedCall>(call: T): T {
   const { timeoutMs, limit } = call;
@@ -227,7 +227,7 @@ export function timed<T extends TimedCall>(call: T): T {
 /**
  * CRIU makes a link to the parent images, takes one that is there already for it, and says nothing when that leads
  * elsewhere (criu/image.c, open_image_dir, v4.2): the restored memory would be another's.
- * @throws CriuError CRIU_BAD_OPTION
+ * @throws CriuError BAD_OPTION
  */
 async function requireParentLink(imagesDir: string, parentImg: string | undefined): Promise<void> {
   if (parentImg === undefined) return;

@@ -8,7 +8,7 @@ export type CriuErrorCode =
   | 'CRIU_UNUSABLE'
   | 'CRIU_TOO_OLD'
   | 'CRIU_OPTION_UNSUPPORTED'
-  | 'CRIU_BAD_OPTION'
+  | 'BAD_OPTION'
   | 'CRIU_FEATURE_MISSING'
   | 'CRIU_BUSY'
   | 'CRIU_SESSION_ENDED'
@@ -54,7 +54,7 @@ export interface CriuErrorFacts {
   /** CRIU_WENT_ON: the notification that was refused, and the root that was restored nevertheless. */
   script?: string;
   restoredPid?: number;
-  /** CRIU_OPTION_UNSUPPORTED, CRIU_BAD_OPTION: the option, and what was wrong or which version has it. */
+  /** CRIU_OPTION_UNSUPPORTED, BAD_OPTION: the option, and what was wrong or which version has it. */
   option?: string;
   reason?: string;
   /** CRIU's own, once it has been asked for. */
@@ -126,7 +126,7 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
     what: `CRIU ${f.version ?? ''} does not know the option \`${f.option ?? ''}\``,
     remedy: `Leave it out, or use CRIU ${f.since ?? ''} or newer.`,
   }),
-  CRIU_BAD_OPTION: (f) => ({ what: `option \`${f.option ?? ''}\`: ${f.reason ?? 'not valid'}`, remedy: '' }),
+  BAD_OPTION: (f) => ({ what: `option \`${f.option ?? ''}\`: ${f.reason ?? 'not valid'}`, remedy: '' }),
   CRIU_FEATURE_MISSING: (f) => ({
     what: `${f.request ?? 'the request'} needs ${f.feature ?? 'something'}, which this kernel or this CRIU does not have`,
     remedy: f.problem === undefined ? '' : remedyOf(f.problem),

@@ -59,7 +59,7 @@ export class ServiceConnection implements Connection {
     this.ended = new Promise((resolve) => (this.#end = resolve));
   }
 
-  /** @throws CriuError CRIU_NOT_FOUND when nothing answers there, with the system's error as cause; CRIU_BAD_OPTION */
+  /** @throws CriuError CRIU_NOT_FOUND when nothing answers there, with the system's error as cause; BAD_OPTION */
   static open(options: ServiceOptions): ServiceConnection {
     const { socketPath, fd, maxMessageBytes = 16 << 20 } = options;
     if ((socketPath === undefined) === (fd === undefined))

@@ -28,7 +28,7 @@ export class SharedDirectory implements AsyncDisposable {
 
   /**
    * A path is opened here and closed by the dispose; a descriptor stays the caller's.
-   * @throws CriuError CRIU_BAD_OPTION, or CRIU_IO when no descriptor is left; with the system's error as cause
+   * @throws CriuError BAD_OPTION, or CRIU_IO when no descriptor is left; with the system's error as cause
    */
   static async open(option: 'imagesDir' | 'workDir', directory: string | number): Promise<SharedDirectory> {
     try {
@@ -36,7 +36,7 @@ export class SharedDirectory implements AsyncDisposable {
       const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
       return new SharedDirectory(handle.fd, directory, handle);
     } catch (cause) {
-      throw new CriuError(isShortage(cause) ? 'CRIU_IO' : 'CRIU_BAD_OPTION', {
+      throw new CriuError(isShortage(cause) ? 'CRIU_IO' : 'BAD_OPTION', {
         option,
         reason: `cannot open the directory ${directory}`,
         cause,

@@ -41,7 +41,7 @@ export interface Response {
 const toPageServer: ReadonlySet<RequestType> = new Set(['DUMP', 'PRE_DUMP', 'SINGLE_PRE_DUMP']);
 
 /**
- * @throws CriuError CRIU_BAD_OPTION for a page server that CRIU (4.3 too) would crash over: it looks up the missing
+ * @throws CriuError BAD_OPTION for a page server that CRIU (4.3 too) would crash over: it looks up the missing
  * address
  */
 export function encodeRequest({ type, ...fields }: Request): Uint8Array {
@@ -53,7 +53,7 @@ export function encodeRequest({ type, ...fields }: Request): Uint8Array {
 
 /**
  * The answer to a notification; `external` counts for query-ext-files only.
- * @throws CriuError CRIU_BAD_OPTION when it is not what the option `external` would take
+ * @throws CriuError BAD_OPTION when it is not what the option `external` would take
  */
 export function encodeNotifyReply(success: boolean, external: readonly string[] = []): Uint8Array {
   const checked = externals('external', external);

@@ -9,7 +9,7 @@ test.each([-1, 2 ** 31, 3e9, Infinity, NaN, '5' as never, null as never])(
   '%s is not, and would be over at once',
   (ms) => {
     expect(() => requireMs('timeoutMs', ms)).toThrow(
-      expect.objectContaining({ code: 'CRIU_BAD_OPTION', facts: expect.objectContaining({ option: 'timeoutMs' }) }),
+      expect.objectContaining({ code: 'BAD_OPTION', facts: expect.objectContaining({ option: 'timeoutMs' }) }),
     );
   },
 );

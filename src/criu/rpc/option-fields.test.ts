@@ -225,7 +225,7 @@ test.each([
 ])('%o is refused by name', (options, option) => {
   expect(() => encode(options)).toThrow(
     expect.objectContaining({
-      code: 'CRIU_BAD_OPTION',
+      code: 'BAD_OPTION',
       facts: expect.objectContaining({ option }) as object,
     }) as CriuError,
   );

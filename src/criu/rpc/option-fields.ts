@@ -272,7 +272,7 @@ export function isOption(name: string): name is keyof Values {
 
 /**
  * The fields of the request for these options.
- * @throws CriuError CRIU_BAD_OPTION for an unknown name or a value of the wrong kind
+ * @throws CriuError BAD_OPTION for an unknown name or a value of the wrong kind
  */
 export function encodeOptions(options: CriuRequestOptions, context: OptionContext): WireOptions {
   const encoded: WireOptions = { imagesDirFd: context.imagesDirFd };

@@ -20,7 +20,7 @@ const lists: readonly string[] = [
  * The options that texts such as `tcpClose`, `ghostLimit=1048576`, `external=mnt[/x]:x` or `cgRoot=[{"path":"/x"}]`
  * name: a flag alone is true, a list takes a word at a time, and what is larger is JSON. CRIU's own spelling
  * (`tcp-close`) is taken, too.
- * @throws CriuError CRIU_BAD_OPTION for a name that there is not; values are checked with the request
+ * @throws CriuError BAD_OPTION for a name that there is not; values are checked with the request
  */
 export function parseCriuOptions(texts: readonly string[]): CriuOptions {
   const options: Record<string, unknown> = {};

@@ -1,4 +1,4 @@
-/** Checks of options' values: each gives back the value, or throws CRIU_BAD_OPTION with the option's name. */
+/** Checks of options' values: each gives back the value, or throws BAD_OPTION with the option's name. */
 import { resolve } from 'node:path';
 import { CriuError } from '../errors/criu-error.js';
 
@@ -6,7 +6,7 @@ import { CriuError } from '../errors/criu-error.js';
 type Check<T> = (option: string, value: T, field?: string) => unknown;
 
 export function bad(option: string, reason: string, field?: string): never {
-  throw new CriuError('CRIU_BAD_OPTION', { option, reason: field === undefined ? reason : `${field}: ${reason}` });
+  throw new CriuError('BAD_OPTION', { option, reason: field === undefined ? reason : `${field}: ${reason}` });
 }
 
 export function boolean(option: string, value: boolean, field?: string): boolean {

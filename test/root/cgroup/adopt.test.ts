@@ -218,7 +218,7 @@ describe.each(freezerVersions())('cgroups made for a restore in %s', (version) =
 
   test.each([0, -1, NaN])('placeProcess refuses %s: for 0 the kernel would move the caller', async (pid) => {
     await using cgroup = makeTestCgroup(version);
-    expect((await failure(() => placeProcess(pid, cgroup.path))).code).toBe('BAD_ARGUMENT');
+    expect((await failure(() => placeProcess(pid, cgroup.path))).code).toBe('BAD_OPTION');
     expect(cgroup.pids()).toEqual([]);
   });
 

@@ -160,7 +160,7 @@ test("cgroup v1: a thread outside of its process's cgroup counts as outside", as
 describe('a pid that is no target', () => {
   const cgroup = '/proc';
   test.each([0, -1, 1.5, NaN])('%s is no process id', async (pid) => {
-    expect((await failure(() => checkTarget({ pid, cgroup }))).code).toBe('BAD_ARGUMENT');
+    expect((await failure(() => checkTarget({ pid, cgroup }))).code).toBe('BAD_OPTION');
   });
   test('one that does not exist', async () => {
     expect((await failure(() => checkTarget({ pid: 0x3fffff, cgroup }))).code).toBe('NO_SUCH_PROCESS');

@@ -118,9 +118,9 @@ describe('refuses', () => {
     ).rejects.toMatchObject({ code: 'NO_SUCH_CONTAINER', facts: { searched: [scratch] } });
     await expect(
       checkpointContainer({ runc: '../etc', stateRoot: scratch, output: join(scratch, 'x.tar') }),
-    ).rejects.toMatchObject({ code: 'BAD_CONTAINER_OPTION' });
+    ).rejects.toMatchObject({ code: 'BAD_OPTION' });
     await expect(checkpointContainer({ output: join(scratch, 'x.tar') })).rejects.toMatchObject({
-      code: 'BAD_CONTAINER_OPTION',
+      code: 'BAD_OPTION',
     });
   });
 
@@ -165,9 +165,9 @@ describe('refuses', () => {
   });
 
   it('the archive of a container at `restore` by an unknown runtime or without a bundle', async () => {
-    await expect(restoreContainer({ archive: 'x.tar' })).rejects.toMatchObject({ code: 'BAD_CONTAINER_OPTION' });
+    await expect(restoreContainer({ archive: 'x.tar' })).rejects.toMatchObject({ code: 'BAD_OPTION' });
     await expect(restoreContainer({ archive: 'x.tar', runc: 'a' })).rejects.toMatchObject({
-      code: 'BAD_CONTAINER_OPTION',
+      code: 'BAD_OPTION',
       facts: { option: 'bundle' },
     });
   });

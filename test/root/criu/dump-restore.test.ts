@@ -277,7 +277,7 @@ test('a directory that is not there is named, and the tree was not touched', asy
   await using counter = await Counter.start(dir.path);
   await using client = await CriuClient.start({ criuPath });
   const error = await failure(client.dump({ pid: counter.pid, imagesDir: `${dir.path}/missing` }));
-  expect(error.code).toBe('CRIU_BAD_OPTION');
+  expect(error.code).toBe('BAD_OPTION');
   expect(error.facts.option).toBe('imagesDir');
   expect(error.cause).toMatchObject({ code: 'ENOENT' });
   expect(await counter.advances()).toBe(true);

@@ -119,7 +119,7 @@ test('what is no terminal, or the wrong side of one, is refused before a CRIU is
   try {
     for (const terminal of [file, pty.master, 4_000_000, -1, 0.5]) {
       const error = await failure(CriuClient.start({ criuPath: '/nonexistent', terminal }));
-      expect(error).toMatchObject({ code: 'CRIU_BAD_OPTION', facts: { option: 'terminal' } });
+      expect(error).toMatchObject({ code: 'BAD_OPTION', facts: { option: 'terminal' } });
     }
   } finally {
     closeSync(file);

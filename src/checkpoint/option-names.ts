@@ -1,0 +1,63 @@
+import { unknownOption, type OptionNames } from '../bad-option.js';
+import { CheckpointError } from './base/checkpoint-error.js';
+import type { CheckpointOptions, RestoreOptions } from './options.js';
+
+export const CHECKPOINT_OPTIONS: OptionNames<CheckpointOptions> = {
+  pid: true,
+  cgroup: true,
+  cgroupVersion: true,
+  adopt: true,
+  files: true,
+  criu: true,
+  parts: true,
+  output: true,
+  compress: true,
+  overwrite: true,
+  stop: true,
+  precopy: true,
+  watchFromMs: true,
+  preDump: true,
+  workDir: true,
+  criuLog: true,
+  criuPath: true,
+  maxFrozenMs: true,
+  criuStartTimeoutMs: true,
+  placeGuardianIn: true,
+  retries: true,
+  stateDir: true,
+  freezeTimeoutMs: true,
+  thawTimeoutMs: true,
+  signal: true,
+  onProgress: true,
+  onWindow: true,
+  filesInUse: true,
+  strict: true,
+  onWarning: true,
+};
+
+export const RESTORE_OPTIONS: OptionNames<RestoreOptions> = {
+  maxUnpackedBytes: true,
+  archive: true,
+  files: true,
+  cgroup: true,
+  criu: true,
+  placeGuardianIn: true,
+  stateDir: true,
+  workDir: true,
+  criuLog: true,
+  lazyPages: true,
+  terminal: true,
+  criuPath: true,
+  pidTimeoutMs: true,
+  thawTimeoutMs: true,
+  signal: true,
+  onProgress: true,
+  strict: true,
+  onWarning: true,
+};
+
+/** @throws CheckpointError BAD_OPTION for the first option that is not known */
+export function refuseUnknown<T>(options: T, names: OptionNames<T>): void {
+  const unknown = unknownOption(options, names);
+  if (unknown !== undefined) throw new CheckpointError('BAD_OPTION', unknown);
+}

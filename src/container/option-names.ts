@@ -1,0 +1,35 @@
+import { unknownOption, type OptionNames } from '../bad-option.js';
+import { CHECKPOINT_OPTIONS } from '../checkpoint/option-names.js';
+import { ContainerError } from './model/container-error.js';
+import type { ContainerName } from './runtimes/find-container.js';
+
+export const CONTAINER_NAME: OptionNames<ContainerName> = {
+  runc: true,
+  crun: true,
+  podman: true,
+  stateRoot: true,
+  bundle: true,
+  podmanOptions: true,
+};
+
+/** What a container's checkpoint takes of `checkpoint()`: its target's options come from the container. */
+export const OF_CHECKPOINT = without(CHECKPOINT_OPTIONS, [
+  'pid',
+  'cgroup',
+  'cgroupVersion',
+  'adopt',
+  'files',
+  'parts',
+] as const);
+
+export function without<T, K extends keyof T>(names: T, unwanted: readonly K[]): Omit<T, K> {
+  return Object.fromEntries(
+    Object.entries(names as object).filter(([name]) => !(unwanted as readonly PropertyKey[]).includes(name)),
+  ) as Omit<T, K>;
+}
+
+/** @throws ContainerError BAD_OPTION for the first option that is not known */
+export function refuseUnknown<T>(options: T, names: OptionNames<T>): void {
+  const unknown = unknownOption(options, names);
+  if (unknown !== undefined) throw new ContainerError('BAD_OPTION', unknown);
+}

@@ -1,0 +1,28 @@
+import { expect, it } from 'vitest';
+import { checkpoint, checkpointContainer, checkpointPod, restore, restoreContainer } from '../../../src/index.js';
+
+// What a program in plain JavaScript may say. A name that is ignored makes a checkpoint without what it asked for.
+type Call = (options: object) => Promise<unknown>;
+
+it.each([
+  ['checkpoint()', checkpoint, { pid: 1, output: '/tmp/x.tar' }],
+  ['restore()', restore, { archive: '/tmp/x.tar' }],
+  ['checkpointContainer()', checkpointContainer, { runc: 'c', output: '/tmp/x.tar' }],
+  ['restoreContainer()', restoreContainer, { runc: 'c', bundle: '/tmp', archive: '/tmp/x.tar' }],
+  ['checkpointPod()', checkpointPod, { containers: [{ runc: 'c' }], outputDir: '/tmp/x' }],
+] as unknown as [string, Call, object][])(
+  '%s refuses an option that it does not have, by name',
+  async (_, call, rest) => {
+    const error: unknown = await call({ ...rest, fils: [{ path: '/srv', name: 'srv' }] }).catch((e: unknown) => e);
+    expect(error).toMatchObject({
+      code: 'BAD_OPTION',
+      facts: { option: 'fils' },
+      message: expect.stringMatching(/^there is no option `fils`\nThere are: .*\bsignal\b/) as unknown,
+    });
+  },
+);
+
+it('takes a name without a value for one that was not given', async () => {
+  const error: unknown = await (restore as unknown as Call)({ archive: '', fils: undefined }).catch((e: unknown) => e);
+  expect(error).toMatchObject({ code: 'BAD_OPTION', facts: { option: 'archive' } });
+});
