@@ -1,32 +1,43 @@
-// Builds the addon with node-gyp, against the headers that came with this Node.js when they are there:
-// then nothing has to be downloaded.
+// build-native.mjs [--if-needed | --addon FILE]: compiles native/ for this machine into build/Release/, by $CC with $CFLAGS and
+// $LDFLAGS. With --if-needed, as npm calls it on an install, it does nothing where the package carries a build that loads here;
+// with --addon it makes the addon alone, as FILE.
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { existsSync, readdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { buildNative, root, targets } from './native-build.mjs';
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const nodeGyp = ownNodeGyp() ?? process.env.npm_config_node_gyp;
-if (nodeGyp === undefined) {
-  console.error('build-native: no node-gyp; run it through npm, which has one: npm run build:native');
+if (process.argv.includes('--if-needed') && prebuildLoads()) process.exit(0);
+
+const compiler = process.env.CC ?? 'gcc';
+try {
+  const at = process.argv.indexOf('--addon') + 1;
+  if (at > 0) {
+    const addon = resolve(process.argv[at]);
+    await buildNative({ objects: `${addon}.objects`, outputs: { 'stillframe.node': addon } });
+  } else {
+    const release = join(root, 'build/Release');
+    const outputs = Object.fromEntries(Object.keys(targets).map((name) => [name, join(release, name)]));
+    await buildNative({ objects: join(root, 'build/obj'), outputs });
+  }
+} catch (error) {
+  console.error(`stillframe: the native part could not be compiled: ${error.message}`);
+  console.error(
+    `What to do: it takes ${compiler}, the headers of libc and the kernel, and a static libc (libc.a):\n` +
+      '  Debian, Ubuntu: apt-get install gcc libc6-dev     Fedora: dnf install gcc glibc-devel glibc-static\n' +
+      '  Alpine: apk add gcc musl-dev linux-headers\n' +
+      (existsSync(join(root, '.git')) ? 'Then: npm run build:native' : 'Then: npm rebuild stillframe'),
+  );
   process.exit(1);
 }
-const prefix = process.env.npm_config_nodedir ?? dirname(dirname(process.execPath));
-const headers = existsSync(join(prefix, 'include/node/node_api.h')) ? [`--nodedir=${prefix}`] : [];
-const built = existsSync(join(root, 'build/Makefile'));
-const { status } = spawnSync(
-  process.execPath,
-  [nodeGyp, ...(built ? ['build'] : ['configure', 'build']), '--silent', ...headers],
-  { cwd: root, stdio: 'inherit' },
-);
-process.exit(status ?? 1);
 
-/** In a checkout; where Stillframe is a dependency, npm has one of its own. */
-function ownNodeGyp() {
-  try {
-    return createRequire(import.meta.url).resolve('node-gyp/bin/node-gyp.js');
-  } catch {
-    return undefined;
-  }
+/** Asked of a process of its own: a build for another libc may end the one that loads it. */
+function prebuildLoads() {
+  const folder = join(root, 'prebuilds', `linux-${process.arch}`);
+  if (!existsSync(folder)) return false;
+  return readdirSync(folder)
+    .filter((name) => name.endsWith('.node'))
+    .some((name) => {
+      const script = `require(${JSON.stringify(join(folder, name))})`;
+      return spawnSync(process.execPath, ['-e', script], { stdio: 'ignore' }).status === 0;
+    });
 }

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Installs what the tests run: container runtimes, image tools, a server, and the tools of two file systems, from Debian's or Ubuntu's packages.
+# Installs what the tests run: container runtimes, image tools, a server, the tools of three file systems, ip and ps, from Debian's or Ubuntu's packages.
 # A second run finds everything there and does nothing.
 set -eu
 
-packages="runc crun podman skopeo buildah busybox-static redis-server redis-tools sqlite3 tar xz-utils xfsprogs btrfs-progs"
+packages="runc crun podman skopeo buildah busybox-static redis-server redis-tools sqlite3 tar xz-utils xfsprogs btrfs-progs
+	iproute2 e2fsprogs procps"
 
 missing=""
 for package in $packages; do

@@ -1,12 +1,12 @@
-// setup.mjs [--tests]: makes a fresh clone ready to run, and does nothing twice.
+// setup.mjs [--tests]: makes a fresh clone ready to run, and does nothing twice. What it needs and does not find it says first.
 //
-//   1. Debian packages that the build needs (compiler, make, python3, patchelf), by apt, when missing
+//   1. Debian packages that the build needs (gcc, patchelf), by apt, when missing
 //   2. npm packages (npm ci)
 //   3. the build: CRIU's protobuf messages, the native part, TypeScript, the workloads in C
 //   4. a CRIU that works on the running kernel
 //
 // Only Node's own modules here: this runs before anything is installed.
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import {
   accessSync,
   constants,
@@ -18,6 +18,7 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
+import { networkInterfaces } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -36,15 +37,20 @@ function fail(what, remedy) {
   process.exit(1);
 }
 
-/** Runs a command, its output shown only when it fails. */
-function run(command, args, { remedy, env = {} } = {}) {
-  const { status, error, stdout, stderr } = spawnSync(command, args, {
-    encoding: 'utf8',
-    env: { ...process.env, ...env },
-    maxBuffer: 1 << 26,
+/** Runs a command, its output shown only when it fails; one that takes long is said to be still at work. */
+async function run(command, args, { remedy, env = {} } = {}) {
+  const began = Date.now();
+  const alive = setInterval(() => say(`  ... ${Math.round((Date.now() - began) / 1000)} s`), 10_000);
+  const { status, error, output } = await new Promise((resolve) => {
+    let output = '';
+    const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => (output += data));
+    child.once('error', (error) => resolve({ error, output }));
+    child.once('close', (status) => resolve({ status, output }));
   });
-  if (status === 0) return stdout;
-  process.stderr.write(`${stdout ?? ''}${stderr ?? ''}`);
+  clearInterval(alive);
+  if (status === 0) return;
+  process.stderr.write(output);
   fail(
     `${command} ${args.join(' ')} failed (${error ? error.message : `exit status ${status}`})`,
     remedy ?? 'see the lines above',
@@ -77,14 +83,18 @@ function newest(paths) {
   return time;
 }
 
+function isFresh(name, { inputs, outputs }) {
+  const stamp = join(stamps, name);
+  return existsSync(stamp) && statSync(stamp).mtimeMs >= newest(inputs) && outputs.every((path) => existsSync(path));
+}
+
 /** Runs a step when an input is newer than the step's stamp, or an output is missing. */
-function step(name, { inputs, outputs, say: text, run: work }) {
+async function step(name, { inputs, outputs, say: text, run: work }) {
   const stamp = join(stamps, name);
   const before = newest(inputs);
-  const fresh = existsSync(stamp) && statSync(stamp).mtimeMs >= before && outputs.every((path) => existsSync(path));
-  if (fresh) return;
+  if (isFresh(name, { inputs, outputs })) return;
   say(text);
-  work();
+  await work();
   mkdirSync(stamps, { recursive: true });
   writeFileSync(stamp, '');
   // Dated by what was built, so that a file saved during the build is not taken for built.
@@ -102,12 +112,11 @@ function checkNode() {
   if (process.platform !== 'linux') fail(`${process.platform} has no cgroup freezer`, 'run this on Linux');
 }
 
-function debianPackages() {
-  const wanted = [
+const npmStep = { inputs: ['package.json', 'package-lock.json'], outputs: ['node_modules/.package-lock.json'] };
+
+function missingPackages() {
+  return [
     ['gcc', 'gcc libc6-dev'],
-    ['g++', 'g++'],
-    ['make', 'make'],
-    ['python3', 'python3'],
     ['patchelf', 'patchelf'],
     ...(forTests
       ? [
@@ -121,20 +130,43 @@ function debianPackages() {
   ]
     .filter(([tool]) => !onPath(tool))
     .flatMap(([, packages]) => packages.split(' '));
+}
+
+/** Before anything is touched: all that is missing and that only a person can give. */
+function checkNeeds() {
+  const script = process.env.npm_lifecycle_event;
+  const again = script === undefined ? 'sudo node scripts/setup.mjs' : `sudo npm run ${script}`;
+  if (process.getuid() !== 0) fail('this needs root: CRIU and the freezer work for root only', again);
+  const packages = missingPackages();
+  const toFetch = [...packages, ...(isFresh('npm', npmStep) ? [] : ['npm packages'])];
+  if (toFetch.length === 0) return;
+  if (!isFresh('npm', npmStep) && !onPath('npm'))
+    fail(
+      'npm is missing',
+      onPath('apt-get') ? 'apt-get install npm' : 'install npm (https://nodejs.org has it with Node.js)',
+    );
+  if (packages.length > 0 && !onPath('apt-get'))
+    fail(`missing: ${packages.join(', ')}`, 'install them with your package manager');
+  const addresses = Object.values(networkInterfaces()).flat();
+  const proxied = Object.keys(process.env).some((name) => /^(https?|all)_proxy$/i.test(name));
+  if (!proxied && addresses.every(({ internal }) => internal))
+    fail(
+      `${toFetch.join(', ')} must be fetched, and this machine has no network`,
+      'run it where there is one; a second run needs none',
+    );
+  say(`to be fetched: ${toFetch.join(', ')}`);
+}
+
+async function debianPackages() {
+  const wanted = missingPackages();
   if (wanted.length === 0) return;
-  const command = `apt-get install -y --no-install-recommends ${wanted.join(' ')}`;
-  if (!onPath('apt-get')) fail(`missing: ${wanted.join(', ')}`, 'install them with your package manager');
-  if (process.getuid() !== 0) fail(`missing: ${wanted.join(', ')}`, `sudo ${command}`);
+  const args = ['install', '-y', '--no-install-recommends', ...wanted];
   say(`installing ${wanted.join(', ')}`);
   const env = { DEBIAN_FRONTEND: 'noninteractive' };
-  const install = () =>
-    spawnSync('apt-get', command.split(' ').slice(1), { encoding: 'utf8', env: { ...process.env, ...env } });
   // Container images come without package lists; fetch them only when the packages are not found.
-  if (install().status !== 0) {
-    run('apt-get', ['update'], { env, remedy: 'check the network and /etc/apt/sources.list' });
-    const { status, stderr } = install();
-    if (status !== 0) fail(stderr.trim(), `apt-get update && ${command}`);
-  }
+  if (spawnSync('apt-get', args, { env: { ...process.env, ...env }, stdio: 'ignore' }).status === 0) return;
+  await run('apt-get', ['update'], { env, remedy: 'check the network and /etc/apt/sources.list' });
+  await run('apt-get', args, { env, remedy: `apt-get update && apt-get ${args.join(' ')}` });
 }
 
 /** Where this Node.js brought its headers along, addons are built against them, and none are downloaded. */
@@ -143,25 +175,24 @@ function headersHere() {
   return existsSync(join(prefix, 'include/node/node_api.h')) ? { npm_config_nodedir: prefix } : {};
 }
 
-function npmPackages() {
-  step('npm', {
-    inputs: ['package.json', 'package-lock.json'],
-    outputs: ['node_modules/.package-lock.json'],
+async function npmPackages() {
+  await step('npm', {
+    ...npmStep,
     say: 'installing npm packages',
     run: () =>
       run('npm', ['ci', '--no-audit', '--no-fund'], { remedy: 'npm ci, and see what it says', env: headersHere() }),
   });
 }
 
-function build() {
-  step('proto', {
+async function build() {
+  await step('proto', {
     inputs: ['proto', 'scripts/generate-proto.mjs'],
     outputs: ['src/criu/generated/criu.js', 'dist/src/criu/generated/criu.js'],
     say: "generating CRIU's messages",
     run: () => run(process.execPath, ['scripts/generate-proto.mjs']),
   });
-  step('native', {
-    inputs: ['native', 'binding.gyp', 'scripts/build-native.mjs', process.execPath],
+  await step('native', {
+    inputs: ['native', 'scripts/build-native.mjs', 'scripts/native-build.mjs'],
     outputs: ['build/Release/stillframe.node'],
     say: 'building the native part',
     run: () =>
@@ -169,26 +200,26 @@ function build() {
         remedy: 'node scripts/build-native.mjs, and see what the compiler says',
       }),
   });
-  step('typescript', {
+  await step('typescript', {
     inputs: ['src', 'bench', 'examples', 'tsconfig.json', 'tsconfig.build.json'],
     outputs: ['dist/src/index.js', 'dist/src/cli/main.js'],
     say: 'compiling TypeScript',
-    run: () => {
+    run: async () => {
       // What an earlier source left behind would be published.
       rmSync('dist', { recursive: true, force: true });
-      run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json']);
-      run(process.execPath, ['scripts/generate-proto.mjs']); // the compiler does not copy JavaScript
+      await run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json']);
+      await run(process.execPath, ['scripts/generate-proto.mjs']); // the compiler does not copy JavaScript
     },
   });
-  step('workloads', {
+  await step('workloads', {
     inputs: ['workloads'],
     outputs: ['build/workloads/busy-writer'],
     say: 'building the workloads',
-    run: () => {
+    run: async () => {
       mkdirSync('build/workloads', { recursive: true });
       for (const file of readdirSync('workloads').filter((name) => name.endsWith('.c'))) {
         // Static: the dump then has few file mappings, and the same binary runs in any root file system.
-        run('gcc', [
+        await run('gcc', [
           '-std=gnu11',
           '-O2',
           '-Wall',
@@ -227,8 +258,9 @@ async function criu() {
 }
 
 checkNode();
-debianPackages();
-npmPackages();
-build();
+checkNeeds();
+await debianPackages();
+await npmPackages();
+await build();
 if (forTests) containerTools();
 await criu();

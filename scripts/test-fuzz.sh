@@ -11,11 +11,8 @@ ln -s "$PWD/node_modules" "$copy/node_modules"
 mkdir -p "$copy/build/Release"
 cp build/Release/stillframe-guardian build/Release/stillframe-hold-session "$copy/build/Release"
 
-headers=$(dirname "$(dirname "$(readlink -f "$(command -v node)")")")/include/node
-sources=$(node -p 'JSON.parse(require("fs").readFileSync("binding.gyp", "utf8").replace(/^\s*#.*$/gm, "")).targets[0].sources.join(" ")')
-# shellcheck disable=SC2086 # a list of files
-gcc -shared -fPIC -pthread -std=gnu11 -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -DNAPI_VERSION=8 -D_GNU_SOURCE \
-  -I"$headers" $sources -o "$copy/build/Release/stillframe.node"
+CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined' \
+  node scripts/build-native.mjs --addon "$copy/build/Release/stillframe.node"
 
 export STILLFRAME_FUZZ_ROOT=$copy
 STILLFRAME_FUZZ_PRELOAD="$(gcc -print-file-name=libasan.so):$(gcc -print-file-name=libubsan.so)"

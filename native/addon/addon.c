@@ -1,17 +1,22 @@
 #include "addon.h"
+#include "errno-names.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <uv.h>
 
 napi_value sf_errno_error(napi_env env, int err, const char *syscall)
 {
-	char text[256];
+	char text[256], number[32];
+	const char *name = sf_errno_name(err);
 	napi_value message, code, error, value;
 
-	snprintf(text, sizeof(text), "%s: %s, %s", uv_err_name(-err), uv_strerror(-err), syscall);
+	if (!name) {
+		snprintf(number, sizeof(number), "errno %d", err);
+		name = number;
+	}
+	snprintf(text, sizeof(text), "%s: %s, %s", name, strerror(err), syscall);
 	napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &message);
-	napi_create_string_utf8(env, uv_err_name(-err), NAPI_AUTO_LENGTH, &code);
+	napi_create_string_utf8(env, name, NAPI_AUTO_LENGTH, &code);
 	napi_create_error(env, code, message, &error);
 	napi_create_int32(env, -err, &value);
 	napi_set_named_property(env, error, "errno", value);

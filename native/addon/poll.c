@@ -5,6 +5,7 @@
  * owner closes must not be polled any more. Both refer to the same open file, so reading the original rearms both.
  */
 #include "addon.h"
+#include "libuv.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,10 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <uv.h>
 
 struct poll {
-	uv_poll_t handle;
+	uv_poll_t *handle;
 	napi_env env;
 	napi_ref self; /* keeps the object alive while it watches */
 	napi_ref callback;
@@ -29,13 +29,15 @@ struct poll {
 
 static void free_when_done(struct poll *poll)
 {
-	if (poll->closed && poll->finalized)
+	if (poll->closed && poll->finalized) {
+		free(poll->handle);
 		free(poll);
+	}
 }
 
-static void on_closed(uv_handle_t *handle)
+static void on_closed(uv_poll_t *handle)
 {
-	struct poll *poll = handle->data;
+	struct poll *poll = uv_handle_get_data(handle);
 
 	poll->closed = true;
 	napi_remove_async_cleanup_hook(poll->cleanup);
@@ -48,7 +50,7 @@ static void close_poll(struct poll *poll)
 		return;
 	poll->closing = true;
 	/* uv_close stops the watcher at once; only then may the descriptor go. */
-	uv_close((uv_handle_t *)&poll->handle, on_closed);
+	uv_close(poll->handle, on_closed);
 	close(poll->fd);
 	napi_async_destroy(poll->env, poll->context);
 	napi_delete_reference(poll->env, poll->callback);
@@ -71,7 +73,7 @@ static void on_finalize(napi_env env, void *data, void *hint)
 
 static void on_event(uv_poll_t *handle, int status, int events)
 {
-	struct poll *poll = handle->data;
+	struct poll *poll = uv_handle_get_data(handle);
 	napi_env env = poll->env;
 	napi_handle_scope scope;
 	napi_value self, callback, argument, error;
@@ -115,13 +117,13 @@ static int start(struct poll *poll, uv_loop_t *loop, int fd, int mask, const cha
 	if (poll->fd < 0)
 		return -errno;
 	*syscall = "epoll_ctl";
-	err = uv_poll_init(loop, &poll->handle, poll->fd);
+	err = uv_poll_init(loop, poll->handle, poll->fd);
 	if (err) {
 		close(poll->fd);
 		return err;
 	}
-	poll->handle.data = poll;
-	return uv_poll_start(&poll->handle, mask, on_event); /* fails only for a handle that is closing */
+	uv_handle_set_data(poll->handle, poll);
+	return uv_poll_start(poll->handle, mask, on_event); /* fails only for a handle that is closing */
 }
 
 static napi_value construct(napi_env env, napi_callback_info info)
@@ -146,11 +148,16 @@ static napi_value construct(napi_env env, napi_callback_info info)
 	napi_get_uv_event_loop(env, &loop);
 
 	poll = calloc(1, sizeof(*poll));
-	if (!poll)
+	if (poll)
+		poll->handle = malloc(uv_handle_size(UV_POLL));
+	if (!poll || !poll->handle) {
+		free(poll);
 		return sf_throw_errno(env, ENOMEM, "malloc");
+	}
 	poll->env = env;
 	err = start(poll, loop, fd, mask, &syscall);
 	if (err) {
+		free(poll->handle);
 		free(poll);
 		return sf_throw_errno(env, -err, syscall);
 	}
@@ -188,7 +195,7 @@ static napi_value ref_method(napi_env env, napi_callback_info info)
 	struct poll *poll = unwrap(env, info);
 
 	if (poll && !poll->closing)
-		uv_ref((uv_handle_t *)&poll->handle);
+		uv_ref(poll->handle);
 	return NULL;
 }
 
@@ -197,7 +204,7 @@ static napi_value unref_method(napi_env env, napi_callback_info info)
 	struct poll *poll = unwrap(env, info);
 
 	if (poll && !poll->closing)
-		uv_unref((uv_handle_t *)&poll->handle);
+		uv_unref(poll->handle);
 	return NULL;
 }
 

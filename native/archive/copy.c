@@ -42,7 +42,7 @@ struct batch {
 	size_t headers_len;
 	const char *read; /* data of small files, read when they were described */
 	size_t read_len;
-	EVP_MD_CTX *digest; /* NULL when nothing is to be hashed */
+	struct sf_digest *digest; /* NULL when nothing is to be hashed */
 	bool ahead; /* of the freeze */
 	/* The caller's, like all of the above: one of each for every operation. */
 	int32_t *status;
@@ -82,7 +82,7 @@ static int copy_small(int fd, const double *ranges, size_t n_ranges, char *into)
 }
 
 /* Of what has just been written. */
-static void hash_written(struct sf_out *out, off_t at, uint64_t len, EVP_MD_CTX *digest)
+static void hash_written(struct sf_out *out, off_t at, uint64_t len, struct sf_digest *digest)
 {
 	for (off_t end = at + (off_t)len; at < end && !out->err;) {
 		ssize_t got = pread(out->fd, out->bytes, end - at < HASHED_BYTES ? (size_t)(end - at) : HASHED_BYTES, at);
@@ -91,7 +91,7 @@ static void hash_written(struct sf_out *out, off_t at, uint64_t len, EVP_MD_CTX 
 		if (got <= 0)
 			out->err = got == 0 ? EIO : errno;
 		else
-			EVP_DigestUpdate(digest, out->bytes, (size_t)got);
+			sf_digest_update(digest, out->bytes, (size_t)got);
 		at += got;
 	}
 }
@@ -168,7 +168,7 @@ static int copy_data(
 		if (status != 0)
 			memset(into, 0, len);
 		else if (batch->digest)
-			EVP_DigestUpdate(batch->digest, into, len);
+			sf_digest_update(batch->digest, into, len);
 	} else if (status == 0) {
 		sf_out_flush(out);
 		status = copy_large(batch, fd, ranges, n_ranges, out);
@@ -196,7 +196,7 @@ static int copy_entry(struct batch *batch, struct sf_walk *walk, struct sf_out *
 		const char *data = batch->read + (size_t)op->data_at;
 		sf_out_append(out, data, data_len);
 		if (batch->digest)
-			EVP_DigestUpdate(batch->digest, data, data_len);
+			sf_digest_update(batch->digest, data, data_len);
 	} else if (op->kind == FILE_DATA) {
 		status = copy_data(batch, walk, out, op, ranges);
 		/* However much of it was written. */
@@ -254,7 +254,7 @@ static void release(struct sf_job *job)
 		close(batch->fd);
 	if (batch->tree)
 		sf_tree_job_done(batch->tree);
-	EVP_MD_CTX_free(batch->digest);
+	sf_digest_free(batch->digest);
 	free(batch);
 }
 

@@ -57,7 +57,7 @@ struct describe {
 	bool hash;
 	char *prefix; /* of member names; NULL when members are not to be made */
 	size_t prefix_len;
-	EVP_MD_CTX *digest;
+	struct sf_digest *digest;
 	struct sf_bytes
 		out; /* how many are ready, and how many were left without data (a word each), then the records; the caller's memory while they fit */
 	char *data; /* the caller's: what was read */
@@ -388,7 +388,7 @@ static void release(struct sf_job *base)
 {
 	struct describe *job = (struct describe *)base;
 
-	EVP_MD_CTX_free(job->digest);
+	sf_digest_free(job->digest);
 	if (!job->out.borrowed)
 		free(job->out.at);
 	if (job->tree)

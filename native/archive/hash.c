@@ -19,7 +19,7 @@ struct hash {
 };
 
 /* 0, or an errno. */
-static int hash_range(int fd, EVP_MD_CTX *context, unsigned char *buffer, off_t offset, uint64_t length)
+static int hash_range(int fd, struct sf_digest *digest, unsigned char *buffer, off_t offset, uint64_t length)
 {
 	while (length > 0) {
 		ssize_t got = pread(fd, buffer, length < CHUNK_BYTES ? length : CHUNK_BYTES, offset);
@@ -27,14 +27,14 @@ static int hash_range(int fd, EVP_MD_CTX *context, unsigned char *buffer, off_t 
 			continue;
 		if (got <= 0)
 			return got == 0 ? EIO : errno;
-		EVP_DigestUpdate(context, buffer, (size_t)got);
+		sf_digest_update(digest, buffer, (size_t)got);
 		offset += got;
 		length -= (uint64_t)got;
 	}
 	return 0;
 }
 
-static int hash_members(const struct hash *hash, EVP_MD_CTX *context, unsigned char *buffer)
+static int hash_members(const struct hash *hash, struct sf_digest *digest, unsigned char *buffer)
 {
 	int err = 0;
 
@@ -43,25 +43,25 @@ static int hash_members(const struct hash *hash, EVP_MD_CTX *context, unsigned c
 		off_t header = (off_t)member[0], data = header + (off_t)member[1], end = data + (off_t)member[2];
 		unsigned char *digests = hash->digests + SF_MEMBER_DIGESTS * i;
 
-		err = hash_range(hash->fd, context, buffer, header, (uint64_t)(data - header));
+		err = hash_range(hash->fd, digest, buffer, header, (uint64_t)(data - header));
 		if (!err)
-			err = hash_range(hash->fd, context, buffer, end, (uint64_t)((BLOCK - (end - data) % BLOCK) % BLOCK));
-		sf_digest_take(context, digests);
+			err = hash_range(hash->fd, digest, buffer, end, (uint64_t)((BLOCK - (end - data) % BLOCK) % BLOCK));
+		sf_digest_take(digest, digests);
 		if (!err)
-			err = hash_range(hash->fd, context, buffer, data, (uint64_t)(end - data));
-		sf_digest_take(context, digests + SF_DIGEST);
+			err = hash_range(hash->fd, digest, buffer, data, (uint64_t)(end - data));
+		sf_digest_take(digest, digests + SF_DIGEST);
 	}
 	return err;
 }
 
 static void run(struct sf_job *job)
 {
-	EVP_MD_CTX *context = sf_digest_new();
+	struct sf_digest *digest = sf_digest_new();
 	unsigned char *buffer = malloc(CHUNK_BYTES);
 
 	job->syscall = "pread";
-	job->err = context && buffer ? hash_members((struct hash *)job, context, buffer) : ENOMEM;
-	EVP_MD_CTX_free(context);
+	job->err = digest && buffer ? hash_members((struct hash *)job, digest, buffer) : ENOMEM;
+	sf_digest_free(digest);
 	free(buffer);
 }
 

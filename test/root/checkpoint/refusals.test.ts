@@ -330,7 +330,7 @@ describe('a target that cannot be', () => {
 
   it('not root', async () => {
     const script = fileURLToPath(new URL('../../fixtures/as-nobody.mjs', import.meta.url));
-    const { stdout, stderr } = spawnSync(process.execPath, [script], { encoding: 'utf8' });
+    const { stdout, stderr } = spawnSync(process.execPath, [script], { encoding: 'utf8', uid: 65534, gid: 65534 });
     expect(stderr).toBe('');
     expect(stdout.trim()).toBe('NOT_ROOT');
   });
