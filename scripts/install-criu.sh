@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # install-criu.sh [SUITE...]
 #
-# Puts the CRIU of a newer Debian (or Ubuntu) suite into a private prefix of this checkout:
+# Puts the CRIU of a newer Debian (or Ubuntu) suite into a private prefix of this checkout, or below $STILLFRAME_CRIU_PREFIX:
 #   .stillframe/criu/SUITE/           the unpacked packages: criu and every library it needs
 #   .stillframe/criu/current          -> the first SUITE given (or the default)
 # The system itself stays as it is: see private-packages.sh.
@@ -11,9 +11,9 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-prefix=$root/.stillframe/criu
+prefix=${STILLFRAME_CRIU_PREFIX:-$root/.stillframe/criu}
 label=install-criu
-otherwise="install CRIU 4.0 or newer from your distribution and set STILLFRAME_CRIU to its path"
+otherwise="install CRIU 3.19 or newer from your distribution and set STILLFRAME_CRIU to its path"
 # shellcheck source=scripts/private-packages.sh
 . "$root/scripts/private-packages.sh"
 

@@ -82,6 +82,8 @@ export async function buildNative({ compiler = words(process.env.CC ?? 'gcc'), o
           ...compiler,
           ...flags,
           '-D_GNU_SOURCE',
+          '-include',
+          'native/libc.h',
           ...compile,
           ...include,
           ...words(process.env.CFLAGS),

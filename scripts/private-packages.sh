@@ -31,8 +31,31 @@ mirror_of_this_machine() {
     apt-get update --print-uris 2>/dev/null | sed -n "s#^'\([^']*/$archive\)/dists/.*#\1#p"
   } | grep -E "/$archive/?\$" | head -n 1
 }
-mirror=$(mirror_of_this_machine || true)
-[ -n "$mirror" ] || die "apt knows no mirror whose path ends in /$archive" "add one to /etc/apt/sources.list, then: apt-get update"
+find_mirror() {
+  mirror=$(mirror_of_this_machine || true)
+  [ -n "$mirror" ] || die "apt knows no mirror whose path ends in /$archive" "add one to /etc/apt/sources.list, then: apt-get update"
+}
+
+# patch_programs NOW DIR "PROGRAM...": makes the programs below NOW find their loader and libraries below DIR.
+patch_programs() {
+  local new=$1 dir=$2 programs=$3
+  local multiarch program loader real
+  multiarch=$(dpkg --print-architecture | xargs -I{} dpkg-architecture -a{} -qDEB_HOST_MULTIARCH 2>/dev/null || gcc -print-multiarch 2>/dev/null || echo "$(uname -m)-linux-gnu")
+  # The paths written into the ELF headers are those of the final place, not of the temporary one.
+  local libs="$dir/usr/lib/$multiarch:$dir/lib/$multiarch:$dir/usr/lib:$dir/lib"
+  for program in $programs; do
+    [ -x "$new/$program" ] || die "the packages hold no $program"
+    loader=$(patchelf --print-interpreter "$new/$program")
+    # Patched before: what the package had ends the path.
+    loader=$(sed -E 's#^.*/(lib(64)?/(.*-linux-gnu/)?ld-[^/]*)$#/\1#' <<<"$loader")
+    real=$dir/usr$loader
+    [ -e "$new/usr$loader" ] || real=$dir$loader
+    [ -e "$new/usr$loader" ] || [ -e "$new$loader" ] || real=$dir/usr/lib/$multiarch/$(basename "$loader")
+    patchelf --set-interpreter "$real" "$new/$program"
+    patchelf --force-rpath --set-rpath "$libs" "$new/$program"
+  done
+  echo "$dir" >"$new/.complete"
+}
 
 # private_packages SUITE DIR "PROGRAM..." PACKAGE...: the packages of a suite and the closure of their dependencies, in
 # DIR, whose programs (paths below DIR) then run. What is there already is not fetched again.
@@ -41,7 +64,12 @@ private_packages() {
   # The ELF headers name this place, whatever link led to it.
   dir=$(realpath -m "$2")
   shift 3
-  if [ -e "$dir/.complete" ]; then return 0; fi
+  if [ -e "$dir/.complete" ]; then
+    # The ELF headers name the place where it was made: one that was moved since is patched again.
+    [ "$(cat "$dir/.complete")" = "$dir" ] || { say "making $dir work where it is now"; patch_programs "$dir" "$dir" "$programs"; }
+    return 0
+  fi
+  find_mirror
   prefix=$(dirname "$dir")
   mkdir -p "$prefix"
   work=$(mktemp -d "$prefix/.apt-$suite.XXXXXX")
@@ -79,22 +107,9 @@ private_packages() {
     { cat "$log" >&2; die "$* of $suite could not be fetched" "see the lines above; another suite can be named: $0 sid"; }
   local deb
   for deb in "$work"/archives/*.deb; do dpkg -x "$deb" "$new"; done
-  local multiarch program loader real
-  multiarch=$(dpkg --print-architecture | xargs -I{} dpkg-architecture -a{} -qDEB_HOST_MULTIARCH 2>/dev/null || gcc -print-multiarch 2>/dev/null || echo "$(uname -m)-linux-gnu")
-  # The paths written into the ELF headers are those of the final place, not of the temporary one.
-  local libs="$dir/usr/lib/$multiarch:$dir/lib/$multiarch:$dir/usr/lib:$dir/lib"
-  for program in $programs; do
-    [ -x "$new/$program" ] || die "the packages of $suite hold no $program"
-    loader=$(patchelf --print-interpreter "$new/$program")
-    real=$dir/usr$loader
-    [ -e "$new/usr$loader" ] || real=$dir$loader
-    [ -e "$new/usr$loader" ] || [ -e "$new$loader" ] || real=$dir/usr/lib/$multiarch/$(basename "$loader")
-    patchelf --set-interpreter "$real" "$new/$program"
-    patchelf --force-rpath --set-rpath "$libs" "$new/$program"
-  done
+  patch_programs "$new" "$dir" "$programs"
   # Documentation, locales and everything apt's closure brought that the programs do not need.
   rm -rf "$new"/usr/share/{doc,man,locale,info} "$new"/var "$new"/etc
-  : >"$new/.complete"
   chmod 755 "$new"
   rm -rf "$dir"
   mv "$new" "$dir"

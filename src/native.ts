@@ -5,8 +5,7 @@
  */
 import { createRequire } from 'node:module';
 import { existsSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { builtPaths, compileCommand } from './installed.js';
 import { StillframeError, type ErrorTexts } from './errors.js';
 import type { PollHandle, SocketNative, SpawnNative } from './native-socket.js';
 import type { FilesNative } from './native-files.js';
@@ -37,7 +36,7 @@ export class NativeError extends StillframeError<NativeErrorCode, NativeFacts> {
 const texts: ErrorTexts<NativeErrorCode, NativeFacts> = {
   NATIVE_MISSING: ({ tried = [] }) => ({
     what: `the native part of stillframe could not be loaded (tried ${tried.join(', ')})`,
-    remedy: 'Build it with: npm run build:native',
+    remedy: `Compile it, with gcc and libc's headers at hand: ${compileCommand}. npm 12 and newer want to be told first: npm install-scripts approve stillframe`,
   }),
   KERNEL_TOO_OLD: ({ syscall, since }) => ({
     what: `this kernel has no ${syscall}`,
@@ -49,12 +48,6 @@ const texts: ErrorTexts<NativeErrorCode, NativeFacts> = {
       'Somebody has to listen there, on a unix socket of type SOCK_STREAM; the descriptor has to be open, and the data not empty.',
   }),
 };
-
-/** Where a file of the native build can be. From src/ (tests) the package's root is one level up, from dist/src/ two. */
-export function builtPaths(name: string): string[] {
-  const here = dirname(fileURLToPath(import.meta.url));
-  return ['.', '..', '../..'].map((up) => join(here, up, 'build', 'Release', name));
-}
 
 function load(): Native {
   const require = createRequire(import.meta.url);

@@ -202,7 +202,7 @@ static napi_value sf_unlinkat(napi_env env, napi_callback_info info)
 	return done(env, unlinkat((int)number(&args, 0), path.text, (int)number(&args, 2)), "unlinkat");
 }
 
-/* renameat2(olddirfd, oldpath, newdirfd, newpath, flags) */
+/* renameat2(olddirfd, oldpath, newdirfd, newpath, flags), which musl before 1.2.6 has no function for */
 static napi_value sf_renameat2(napi_env env, napi_callback_info info)
 {
 	struct args args;
@@ -211,7 +211,8 @@ static napi_value sf_renameat2(napi_env env, napi_callback_info info)
 	if (!get_args(env, info, &args, 5) || !path_at(&args, 1, &from) || !path_at(&args, 3, &to))
 		return NULL;
 	return done(env,
-		renameat2((int)number(&args, 0), from.text, (int)number(&args, 2), to.text, (unsigned)number(&args, 4)),
+		(int)syscall(SYS_renameat2, (int)number(&args, 0), from.text, (int)number(&args, 2), to.text,
+			(unsigned)number(&args, 4)),
 		"renameat2");
 }
 

@@ -1,9 +1,11 @@
 import { closeSync, constants, copyFileSync, existsSync, readFileSync, statfsSync, writeSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { arch, release, tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
 import { openNameless } from '../archive/index.js';
 import { freezerVersions, hierarchyRoot } from '../cgroup/index.js';
-import { listCriu, type CriuVerdict } from '../criu/index.js';
+import { listCriu, OLDEST_CRIU, type CriuVerdict } from '../criu/index.js';
+import { compileCommand } from '../installed.js';
 import { native } from '../native.js';
 import { kernelIsFrom } from '../proc/kernel.js';
 import { openTrusted, UntrustedDirectoryError } from '../trusted-directory.js';
@@ -38,6 +40,7 @@ export async function diagnose(options: { criuPath?: string; workDir?: string } 
     ...freezerFindings(freezers),
     privilegeFinding(),
     ...criuFindings(criu),
+    ...toolFindings(),
     runFinding(),
     await workDirFinding(options.workDir ?? tmpdir()),
   ];
@@ -53,7 +56,14 @@ export async function diagnose(options: { criuPath?: string; workDir?: string } 
 const ok = (subject: string, what: string): Finding => ({ subject, verdict: 'ok', what, remedy: '' });
 
 function nodeFinding(): Finding {
-  return ok('Node.js', process.versions.node);
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  if (major > 20 || (major === 20 && minor >= 19)) return ok('Node.js', process.versions.node);
+  return {
+    subject: 'Node.js',
+    verdict: 'problem',
+    what: `${process.versions.node} is too old`,
+    remedy: 'Install Node.js 20.19 or newer.',
+  };
 }
 
 function nativeFinding(): Finding {
@@ -65,7 +75,7 @@ function nativeFinding(): Finding {
       subject: 'native part',
       verdict: 'problem',
       what: (error as Error).message.split('\n')[0] ?? '',
-      remedy: 'Build it: npm run build:native',
+      remedy: `Compile it, with gcc and libc's headers at hand: ${compileCommand}`,
     };
   }
 }
@@ -140,7 +150,7 @@ function criuFindings(verdicts: CriuVerdict[]): Finding[] {
         subject: 'CRIU',
         verdict: 'problem',
         what: 'none found',
-        remedy: 'Set STILLFRAME_CRIU to one, install CRIU 4.0 or newer, or run scripts/install-criu.sh',
+        remedy: `Fetch one with: stillframe install-criu; or install CRIU ${OLDEST_CRIU.text} or newer, or set STILLFRAME_CRIU to its path.`,
       },
     ];
   return verdicts.map((verdict) => {
@@ -160,7 +170,7 @@ function criuFindings(verdicts: CriuVerdict[]): Finding[] {
         subject,
         verdict: 'note',
         what: `${verdict.version}, ${verdict.path}: on this kernel CRIU before 4.2 refuses ${refused}`,
-        remedy: 'Take CRIU 4.2 or newer: set STILLFRAME_CRIU to one, or run scripts/install-criu.sh.',
+        remedy: 'Take CRIU 4.2 or newer: stillframe install-criu, or set STILLFRAME_CRIU to one.',
       };
     const { memTrack, lazyPages, memCompression } = verdict.features;
     const compression = memCompression === undefined ? '' : `; compressed memory images: ${yes(memCompression)}`;
@@ -181,6 +191,26 @@ function refusedBeforeCriu42(): string | undefined {
 }
 
 const yes = (value: boolean | undefined): string => (value === true ? 'yes' : 'no');
+
+/** Programs that CRIU starts, and for what. Source: criu/net.c, criu/mount.c, CRIU v4.2. */
+const TOOLS = [
+  ['ip', 'trees with a network namespace of their own cannot be dumped or restored', 'iproute2'],
+  ['tar', 'trees with a tmpfs of their own cannot be dumped or restored', 'tar'],
+] as const;
+
+function toolFindings(): Finding[] {
+  const dirs = (process.env.PATH ?? '').split(delimiter).filter((dir) => dir !== '');
+  return TOOLS.map(([tool, without, debianPackage]) =>
+    dirs.some((dir) => existsSync(join(dir, tool)))
+      ? ok(tool, 'found')
+      : {
+          subject: tool,
+          verdict: 'note',
+          what: `not on PATH: ${without}`,
+          remedy: `Install it (Debian: apt-get install ${debianPackage}).`,
+        },
+  );
+}
 
 /** CRIU keeps what it learned of the kernel in /run, but only on a tmpfs. Source: criu/kerndat.c, CRIU v4.2. */
 function runFinding(): Finding {

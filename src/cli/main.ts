@@ -5,6 +5,7 @@ import { checkpointCommand } from './commands/checkpoint.js';
 import { doctorCommand } from './commands/doctor.js';
 import { freezeCommand, statusCommand, thawCommand } from './commands/freezer.js';
 import { inspectCommand, verifyCommand } from './commands/inspect.js';
+import { installCriuCommand } from './commands/install-criu.js';
 import { imageCommand } from './commands/image.js';
 import { podCommand } from './commands/pod.js';
 import { recoverCommand } from './commands/recover.js';
@@ -52,6 +53,7 @@ for (const make of [
   verifyCommand,
   recoverCommand,
   doctorCommand,
+  installCriuCommand,
 ]) {
   program.addCommand(throwing(make(cancel.signal)));
 }

@@ -1,9 +1,10 @@
 import { constants } from 'node:fs';
 import { access, stat } from 'node:fs/promises';
-import { delimiter, dirname, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { delimiter, join, resolve } from 'node:path';
+import { ownCriuPaths } from '../installed.js';
 import { CriuClient, type CriuFeatures } from './client/client.js';
 import { CriuError } from './errors/criu-error.js';
+import { OLDEST_CRIU } from './oldest.js';
 
 export interface FindCriuOptions {
   /** Use this one or fail. Default: the first of `$STILLFRAME_CRIU`, `criu` on PATH, and Stillframe's own that works. */
@@ -33,9 +34,6 @@ interface Candidate {
   path: string;
   from: CriuSource;
 }
-
-/** The oldest CRIU whose dump and restore have all that Stillframe asks for: `networkLock: 'skip'`. */
-const oldest = { text: '3.19', versionNumber: 31900 };
 
 /**
  * The first CRIU that works here. One that has worked is not asked again in this process, unless its file has changed.
@@ -102,8 +100,8 @@ async function judge(
   await using client = await CriuClient.start({ criuPath: path, graceMs: 1000 });
   const { text: version, versionNumber } = await client.version({ timeoutMs });
   onVersion?.({ version, versionNumber });
-  if (versionNumber < oldest.versionNumber)
-    throw new CriuError('CRIU_TOO_OLD', { criuPath: path, version, since: oldest.text });
+  if (versionNumber < OLDEST_CRIU.versionNumber)
+    throw new CriuError('CRIU_TOO_OLD', { criuPath: path, version, since: OLDEST_CRIU.text });
   try {
     await client.check({ timeoutMs });
   } catch (cause) {
@@ -137,17 +135,9 @@ async function candidates(criuPath: string | undefined): Promise<Candidate[]> {
       .map((dir) => join(dir, 'criu')),
   );
   if (onPath !== undefined) found.push({ path: onPath, from: 'PATH' });
-  const own = await firstExecutable(privatePaths());
+  const own = await firstExecutable(ownCriuPaths);
   if (own !== undefined) found.push({ path: own, from: 'private' });
   return found;
-}
-
-/** Where scripts/install-criu.sh puts one. From src/criu the package's root is two levels up, from dist/src/criu three. */
-function privatePaths(): string[] {
-  const here = dirname(fileURLToPath(import.meta.url));
-  return [join(here, '../..'), join(here, '../../..')].map((root) =>
-    join(root, '.stillframe/criu/current/usr/sbin/criu'),
-  );
 }
 
 async function firstExecutable(paths: string[]): Promise<string | undefined> {

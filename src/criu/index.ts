@@ -59,3 +59,4 @@ export { readInventory, type Inventory } from './images/inventory.js';
 export { LazyPages, type LazyPagesOptions } from './lazy-pages.js';
 export { isOurTerminal, terminalProblem } from './process/terminal.js';
 export { Swrk, type SwrkEnd, type SwrkOptions } from './process/swrk.js';
+export { OLDEST_CRIU } from './oldest.js';

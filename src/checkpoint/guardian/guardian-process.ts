@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { Socket } from 'node:net';
-import { builtPaths, native, NativeError } from '../../native.js';
+import { builtPaths } from '../../installed.js';
+import { native, NativeError } from '../../native.js';
 import { Child, type ProcessEnd } from '../../process.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 

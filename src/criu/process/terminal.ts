@@ -1,6 +1,7 @@
 import { closeSync, constants, existsSync, fstatSync, openSync } from 'node:fs';
 import { isatty } from 'node:tty';
-import { builtPaths, native, NativeError } from '../../native.js';
+import { builtPaths } from '../../installed.js';
+import { native, NativeError } from '../../native.js';
 
 /** Documentation/admin-guide/devices.txt, Linux v6.12: major 5, minor 2. */
 const PTMX = 0x502;
