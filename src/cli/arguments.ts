@@ -66,3 +66,9 @@ export function hostSetting(text: string, before: HostSetting[] | undefined): Ho
   if (setting === undefined) throw new InvalidArgumentError(`Give one of ${HOST_SETTINGS.join(', ')}.`);
   return [...(before ?? []), setting];
 }
+
+/** For an option that must be there: commander's own check comes before it names a misspelt one. */
+export function required<T>(value: T | undefined, flag: string): T {
+  if (value === undefined) throw new InvalidArgumentError(`required option '${flag}' not specified`);
+  return value;
+}

@@ -6,8 +6,20 @@ export class Cancelled extends Error {
   override readonly name = 'Cancelled';
 
   constructor(readonly signal: 'SIGINT' | 'SIGTERM' | 'SIGHUP') {
-    super(`cancelled by ${signal}: what was frozen runs on, and nothing half-done is left`);
+    super(`cancelled by ${signal}`);
   }
+}
+
+/** What the cancelled command has left behind, in a few words: nothing. */
+const LEFT: Readonly<Record<string, string>> = {
+  checkpoint: 'the tree runs on, no archive was written',
+  pod: 'the containers run on, no archive was written',
+  restore: 'what was begun has been undone',
+  freeze: 'the freeze was withdrawn',
+};
+
+export function cancelledText({ message }: Cancelled, command: string): string {
+  return LEFT[command] === undefined ? message : `${message}: ${LEFT[command]}`;
 }
 
 /** The code of wrong usage, in every room. */

@@ -1,7 +1,7 @@
 import Table from 'cli-table3';
 import type { Command } from 'commander';
 import { StillframeError } from '../index.js';
-import { Cancelled } from './cancelled.js';
+import { Cancelled, cancelledText } from './cancelled.js';
 import { inFlags } from './flags.js';
 import { visible, visibleJson, visibleName } from '../visible.js';
 
@@ -95,12 +95,17 @@ export function errorText(error: unknown, asJson: boolean, command: Command): st
       error:
         error instanceof StillframeError
           ? { ...error.toJSON(), message: inFlags(error.message, command), remedy: inFlags(error.remedy, command) }
-          : { name: 'Error', message: error instanceof Error ? error.message : String(error) },
+          : { name: 'Error', message: plainText(error, command) },
     });
   }
   if (error instanceof StillframeError) return `stillframe: ${inFlags(error.message, command)} [${error.code}]`;
-  if (error instanceof Cancelled) return `stillframe: ${error.message}`;
+  if (error instanceof Cancelled) return `stillframe: ${cancelledText(error, command.name())}`;
   return `stillframe: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`;
+}
+
+function plainText(error: unknown, command: Command): string {
+  if (error instanceof Cancelled) return cancelledText(error, command.name());
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** For stdout. Nothing that a terminal would act on gets there, wherever the text came from. */

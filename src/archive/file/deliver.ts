@@ -44,6 +44,21 @@ export async function send(
   return sent;
 }
 
+/** The same to a stream of the caller's, such as stdout. @throws ArchiveError OUTPUT_FAILED when its reader goes away */
+export async function sendToReader(...[file, through, to, options]: Parameters<typeof send>): Promise<number> {
+  try {
+    return await send(file, through, to, options);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== 'EPIPE' && code !== 'ERR_STREAM_PREMATURE_CLOSE') throw error;
+    throw new ArchiveError('OUTPUT_FAILED', {
+      path: to === process.stdout ? 'stdout' : 'the stream',
+      what: 'its reader closed it before the end',
+      cause: error,
+    });
+  }
+}
+
 /** The staging file as a stream. Not the handle's own: with `autoClose: false` that never says that it is done. */
 export function writableOf(file: StagingFile): Writable {
   let offset = 0;

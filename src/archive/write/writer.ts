@@ -18,7 +18,14 @@ import {
   MEMBERS_SHA256,
   type TreeRecord,
 } from '../format/manifest.js';
-import { checkCompression, compressor, send, writableOf, type OutputCompression } from '../file/deliver.js';
+import {
+  checkCompression,
+  compressor,
+  send,
+  sendToReader,
+  writableOf,
+  type OutputCompression,
+} from '../file/deliver.js';
 import { Scratch, type ScratchLimits } from '../tables/page-file.js';
 import { StagedTree, type TreeSource } from './staged-tree.js';
 import { StagingFile, type HiddenNames } from '../file/staging-file.js';
@@ -222,7 +229,7 @@ export class ArchiveWriter implements AsyncDisposable {
     let done = 0;
     const onRead = (read: number): void => onProgress?.({ done: (done += read), total: bytes, unit: 'bytes' });
     if (!('outputPath' in this.#output))
-      return send(file, compressor(this.#compress), this.#output.output, { signal, onRead });
+      return sendToReader(file, compressor(this.#compress), this.#output.output, { signal, onRead });
     const options = { overwrite: this.#output.overwrite ?? false };
     if (this.#compress === undefined) {
       await file.publish(this.#path, options);

@@ -48,7 +48,7 @@ export interface CheckpointFacts {
   LEFT_BEHIND: { path: string };
   TARGET_GONE: { pid: number };
   TARGET_FORKING: { pid: number; name: string };
-  NOT_A_CHECKPOINT: { archivePath: string; what: string };
+  NOT_A_CHECKPOINT: { archivePath: string; what: string; kind?: string };
   NO_DESTINATION: { tree: string; archivePath: string };
   UNKNOWN_TREE: { tree: string; trees: string[] };
   OPEN_FILE_DIFFERS: { files: DifferingFile[] };
@@ -144,7 +144,10 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
   }),
   NOT_A_CHECKPOINT: (f) => ({
     what: `${f.archivePath} is a valid archive but holds no checkpoint that can be restored here: ${f.what}`,
-    remedy: 'Give the file that `stillframe checkpoint --output` wrote.',
+    remedy:
+      f.kind === 'container'
+        ? 'Restore a container into its runtime: `runc` or `crun` with `bundle`, or `podman`.'
+        : 'Give the file that `stillframe checkpoint --output` wrote.',
   }),
   NO_DESTINATION: (f) => ({
     what: `the archive ${f.archivePath} does not say where its file tree ${f.tree} was`,

@@ -58,6 +58,8 @@ export function thisKernel(): Subject['kernel'] {
  */
 export function parseSubject(value: Record<string, unknown>, archivePath: string): Subject {
   const wrong = (what: string): CheckpointError => new CheckpointError('NOT_A_CHECKPOINT', { archivePath, what });
+  if (value['kind'] === 'container')
+    throw new CheckpointError('NOT_A_CHECKPOINT', { archivePath, what: "it is a container's", kind: 'container' });
   if (value['kind'] !== 'process-tree') throw wrong(`its kind is ${shown(value['kind'])}`);
   const { pid, criuOptions, windowMs } = value;
   if (!isPid(pid)) throw wrong('it names no pid');

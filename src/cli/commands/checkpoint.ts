@@ -13,7 +13,7 @@ import {
   type WarningEvent,
   type WindowEvent,
 } from '../../index.js';
-import { byteCount, cgroupVersion, duration, positiveInteger, tree, wholeNumber } from '../arguments.js';
+import { byteCount, cgroupVersion, duration, positiveInteger, required, tree, wholeNumber } from '../arguments.js';
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
 import { addDumpFlags, criuFlags, criuOptions, type CriuFlags } from '../criu-options.js';
 import { EventLog } from '../event-log.js';
@@ -65,7 +65,7 @@ export function checkpointCommand(signal: AbortSignal): Command {
     .option('--bundle <dir>', "the container's bundle (default: the one its runtime knows)")
     .option('--whole-rootfs', 'archive the entire root file system (for containers that do not use an overlay)')
     .option('--oci <dir>', 'also write the checkpoint as an OCI image layout, for a registry')
-    .requiredOption('--output <file>', 'the archive to write; - for stdout')
+    .option('--output <file>', 'the archive to write; - for stdout')
     .option(
       '--files <dir=name>',
       'a directory or file to archive, and its name in the archive (default: its own); may be repeated',
@@ -133,7 +133,10 @@ Examples:
   stillframe checkpoint --pid 4711 --stop --output app.tar        move it: end it here, restore it there
   stillframe checkpoint --pid 4711 --pre-dump-until 16M --output app.tar   for large memory: dump most of it before the freeze`,
     )
-    .action((options: Options, own: Command) => run(options, signal, own));
+    .action((options: Options, own: Command) => {
+      required<string>(options.output, '--output <file>');
+      return run(options, signal, own);
+    });
 }
 
 async function run(options: Options, signal: AbortSignal, command: Command): Promise<void> {

@@ -1,6 +1,6 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { checkpointPod, type ContainerName } from '../../index.js';
-import { collect, duration } from '../arguments.js';
+import { collect, duration, required } from '../arguments.js';
 import { facts, json, milliseconds, print, table } from '../output.js';
 import { warningsText } from '../warnings.js';
 
@@ -26,7 +26,7 @@ export function podCommand(signal: AbortSignal): Command {
     .option('--podman <name>', 'a Podman container; may be repeated', collect)
     .option('--parent-cgroup <dir>', 'all runc and crun containers below this cgroup')
     .option('--state-root <dir>', "the runtime's state directory, its --root (default: searched for)")
-    .requiredOption('--output <dir>', 'the directory to create, with one archive per container and pod.json')
+    .option('--output <dir>', 'the directory to create, with one archive per container and pod.json')
     .option('--stop', 'end all of them once the archives are safe on disk (default: they keep running)')
     .option('--max-frozen <time>', 'cancel the checkpoint if they would stay frozen for longer', duration)
     .option('--state-dir <dir>', 'directory of journals and locks (default /run/stillframe)')
@@ -50,6 +50,7 @@ export function podCommand(signal: AbortSignal): Command {
         }: Options,
         command: Command,
       ) => {
+        required<string>(output, '--output <dir>');
         if (parentCgroup === undefined && runc.length + crun.length + podman.length === 0)
           throw new InvalidArgumentError('Specify the containers: --runc, --crun, --podman or --parent-cgroup.');
         const where = stateRoot === undefined ? {} : { stateRoot };
