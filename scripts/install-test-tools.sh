@@ -3,8 +3,8 @@
 # A second run finds everything there and does nothing.
 set -eu
 
-packages="runc crun podman skopeo buildah busybox-static redis-server redis-tools sqlite3 tar xz-utils xfsprogs btrfs-progs
-	iproute2 e2fsprogs procps"
+packages="runc crun podman skopeo buildah busybox-static containerd redis-server redis-tools sqlite3 tar xz-utils xfsprogs
+	btrfs-progs iproute2 e2fsprogs procps"
 
 missing=""
 for package in $packages; do

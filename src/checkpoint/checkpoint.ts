@@ -187,7 +187,11 @@ async function checkpointOnce(
       await repairTimers(imagesDir);
       await orderUnixSockets(imagesDir);
       const documents =
-        (await target.parts.complete?.({ imagesDir, livePaths: (name) => stage.livePaths(name) })) ?? [];
+        (await target.parts.complete?.({
+          imagesDir,
+          livePaths: (name) => stage.livePaths(name),
+          append: (name, entries) => writer.appendTo(name, entries),
+        })) ?? [];
       await writer.addTree({ path: imagesDir, name: 'checkpoint' });
       for (const name of [DUMP_LOG, 'stats-dump']) {
         const document = await readOptional(join(scratch.path, name));

@@ -203,6 +203,7 @@ async function restoreBundle({
     await applyRootfs({
       verified,
       rootfs: rootfsOf(await readSpec(bundle), bundle),
+      whiteouts: subject.container.whiteouts === true,
       signal,
       hidden: guardian.hiddenNames,
     });

@@ -38,6 +38,8 @@ export interface ExtractOptions {
   onDestination?:
     | { willMake: (path: string) => void; opened: (path: string, id: { dev: bigint; ino: bigint }) => Promise<void> }
     | undefined;
+  /** See `CheckOptions`. */
+  skip?: CheckOptions['skip'];
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: ExtractProgress) => void) | undefined;
 }
@@ -213,6 +215,7 @@ class Extraction {
     try {
       let turn = performance.now();
       for await (const member of walkMembers(this.#archive, range)) {
+        if (this.#options.skip?.(member.entry) === true) continue;
         const name = relativeName(member.entry.name, root) as string;
         const linkname = member.entry.linkname === undefined ? undefined : relativeName(member.entry.linkname, root);
         this.#attempt(member.entry, () => this.#make(this.#target.fileName ?? name, member, linkname));

@@ -14,6 +14,8 @@ export interface CheckOptions {
    * opened as if it were a file, and a FIFO, a device or a link would hold or mislead whoever does. Default false.
    */
   images?: boolean | undefined;
+  /** Which members are no files, but say something about others: nothing is made of them, so they are not checked. */
+  skip?: ((entry: Entry) => boolean) | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -36,6 +38,7 @@ export async function checkTar(
     });
   let turn = performance.now();
   for await (const { entry } of walkMembers(archive, range, { refuseGlobals: true })) {
+    if (options.skip?.(entry) === true) continue;
     const { type } = entry;
     const facts = { archivePath: archive.path, member: printable(entry.name) };
     const unsafe = unsafeName(entry.name);

@@ -48,6 +48,8 @@ export class StagedTree {
   /** As `Described.fs` counts them. */
   readonly #fileSystems: KnownFileSystem[] = [];
   #scannedBytes = 0;
+  /** Members without data that follow those of the files; of a nested tree only. */
+  readonly appended: Entry[] = [];
   /** The copy has been brought up to date with files that stood still. */
   isCurrent = false;
   #isWatched = false;
@@ -193,8 +195,10 @@ export class StagedTree {
 
   /** For the manifest: entries in the archive, apparent bytes of regular files, sockets left out. */
   async totals(): Promise<{ entries: number; bytes: number; skippedSockets: Buffer[] }> {
+    const { entries, bytes } = await this.#copies.totals();
     return {
-      ...(await this.#copies.totals()),
+      entries: entries + this.appended.length,
+      bytes,
       skippedSockets: [...this.#copies.sockets].map((id) => this.files.pathOf(id)),
     };
   }

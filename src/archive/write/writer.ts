@@ -8,6 +8,7 @@ import { errnoOf, StillframeError } from '../../errors.js';
 import { ArchiveError, unrepresentable } from '../format/archive-error.js';
 import { Body, nestedHeader, nestedTime, wholeSecond, type NestedTree } from './archive-body.js';
 import { bytesToJson, printable } from '../format/byte-text.js';
+import type { Entry } from '../format/entry.js';
 import {
   checksumLine,
   encodeManifest,
@@ -141,6 +142,18 @@ export class ArchiveWriter implements AsyncDisposable {
       if (path !== undefined) throw new ArchiveError('FILE_CHANGED', { path });
       await body.addTree(tree);
     });
+  }
+
+  /**
+   * Appends members without data to a staged tree that is a tar of its own, and counts them among its entries. To be
+   * called before anything is added behind the staged trees.
+   */
+  appendTo(treeName: string, entries: readonly Entry[]): void {
+    const wanted = Buffer.from(treeName);
+    const staged = this.#staged.find(({ tree }) => tree.layout === 'nested' && tree.name.equals(wanted));
+    if (staged === undefined || this.#body !== undefined)
+      throw new Error(`nothing can be appended to ${treeName}: it is no nested tree, or the archive goes on behind it`);
+    for (const entry of entries) staged.tree.appended.push(entry);
   }
 
   /** Adds a small regular member. */

@@ -12,7 +12,7 @@ import {
   type Freezer,
   type TargetToCheck,
 } from '../../cgroup/index.js';
-import type { FilesInUse, TreeSource } from '../../archive/index.js';
+import type { Entry, FilesInUse, TreeSource } from '../../archive/index.js';
 import type { ProcessInfo } from '../../proc/task.js';
 import { takeTurns } from '../../yield-to-loop.js';
 import type { CriuDumpOptions } from '../../criu/index.js';
@@ -88,6 +88,8 @@ export interface DumpedTarget {
   imagesDir: string;
   /** Below the root of a file tree, all that it held; what its filter left out included. */
   livePaths(treeName: string): Iterable<Buffer>;
+  /** Appends members without data to a file tree of layout `nested`: marks that whoever unpacks its tar understands. */
+  append(treeName: string, entries: readonly Entry[]): void;
 }
 
 /**

@@ -21,6 +21,7 @@ import { ContainerError } from '../model/container-error.js';
 import { members, type RecordedBindMount } from './documents.js';
 import { readBindMounts, readDeletedFiles, type ContainerPath } from './recorded-lists.js';
 import { bytes, RootDirectory, split } from './root-directory.js';
+import { isWhiteout } from './whiteouts.js';
 
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 
@@ -28,6 +29,8 @@ export interface ApplyOptions {
   verified: VerifiedArchive;
   /** The new container's root file system, with the image in it. */
   rootfs: string;
+  /** The difference holds whiteouts. They are passed over: what had been deleted is in deleted.files, too. */
+  whiteouts: boolean;
   /** Told of the hidden directory in the root file system, for whoever removes it when we die. */
   hidden?: PrivateDirectoryWatch | undefined;
   signal?: AbortSignal | undefined;
@@ -79,9 +82,11 @@ class DiffApplication {
     const freshFd = native().openat2(this.#root.fd, fresh, DIRECTORY, 0, NO_LINKS | RESOLVE_NO_XDEV);
     try {
       const destination = { path, fd: freshFd };
-      await extractTree({ verified, tree: name, destination, signal });
+      const skip = this.#options.whiteouts ? isWhiteout : undefined;
+      await extractTree({ verified, tree: name, destination, skip, signal });
       let turn = performance.now();
       for await (const { entry } of walkMembers(verified.archive, range)) {
+        if (skip?.(entry) === true) continue;
         await applying(entry.name, this.#options, () => this.#place(freshFd, entry));
         turn = await takeTurns(turn, signal);
       }

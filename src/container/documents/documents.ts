@@ -107,7 +107,8 @@ function criStatus({ id, spec, image }: Container): Record<string, unknown> | un
   };
 }
 
-function isOfContainerd({ annotations = {} }: OciSpec): boolean {
+/** A container of containerd's CRI, which alone can restore a checkpoint. */
+export function isOfContainerd({ annotations = {} }: OciSpec): boolean {
   return 'io.kubernetes.cri.container-name' in annotations;
 }
 

@@ -21,7 +21,8 @@ export function recordedContainer({ manifest, archive }: VerifiedArchive): Recor
   if (kind !== 'container') throw wrong(`its kind is ${shown(kind)}`);
   if (!isRecord(container) || !isRuntime(container['runtime']) || !areTexts(container, ['ociRuntime', 'id', 'name']))
     throw wrong('it names no container');
-  const { image, leftOut = [] } = container;
+  const { image, leftOut = [], whiteouts = false } = container;
+  if (typeof whiteouts !== 'boolean') throw wrong('it does not say whether it has whiteouts');
   if (
     !Array.isArray(leftOut) ||
     !leftOut.every((mount) => isRecord(mount) && areTexts(mount, ['source', 'destination']))

@@ -15,6 +15,7 @@ export interface ContainerFacts {
   NO_OVERLAY: { id: string; rootfs: string; fsType: string };
   OVERLAY_HIDDEN: { id: string; rootfs: string };
   OVERLAY_UNSUPPORTED: { upperDir: string; name: string; feature: string };
+  WHITEOUT_NAME: { id: string; path: string };
   PODMAN_DATABASE: { path: string; what: string };
   OUTSIDE_FILES: { id: string; descriptors: string[] };
   CONTAINER_EXISTS: { runtime: string; id: string };
@@ -85,6 +86,10 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
   OVERLAY_UNSUPPORTED: (f) => ({
     what: `${f.name} in the overlay's upper directory ${f.upperDir} uses ${f.feature}: it refers to the layers below, and cannot be archived alone`,
     remedy: 'Mount the overlay with metacopy=off,redirect_dir=off (the default of the container engines).',
+  }),
+  WHITEOUT_NAME: (f) => ({
+    what: `container ${f.id} has a file named ${f.path}: containerd would take it for the mark of a deletion, and neither restore it nor keep what it seems to name`,
+    remedy: 'Rename or remove that file, or keep it in a volume, which is not part of the root file system.',
   }),
   PODMAN_DATABASE: (f) => ({
     what: `Podman's database ${f.path} ${f.what}`,

@@ -8,7 +8,14 @@ import type { Container } from '../model/container.js';
 import { ContainerError } from '../model/container-error.js';
 import { containerDumpOptions } from './criu-options.js';
 import { checkDescriptors, descriptorsDocument, DESCRIPTORS_JSON } from './descriptors.js';
-import { containerDocuments, deletedFilesDocument, logDocument, members } from '../documents/documents.js';
+import {
+  containerDocuments,
+  deletedFilesDocument,
+  isOfContainerd,
+  logDocument,
+  members,
+} from '../documents/documents.js';
+import { OPAQUE_ROOT, refusingWhiteoutNames, whiteoutsOf } from '../documents/whiteouts.js';
 import { upperFiles } from './upper-files.js';
 import { leftOutMounts, pathsOnHost, type LeftOutMount } from './left-out.js';
 import { mountAt, overlayOf, readMounts, readRootView, type Mount, type OverlayRoot } from './mounts.js';
@@ -59,12 +66,14 @@ export async function containerTarget(
       subject: subjectOf(container, leftOut),
       onHost: pathsOnHost(container, leftOut),
       ...(overlay === undefined ? {} : { scannedAs: (files, signal) => upperFiles(files, overlay, signal) }),
-      complete: async ({ imagesDir, livePaths }) => {
+      complete: async ({ imagesDir, livePaths, append }) => {
         await thawImages(imagesDir);
         await writeFile(join(imagesDir, DESCRIPTORS_JSON), descriptorsDocument(container), { mode: 0o600 });
         const live = (): Iterable<Buffer> => livePaths(members.rootfsDiff);
         const deleted =
           filter === undefined || upper === undefined ? [] : await deletedPaths(await filter.diff(live()), live, upper);
+        if (isOfContainerd(container.spec))
+          append(members.rootfsDiff, upper === undefined ? [OPAQUE_ROOT] : await whiteoutsOf(deleted, container.id));
         return [
           ...(await containerDocuments(container, checkpointedAt)),
           ...deletedFilesDocument(deleted),
@@ -97,14 +106,18 @@ async function findOverlay(
   throw new ContainerError('NO_OVERLAY', { id, rootfs, fsType: view?.mount.fsType ?? 'an unknown file system' });
 }
 
-function rootTree({ rootfs }: Container, upper: OverlayRoot | undefined, filter: OverlayFilter | undefined): FileTree {
-  if (upper === undefined) return { path: rootfs, name: members.rootfsDiff, layout: 'nested', oneFileSystem: true };
+function rootTree(
+  { id, rootfs, spec }: Container,
+  upper: OverlayRoot | undefined,
+  overlayFilter: OverlayFilter | undefined,
+): FileTree {
+  const filter = isOfContainerd(spec) ? refusingWhiteoutNames(id, overlayFilter?.entry) : overlayFilter?.entry;
   return {
-    path: upper.upperDir,
+    path: upper?.upperDir ?? rootfs,
     name: members.rootfsDiff,
     layout: 'nested',
     oneFileSystem: true,
-    ...(filter === undefined ? {} : { filter: filter.entry }),
+    ...(filter === undefined ? {} : { filter }),
   };
 }
 
@@ -119,11 +132,13 @@ export interface ContainerSubject {
     image?: Container['image'];
     /** As in `ContainerTarget`. Archives before version 0.2 have none. */
     leftOut?: ContainerTarget['leftOut'];
+    /** The difference holds whiteouts, beside deleted.files. Absent means no. */
+    whiteouts?: true;
   };
 }
 
 function subjectOf(container: Container, leftOut: LeftOutMount[]): Record<string, unknown> {
-  const { runtime, ociRuntime, id, name, image } = container;
+  const { runtime, ociRuntime, id, name, image, spec } = container;
   const subject: ContainerSubject = {
     kind: 'container',
     container: {
@@ -133,6 +148,7 @@ function subjectOf(container: Container, leftOut: LeftOutMount[]): Record<string
       name,
       ...(image === undefined ? {} : { image }),
       leftOut,
+      ...(isOfContainerd(spec) ? { whiteouts: true } : {}),
     },
   };
   return { ...subject };

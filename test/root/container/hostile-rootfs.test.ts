@@ -56,11 +56,11 @@ function hostNow(): typeof hostAsItWas {
   };
 }
 
-async function apply(container: ForgedContainer): Promise<void> {
+async function apply(container: ForgedContainer, { whiteouts = false } = {}): Promise<void> {
   const path = join(scratch, 'archive.tar');
   writeFileSync(path, forgeContainer(container));
   await using archive = await openArchive(path);
-  await applyRootfs({ verified: await verifyArchive(archive), rootfs });
+  await applyRootfs({ verified: await verifyArchive(archive), rootfs, whiteouts });
 }
 
 /** Of the root file system, to see that nothing is left of the way there. */
@@ -202,6 +202,15 @@ describe('a difference that is put on an image', () => {
     expect(names('etc')).toEqual(['kept', 'was-directory', 'was-file']);
     expect(statSync(join(rootfs, 'etc'), { bigint: true })).toMatchObject({ mode: 0o40750n, uid: 3n, mtimeNs: -1n });
     expect(names()).toEqual(['etc', 'run']);
+  });
+
+  it.each([
+    [true, ['kept']],
+    [false, ['.wh.kept', 'kept']],
+  ])('holds marks of deletions only where it says so (%s): else they are files', async (whiteouts, expected) => {
+    writeFileSync(join(rootfs, 'etc/kept'), '');
+    await apply({ diff: [{ name: 'etc/.wh.kept', stored: '' }] }, { whiteouts });
+    expect(names('etc')).toEqual(expected);
   });
 
   it.each([['deleted.files', ['../host/shadow']] as const, ['bind.mounts', [{ file_type: 'link' }]] as const])(
