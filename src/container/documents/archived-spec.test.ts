@@ -140,11 +140,21 @@ describe("an archive's own configuration", () => {
       ['cgroupsPath /system.slice/ssh.service'],
     ],
     ...[
+      'bundle',
       'org.criu.config',
+      'org.systemd.property.ExecStartPre',
       'run.oci.hooks.stdout',
       'run.oci.seccomp.plugins',
-      'io.podman.annotations.seccomp',
-      'org.systemd.property.ExecStartPre',
+      'run.oci.handler',
+      'krun.variant',
+      'module.wasm.image/variant',
+      'io.kubernetes.cri.container-type',
+      'io.kubernetes.cri-o.LogPath',
+      // What no runtime is known to act upon today, and names that runc would split at their first `=`.
+      'com.example.owner',
+      'io.katacontainers.config.hypervisor.path',
+      'bundle=/tmp/evil',
+      'org.criu.config=/tmp/evil',
     ].map((name): [HostSetting, string, unknown, string[]] => [
       'runtime',
       `the annotation ${name}`,
@@ -157,7 +167,7 @@ describe("an archive's own configuration", () => {
     const { spec, dropped } = adapt(part);
     expect(dropped).toEqual(what.map((one) => `${setting}: ${one}`));
     expect(JSON.stringify(spec)).not.toMatch(
-      /evil|\/etc|sda|proc\/1|ssh\.service|eth0|criu|run\.oci|podman|systemd|"allow":true/,
+      /evil|\/etc|sda|proc\/1|ssh\.service|eth0|criu|run\.oci|bundle|krun|wasm|LogPath|example|kata|container-type|systemd|"allow":true/,
     );
   });
 
@@ -172,6 +182,22 @@ describe("an archive's own configuration", () => {
         HOST_SETTINGS.filter((other) => other !== setting),
       ).dropped,
     ).toEqual(adapt(part).dropped);
+  });
+
+  it('keeps the annotations by which the engines know a container', () => {
+    const annotations = Object.fromEntries(
+      [
+        'io.container.manager',
+        'io.kubernetes.container.name',
+        'io.kubernetes.cri-o.Name',
+        'io.kubernetes.cri.container-name',
+        'io.kubernetes.cri.sandbox-id',
+        'io.kubernetes.pod.namespace',
+        'io.podman.annotations.autoremove',
+        'org.opencontainers.image.stopSignal',
+      ].map((name) => [name, 'x']),
+    );
+    expect(adapt({ annotations })).toMatchObject({ spec: { annotations }, dropped: [] });
   });
 
   it('gives a namespace that was one by path to the container as its own', () => {

@@ -4,13 +4,12 @@
  *
  * It is made of known keys, in this very spelling, and not cleared of bad ones: Go's JSON takes `Hooks` and `hooK`,
  * with the Kelvin sign, for `hooks`.
- * Source: opencontainers/runtime-spec v1.2, config.md and config-linux.md; what configures a runtime: runc v1.3,
- * libcontainer/specconv and criu_linux.go; crun 1.21, docs and src/libcrun (criu.c, container.c, seccomp.c).
+ * Source: opencontainers/runtime-spec v1.2, config.md and config-linux.md.
  */
 import { printable } from '../../archive/index.js';
 import { ContainerError } from '../model/container-error.js';
 import { isBindMount, type SpecMount } from '../model/spec.js';
-import type { RecordedBindMount } from './documents.js';
+import { members, type RecordedBindMount } from './documents.js';
 import { parseLossless } from './lossless-json.js';
 
 /** What an archive's configuration can ask of the machine that it is restored on. */
@@ -21,7 +20,8 @@ export const HOST_SETTINGS = ['hooks', 'mounts', 'devices', 'namespaces', 'runti
  * - `mounts`: directories and devices of this machine, other than the bind mounts that the archive lists (bind.mounts)
  * - `devices`: devices and network devices of this machine, and the right to open them
  * - `namespaces`: namespaces of this machine, by path
- * - `runtime`: annotations that configure CRIU or the runtime, and the cgroup's place
+ * - `runtime`: annotations other than those that only describe the container, since runtimes and CRIU are configured by
+ *   annotations, and the cgroup's place
  */
 export type HostSetting = (typeof HOST_SETTINGS)[number];
 
@@ -67,19 +67,26 @@ const NAMESPACE = ['type', 'path'];
 /** File systems that are the container's own, and have no source on the machine. */
 const OWN_MOUNTS = new Set(['proc', 'sysfs', 'tmpfs', 'devpts', 'mqueue', 'cgroup', 'cgroup2']);
 
-/** Annotations that a runtime, CRIU or a monitor acts upon; all others only describe. */
-const ACTING = [
-  'org.criu.',
-  'org.systemd.property.',
-  'org.opencontainers.runc.',
-  'org.opencontainers.runtime-spec.',
-  'run.oci.',
-  'io.podman.',
-  'krun.',
-  'module.wasm.',
-  'dev.gvisor.',
-  'io.katacontainers.',
+/**
+ * Annotations by which engines say what a container is to them. All others are dropped, whether a runtime is known to
+ * act upon them or not: each release can act upon new ones. (crun 1.21 took `run.oci.*`, `module.wasm.image/variant`
+ * and `io.kubernetes.cri.container-type`; 1.29 takes `krun.*` and `org.criu.*` as well.) No engine misses them: it
+ * restores from a configuration that it makes itself, and never from this one.
+ * Source: what the runtimes act upon: runc v1.1.5 to v1.5.1, features.go (PotentiallyUnsafeConfigAnnotations: `bundle`,
+ * `org.criu.config`, `org.systemd.property.*`); crun 1.29.1, src/libcrun/container.c (potentially_unsafe_annotations)
+ * and cgroup-systemd.c (`org.systemd.property.*`).
+ */
+const DESCRIBING = [
+  'io.container.manager',
+  'io.kubernetes.container.',
+  'io.kubernetes.cri-o.',
+  'io.kubernetes.cri.',
+  'io.kubernetes.pod.',
+  'io.podman.annotations.',
+  'org.opencontainers.image.',
 ];
+/** Of those: what crun chooses a handler by, and the path of a file that we would put into the next checkpoint. */
+const ACTING = new Set<string>(['io.kubernetes.cri.container-type', members.criLog]);
 
 /**
  * The devices that each runtime gives to each container, by type, major and minor: null, zero, full, random, urandom,
@@ -163,7 +170,9 @@ class Adaptation {
   #annotations(annotations: Json): Json {
     return Object.fromEntries(
       Object.entries(annotations).filter(
-        ([name]) => !ACTING.some((prefix) => name.startsWith(prefix)) || this.#keeps('runtime', [`annotation ${name}`]),
+        ([name]) =>
+          (DESCRIBING.some((prefix) => name.startsWith(prefix)) && !ACTING.has(name)) ||
+          this.#keeps('runtime', [`annotation ${name}`]),
       ),
     );
   }

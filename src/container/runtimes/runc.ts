@@ -67,10 +67,15 @@ export async function runcContainer(id: string, options: RuntimeOptions = {}): P
   };
 }
 
+/**
+ * The labels are the annotations, and runc's own for the bundle behind them: one before it is an annotation of that
+ * name, by which a container would have another's configuration read.
+ * Source: runc v1.5.1, libcontainer/specconv/spec_linux.go, CreateLibcontainerConfig.
+ */
 function bundleOf(path: string, state: Record<string, unknown>): string {
   const labels = (state['config'] as { labels?: unknown } | undefined)?.labels;
   const label = Array.isArray(labels)
-    ? labels.find((entry): entry is string => typeof entry === 'string' && entry.startsWith('bundle='))
+    ? labels.findLast((entry): entry is string => typeof entry === 'string' && entry.startsWith('bundle='))
     : undefined;
   if (label === undefined) throw new ContainerError('STATE_UNREADABLE', { path, what: 'it names no bundle' });
   return label.slice('bundle='.length);
