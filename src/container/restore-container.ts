@@ -1,7 +1,6 @@
-import { existsSync } from 'node:fs';
-import { mkdir, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, symlink } from 'node:fs/promises';
 import { delimiter, dirname, join, resolve } from 'node:path';
-import { extractMembers, openArchive, readVerifiedMember, type VerifiedArchive } from '../archive/index.js';
+import { extractMembers, openArchive, type VerifiedArchive } from '../archive/index.js';
 import { openFreezer } from '../cgroup/index.js';
 import { Phases, type OnProgress, type OnWarning } from '../checkpoint/events/phases.js';
 import { placesFor, PrivateDir } from '../checkpoint/base/private-dir.js';
@@ -14,8 +13,8 @@ import { warning, type Warning } from '../checkpoint/warnings/warning.js';
 import { Warnings } from '../checkpoint/warnings/warnings.js';
 import { findCriu, readLastErrors } from '../criu/index.js';
 import { applyRootfs } from './documents/apply-diff.js';
-import { adaptArchivedSpec, HOST_SETTINGS, type DroppedSetting, type HostSetting } from './documents/archived-spec.js';
-import { readBindMounts } from './documents/recorded-lists.js';
+import { HOST_SETTINGS, type DroppedSetting, type HostSetting } from './documents/archived-spec.js';
+import { BundleSpec } from './documents/bundle-spec.js';
 import { launch, run } from './runtimes/command.js';
 import type { Container, RuntimeName } from './model/container.js';
 import { ContainerError, type ContainerFacts } from './model/container-error.js';
@@ -24,7 +23,6 @@ import { recordedContainer, type RecordedContainer } from './documents/recorded-
 import { findContainer, type ContainerName } from './runtimes/find-container.js';
 import { CONTAINER_NAME, refuseUnknown } from './option-names.js';
 import type { OptionNames } from '../bad-option.js';
-import { readSpec, rootfsOf } from './model/spec.js';
 import { verifyContainerArchive } from './documents/verify-container.js';
 
 export interface ContainerRestoreOptions extends ContainerName {
@@ -101,7 +99,6 @@ export interface ContainerRestoreReport {
 
 /** How long a runtime may go on without us. */
 const RUNTIME_MS = 30_000;
-const MAX_SPEC_BYTES = 16 * 1024 * 1024;
 
 /**
  * Restores a container from an archive, through its runtime: so it is one of that runtime's containers again. The
@@ -110,7 +107,8 @@ const MAX_SPEC_BYTES = 16 * 1024 * 1024;
  * When this process dies meanwhile, the runtime ends what it has begun, for up to half a minute; then its guardian
  * removes the images.
  *
- * runc, crun: the bundle's root file system is made what the container's was. It stays so when the restore fails.
+ * runc, crun: the bundle's root file system is made what the container's was. It stays so when the restore fails; a
+ * config.json that was written does not.
  * @throws ArchiveError, ContainerError NOT_A_CONTAINER_CHECKPOINT, FOREIGN_CHECKPOINT, CONTAINER_EXISTS,
  * RUNTIME_MISSING, RUNTIME_FAILED, BUNDLE_UNREADABLE, BAD_OPTION, FreezerError
  */
@@ -196,21 +194,17 @@ async function restoreBundle({
   const root = options.stateRoot === undefined ? [] : ['--root', options.stateRoot];
   if (await succeeds(command, [...root, 'state', id]))
     throw new ContainerError('CONTAINER_EXISTS', { runtime: command, id });
-  const dropped = await phases.run('extract', async () => {
+  const spec = await BundleSpec.of(bundle, verified, options.keep ?? []);
+  await phases.run('extract', async () => {
     await mkdir(imagesDir, { mode: 0o700 });
     await extractMembers({ verified, prefix: members.images, images: true, destination: imagesDir, signal });
-    const leftOut = await writeMissingSpec(verified, bundle, options.keep ?? []);
-    await applyRootfs({
-      verified,
-      rootfs: rootfsOf(await readSpec(bundle), bundle),
-      whiteouts: subject.container.whiteouts === true,
-      signal,
-      hidden: guardian.hiddenNames,
-    });
-    return leftOut;
+    const whiteouts = subject.container.whiteouts === true;
+    await applyRootfs({ verified, rootfs: spec.rootfs, whiteouts, signal, hidden: guardian.hiddenNames });
   });
   const flags = ['--detach', '--bundle', bundle, '--image-path', imagesDir, '--work-path', scratch, '--file-locks'];
   if (subject.tcpEstablished) flags.push('--tcp-established');
+  // Only now: whoever dies before leaves a bundle as it was, without a configuration.
+  await spec.write();
   await phases.run('restore', () =>
     launch(command, [...root, 'restore', ...flags, id], {
       env,
@@ -219,11 +213,12 @@ async function restoreBundle({
       onStarted: (pid) => guardian.knowCriu(pid),
     }).catch(async (error: unknown) => {
       await succeeds(command, [...root, 'delete', '--force', id]);
-      throw await withCriuLog(error, join(scratch, 'restore.log'));
+      await spec.discard();
+      throw await withFacts(error, join(scratch, 'restore.log'), spec.dropped);
     }),
   );
   const container = await findContainer({ [command]: id, stateRoot: options.stateRoot, bundle } as ContainerName);
-  return { container, dropped };
+  return { container, dropped: spec.dropped };
 }
 
 async function restorePodman({ options, phases, subject, env, guardian }: Plan): Promise<Container> {
@@ -261,7 +256,7 @@ async function withoutContainer(error: unknown, name: string, podman: readonly s
     stdout: '',
   }));
   if (stdout.trim() === '') return error;
-  const explained = await withCriuLog(error, join(stdout.trim(), 'restore.log'));
+  const explained = await withFacts(error, join(stdout.trim(), 'restore.log'));
   await succeeds('podman', [...podman, 'rm', '--force', name]);
   return explained;
 }
@@ -292,22 +287,6 @@ function checkOptions({ runc, crun, podman, bundle, keep = [], pod, ignoreVolume
     });
 }
 
-/** Gives a bundle without a configuration the archive's own, without what reaches out to this machine. */
-async function writeMissingSpec(
-  verified: VerifiedArchive,
-  bundle: string,
-  keep: readonly HostSetting[],
-): Promise<DroppedSetting[]> {
-  const path = join(bundle, 'config.json');
-  if (existsSync(path)) return [];
-  const { text, dropped } = adaptArchivedSpec(
-    (await readVerifiedMember(verified, members.spec, MAX_SPEC_BYTES)).toString(),
-    { archivePath: verified.archive.path, bindMounts: await readBindMounts(verified), keep },
-  );
-  await writeFile(path, text, { mode: 0o600, flag: 'wx' });
-  return dropped;
-}
-
 async function succeeds(command: string, args: readonly string[]): Promise<boolean> {
   try {
     await run(command, args);
@@ -326,8 +305,11 @@ async function criuOnPath(scratch: string, criuPath: string): Promise<NodeJS.Pro
   return { ...process.env, PATH: [bin, process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin'].join(delimiter) };
 }
 
-/** What CRIU said, where the runtime only says that it failed. */
-async function withCriuLog(error: unknown, logPath: string): Promise<unknown> {
+/**
+ * What CRIU said, where the runtime only says that it failed; and what the container had to do without, which may be
+ * why.
+ */
+async function withFacts(error: unknown, logPath: string, dropped?: DroppedSetting[]): Promise<unknown> {
   if (!(error instanceof ContainerError) || !('stderr' in error.facts)) return error;
   const lines = await readLastErrors(logPath).catch(() => []);
   const { command, status, stderr } = error.facts as ContainerFacts['RUNTIME_FAILED'];
@@ -335,6 +317,7 @@ async function withCriuLog(error: unknown, logPath: string): Promise<unknown> {
     command,
     status,
     stderr: [stderr, ...lines].join('\n'),
+    ...(dropped === undefined ? {} : { dropped }),
     cause: error.cause,
   });
 }

@@ -9,7 +9,7 @@ export interface ContainerFacts {
   CONTAINER_ROOTLESS: { runtime: string; id: string };
   PID_IN_CONTAINER: { pid: number; engine: string; runtime: string; name: string };
   RUNTIME_MISSING: { runtime: string; command: string };
-  RUNTIME_FAILED: { command: string; status: number | string; stderr: string };
+  RUNTIME_FAILED: { command: string; status: number | string; stderr: string; dropped?: Dropped[] };
   STATE_UNREADABLE: { path: string; what?: string };
   BUNDLE_UNREADABLE: { path: string; what?: string };
   NO_OVERLAY: { id: string; rootfs: string; fsType: string };
@@ -23,6 +23,13 @@ export interface ContainerFacts {
   NOT_A_CONTAINER_CHECKPOINT: { archivePath: string; what: string };
   FOREIGN_CHECKPOINT: { archivePath: string };
   BAD_OPTION: BadOption;
+}
+
+/** Of a restore that failed: what was left out of the configuration that the archive brought along. */
+interface Dropped {
+  /** By which value of `keep` it can be kept; undefined for what never is. */
+  setting: string | undefined;
+  what: string;
 }
 
 export type ContainerErrorCode = keyof ContainerFacts;
@@ -65,7 +72,10 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
     what: `the command ${f.command} of the runtime ${f.runtime} is not installed`,
     remedy: `Install ${f.runtime}, or put its command on PATH.`,
   }),
-  RUNTIME_FAILED: (f) => ({ what: `${f.command} ended with ${f.status}: ${lastLines(f.stderr)}`, remedy: '' }),
+  RUNTIME_FAILED: (f) => ({
+    what: `${f.command} ended with ${f.status}: ${lastLines(f.stderr)}`,
+    remedy: withoutDropped(f.dropped),
+  }),
   STATE_UNREADABLE: (f) => ({
     what: `the container's state file ${f.path} cannot be used${because(f.what)}`,
     remedy: 'Is it of another version of the runtime?',
@@ -114,6 +124,17 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
   }),
   BAD_OPTION: badOptionText,
 };
+
+/** The container may need something of it: then that is why the runtime failed. */
+function withoutDropped(dropped: readonly Dropped[] = []): string {
+  if (dropped.length === 0) return '';
+  const settings = [...new Set(dropped.flatMap(({ setting }) => setting ?? []))];
+  const keep = settings.map((setting) => `\`keep: ${setting}\``).join(', ');
+  return [
+    `It was tried without what the archive's configuration asks of this machine: ${dropped.map(({ what }) => what).join(', ')}.`,
+    ...(settings.length === 0 ? [] : [`What the container needs of that can be kept: ${keep}.`]),
+  ].join(' ');
+}
 
 function lastLines(text: string): string {
   return text.trim().split('\n').slice(-6).join(' | ') || 'it said nothing';

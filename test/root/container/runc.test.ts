@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { checkpointContainer, restoreContainer } from '../../../src/container/index.js';
+import { checkpointContainer, findContainer, restoreContainer } from '../../../src/container/index.js';
 import {
   applyByHand,
   AS_CHANGED,
@@ -207,6 +207,37 @@ describe('a restore', () => {
     });
     expect(existsSync(join(restored.stateRoot, restored.id))).toBe(false);
   });
+
+  it("without what the archive's configuration asked of the machine says so, and leaves no configuration", async () => {
+    const archive = join(scratch, 'dropped.tar');
+    await using bundle = new Bundle(image, {
+      args: WRITER_ARGS,
+      config: { annotations: { 'com.example.owner': 'me', 'io.container.manager': 'kept' } },
+    });
+    await using container = await RuncContainer.run(bundle);
+    await writerOf(bundle).started();
+    await checkpointContainer({ runc: container.id, stateRoot: container.stateRoot, output: archive, stop: true });
+    await container.end();
+    await using second = new Bundle(image);
+    rmSync(join(second.dir, 'config.json'));
+    rmSync(join(second.rootfs, 'bin/busy-writer'));
+    await using restored = RuncContainer.adopt(second, newId(), join(second.dir, 'runc-state'));
+    await expect(
+      restoreContainer({ runc: restored.id, stateRoot: restored.stateRoot, bundle: second.dir, archive }),
+    ).rejects.toMatchObject({
+      code: 'RUNTIME_FAILED',
+      facts: { dropped: [{ setting: 'runtime', what: 'annotation com.example.owner' }] },
+      remedy: expect.stringContaining('`keep: runtime`') as string,
+    });
+    expect(existsSync(join(second.dir, 'config.json'))).toBe(false);
+  });
+});
+
+it("reads a container's configuration from its bundle, whatever bundle its annotations name", async () => {
+  await using bundle = new Bundle(image, { config: { annotations: { bundle: scratch, 'bundle=': scratch } } });
+  await using container = await RuncContainer.run(bundle);
+  const found = await findContainer({ runc: container.id, stateRoot: container.stateRoot });
+  expect(found.bundle).toBe(bundle.dir);
 });
 
 it('leaves a paused container paused, and its checkpoint restores running', async () => {
