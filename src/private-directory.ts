@@ -103,6 +103,12 @@ export class PrivateDirectory {
     this.#watch.removed?.(this.path);
   }
 
+  /** Leaves it where it is, with all it holds, and under its hidden name. */
+  leave(): void {
+    this.#close();
+    this.#watch.removed?.(this.path);
+  }
+
   #close(): void {
     for (const fd of [...this.#inner.splice(0), this.fd, this.#parentFd]) closeSync(fd);
   }

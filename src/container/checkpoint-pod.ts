@@ -1,4 +1,8 @@
 import { lstat, writeFile } from 'node:fs/promises';
+import { Guardian } from '../checkpoint/guardian/guardian.js';
+import { STATE_DIR } from '../checkpoint/guardian/journal.js';
+import { journalPod } from '../checkpoint/guardian/lock.js';
+import type { Rendezvous } from '../checkpoint/window/ready-target.js';
 import { openPlain, PrivateDirectory } from '../private-directory.js';
 import { basename, dirname, join, resolve } from 'node:path';
 import {
@@ -57,7 +61,7 @@ export interface PodManifest {
 /**
  * Checkpoints several containers in one instant: all are frozen, and seen frozen, before the first is dumped, and none
  * runs before the last is dumped. So their states fit together. When one fails, all run on, and there is no directory.
- * @throws as `checkpointContainer`; ContainerError OUTPUT_EXISTS, NO_SUCH_CONTAINER
+ * @throws as `checkpointContainer`; ContainerError OUTPUT_EXISTS, NO_SUCH_CONTAINER, ARCHIVES_KEPT
  */
 export async function checkpointPod(options: PodCheckpointOptions): Promise<PodCheckpointReport> {
   refuseUnknown(options, OPTIONS);
@@ -67,15 +71,28 @@ export async function checkpointPod(options: PodCheckpointOptions): Promise<PodC
   if (await lstat(directory).catch(() => undefined)) throw new ContainerError('OUTPUT_EXISTS', { path: directory });
   const containers = await members({ names, parentCgroup, stateRoot });
 
-  const hidden = PrivateDirectory.make(await openPlain(dirname(directory)));
+  using journal = journalPod(directory, resolve(rest.stateDir ?? STATE_DIR));
+  await using guardian = await Guardian.arm({ journal, placeGuardianIn: rest.placeGuardianIn });
+  const hidden = PrivateDirectory.make(await openPlain(dirname(directory)), guardian.hiddenNames);
   // By its descriptor: whoever can write to the parent could put another directory in its place.
   const fresh = hidden.lastingPath;
+  let mayHaveEnded = false;
   try {
     const meeting = new Meeting(containers.length);
+    const together: Rendezvous = {
+      ...meeting.rendezvous,
+      // With `stop` the containers are about to be ended: from here on the archives are all that is left of them, and
+      // stay, if only under the hidden name, whatever becomes of us.
+      sealed: async () => {
+        await meeting.rendezvous.sealed();
+        mayHaveEnded = true;
+        guardian.forget(hidden.path);
+      },
+    };
     const archives = archiveNames(containers);
     const reports = await all(
       containers.map((container, i) =>
-        checkpointFound(container, { ...rest, output: join(fresh, archives[i] as string) }, meeting.rendezvous),
+        checkpointFound(container, { ...rest, output: join(fresh, archives[i] as string) }, together),
       ),
       (error) => meeting.fail(error),
     );
@@ -96,8 +113,12 @@ export async function checkpointPod(options: PodCheckpointOptions): Promise<PodC
     hidden.keepAs(basename(directory));
     return { directory, instant, containers: moved };
   } catch (error) {
-    await hidden.remove();
-    throw error;
+    if (!mayHaveEnded) {
+      await hidden.remove();
+      throw error;
+    }
+    hidden.leave();
+    throw new ContainerError('ARCHIVES_KEPT', { path: hidden.path, directory, cause: error });
   }
 }
 

@@ -62,10 +62,11 @@ export interface CheckpointFacts {
   GUARDIAN_MISSING: { tried: string[] };
   GUARDIAN_LOST: { pid: number; exitCode?: number; exitSignal?: string };
   GUARDIAN_REFUSED: { record: string; errno: number };
-  /** `restoreOf`: the archive, when it was a restore. */
+  /** `restoreOf`: the archive, when it was a restore. `podDirectory`: what it was to make, when it was a pod's. */
   RECOVERY_FAILED: {
     pid: number | undefined;
     restoreOf: string | undefined;
+    podDirectory: string | undefined;
     cgroup: string | undefined;
     did: string[];
     journalPath: string;
@@ -213,7 +214,7 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
     remedy: 'See docs/guardian.md for what each record needs.',
   }),
   RECOVERY_FAILED: (f) => ({
-    what: `what the dead ${f.restoreOf === undefined ? `checkpoint of process ${String(f.pid)}` : `restore of ${f.restoreOf}`} left behind could not be put right: ${f.did.join('; ') || 'the guardian said nothing'}`,
+    what: `what the dead ${f.restoreOf === undefined ? `checkpoint of ${f.podDirectory === undefined ? `process ${String(f.pid)}` : `a pod into ${f.podDirectory}`}` : `restore of ${f.restoreOf}`} left behind could not be put right: ${f.did.join('; ') || 'the guardian said nothing'}`,
     remedy: `Mend what it names, then: stillframe recover (the facts are in ${f.journalPath})`,
   }),
   DEADLINE_EXCEEDED: (f) => ({

@@ -31,10 +31,12 @@ export interface JournalEntry {
   /** Pids mean something only in this boot and this pid namespace. */
   bootId: string;
   pidNamespace: string;
-  /** The root of the tree that is checkpointed; a restore has none yet. */
+  /** The root of the tree that is checkpointed; a restore has none yet, and a pod has none. */
   target?: ProcessId;
   /** A restore, until it is finished. */
   restore?: JournalRestore;
+  /** The directory that a pod's checkpoint makes. Its containers have journals of their own. */
+  podDirectory?: string;
   cgroup?: JournalCgroup;
   /** The directory of a cgroup that was about to be made for an adoption. */
   newCgroup?: string;
@@ -131,7 +133,7 @@ export class Journal implements Disposable {
   /** @throws CheckpointError STATE_DIR_UNSAFE */
   static create(
     stateDir: string,
-    work: { target: ProcessId; cgroup?: JournalCgroup | undefined } | { restoreOf: string },
+    work: { target: ProcessId; cgroup?: JournalCgroup | undefined } | { restoreOf: string } | { podDirectory: string },
   ): Journal {
     prepareStateDir(stateDir);
     const id = randomUUID();
@@ -143,7 +145,9 @@ export class Journal implements Disposable {
       ...here(),
       ...('restoreOf' in work
         ? { restore: { archivePath: work.restoreOf, trees: [], pids: [], newNames: [], destinations: [] } }
-        : { target: work.target, ...(work.cgroup === undefined ? {} : { cgroup: work.cgroup }) }),
+        : 'podDirectory' in work
+          ? work
+          : { target: work.target, ...(work.cgroup === undefined ? {} : { cgroup: work.cgroup }) }),
       window: 'never',
       foundFrozen: false,
       removals: [],

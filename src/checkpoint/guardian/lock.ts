@@ -81,6 +81,16 @@ export function journalRestore(archivePath: string, stateDir: string): Journal {
   return journal;
 }
 
+/**
+ * The journal of a pod's checkpoint, which locks nothing: its containers' checkpoints do.
+ * @throws CheckpointError STATE_DIR_UNSAFE
+ */
+export function journalPod(directory: string, stateDir: string): Journal {
+  const journal = Journal.create(stateDir, { podDirectory: directory });
+  removeEmptyJournals(stateDir);
+  return journal;
+}
+
 /** Of whatever target: a tree that died between its lock and its guardian may never be locked again. */
 function removeEmptyJournals(stateDir: string): void {
   for (const found of readJournals(stateDir))

@@ -36,6 +36,8 @@ export interface Recovery {
    * any.
    */
   restoreOf: string | undefined;
+  /** The directory that a pod's checkpoint was to make. Its containers' checkpoints are told of on their own. */
+  podDirectory: string | undefined;
   cgroup: string | undefined;
   /** ISO 8601: when that checkpoint began. */
   since: string;
@@ -101,10 +103,16 @@ export async function recoverJournal(found: FoundJournal, options: RecoverOption
   return { owner: found.owner.pid, ...subjectOf(entry), since: entry.since, did };
 }
 
-function subjectOf({ target, cgroup, restore }: JournalEntry): Pick<Recovery, 'pid' | 'restoreOf' | 'cgroup'> {
+function subjectOf({
+  target,
+  cgroup,
+  restore,
+  podDirectory,
+}: JournalEntry): Pick<Recovery, 'pid' | 'restoreOf' | 'podDirectory' | 'cgroup'> {
   return {
     pid: (target ?? restore?.trees[0])?.pid,
     restoreOf: restore?.archivePath,
+    podDirectory,
     cgroup: (cgroup ?? restore?.cgroup)?.path,
   };
 }

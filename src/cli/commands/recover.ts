@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { recover } from '../../index.js';
+import { recover, type Recovery } from '../../index.js';
 import { json, print } from '../output.js';
 
 export function recoverCommand(): Command {
@@ -17,10 +17,16 @@ export function recoverCommand(): Command {
       const recoveries = await recover({ stateDir: options.stateDir });
       if (options.json === true) print(json(recoveries));
       else if (recoveries.length === 0) print('nothing was left behind');
-      for (const { pid, restoreOf, cgroup, since, did } of options.json === true ? [] : recoveries) {
+      for (const recovery of options.json === true ? [] : recoveries) {
+        const { cgroup, since, did } = recovery;
         print(
-          `${restoreOf === undefined ? `checkpoint of ${String(pid)}` : `restore of ${restoreOf}`}${cgroup === undefined ? '' : ` in ${cgroup}`}, begun ${since}:\n${did.map((line) => `  ${line}`).join('\n') || '  only its journal was left'}`,
+          `${workOf(recovery)}${cgroup === undefined ? '' : ` in ${cgroup}`}, begun ${since}:\n${did.map((line) => `  ${line}`).join('\n') || '  only its journal was left'}`,
         );
       }
     });
+}
+
+function workOf({ pid, restoreOf, podDirectory }: Recovery): string {
+  if (restoreOf !== undefined) return `restore of ${restoreOf}`;
+  return podDirectory === undefined ? `checkpoint of ${String(pid)}` : `checkpoint of a pod into ${podDirectory}`;
 }

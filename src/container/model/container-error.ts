@@ -20,6 +20,7 @@ export interface ContainerFacts {
   OUTSIDE_FILES: { id: string; descriptors: string[] };
   CONTAINER_EXISTS: { runtime: string; id: string };
   OUTPUT_EXISTS: { path: string };
+  ARCHIVES_KEPT: { path: string; directory: string };
   NOT_A_CONTAINER_CHECKPOINT: { archivePath: string; what: string };
   FOREIGN_CHECKPOINT: { archivePath: string };
   BAD_OPTION: BadOption;
@@ -114,6 +115,10 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
     remedy: 'Restore under another id, or delete that container.',
   }),
   OUTPUT_EXISTS: (f) => ({ what: `${f.path} exists`, remedy: 'Remove it, or choose another name.' }),
+  ARCHIVES_KEPT: (f) => ({
+    what: `the pod's archives were complete and its containers about to end, or ended, when the directory ${f.directory} could not be finished: the archives are in ${f.path}`,
+    remedy: 'Each of them is whole: rename the directory, and restore the containers that have ended.',
+  }),
   NOT_A_CONTAINER_CHECKPOINT: (f) => ({
     what: `${f.archivePath} is not a container's checkpoint: ${f.what}`,
     remedy: 'A process tree is restored with: stillframe restore ARCHIVE',

@@ -166,7 +166,7 @@ export class RestoreSweep implements AsyncDisposable {
 
   async #launch({ victim, phase, fraction, found = false }: RestoreKill): Promise<ChildProcess> {
     const exact = fraction === 0 && victim === 'owner' ? { kill: { phase, at: 'start' } } : {};
-    const plan = JSON.stringify({ options: { ...this.#options(!found) }, restores: true, ...exact });
+    const plan = JSON.stringify({ options: { ...this.#options(!found) }, call: 'restore', ...exact });
     const child = spawn(process.execPath, [fileURLToPath(new URL('victim.mjs', import.meta.url)), plan], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });

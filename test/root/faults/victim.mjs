@@ -1,23 +1,24 @@
 // An embedding program that is there to be killed. argv: a JSON object { options, kill?: { phase, at } }.
-// It says "ready", waits for a line on stdin, and makes one checkpoint (or, with `restores`, one restore); every phase
+// It says "ready", waits for a line on stdin, and makes one checkpoint (or what `call` names); every phase
 // is told on stdout. With `kill` it kills itself the moment that phase starts or ends: no other process could be as
-// exact. With `fill?: { phase, at, path }` it writes to that path then until nothing more fits.
+// exact. With `hold?: { phase, at }` it stops itself then. With `fill?: { phase, at, path }` it writes to that path then until nothing more fits.
 import { once } from 'node:events';
 import { closeSync, openSync, writeSync } from 'node:fs';
 
-const { checkpoint, restore, findCriu } = await import(new URL('../../../dist/src/index.js', import.meta.url));
-const { options, kill, fill, restores } = JSON.parse(process.argv[2]);
+const stillframe = await import(new URL('../../../dist/src/index.js', import.meta.url));
+const { options, kill, hold, fill, call = 'checkpoint' } = JSON.parse(process.argv[2]);
 const say = (line) => writeSync(1, `${line}\n`);
 
-await findCriu();
+await stillframe.findCriu();
 say('ready');
 await once(process.stdin, 'data');
 try {
-  await (restores === true ? restore : checkpoint)({
+  await stillframe[call]({
     ...options,
     onProgress: ({ phase, at }) => {
       if (at === 'progress') return;
       if (kill !== undefined && kill.phase === phase && kill.at === at) process.kill(process.pid, 'SIGKILL');
+      if (hold !== undefined && hold.phase === phase && hold.at === at) process.kill(process.pid, 'SIGSTOP');
       if (fill !== undefined && fill.phase === phase && fill.at === at) fillUp(fill.path);
       say(`${phase} ${at}`);
     },
