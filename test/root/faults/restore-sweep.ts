@@ -84,6 +84,7 @@ export class RestoreSweep implements AsyncDisposable {
     }
     const program = await this.#launch(kill);
     const said = await this.#strike(program, kill);
+    expect(said.text, what).not.toContain('failed BAD_OPTION'); // there would have been nothing to kill
     const start = performance.now();
     if (victim === 'owner and guardian' || victim === 'all three') await recover({ criuTimeoutMs: 1000 });
     const right = await until(() => this.#isWhole() || this.#unmended(found).length === 0, 15_000);

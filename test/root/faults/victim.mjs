@@ -22,7 +22,8 @@ try {
       if (fill !== undefined && fill.phase === phase && fill.at === at) fillUp(fill.path);
       say(`${phase} ${at}`);
     },
-    onWindow: ({ windowMs }) => say(`window ${windowMs}`),
+    // A restore has none, and refuses options that it has not.
+    ...(call.startsWith('checkpoint') ? { onWindow: ({ windowMs }) => say(`window ${windowMs}`) } : {}),
   });
   say('done');
 } catch (error) {
