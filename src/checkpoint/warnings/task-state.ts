@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { cpusetOf } from '../../cgroup/index.js';
 import { readProc, threadsOf } from '../../proc/task.js';
 import type { RecordedWarning } from './recorded.js';
 
@@ -39,7 +40,12 @@ export function unusualState(pid: number, usual: Usual): TaskState[] {
   const note = (tid: number, what: TaskState['what'], now: string | undefined, expected: string | undefined): void => {
     if (now !== undefined && now !== expected) found.push({ pid, tid, what, value: now });
   };
-  for (const tid of threadsOf(pid)) note(tid, 'CPU affinity', affinityOf(`${pid}/task/${tid}`), usual.affinity);
+  for (const tid of threadsOf(pid)) {
+    const task = `${pid}/task/${tid}`;
+    const mask = affinityOf(task);
+    if (mask !== usual.affinity && !(usual.affinity !== undefined && hasAllOfItsCpuset(task)))
+      note(tid, 'CPU affinity', mask, usual.affinity);
+  }
   note(pid, 'coredump_filter', value(`${pid}/coredump_filter`), usual.coredumpFilter);
   note(pid, 'personality', value(`${pid}/personality`), usual.personality);
   note(pid, 'timer slack', value(`${pid}/timerslack_ns`), DEFAULT_TIMER_SLACK);
@@ -69,6 +75,12 @@ function isTaskState(value: unknown): value is TaskState {
 
 function affinityOf(task: string): string | undefined {
   return /^Cpus_allowed:\s*(\S+)$/m.exec(readProc(`${task}/status`) ?? '')?.[1];
+}
+
+/** A container's cgroup may allow it fewer CPUs than we have: it has them again as soon as it is in that cgroup. */
+function hasAllOfItsCpuset(task: string): boolean {
+  const has = /^Cpus_allowed_list:\s*(\S+)$/m.exec(readProc(`${task}/status`) ?? '')?.[1];
+  return has !== undefined && has === cpusetOf(task);
 }
 
 function value(path: string): string | undefined {
