@@ -9,15 +9,20 @@ export interface FoundFile {
   dev: bigint;
   ino: bigint;
   isFile: boolean;
+  /** Where `stamps` were asked for. */
+  size: bigint;
+  mtimeNs: bigint;
+  ctimeNs: bigint;
 }
 
-const { ENOENT, ENOTDIR, ESRCH, ESTALE, EACCES, ENOTCONN } = osConstants.errno;
+const { ENOENT, ENOTDIR, ENAMETOOLONG, ELOOP, ESRCH, ESTALE, EACCES, ENOTCONN } = osConstants.errno;
 /**
- * What is gone; and what a file system in user space denies to everybody but its owner, or cannot say any more: no tree
+ * What is gone, or cannot be; and what a file system in user space denies to everybody but its owner, or cannot say any more: no tree
  * holds that.
  */
-const NOT_THERE: readonly number[] = [ENOENT, ENOTDIR, ESRCH, ESTALE, EACCES, ENOTCONN];
-const WORDS = 4;
+const NOT_THERE: readonly number[] = [ENOENT, ENOTDIR, ENAMETOOLONG, ELOOP, ESRCH, ESTALE, EACCES, ENOTCONN];
+const WORDS = 7;
+type Words = [bigint, bigint, bigint, bigint, bigint, bigint, bigint];
 const KEEP_ALIVE_MS = 2 ** 30;
 
 /**
@@ -25,22 +30,31 @@ const KEEP_ALIVE_MS = 2 ** 30;
  * answer; undefined for what is not there. Asks a server (FUSE, NFS) as little as possible: statx(2),
  * AT_STATX_DONT_SYNC.
  * @param follow A link at the end of a path too.
+ * @param stamps Size and times too, as stat(2) has them: then a server is asked for them.
  * @throws the signal's reason; errno errors
  */
 export async function lookUp(
   paths: readonly (string | Buffer)[],
-  { follow, signal }: { follow: boolean; signal?: AbortSignal | undefined },
+  { follow, stamps = false, signal }: { follow: boolean; stamps?: boolean; signal?: AbortSignal | undefined },
 ): Promise<(FoundFile | undefined)[]> {
   if (paths.length === 0) return [];
   const zero = Buffer.alloc(1);
-  const looking = native().lookUp(Buffer.concat(paths.flatMap((path) => [Buffer.from(path as string), zero])), follow);
+  const list = Buffer.concat(paths.flatMap((path) => [Buffer.from(path as string), zero]));
+  const looking = native().lookUp(list, follow, stamps);
   const bytes = await whileWanted(looking, signal);
   const words = new BigUint64Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
   return paths.map((path, i) => {
-    const [dev, ino, mode, errno] = words.subarray(i * WORDS) as unknown as [bigint, bigint, bigint, bigint];
+    const [dev, ino, mode, errno, size, mtime, ctime] = words.subarray(i * WORDS) as unknown as Words;
     if (NOT_THERE.includes(Number(errno))) return undefined;
     if (errno !== 0n) throw errnoError(Number(errno), path);
-    return { dev, ino, isFile: (Number(mode) & constants.S_IFMT) === constants.S_IFREG };
+    return {
+      dev,
+      ino,
+      isFile: (Number(mode) & constants.S_IFMT) === constants.S_IFREG,
+      size,
+      mtimeNs: BigInt.asIntN(64, mtime),
+      ctimeNs: BigInt.asIntN(64, ctime),
+    };
   });
 }
 

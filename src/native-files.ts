@@ -179,7 +179,7 @@ export interface LookUpNative {
    * Which files the paths (each with a zero byte after it) lead to, in a thread of its own that does not keep the
    * process alive. Four 64-bit numbers for each: device as stat(2) has it, inode, type as in a mode, and an errno or 0.
    */
-  lookUp(paths: Buffer, follow: boolean): Promise<Buffer>;
+  lookUp(paths: Buffer, follow: boolean, stamps: boolean): Promise<Buffer>;
 }
 
 export type FilesNative = ExtractNative & StageNative & RemoveNative & LocksNative & LookUpNative;

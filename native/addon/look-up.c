@@ -17,6 +17,9 @@ struct found {
 	uint64_t ino;
 	uint64_t mode;
 	uint64_t err;
+	uint64_t size;
+	uint64_t mtime_ns;
+	uint64_t ctime_ns;
 };
 
 struct look_up {
@@ -24,25 +27,38 @@ struct look_up {
 	/* Its own: nobody else shares what it uses. */
 	struct sf_group group;
 	bool follow;
+	bool stamps; /* size and times too, as stat(2) has them: a server may be asked */
 	size_t count;
 	char *paths; /* each with its terminating zero */
 	struct found *found;
 };
 
+/* Signed, in two's complement. */
+static uint64_t nanoseconds(struct statx_timestamp time)
+{
+	return (uint64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
 static void run(struct sf_job *job)
 {
 	struct look_up *look_up = (struct look_up *)job;
-	int flags = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | (look_up->follow ? 0 : AT_SYMLINK_NOFOLLOW);
+	int flags = AT_NO_AUTOMOUNT | (look_up->stamps ? AT_STATX_SYNC_AS_STAT : AT_STATX_DONT_SYNC) |
+		(look_up->follow ? 0 : AT_SYMLINK_NOFOLLOW);
+	unsigned int mask = STATX_TYPE | STATX_INO | (look_up->stamps ? STATX_SIZE | STATX_MTIME | STATX_CTIME : 0);
 	const char *path = look_up->paths;
 
 	for (size_t i = 0; i < look_up->count; i++, path += strlen(path) + 1) {
 		struct statx st;
 
-		if (statx(AT_FDCWD, path, flags, STATX_TYPE | STATX_INO, &st) != 0)
+		if (statx(AT_FDCWD, path, flags, mask, &st) != 0)
 			look_up->found[i].err = (uint64_t)errno;
 		else
-			look_up->found[i] =
-				(struct found){ makedev(st.stx_dev_major, st.stx_dev_minor), st.stx_ino, st.stx_mode, 0 };
+			look_up->found[i] = (struct found){ .dev = makedev(st.stx_dev_major, st.stx_dev_minor),
+				.ino = st.stx_ino,
+				.mode = st.stx_mode,
+				.size = st.stx_size,
+				.mtime_ns = nanoseconds(st.stx_mtime),
+				.ctime_ns = nanoseconds(st.stx_ctime) };
 	}
 }
 
@@ -65,13 +81,16 @@ static void release(struct sf_job *job)
 	free(look_up);
 }
 
-/* lookUp(paths: Buffer, follow): a promise of four 64-bit numbers for each path. It does not keep the process alive. */
+/*
+ * lookUp(paths: Buffer, follow, stamps): a promise of seven 64-bit numbers for each path. It does not keep the process
+ * alive.
+ */
 static napi_value start(napi_env env, napi_callback_info info)
 {
-	size_t argc = 2, length = 0;
+	size_t argc = 3, length = 0;
 	struct look_up *look_up = calloc(1, sizeof(*look_up));
 	char *paths = NULL;
-	napi_value argv[2];
+	napi_value argv[3];
 
 	if (!look_up)
 		return sf_throw_errno(env, ENOMEM, "lookUp");
@@ -79,9 +98,10 @@ static napi_value start(napi_env env, napi_callback_info info)
 	sf_group_begin(&look_up->group);
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
 	if (napi_get_buffer_info(env, argv[0], (void **)&paths, &length) != napi_ok ||
-		napi_get_value_bool(env, argv[1], &look_up->follow) != napi_ok || (length > 0 && paths[length - 1] != '\0')) {
+		napi_get_value_bool(env, argv[1], &look_up->follow) != napi_ok ||
+		napi_get_value_bool(env, argv[2], &look_up->stamps) != napi_ok || (length > 0 && paths[length - 1] != '\0')) {
 		release(&look_up->job);
-		napi_throw_type_error(env, NULL, "lookUp(paths, follow)");
+		napi_throw_type_error(env, NULL, "lookUp(paths, follow, stamps)");
 		return NULL;
 	}
 	for (size_t i = 0; i < length; i++)

@@ -136,7 +136,7 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
     }),
   );
   const subject = recordedContainer(verified);
-  const changed = findChangedFiles(recordedWarnings(verified.manifest.subject));
+  const changed = await findChangedFiles(recordedWarnings(verified.manifest.subject), signal);
   if (changed.length > 0) warnings.add(warning('FILES_CHANGED', { files: changed }));
   using journal = journalRestore(resolve(options.archive), resolve(options.stateDir ?? STATE_DIR));
   await using guardian = await phases.run('guardian', () =>

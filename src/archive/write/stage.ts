@@ -4,6 +4,7 @@ import { promisify } from 'node:util';
 import { ArchiveError } from '../format/archive-error.js';
 import type { StagedTree, TreeSource } from './staged-tree.js';
 import { inodesOf, PassTrust, TICKS_MS, type FilesInUse } from '../scan/copy-trust.js';
+import type { ScanResult } from '../scan/scanned-tree.js';
 import type { ArchiveWriter } from './writer.js';
 
 export interface StageProgress {
@@ -223,15 +224,33 @@ export class Stage {
   async #scan(work: Work, doubted?: ReadonlySet<bigint>, writable?: ReadonlySet<bigint>): Promise<Found[]> {
     const started = performance.now();
     const found = [];
-    for (const tree of await this.#open(work.signal)) {
+    for (const tree of [...(await this.#open(work.signal))]) {
       work.throwIfAborted();
-      const scan = await tree.scan(writable, work.signal);
+      const scan = await this.#look(tree, writable, work.signal);
+      if (scan === undefined) continue;
       if (doubted !== undefined) await tree.doubtInodes(doubted);
       const { entries, bytes } = await tree.left({ hopeful: doubted === undefined });
       found.push({ tree, entries, bytes: entries === 0 ? 0 : Math.max(bytes, scan.bytes) });
     }
     this.#lastScanMs = performance.now() - started;
     return found;
+  }
+
+  /** `undefined`: it may vanish, and has. The archive has never had it then. */
+  async #look(
+    tree: StagedTree,
+    inodes: ReadonlySet<bigint> | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<ScanResult | undefined> {
+    try {
+      return await tree.scan(inodes, signal);
+    } catch (error) {
+      if (tree.source.mayVanish !== true || !(error instanceof ArchiveError && error.code === 'TREE_MISSING'))
+        throw error;
+      this.#trees = this.#trees?.filter((other) => other !== tree);
+      await this.#writer.dropTree(tree);
+      return undefined;
+    }
   }
 
   async #open(signal?: AbortSignal): Promise<StagedTree[]> {

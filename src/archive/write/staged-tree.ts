@@ -23,6 +23,8 @@ export interface TreeSource extends FileTreeOptions {
    * Sees every entry before it is written, again when it changed; another entry takes its place, or none (undefined).
    */
   filter?: ((entry: Entry) => Entry | undefined) | undefined;
+  /** It may be gone at any moment, and then it is left out. Default: `TREE_MISSING`. */
+  mayVanish?: boolean | undefined;
 }
 
 /** Files changed in the last minute are staged last, where a copy that goes stale leaves the cheapest hole. */

@@ -121,6 +121,17 @@ export class ArchiveWriter implements AsyncDisposable {
     return tree;
   }
 
+  /** Nothing of it is to be in the archive, which has not been put together yet. */
+  async dropTree(tree: StagedTree): Promise<void> {
+    const at = this.#staged.findIndex((staged) => staged.tree === tree);
+    const [staged] = at === -1 ? [] : this.#staged.splice(at, 1);
+    this.#trees.delete(tree);
+    tree.files.close();
+    if (staged === undefined) return;
+    this.#files.delete(staged.file);
+    await staged.file.discard();
+  }
+
   /** Descriptors of all its files. */
   get fds(): Int32Array {
     return Int32Array.from(this.#files, ({ fd }) => fd);

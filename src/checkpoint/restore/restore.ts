@@ -112,7 +112,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   await repairTimers(imagesDir);
   await orderUnixSockets(imagesDir);
   const recorded = recordedWarnings(verified.manifest.subject);
-  const changed = findChangedFiles(recorded);
+  const changed = await findChangedFiles(recorded, signal);
   if (changed.length > 0) warnings.add(warning('FILES_CHANGED', { files: changed }));
   const terminal = await terminalFor(imagesDir, subject, settings, options);
   const processes = await readPstree(imagesDir);

@@ -1,6 +1,5 @@
-import { lstatSync } from 'node:fs';
 import { bytesFromJson, type JsonBytes } from '../../archive/index.js';
-import { stampOf } from './find-outside-files.js';
+import { lookUp, type FoundFile } from '../../look-up.js';
 import type { FileStamp, OutsideFile } from './outside-file.js';
 import type { RecordedWarning } from './recorded.js';
 
@@ -11,37 +10,78 @@ export interface ChangedFile {
   /**
    * `unknown`: size and times are the same, which proves nothing for a file that was mapped shared and writable. A
    * write through a mapping moves no times on tmpfs, and elsewhere only the first one after a write-back does.
+   * `unanswered`: the file system, of this file or of one that is looked at with it, does not answer.
    */
-  state: 'changed' | 'gone' | 'unknown';
+  state: 'changed' | 'gone' | 'unknown' | 'unanswered';
   was: FileStamp;
-  /** `undefined`: there is no such file. */
+  /** `undefined`: there is no such file, or no answer. */
   now: FileStamp | undefined;
 }
+
+/** So many files share a thread, which the first that does not answer holds up. */
+const AT_ONCE = 64;
+/** How long their file systems have to answer, together. */
+const PATIENCE_MS = 2000;
 
 /**
  * Of the files that the checkpoint warned of, those that have changed or gone since, and those that may have. Files
  * without a stamp are not looked at.
+ * @throws the signal's reason
  */
-export function findChangedFiles(recorded: readonly RecordedWarning[]): ChangedFile[] {
-  return recorded
+export async function findChangedFiles(
+  recorded: readonly RecordedWarning[],
+  signal?: AbortSignal,
+): Promise<ChangedFile[]> {
+  const files = recorded
     .filter(({ code }) => code === 'FILES_NOT_ARCHIVED')
-    .flatMap(({ facts }) => (Array.isArray(facts['files']) ? facts['files'].filter(isOutsideFile) : []))
-    .flatMap(({ path, use, bytes, mtimeNs, ctimeNs }) => {
-      const now = stampNow(path);
+    .flatMap(({ facts }) => (Array.isArray(facts['files']) ? facts['files'].filter(isOutsideFile) : []));
+  const patience = AbortSignal.timeout(PATIENCE_MS);
+  const changed: ChangedFile[] = [];
+  for (let at = 0; at < files.length; at += AT_ONCE) {
+    const some = files.slice(at, at + AT_ONCE);
+    const found = await lookUpUnlessHeldUp(some, patience, signal);
+    some.forEach(({ path, use, bytes, mtimeNs, ctimeNs }, i) => {
+      const was = { bytes, mtimeNs, ctimeNs };
+      const now = found?.[i];
       const same = now?.bytes === bytes && now.mtimeNs === mtimeNs && now.ctimeNs === ctimeNs;
-      if (same && use !== 'mapped') return [];
-      const state = now === undefined ? 'gone' : same ? 'unknown' : 'changed';
-      return [{ path, use, state, was: { bytes, mtimeNs, ctimeNs }, now }];
+      if (same && use !== 'mapped') return;
+      const state = found === undefined ? 'unanswered' : now === undefined ? 'gone' : same ? 'unknown' : 'changed';
+      changed.push({ path, use, state, was, now });
     });
+  }
+  return changed;
 }
 
-function stampNow(path: JsonBytes): ChangedFile['now'] {
+/** A restore goes on without an answer: it may be that the tree can, too. */
+async function lookUpUnlessHeldUp(
+  files: readonly OutsideFile[],
+  patience: AbortSignal,
+  signal: AbortSignal | undefined,
+): Promise<(FileStamp | undefined)[] | undefined> {
+  const both = signal === undefined ? patience : AbortSignal.any([patience, signal]);
+  if (both.aborted) return giveUp(signal);
+  // What the kernel would not take for a path leads nowhere, for the tree as for us.
+  const paths = files.map(({ path }) => bytesFromJson(path)).map((path) => (isPath(path) ? path : Buffer.from('/')));
   try {
-    const stat = lstatSync(bytesFromJson(path), { bigint: true });
-    return stat.isFile() ? stampOf(stat) : undefined;
+    return (await lookUp(paths, { follow: false, stamps: true, signal: both })).map(stampOfFound);
   } catch {
-    return undefined; // not there, or a path that the kernel does not take: the tree does not find it either
+    return giveUp(signal);
   }
+}
+
+function giveUp(signal: AbortSignal | undefined): undefined {
+  signal?.throwIfAborted();
+  return undefined;
+}
+
+/** `/` is no file. */
+function isPath(path: Buffer): boolean {
+  return path[0] === 0x2f && !path.includes(0);
+}
+
+function stampOfFound(found: FoundFile | undefined): FileStamp | undefined {
+  if (found?.isFile !== true) return undefined;
+  return { bytes: Number(found.size), mtimeNs: String(found.mtimeNs), ctimeNs: String(found.ctimeNs) };
 }
 
 /** An archive may come from anywhere. */

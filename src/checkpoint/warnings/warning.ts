@@ -53,6 +53,7 @@ const states = {
   changed: 'changed',
   gone: 'gone',
   unknown: 'perhaps changed: it was mapped, and what is written through a mapping need not move its times',
+  unanswered: 'perhaps changed: a file system does not answer',
 };
 
 const SHOWN = 10;

@@ -40,7 +40,7 @@ export interface Target {
   parts?: TargetParts;
 }
 
-export interface FileTree extends Pick<TreeSource, 'layout' | 'exclude' | 'oneFileSystem' | 'filter'> {
+export interface FileTree extends Pick<TreeSource, 'layout' | 'exclude' | 'oneFileSystem' | 'filter' | 'mayVanish'> {
   /** Where it is on this machine. */
   path: string;
   /** The name it takes in the archive. */
@@ -234,8 +234,10 @@ export class ReadyTarget implements AsyncDisposable {
   /** Takes the files that tasks write to now, and that no tree holds, as trees of their own: `files-in-use/N`. */
   takeFilesInUse(pids: readonly number[]): void {
     for (const { path } of this.#findOutside(pids).files) {
-      // A path that is not UTF-8 cannot be that of a tree; the warning stays.
-      if (typeof path === 'string') this.files.push({ path, name: `files-in-use/${this.files.length + 1}` });
+      // A path that is not UTF-8 cannot be that of a tree; the warning stays. A file that is deleted meanwhile has no
+      // path, and is in CRIU's images.
+      if (typeof path === 'string')
+        this.files.push({ path, name: `files-in-use/${this.files.length + 1}`, mayVanish: true });
     }
     this.#places = undefined;
   }

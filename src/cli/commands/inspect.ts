@@ -3,6 +3,7 @@ import { inspect, verify } from '../../index.js';
 import { byteCount } from '../arguments.js';
 import { bytes, facts, json, table, print } from '../output.js';
 import { warningsText } from '../warnings.js';
+import { checkpointCommand } from './checkpoint.js';
 
 export function inspectCommand(signal: AbortSignal): Command {
   return new Command('inspect')
@@ -16,65 +17,59 @@ export function inspectCommand(signal: AbortSignal): Command {
     )
     .option('--json', 'print everything as JSON')
     .addHelpText('after', '\nExample:\n  stillframe inspect app.tar --members')
-    .action(
-      async (
-        archive: string,
-        options: { members?: boolean; maxUnpackedBytes?: number; json?: boolean },
-        command: Command,
-      ) => {
-        const inspection = await inspect(archive, { signal, maxUnpackedBytes: options.maxUnpackedBytes });
-        if (options.json === true) {
-          print(json(inspection));
-          return;
-        }
-        const { manifest, members, warnings } = inspection;
-        const subject = (manifest?.subject ?? {}) as {
-          createdAt?: unknown;
-          pid?: unknown;
-          kernel?: { release?: unknown } | null;
-          criu?: { version?: unknown } | null;
-          cgroup?: { version?: unknown; name?: unknown; members?: unknown } | null;
-        };
-        const lines: [string, string | number][] = [
-          ['archive', archive],
-          ['members', `${members.length} (${bytes(members.reduce((sum, m) => sum + m.bytes, 0))})`],
-        ];
-        if (manifest === undefined) lines.push(['manifest', 'none: another engine wrote this archive']);
-        else {
-          lines.push(
-            ['made', text(subject.createdAt)],
-            ['root pid', text(subject.pid)],
-            ['processes', Array.isArray(subject.cgroup?.members) ? subject.cgroup.members.length : '?'],
-            ['cgroup', `${text(subject.cgroup?.name)} (v${text(subject.cgroup?.version)})`],
-            ['kernel', text(subject.kernel?.release)],
-            ['CRIU', text(subject.criu?.version)],
-          );
-        }
-        const texts = [`${warningsText(warnings, command)}${facts(lines)}`];
-        if (manifest !== undefined && manifest.trees.length > 0) {
-          texts.push(
-            table(
-              ['file tree', 'was at', 'entries', 'bytes', 'sockets left out'],
-              manifest.trees.map((t) => [
-                showBytes(t.name),
-                showBytes(t.source),
-                t.entries,
-                t.bytes,
-                t.skippedSockets.length,
-              ]),
-            ),
-          );
-        }
-        if (options.members === true)
-          texts.push(
-            table(
-              ['type', 'bytes', 'member'],
-              members.map((m) => [m.type, m.bytes, m.name]),
-            ),
-          );
-        print(texts.join('\n\n'));
-      },
-    );
+    .action(async (archive: string, options: { members?: boolean; maxUnpackedBytes?: number; json?: boolean }) => {
+      const inspection = await inspect(archive, { signal, maxUnpackedBytes: options.maxUnpackedBytes });
+      if (options.json === true) {
+        print(json(inspection));
+        return;
+      }
+      const { manifest, members, warnings } = inspection;
+      const subject = (manifest?.subject ?? {}) as {
+        createdAt?: unknown;
+        pid?: unknown;
+        kernel?: { release?: unknown } | null;
+        criu?: { version?: unknown } | null;
+        cgroup?: { version?: unknown; name?: unknown; members?: unknown } | null;
+      };
+      const lines: [string, string | number][] = [
+        ['archive', archive],
+        ['members', `${members.length} (${bytes(members.reduce((sum, m) => sum + m.bytes, 0))})`],
+      ];
+      if (manifest === undefined) lines.push(['manifest', 'none: another engine wrote this archive']);
+      else {
+        lines.push(
+          ['made', text(subject.createdAt)],
+          ['root pid', text(subject.pid)],
+          ['processes', Array.isArray(subject.cgroup?.members) ? subject.cgroup.members.length : '?'],
+          ['cgroup', `${text(subject.cgroup?.name)} (v${text(subject.cgroup?.version)})`],
+          ['kernel', text(subject.kernel?.release)],
+          ['CRIU', text(subject.criu?.version)],
+        );
+      }
+      const texts = [`${warningsText(warnings, checkpointCommand(signal))}${facts(lines)}`];
+      if (manifest !== undefined && manifest.trees.length > 0) {
+        texts.push(
+          table(
+            ['file tree', 'was at', 'entries', 'bytes', 'sockets left out'],
+            manifest.trees.map((t) => [
+              showBytes(t.name),
+              showBytes(t.source),
+              t.entries,
+              t.bytes,
+              t.skippedSockets.length,
+            ]),
+          ),
+        );
+      }
+      if (options.members === true)
+        texts.push(
+          table(
+            ['type', 'bytes', 'member'],
+            members.map((m) => [m.type, m.bytes, m.name]),
+          ),
+        );
+      print(texts.join('\n\n'));
+    });
 }
 
 export function verifyCommand(signal: AbortSignal): Command {

@@ -10,7 +10,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
 import { filesBehind, openForWriting, sharedWritableMappings } from '../../../src/checkpoint/window/files-in-use.js';
-import { checkpoint } from '../../../src/index.js';
+import { findChangedFiles } from '../../../src/checkpoint/warnings/find-changed-files.js';
+import { checkpoint, type RecordedWarning } from '../../../src/index.js';
 import { freezerVersions, withCgroup } from '../../fixtures/cgroup.js';
 import { compiled } from '../../fixtures/compiled.js';
 import { scratch } from '../../fixtures/criu.js';
@@ -120,4 +121,29 @@ it('whoever looks up a path that a server does not answer for is let go by his s
   asked.stdout.on('data', (piece: Buffer) => (said += String(piece)));
   await once(asked.stdout, 'close');
   expect(said).toBe('TimeoutError\n');
+});
+
+it('a restore waits two seconds for the files that it compares, and says which were not answered for', async () => {
+  const dir = await scratch();
+  onTestFinished(() => dir[Symbol.asyncDispose]());
+  const fuse = join(dir.path, 'fuse');
+  const server = await mountFuse(fuse);
+  server.kill('SIGUSR1');
+  await pause(50);
+  const stamp = { use: 'writing', bytes: 1, mtimeNs: '1', ctimeNs: '1' };
+  const paths = [join(fuse, 'other'), join(dir.path, 'missing'), 'relative', '/a\0b', `/${'long/'.repeat(2000)}`];
+  const files = (of: string[]) => of.map((path) => ({ path, ...stamp }));
+  const recorded = (of: string[]): RecordedWarning[] => [
+    { code: 'FILES_NOT_ARCHIVED', facts: { files: files(of) }, message: '', remedy: '' },
+  ];
+  const begin = performance.now();
+  let turns = 0;
+  const ticking = setInterval(() => turns++, 50);
+  const found = await findChangedFiles(recorded(paths));
+  clearInterval(ticking);
+  expect(performance.now() - begin).toBeLessThan(4000);
+  expect(turns).toBeGreaterThan(10);
+  expect(new Set(found.map(({ state }) => state))).toEqual(new Set(['unanswered']));
+  expect((await findChangedFiles(recorded(paths.slice(1)))).map(({ state }) => state)).toEqual(Array(4).fill('gone'));
+  await expect(findChangedFiles(recorded(paths), AbortSignal.abort(new Error('enough')))).rejects.toThrow('enough');
 });

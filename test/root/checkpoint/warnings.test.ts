@@ -1,5 +1,15 @@
 /** What an archive does not hold is said at the checkpoint, in the archive and at the restore; `strict` refuses it. */
-import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
@@ -7,6 +17,7 @@ import { checkpoint, inspect, restore, type Warning } from '../../../src/index.j
 import { runningPids } from '../../../src/checkpoint/base/pids.js';
 import { until } from '../../fixtures/criu.js';
 import { startDetached } from '../../fixtures/detached.js';
+import { stillframe } from '../../fixtures/program.js';
 
 /**
  * Holds a log open for writing and a file of /dev/shm mapped, both outside of any tree, and state that CRIU does not
@@ -77,6 +88,8 @@ test('files outside the archive and lost state are warned of, and what has chang
   ]);
   expect(told).toEqual(report.warnings.map(({ code }) => code));
   expect((await inspect(archive)).warnings.map(({ code }) => code)).toEqual(told);
+  const inspected = await stillframe('inspect', archive);
+  expect(inspected.stdout).toMatch(/: --files-in-use takes all of them, --files those that you name\./);
 
   await kill();
   writeFileSync(shm, Buffer.alloc(4096, 2)); // same size: CRIU would not notice
@@ -140,4 +153,41 @@ test('filesInUse archives them: they come back, and their neighbours are not tou
     1,
     'mine',
   ]);
+}, 120_000);
+
+test.each(['guardian', 'adopt', 'precopy', 'start-criu', 'dump'])(
+  'filesInUse: a file that vanishes as %s begins is in the images, as any that is deleted',
+  async (phase) => {
+    const { dir, pid, log, shm, archive, kill } = await holder();
+    const report = await checkpoint({
+      pid,
+      adopt: true,
+      output: archive,
+      stateDir: dir,
+      filesInUse: true,
+      onProgress: (event) => {
+        if (event.phase === phase && event.at === 'start') rmSync(log, { force: true });
+      },
+    });
+    expect(byCode(report.warnings)['FILES_NOT_ARCHIVED']).toBeUndefined();
+    const { manifest } = await inspect(archive);
+    expect(manifest?.trees.map(({ source }) => source)).toEqual([shm]);
+    await kill();
+    rmSync(shm);
+    const restored = await restore({ archive, stateDir: dir });
+    const held = readdirSync(`/proc/${restored.pid}/fd`).map((fd) => `/proc/${restored.pid}/fd/${fd}`);
+    const deleted = held.filter((fd) => readlinkSync(fd).includes('log') && readlinkSync(fd).endsWith(' (deleted)'));
+    expect(deleted.map((fd) => readFileSync(fd, 'utf8'))).toEqual(['begun']);
+  },
+  120_000,
+);
+
+test('a file in use that is there at the restore is not replaced, and the error names it', async () => {
+  const { dir, pid, log, shm, archive, kill } = await holder();
+  await checkpoint({ pid, adopt: true, output: archive, stateDir: dir, filesInUse: true });
+  await kill();
+  rmSync(shm);
+  const refusal = await restore({ archive, stateDir: dir }).catch((error: unknown) => error);
+  expect(refusal).toMatchObject({ code: 'DESTINATION_EXISTS', facts: { path: log } });
+  expect([readFileSync(log, 'utf8'), existsSync(shm)]).toEqual(['begun', false]);
 }, 120_000);
