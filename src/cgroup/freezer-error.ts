@@ -91,7 +91,7 @@ const texts: { readonly [C in FreezerErrorCode]: (facts: FreezerFacts[C]) => Err
     remedy: f.mayAdopt === true ? ADOPT : 'Give a cgroup below it, or move the process into one first.',
   }),
   CGROUP_NOT_VISIBLE: (f) => ({
-    what: `the cgroup ${f.name} of process ${f.pid} is on no cgroup mount that this process can see`,
+    what: `the cgroup ${f.name} of process ${f.pid} is not visible on any cgroup mount of this process`,
     remedy: 'Mount the cgroup hierarchy here, or run outside of this cgroup or mount namespace.',
   }),
   CGROUP_GONE: (f) => ({ what: `the cgroup was removed: ${f.path}`, remedy: '' }),
@@ -122,11 +122,11 @@ const texts: { readonly [C in FreezerErrorCode]: (facts: FreezerFacts[C]) => Err
   }),
   THAW_TIMEOUT: (f) => ({
     what: `cgroup not thawed after ${f.timeoutMs} ms: ${f.path}`,
-    remedy: 'Look whether something else keeps freezing it.',
+    remedy: 'Check whether something else keeps freezing it.',
   }),
   THAW_BLOCKED_BY_ANCESTOR: (f) => ({
     what: `cgroup stays frozen because an ancestor is frozen: ${f.path} (ancestor ${f.ancestor})`,
-    remedy: 'Its own wish to be frozen was taken back. Thaw the ancestor, or ask who froze it.',
+    remedy: 'Its own freeze request was withdrawn. Thaw the ancestor, or find out who froze it.',
   }),
   NO_SUCH_PROCESS: (f) => ({
     what: `no such process: ${f.pid}`,
@@ -145,21 +145,21 @@ const texts: { readonly [C in FreezerErrorCode]: (facts: FreezerFacts[C]) => Err
       f.pid === f.self
         ? `process ${f.pid} is the calling process itself`
         : `process ${f.pid} is an ancestor of the calling process ${f.self}`,
-    remedy: 'A process cannot freeze the tree that it belongs to; run this from elsewhere.',
+    remedy: 'A process cannot freeze the tree that it belongs to. Run this from outside the tree.',
   }),
   PID_NOT_IN_CGROUP: (f) => ({
     what: `process ${f.pid} is not in the cgroup ${f.path}, but in ${f.cgroup}`,
     remedy: 'Leave `cgroup` out to have it found, or give the right one.',
   }),
   TARGET_SPREAD: (f) => ({
-    what: `the tree of process ${f.pid} has tasks outside of the cgroup ${f.path}: ${processList(f.outside)}`,
-    remedy: `They would run on while the rest is frozen. ${ADOPT}`,
+    what: `the tree of process ${f.pid} has tasks outside the cgroup ${f.path}: ${processList(f.outside)}`,
+    remedy: `They would keep running while the rest is frozen. ${ADOPT}`,
   }),
   CGROUP_HAS_STRANGERS: (f) =>
     f.guests === true
       ? {
-          what: `the container of process ${f.pid} also runs what was sent into it from outside (exec, a health check, a probe): ${processList(f.strangers)}`,
-          remedy: 'It did not end while it was waited for. Try again when it has, or end it.',
+          what: `the container of process ${f.pid} also runs processes that were started in it from outside (exec, a health check, a probe): ${processList(f.strangers)}`,
+          remedy: 'They did not end in time. Try again when they have, or end them.',
         }
       : {
           what: `the cgroup ${f.path} also holds processes that are not in the tree of ${f.pid}: ${processList(f.strangers)}`,
@@ -167,10 +167,10 @@ const texts: { readonly [C in FreezerErrorCode]: (facts: FreezerFacts[C]) => Err
         },
   CGROUP_HOLDS_CALLER: (f) => ({
     what: `the cgroup ${f.path} holds the calling process or its ancestors: ${processList(f.callers)}`,
-    remedy: `Freezing it would freeze the freezer. ${ADOPT}`,
+    remedy: `Stillframe would freeze itself. ${ADOPT}`,
   }),
   ADOPT_FAILED: (f) => ({
-    what: `the tree of process ${f.pid} got no cgroup of its own (${f.path}): ${f.reason}`,
+    what: `could not move the tree of process ${f.pid} into a cgroup of its own (${f.path}): ${f.reason}`,
     remedy: 'Everything that had been moved was moved back.',
   }),
   RELEASE_FAILED: (f) => ({
@@ -181,13 +181,13 @@ const texts: { readonly [C in FreezerErrorCode]: (facts: FreezerFacts[C]) => Err
 };
 
 /** For a checkpoint, which alone has targets. */
-const ADOPT = 'Let the tree have a cgroup of its own for the checkpoint: `adopt: true`.';
+const ADOPT = 'Move the tree into a cgroup of its own for the checkpoint: `adopt: true`.';
 
 const afterText: Record<AfterFailure, string> = {
   thawed: 'thawed again',
   'was-self-frozen': 'left self-frozen, as it was before',
-  'held-by-ancestor': 'its wish was taken back, but an ancestor is frozen',
-  'not-thawed': 'AND IT COULD NOT BE THAWED AGAIN',
+  'held-by-ancestor': 'its freeze request was withdrawn, but an ancestor is frozen',
+  'not-thawed': 'and thawing it failed: IT MAY STILL BE FROZEN',
   untouched: 'nothing was changed',
 };
 

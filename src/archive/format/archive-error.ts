@@ -67,16 +67,16 @@ const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
     remedy: 'Give the file that `stillframe checkpoint --output` wrote.',
   }),
   FORMAT_TOO_NEW: (f) => ({
-    what: `${archive(f)} has format version ${f.version ?? '?'}, newer than this stillframe reads`,
+    what: `${archive(f)} has format version ${f.version ?? '?'}, which this version of stillframe is too old to read`,
     remedy: 'Update stillframe.',
   }),
   ARCHIVE_TOO_BIG: (f) => ({
     what: `${archive(f)} unpacks to more than ${f.bytes} bytes`,
-    remedy: 'If it is one of yours, make room where it is unpacked, or allow more with `maxUnpackedBytes`.',
+    remedy: 'If you trust it, free space where it is unpacked, or raise `maxUnpackedBytes`.',
   }),
   ARCHIVE_UNREADABLE: (f) => ({
     what: `cannot read ${archive(f)}${what(f)}`,
-    remedy: 'Check that the path is right and may be read.',
+    remedy: 'Check that the path is right and readable.',
   }),
   ARCHIVE_TRUNCATED: (f) => ({
     what: `${archive(f)} is cut short${member(f)}${what(f)}${at(f)}`,
@@ -87,12 +87,12 @@ const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
     remedy: 'Copy it again from its source, or make a new checkpoint.',
   }),
   ARCHIVE_UNSUPPORTED: (f) => ({
-    what: `${archive(f)} uses what stillframe does not read${member(f)}${what(f)}`,
+    what: `${archive(f)} uses a tar feature that stillframe does not support${member(f)}${what(f)}`,
     remedy: 'Unpack it with the tool that made it, or pack it as a plain pax tar.',
   }),
   MEMBER_MISSING: (f) => ({
     what: `${archive(f)} has no member ${f.member ?? ''}${what(f)}`,
-    remedy: 'See what it holds with: stillframe inspect',
+    remedy: 'List its members with: stillframe inspect',
   }),
   MEMBER_TOO_BIG: (f) => ({
     what: `${archive(f)}${member(f)} has more than ${f.bytes ?? '?'} bytes`,
@@ -100,15 +100,15 @@ const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
   }),
 
   UNSAFE_PATH: (f) => ({
-    what: `${archive(f)} holds an unsafe name${member(f)}${what(f)}`,
+    what: `${archive(f)} contains an unsafe name${member(f)}${what(f)}`,
     remedy: 'Nothing was extracted. Do not trust this archive.',
   }),
   UNSAFE_LINK: (f) => ({
-    what: `${archive(f)} holds an unsafe link${member(f)} -> ${f.linkname ?? '?'}${what(f)}`,
+    what: `${archive(f)} contains an unsafe link${member(f)} -> ${f.linkname ?? '?'}${what(f)}`,
     remedy: 'Do not trust this archive.',
   }),
   UNSAFE_MEMBER: (f) => ({
-    what: `${archive(f)} holds what no checkpoint holds${member(f)}${what(f)}`,
+    what: `${archive(f)} contains something that no checkpoint contains${member(f)}${what(f)}`,
     remedy: 'Nothing was extracted. Do not trust this archive.',
   }),
   DESTINATION_EXISTS: (f) => ({
@@ -124,9 +124,9 @@ const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
     remedy: 'Its parent directory must exist.',
   }),
   DESTINATION_UNSAFE: (f) => ({
-    what: `the place that the archive recorded for its files is not safe: ${path(f)}${what(f)}`,
+    what: `the recorded destination of the files is not safe: ${path(f)}${what(f)}`,
     remedy:
-      'Another user could have chosen where it leads. Name the place yourself: files: { NAME: DIR } (--files NAME=DIR).',
+      'Another user could have redirected it. Name the destination yourself: files: { NAME: DIR } (--files NAME=DIR).',
   }),
   DESTINATION_FULL: (f) => ({
     what: `no space left to extract ${f.member ?? 'a member'} to ${path(f)}`,
@@ -134,16 +134,16 @@ const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
   }),
   EXTRACT_FAILED: (f) => ({
     what: `cannot extract ${f.member ?? 'a member'} to ${path(f)}${what(f)}`,
-    remedy: 'Look at the cause: space, privileges, or what the file system can hold.',
+    remedy: 'See the cause: space, privileges, or a limit of the file system.',
   }),
 
   OUTPUT_EXISTS: (f) => ({
     what: `the output exists: ${path(f)}`,
-    remedy: 'Name another file, remove it first, or have it replaced: `overwrite: true`.',
+    remedy: 'Name another file, remove it first, or replace it with `overwrite: true`.',
   }),
   OUTPUT_DIR_MISSING: (f) => ({
-    what: `there is no directory for the output: ${path(f)}`,
-    remedy: 'Make it, or name another.',
+    what: `the output directory does not exist: ${path(f)}`,
+    remedy: 'Create it, or name another one.',
   }),
   OUTPUT_FULL: (f) => ({
     what: `no space left for the archive: ${path(f)}${f.bytes === undefined ? '' : ` (${f.bytes} bytes needed)`}`,
@@ -151,7 +151,7 @@ const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
   }),
   OUTPUT_FAILED: (f) => ({
     what: `cannot write the archive: ${path(f)}${what(f)}`,
-    remedy: 'Name an output on a file system that can be written, or see what its error means.',
+    remedy: 'Name an output on a writable file system, or see what the error means.',
   }),
   TREE_MISSING: (f) => ({ what: `the file tree does not exist: ${path(f)}`, remedy: 'Check the path given for it.' }),
   TREE_UNREADABLE: (f) => ({
@@ -163,15 +163,15 @@ const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
     remedy: 'A process outside the cgroup writes to it: stop it, or leave the file out of the tree.',
   }),
   CHANGE_UNNOTICED: (f) => ({
-    what: `the kernel did not tell of a change: ${path(f)}${what(f)}`,
+    what: `the kernel did not report a change: ${path(f)}${what(f)}`,
     remedy: 'No archive was written. Try again with `watchFromMs: Infinity`, which looks at every file.',
   }),
   STAGING_INSIDE_TREE: (f) => ({
-    what: `the staging directory lies inside a tree that is archived: ${path(f)}`,
-    remedy: 'Name a staging directory elsewhere.',
+    what: `the archive would be staged inside a tree that is archived: ${path(f)}`,
+    remedy: 'Put the output (`output`), or `workDir`, elsewhere.',
   }),
   ENTRY_UNREPRESENTABLE: (f) => ({
-    what: `a tar archive cannot hold ${f.path ?? f.member ?? 'this file'}${what(f)}`,
+    what: `a tar archive cannot store ${f.path ?? f.member ?? 'this file'}${what(f)}`,
     remedy: 'Leave the file out of the tree.',
   }),
 };

@@ -103,7 +103,7 @@ export function parseManifest(bytes: Buffer, archivePath: string): Manifest {
     });
   const { integrity, trees, subject } = value;
   if (!isIntegrity(integrity)) throw wrong('no integrity record');
-  if (!Array.isArray(trees) || !trees.every(isTree)) throw wrong('a tree record that is none');
+  if (!Array.isArray(trees) || !trees.every(isTree)) throw wrong('invalid tree record');
   if (!isRecord(subject)) throw wrong('no subject');
   return { format: 'stillframe', version: value['version'], integrity, trees, subject };
 }

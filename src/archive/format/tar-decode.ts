@@ -126,7 +126,7 @@ export class TarParser {
       return { kind: 'end' };
     }
     if (!checksumFits(block))
-      throw this.#error(this.#begun ? 'ARCHIVE_DAMAGED' : 'NOT_AN_ARCHIVE', 'no tar header where one must be');
+      throw this.#error(this.#begun ? 'ARCHIVE_DAMAGED' : 'NOT_AN_ARCHIVE', 'expected a tar header');
     this.#begun = true;
     const flag = String.fromCharCode(block[156] ?? 0);
     if (flag === 'x' || flag === 'g' || flag === 'L' || flag === 'K') {

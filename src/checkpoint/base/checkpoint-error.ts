@@ -101,14 +101,14 @@ const stateOf = ({ state, parent }: PidHolder): string =>
 
 const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) => ErrorText } = {
   BAD_OPTION: badOptionText,
-  NOT_ROOT: (f) => ({ what: `${f.action} needs root, this process runs as uid ${f.uid}`, remedy: 'Run it with sudo.' }),
+  NOT_ROOT: (f) => ({ what: `${f.action} needs root; this process runs as uid ${f.uid}`, remedy: 'Run it with sudo.' }),
   ANCESTOR_FROZEN: (f) => ({
     what: `cgroup ${f.cgroup} is frozen by its ancestor ${f.path}: CRIU could not run in it`,
     remedy: `Thaw the ancestor first: stillframe thaw ${f.path}`,
   }),
   THAWED_BY_OTHERS: (f) => ({
     what: `somebody else thawed cgroup ${f.cgroup} while it was being checkpointed; the archive was discarded`,
-    remedy: 'Find who writes to its freezer files (a container manager that resumes?), and try again.',
+    remedy: 'Find out what writes to its freezer files, such as a container manager that resumes it, and try again.',
   }),
   LEFT_FROZEN: (f) => ({
     what: `cgroup ${f.cgroup} could not be thawed after a failed checkpoint, and may still be frozen`,
@@ -119,9 +119,9 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
     remedy: 'Name a writable directory with `workDir`.',
   }),
   WORK_DIR_UNSAFE: (f) => ({
-    what: `memory images are not put into ${f.path}: ${f.directory} ${f.why}`,
+    what: `memory images cannot be stored safely in ${f.path}: ${f.directory} ${f.why}`,
     remedy:
-      'Name a directory with `workDir` that only root can write to, on all the way from /, such as one in /var/lib; or /var/tmp.',
+      'Name a directory with `workDir` that only root can write to, parents included, such as one in /var/lib; or /var/tmp.',
   }),
   IMAGES_FULL: (f) => ({
     what: `the file system of the images directory ${f.path} is full: ${f.freeBytes} bytes are left, the images need about ${f.neededBytes}`,
@@ -129,22 +129,22 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
   }),
   IMAGES_FAILED: (f) => ({
     what: `the images in ${f.path} could not be written or read (${f.reason})`,
-    remedy: 'See what the system says of that file system, or name another one with `workDir`.',
+    remedy: 'Check that file system, or name a directory on another one with `workDir`.',
   }),
   LEFT_BEHIND: (f) => ({
     what: `the private directory ${f.path} could not be removed`,
-    remedy: 'It can hold the memory of the target: remove it as soon as its file system lets you.',
+    remedy: 'It may contain the memory of the target: remove it as soon as its file system allows.',
   }),
   TARGET_GONE: (f) => ({
     what: `process ${f.pid} ended during the checkpoint`,
-    remedy: 'Nothing is left of it; start it again.',
+    remedy: 'Start it again; nothing was left behind.',
   }),
   TARGET_FORKING: (f) => ({
-    what: `process ${f.pid} (${f.name}) waits in vfork for its child to start another program, and CRIU can stop no task that does`,
-    remedy: 'Try again a moment later (`retries`): as a rule it takes a program a millisecond.',
+    what: `process ${f.pid} (${f.name}) waits in vfork for its child to start another program, and CRIU cannot stop a task in that state`,
+    remedy: 'Try again a moment later (`retries`): this state usually lasts a millisecond.',
   }),
   NOT_A_CHECKPOINT: (f) => ({
-    what: `${f.archivePath} is a valid archive but holds no checkpoint that can be restored here: ${f.what}`,
+    what: `${f.archivePath} is a valid archive, but not a checkpoint that can be restored here: ${f.what}`,
     remedy:
       f.kind === 'container'
         ? 'Restore a container into its runtime: `runc` or `crun` with `bundle`, or `podman`.'
@@ -152,7 +152,7 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
   }),
   NO_DESTINATION: (f) => ({
     what: `the archive ${f.archivePath} does not say where its file tree ${f.tree} was`,
-    remedy: `Say where it goes, with \`files\`: a directory for ${JSON.stringify(f.tree)}.`,
+    remedy: `Name its destination with \`files\`: a directory for ${JSON.stringify(f.tree)}.`,
   }),
   UNKNOWN_TREE: (f) => ({
     what: `the archive has no file tree ${f.tree}; it has: ${f.trees.join(', ') || 'none'}`,
@@ -164,19 +164,19 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
         ? `${x.path} is missing (expected ${x.expectedBytes} bytes)`
         : `${x.path} has ${x.foundBytes} bytes (expected ${x.expectedBytes})`,
     )}`,
-    remedy: 'Put these files back as they were, or include them in the next checkpoint (`files`).',
+    remedy: 'Put these files back as they were, or archive them with the next checkpoint (`files`).',
   }),
   NO_TERMINAL: (f) => ({
-    what: `the tree in ${f.archivePath} had a terminal that was not its own, as a shell's job has: without one it cannot be restored`,
-    remedy: 'Restore in a terminal, or give one as `terminal`.',
+    what: `the tree in ${f.archivePath} had a terminal from outside the tree, like a shell's job: it cannot be restored without one`,
+    remedy: 'Restore it from a terminal, or provide one with `terminal`.',
   }),
   PIDS_TAKEN: (f) => ({
-    what: `after ${f.timeoutMs} ms the process ids of the checkpoint are still taken: ${list(
+    what: `the process ids of the checkpoint are still in use after ${f.timeoutMs} ms: ${list(
       f.holders,
       (h) => `${h.pid} by ${h.as === 'process' ? '' : `the ${h.as} of `}process ${h.holder} (${h.name}, ${stateOf(h)})`,
     )}`,
     remedy: f.holders.every(({ parent }) => parent !== undefined)
-      ? 'They have ended, and their parent has not reaped them: end it, or have it wait for them.'
+      ? 'They have ended, but their parent has not reaped them: end the parent, or make it wait for them.'
       : 'End those processes, or wait until they have ended and their parents have reaped them.',
   }),
   NO_CGROUP: (f) => ({
@@ -189,7 +189,7 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
   }),
   NOT_RUNNING: (f) => ({
     what: `CRIU reported the restore of process ${f.pid} as done, but ${f.what}`,
-    remedy: 'The log of CRIU says more: keep it with `criuLog`.',
+    remedy: "See CRIU's log: keep it with `criuLog`.",
   }),
   TARGET_BUSY: (f) => ({
     what: `process ${f.pid}${f.cgroup === undefined ? '' : ` (cgroup ${f.cgroup})`} is already being checkpointed, by process ${f.holder.pid} since ${f.holder.since}${
@@ -199,40 +199,41 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
   }),
   STATE_DIR_UNSAFE: (f) => ({
     what: `the state directory ${f.stateDir} ${f.why}`,
-    remedy: 'It must be a directory of root that nobody else can enter (mode 0700).',
+    remedy: 'It must belong to root and be accessible to root only (mode 0700).',
   }),
   GUARDIAN_MISSING: (f) => ({
     what: `the guardian program could not be started (tried ${f.tried.join(', ')})`,
     remedy: 'Build it with: npm run build:native',
   }),
   GUARDIAN_LOST: (f) => ({
-    what: `the guardian (process ${f.pid}) ${f.exitSignal !== undefined ? `was ended by ${f.exitSignal}` : f.exitCode !== undefined ? `ended with status ${f.exitCode}` : 'does not answer'}, so that nobody would thaw the target if this process died`,
-    remedy: 'Find who ends it; a service manager that kills the whole cgroup is kept away with `placeGuardianIn`.',
+    what: `the guardian (process ${f.pid}) ${f.exitSignal !== undefined ? `was ended by ${f.exitSignal}` : f.exitCode !== undefined ? `ended with status ${f.exitCode}` : 'does not answer'}, so nothing would thaw the target if this process died`,
+    remedy:
+      'Find out what ends it. If a service manager kills the whole cgroup, put the guardian elsewhere with `placeGuardianIn`.',
   }),
   GUARDIAN_REFUSED: (f) => ({
-    what: `the guardian could not take in "${f.record}" (errno ${f.errno})`,
+    what: `the guardian rejected the record "${f.record}" (errno ${f.errno})`,
     remedy: 'See docs/guardian.md for what each record needs.',
   }),
   RECOVERY_FAILED: (f) => ({
-    what: `what the dead ${f.restoreOf === undefined ? `checkpoint of ${f.podDirectory === undefined ? `process ${String(f.pid)}` : `a pod into ${f.podDirectory}`}` : `restore of ${f.restoreOf}`} left behind could not be put right: ${f.did.join('; ') || 'the guardian said nothing'}`,
-    remedy: `Mend what it names, then: stillframe recover (the facts are in ${f.journalPath})`,
+    what: `what the dead ${f.restoreOf === undefined ? `checkpoint of ${f.podDirectory === undefined ? `process ${String(f.pid)}` : `a pod into ${f.podDirectory}`}` : `restore of ${f.restoreOf}`} left behind could not be cleaned up: ${f.did.join('; ') || 'the guardian reported nothing'}`,
+    remedy: `Fix the problem above, then run: stillframe recover (details are in ${f.journalPath})`,
   }),
   DEADLINE_EXCEEDED: (f) => ({
-    what: `the target stood still for more than ${f.maxFrozenMs} ms and was thawed; too slow was: ${f.phase}`,
-    remedy: 'Raise `maxFrozenMs`, or see in the report of a successful checkpoint what each part of the window costs.',
+    what: `the target stood still for more than ${f.maxFrozenMs} ms and was thawed during the phase ${f.phase}`,
+    remedy: 'Raise `maxFrozenMs`. The report of a successful checkpoint shows how long each part takes.',
   }),
   CRIU_NOT_READY: (f) => ({
     what:
       f.during !== undefined
-        ? `CRIU (process ${f.pid}) stood still for ${f.timeoutMs} ms in a ${f.during}, because somebody has stopped it (SIGSTOP); it was continued and ended, and the tree runs on`
-        : `CRIU (process ${f.pid}) was not ready to dump after ${f.timeoutMs} ms${f.state === 'T' ? ', because somebody has stopped it (SIGSTOP)' : ''}; nothing had been frozen, and it was ended`,
+        ? `CRIU (process ${f.pid}) was stopped (SIGSTOP) for ${f.timeoutMs} ms in a ${f.during}; it was continued and ended, and the tree keeps running`
+        : `CRIU (process ${f.pid}) was not ready to dump after ${f.timeoutMs} ms${f.state === 'T' ? ', because it was stopped (SIGSTOP)' : ''}; nothing had been frozen, and CRIU was ended`,
     remedy:
       f.state === 'T'
-        ? 'Find who stops it, and try again.'
-        : 'Before it is ready CRIU asks the kernel what it can do: see `stillframe doctor`, or raise `criuStartTimeoutMs` on a slow machine.',
+        ? 'Find out what stops it, and try again.'
+        : 'CRIU probes the kernel before it is ready: run `stillframe doctor`, or raise `criuStartTimeoutMs` on a slow machine.',
   }),
   SERVICE_MANAGER_UNREACHABLE: (f) => ({
-    what: `the service manager could not be told at ${f.socket}`,
+    what: `cannot notify the service manager at ${f.socket}`,
     remedy: 'Install the optional package unix-dgram, and check NOTIFY_SOCKET.',
   }),
   WARNINGS_REFUSED: ({ warnings }) => {

@@ -49,7 +49,7 @@ describe('Deadline', () => {
         code: 'CRIU_NOT_READY',
         facts: { pid: sleeper.pid, timeoutMs: 30, state: 'T', during: 'pre-dump' },
       });
-      expect(stopped.exceeded?.message).toContain('somebody has stopped it');
+      expect(stopped.exceeded?.message).toContain('was stopped (SIGSTOP)');
       expect(working.signal.aborted).toBe(false);
     } finally {
       sleeper.kill('SIGKILL');

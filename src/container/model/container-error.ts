@@ -51,15 +51,15 @@ const because = (what: string | undefined): string => (what === undefined ? '' :
 const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) => ErrorText } = {
   NO_SUCH_CONTAINER: (f) => ({
     what: `there is no ${f.runtime} container ${f.id} (looked in ${f.searched.join(', ') || 'no directory: none exists'})`,
-    remedy: 'Check the id. State that is kept elsewhere: give its directory as `stateRoot`.',
+    remedy: 'Check the id. If the runtime keeps its state elsewhere, name that directory with `stateRoot`.',
   }),
   AMBIGUOUS_CONTAINER: (f) => ({
-    what: `there is more than one ${f.runtime} container ${f.id}: in ${f.roots.join(', ')}`,
+    what: `there are several ${f.runtime} containers ${f.id}: in ${f.roots.join(', ')}`,
     remedy: 'Say which one with `stateRoot`.',
   }),
   CONTAINER_NOT_RUNNING: (f) => ({
     what: `the ${f.runtime} container ${f.id} is ${f.state}: there is nothing to checkpoint`,
-    remedy: 'Only a running or paused container has a memory.',
+    remedy: 'Start the container first.',
   }),
   CONTAINER_ROOTLESS: (f) => ({
     what: `the ${f.runtime} container ${f.id} is rootless (it has a user namespace): CRIU cannot restore it as its runtime would`,
@@ -79,20 +79,20 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
   }),
   STATE_UNREADABLE: (f) => ({
     what: `the container's state file ${f.path} cannot be used${because(f.what)}`,
-    remedy: 'Is it of another version of the runtime?',
+    remedy: 'It may have been written by an unsupported version of the runtime.',
   }),
   BUNDLE_UNREADABLE: (f) => ({
     what: `the container's configuration ${f.path} cannot be used${because(f.what)}`,
     remedy: 'Name the bundle directory, with its config.json, as `bundle`.',
   }),
   NO_OVERLAY: (f) => ({
-    what: `the root of container ${f.id} (${f.rootfs}) is on ${f.fsType}, not on an overlay: what it changed cannot be told from its image`,
+    what: `the root of container ${f.id} (${f.rootfs}) is on ${f.fsType}, not on an overlay: its changes cannot be told apart from its image`,
     remedy: 'Archive the whole root file system: `wholeRootfs: true`.',
   }),
   OVERLAY_HIDDEN: (f) => ({
-    what: `the root of container ${f.id} is an overlay, but not one that is mounted, alone, on ${f.rootfs} here: where its upper directory is on this machine cannot be known`,
+    what: `the root of container ${f.id} is an overlay, but not one that is mounted, alone, on ${f.rootfs} here: the location of its upper directory on this machine is unknown`,
     remedy:
-      'Run this in the mount namespace of the engine that mounted it. What the container itself says of its mounts is not believed: it could name any directory.',
+      'Run this in the mount namespace of the engine that mounted it. What the container itself says of its mounts is not trusted, because it could name any directory.',
   }),
   OVERLAY_UNSUPPORTED: (f) => ({
     what: `${f.name} in the overlay's upper directory ${f.upperDir} uses ${f.feature}: it refers to the layers below, and cannot be archived alone`,
@@ -107,7 +107,7 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
     remedy: 'Podman 4 (BoltDB) and 5 (SQLite; needs the sqlite3 command or Node 22.5) are known.',
   }),
   OUTSIDE_FILES: (f) => ({
-    what: `standard streams of container ${f.id} are files outside of it: ${f.descriptors.join(', ')}; CRIU cannot dump those`,
+    what: `standard streams of container ${f.id} are files outside the container: ${f.descriptors.join(', ')}; CRIU cannot dump them`,
     remedy: 'Start the container with pipes or /dev/null as its standard streams, as container managers do.',
   }),
   CONTAINER_EXISTS: (f) => ({
@@ -121,11 +121,11 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
   }),
   NOT_A_CONTAINER_CHECKPOINT: (f) => ({
     what: `${f.archivePath} is not a container's checkpoint: ${f.what}`,
-    remedy: 'A process tree is restored with: stillframe restore ARCHIVE',
+    remedy: 'Restore a process tree with: stillframe restore ARCHIVE',
   }),
   FOREIGN_CHECKPOINT: (f) => ({
-    what: `${f.archivePath} is the checkpoint of a container that another engine wrote: it has no hashes, and nothing says that it is whole`,
-    remedy: 'Restore it with that engine; one of Podman: podman container restore --import ARCHIVE',
+    what: `${f.archivePath} is a container checkpoint written by another engine: it has no hashes, so its integrity cannot be verified`,
+    remedy: 'Restore it with that engine, for Podman: podman container restore --import ARCHIVE',
   }),
   BAD_OPTION: badOptionText,
 };

@@ -1,5 +1,5 @@
 import { constants } from 'node:os';
-import { StillframeError, type ErrorTexts } from '../../errors.js';
+import { errnoOf, StillframeError, type ErrorTexts } from '../../errors.js';
 import { knownFailure, remedyOf, type CriuProblem } from './known-failures.js';
 import { isHarmless, parseLogLine, withoutNuls } from './log-line.js';
 
@@ -105,7 +105,7 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
         }
       : {
           what: `no CRIU service listens at ${f.socketPath}`,
-          remedy: 'Does `criu service --address PATH` run with this path, as this user may reach it?',
+          remedy: 'Check that `criu service --address PATH` runs with this path, and that this user may connect to it.',
         },
   CRIU_UNUSABLE: (f) => ({
     what:
@@ -128,20 +128,20 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
   }),
   BAD_OPTION: (f) => ({ what: `option \`${f.option ?? ''}\`: ${f.reason ?? 'not valid'}`, remedy: '' }),
   CRIU_FEATURE_MISSING: (f) => ({
-    what: `${f.request ?? 'the request'} needs ${f.feature ?? 'something'}, which this kernel or this CRIU does not have`,
+    what: `${f.request ?? 'the request'} needs ${f.feature ?? 'something'}, which this kernel or this CRIU lacks`,
     remedy: f.problem === undefined ? '' : remedyOf(f.problem),
   }),
   CRIU_BUSY: (f) => ({
-    what: `${f.request ?? 'request'} while this CRIU client is at work on another`,
-    remedy: 'Wait for it, or start a client of its own for each.',
+    what: `${f.request ?? 'request'} while this CRIU client is busy with another`,
+    remedy: 'Wait for it, or use one client per request.',
   }),
   CRIU_SESSION_ENDED: (f) => ({
     what: `${f.request ?? 'request'} to a CRIU client whose session has ended`,
     remedy: 'Start another client: after CHECK, DUMP or RESTORE, or after a failure, CRIU ends the session.',
   }),
   CRIU_PRE_DUMPING: (f) => ({
-    what: `${f.request ?? 'request'} to a CRIU client in the middle of pre-dumps`,
-    remedy: 'After preDump() comes another or the dump(); for one pre-dump alone there is singlePreDump().',
+    what: `${f.request ?? 'request'} to a CRIU client between pre-dumps`,
+    remedy: 'After preDump() call preDump() or dump(); for a single pre-dump use singlePreDump().',
   }),
   CRIU_REQUEST_FAILED: (f) => ({
     what: `CRIU${f.version === undefined ? '' : ` ${f.version}`} refused ${f.request ?? 'the request'}${detail(f)}${peersText(f)}`,
@@ -163,17 +163,16 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
         ? `option \`${f.option}\`: ${f.reason ?? ''}`
         : f.request === undefined
           ? `${f.criuPath ?? 'CRIU'} could not be started`
-          : `${f.request} was broken off: this process could not go on talking to CRIU`,
-    remedy:
-      'EMFILE and ENFILE: raise the limit of open files (ulimit -n, fs.file-max). EAGAIN: that of processes (ulimit -u, pids.max). ENOMEM: memory. EACCES: another directory. EMSGSIZE: fewer externals, or a larger net.core.wmem_default.',
+          : `${f.request} was aborted: this process could not continue talking to CRIU`,
+    remedy: shortageRemedy(f),
   }),
   CRIU_PROTOCOL: (f) => ({
-    what: `what came from ${f.criuPath ?? 'CRIU'} is not CRIU's protocol${f.request === undefined ? '' : ` (during ${f.request})`}${f.reason === undefined ? '' : `: ${f.reason}`}`,
-    remedy: 'Is this path really CRIU?',
+    what: `the answer of ${f.criuPath ?? 'CRIU'} is not CRIU's protocol${f.request === undefined ? '' : ` (during ${f.request})`}${f.reason === undefined ? '' : `: ${f.reason}`}`,
+    remedy: 'Check that this path really is CRIU.',
   }),
   CRIU_TIMEOUT: (f) => ({
     what: `CRIU has not finished ${f.request ?? 'the request'} after ${String(f.timeoutMs)} ms; the session was closed and ${undoing(f)}${detail({ ...f, logErrors: (f.logErrors ?? []).filter((line) => !byUs.test(line)) })}`,
-    remedy: 'Raise `timeoutMs`, or look into the log for where it waits.',
+    remedy: "Raise `timeoutMs`, or see in CRIU's log where it waits.",
   }),
   CRIU_ABORTED: (f) => ({
     what: `${f.request ?? 'request'} was cancelled; the session was closed and ${undoing(f)}`,
@@ -184,6 +183,20 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
     remedy: '',
   }),
 };
+
+const SHORTAGES: Readonly<Record<string, string>> = {
+  EMFILE: "Raise this process's limit of open files (ulimit -n).",
+  ENFILE: "Raise the system's limit of open files (fs.file-max).",
+  EAGAIN: 'Raise the limit of processes (ulimit -u, or pids.max of the cgroup).',
+  ENOMEM: 'Free memory, or raise the memory limit of the cgroup.',
+  EACCES: 'Set TMPDIR to a directory that can be written.',
+  EMSGSIZE: 'Name fewer `external` resources, or raise net.core.wmem_default.',
+};
+
+/** What to do about the system's error that is the cause. */
+function shortageRemedy({ cause }: CriuErrorFacts & { cause?: unknown }): string {
+  return SHORTAGES[errnoOf(cause) ?? ''] ?? '';
+}
 
 function list(tried: CriuErrorFacts['tried']): string {
   if (tried === undefined || tried.length === 0) return '';
