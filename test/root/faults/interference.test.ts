@@ -143,7 +143,7 @@ describe.each(freezerVersions())('others interfere, cgroup %s', (version) => {
         childrenNamed('criu').forEach((pid) => process.kill(pid, 'SIGKILL')),
       );
       expect(openFreezer({ cgroup: writer.cgroup.path }).state()).toMatchObject({ selfFrozen: false, frozen: false });
-      // It can take a task along, whose registers it held: docs/guardian.md, "What nobody can mend".
+      // It can take a task along, whose registers it held: docs/guardian.md, "What cannot be recovered".
       const well = await writer.isWell();
       if (writer.pids.length < pids.length) expect(error?.code).toMatch(/^(CRIU_DIED|TARGET_GONE)$/);
       else {
