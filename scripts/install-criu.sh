@@ -27,7 +27,10 @@ fi
 
 for suite in "${suites[@]}"; do private_packages "$suite" "$prefix/$suite" usr/sbin/criu criu; done
 first=${suites[0]}
-if [ $# -eq 0 ] || [ ! -e "$prefix/current" ]; then ln -sfn "$first" "$prefix/current"; fi
+# In a checkout a suite is named to have it beside the others (the matrix); to `stillframe install-criu`, to use it.
+if [ $# -eq 0 ] || [ -n "${STILLFRAME_CRIU_PREFIX:-}" ] || [ ! -e "$prefix/current" ]; then
+  ln -sfn "$first" "$prefix/current"
+fi
 for suite in "${suites[@]}"; do
   version=$("$prefix/$suite/usr/sbin/criu" --version 2>&1 | sed -n 's/^Version: //p') || die "the criu of $suite does not run: $("$prefix/$suite/usr/sbin/criu" --version 2>&1 | tail -1)"
   echo "$prefix/$suite/usr/sbin/criu $version"
