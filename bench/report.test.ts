@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { figuresOf } from './figures.js';
-import { STILLFRAME } from './line-up.js';
+import { STILLFRAME, STILLFRAME_NO_PRECOPY } from './line-up.js';
 import { reportHtml } from './report/html.js';
 import type { BenchResult, CaseResult, Sample } from './results.js';
 import { summarize } from './samples.js';
@@ -98,6 +98,16 @@ describe('what is printed', () => {
     });
     expect(text).toContain('not measured: ctr: ctr is not installed');
     expect(text).toMatch(/stillframe +21\.0 \(20\.0 to 22\.0\)/);
+  });
+
+  it('labels each line of a chart with what it was measured with', () => {
+    const withoutPrecopy = (found: CaseResult, ms: number): CaseResult => ({
+      ...found,
+      contenders: [...found.contenders, { contender: STILLFRAME_NO_PRECOPY, samples: [sample(ms)] }],
+    });
+    const html = reportHtml(resultOf([withoutPrecopy(none, 20), withoutPrecopy(gigabyte, 160)]));
+    expect(html).toContain('>stillframe, precopy: false  160 ms<');
+    expect(html).toContain(`>${BY_HAND}  2,100 ms<`);
   });
 
   it('is a report in one file that fetches nothing and runs nothing', () => {

@@ -69,10 +69,10 @@ function gapPlot(
   const points = cases.flatMap((found) => pointsOf(found, xOf(found)));
   if (new Set(points.map(({ x }) => x)).size < 2) return undefined;
   const svg = draw({
-    width: 960,
+    width: 1000,
     height: 360,
     marginLeft: 60,
-    marginRight: 330,
+    marginRight: 370,
     x: { type: 'point', domain: [...new Set(points.map(({ x }) => x))], label: null },
     y: {
       type: 'log',
@@ -122,7 +122,7 @@ function endLabels(points: readonly Point[]): { contender: string; x: string; y:
     .map(({ contender, x, median }) => {
       const y = Math.max(median, below * apart);
       below = y;
-      return { contender, x, y, label: `${contender.split(':')[0]!.split(' (')[0]!}  ${plainNumber(median)} ms` };
+      return { contender, x, y, label: `${contender.split(' (')[0]!}  ${plainNumber(median)} ms` };
     });
 }
 
