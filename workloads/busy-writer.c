@@ -13,11 +13,12 @@
  * memory, by a single step, says so.
  *
  * The gauge looks at the clock every 100 us (--spin: without a pause) and notes the longest hole in its
- * own execution since the last SIGUSR1: what a freeze is, seen from inside. It writes DIR/status every
- * 5 ms, one JSON object padded to 1024 bytes:
+ * own execution since the last SIGUSR1: what a freeze is, seen from inside. It does nothing else: a write
+ * that takes long would be a hole too, and one that is not counted would hide a freeze that falls there.
+ * The parent writes DIR/status every 5 ms, one JSON object padded to 1024 bytes:
  *   pid, steps[], mismatches, checks, holeMs (longest hole), holeSteps[] (steps when that hole began),
  *   holes (holes over 2 ms), uptimeMs
- * The parent waits; a child that dies makes it exit with 1. SIGTERM ends the tree.
+ * A child that dies makes it exit with 1. SIGTERM ends the tree.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -42,11 +43,19 @@
 #define STATUS_BYTES 1024
 #define LOST_MAX 160
 
+/* What the gauge has seen since the last SIGUSR1. */
+struct gauge {
+	uint64_t hole_ns, holes;
+	uint64_t hole_steps[MAX_WORKERS];
+};
+
 struct shared {
 	volatile uint64_t steps[MAX_WORKERS];
 	volatile uint64_t checks[MAX_WORKERS];
 	volatile uint64_t mismatches;
 	volatile int reset;
+	struct gauge gauge;
+	uint64_t gauge_version; /* odd while the gauge changes it */
 	char lost[LOST_MAX]; /* the first mismatch, in words */
 };
 
@@ -243,55 +252,69 @@ static size_t put_numbers(char *out, size_t size, const char *name, const uint64
 	return n;
 }
 
-static void run_gauge(int dir, pid_t parent)
+static void run_gauge(void)
 {
-	int fd = openat(dir, "status", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	uint64_t start = now_ns(), last = start, written = 0, hole = 0, holes = 0;
-	uint64_t steps[MAX_WORKERS] = { 0 }, hole_steps[MAX_WORKERS] = { 0 };
+	struct gauge seen = { 0 };
+	uint64_t last = now_ns(), steps[MAX_WORKERS] = { 0 };
 	struct timespec pause = { 0, 100000 };
-	char text[STATUS_BYTES];
 
-	if (fd < 0)
-		die("status");
 	for (;;) {
 		uint64_t now = now_ns(), gap = now - last;
 
 		last = now;
 		if (shared->reset) {
 			shared->reset = 0;
-			hole = holes = 0;
+			seen.hole_ns = seen.holes = 0;
 		} else {
 			if (gap > 2000000)
-				holes++;
-			if (gap > hole) {
-				hole = gap;
-				memcpy(hole_steps, steps, sizeof(steps));
+				seen.holes++;
+			if (gap > seen.hole_ns) {
+				seen.hole_ns = gap;
+				memcpy(seen.hole_steps, steps, sizeof(steps));
 			}
 		}
 		for (int i = 0; i < workers; i++)
 			steps[i] = shared->steps[i];
-		if (now - written > 5000000) {
-			uint64_t checks = 0;
-			size_t n;
-
-			for (int i = 0; i < workers; i++)
-				checks += shared->checks[i];
-			written = now;
-			n = (size_t)snprintf(text, sizeof(text), "{\"pid\":%d,", (int)parent);
-			n += put_numbers(text + n, sizeof(text) - n, "steps", steps);
-			n += put_numbers(text + n, sizeof(text) - n, "holeSteps", hole_steps);
-			n += (size_t)snprintf(text + n, sizeof(text) - n,
-				"\"holeMs\":%.3f,\"holes\":%llu,\"checks\":%llu,\"mismatches\":%llu,\"uptimeMs\":%.0f,\"lost\":\"%s\"}",
-				(double)hole / 1e6, (unsigned long long)holes, (unsigned long long)checks,
-				(unsigned long long)shared->mismatches, (double)(now - start) / 1e6, shared->lost);
-			memset(text + n, ' ', sizeof(text) - n - 1);
-			text[sizeof(text) - 1] = '\n';
-			pwrite_all(fd, text, sizeof(text), 0);
-			last = now_ns(); /* a slow write of the status is no hole of the freezer's */
-		}
+		__sync_fetch_and_add(&shared->gauge_version, 1);
+		shared->gauge = seen;
+		__sync_fetch_and_add(&shared->gauge_version, 1);
 		if (!spin)
 			nanosleep(&pause, NULL);
 	}
+}
+
+/* Fails while the gauge is changing it: never a hole with the steps of another. The gauge does not wait for its reader. */
+static int read_gauge(struct gauge *seen)
+{
+	uint64_t version = __sync_fetch_and_add(&shared->gauge_version, 0);
+
+	*seen = shared->gauge;
+	return version % 2 == 0 && __sync_fetch_and_add(&shared->gauge_version, 0) == version;
+}
+
+static void write_status(int fd, uint64_t start)
+{
+	struct gauge seen;
+	uint64_t steps[MAX_WORKERS], checks = 0;
+	char text[STATUS_BYTES];
+	size_t n;
+
+	if (!read_gauge(&seen))
+		return; /* with the next */
+	for (int i = 0; i < workers; i++) {
+		steps[i] = shared->steps[i];
+		checks += shared->checks[i];
+	}
+	n = (size_t)snprintf(text, sizeof(text), "{\"pid\":%d,", (int)getpid());
+	n += put_numbers(text + n, sizeof(text) - n, "steps", steps);
+	n += put_numbers(text + n, sizeof(text) - n, "holeSteps", seen.hole_steps);
+	n += (size_t)snprintf(text + n, sizeof(text) - n,
+		"\"holeMs\":%.3f,\"holes\":%llu,\"checks\":%llu,\"mismatches\":%llu,\"uptimeMs\":%.0f,\"lost\":\"%s\"}",
+		(double)seen.hole_ns / 1e6, (unsigned long long)seen.holes, (unsigned long long)checks,
+		(unsigned long long)shared->mismatches, (double)(now_ns() - start) / 1e6, shared->lost);
+	memset(text + n, ' ', sizeof(text) - n - 1);
+	text[sizeof(text) - 1] = '\n';
+	pwrite_all(fd, text, sizeof(text), 0);
 }
 
 static void on_usr1(int sig)
@@ -315,8 +338,9 @@ static pid_t start(void (*run)(int, int), int dir, int id)
 
 static void gauge(int dir, int id)
 {
+	(void)dir;
 	(void)id;
-	run_gauge(dir, getppid());
+	run_gauge();
 }
 
 static volatile sig_atomic_t ending;
@@ -331,6 +355,8 @@ int main(int argc, char **argv)
 {
 	pid_t pids[MAX_WORKERS + 1];
 	struct sigaction sa = { .sa_handler = on_usr1, .sa_flags = SA_RESTART };
+	struct timespec pause = { 0, 5000000 };
+	uint64_t begun = now_ns();
 	int dir, status;
 
 	if (argc < 2) {
@@ -360,6 +386,9 @@ int main(int argc, char **argv)
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		die("mmap");
+	status = openat(dir, "status", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (status < 0)
+		die("status");
 	sigaction(SIGUSR1, &sa, NULL);
 	sa.sa_handler = on_term;
 	sa.sa_flags = 0;
@@ -367,8 +396,10 @@ int main(int argc, char **argv)
 	for (int i = 0; i < workers; i++)
 		pids[i] = start(run_worker, dir, i);
 	pids[workers] = start(gauge, dir, 0);
-	while (wait(&status) < 0 && errno == EINTR && !ending)
-		;
+	while (!ending && waitpid(-1, NULL, WNOHANG) == 0) {
+		write_status(status, begun);
+		nanosleep(&pause, NULL);
+	}
 	for (int i = 0; i <= workers; i++)
 		kill(pids[i], SIGKILL);
 	while (wait(NULL) > 0)
