@@ -2,7 +2,7 @@ import { constants } from 'node:fs';
 import { constants as osConstants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
 import { native } from './native.js';
-import { whenAborted } from './when-aborted.js';
+import { whileWanted } from './while-wanted.js';
 
 /** Which file a path leads to, in stat(2)'s numbers. */
 export interface FoundFile {
@@ -23,7 +23,6 @@ const { ENOENT, ENOTDIR, ENAMETOOLONG, ELOOP, ESRCH, ESTALE, EACCES, ENOTCONN } 
 const NOT_THERE: readonly number[] = [ENOENT, ENOTDIR, ENAMETOOLONG, ELOOP, ESRCH, ESTALE, EACCES, ENOTCONN];
 const WORDS = 7;
 type Words = [bigint, bigint, bigint, bigint, bigint, bigint, bigint];
-const KEEP_ALIVE_MS = 2 ** 30;
 
 /**
  * Looks the paths up in a thread, which is left behind when the signal is aborted while a file's server does not
@@ -55,21 +54,6 @@ export async function lookUp(
       mtimeNs: BigInt.asIntN(64, mtime),
       ctimeNs: BigInt.asIntN(64, ctime),
     };
-  });
-}
-
-/** Whoever waits for the thread keeps the process alive; a thread that was left behind does not. */
-function whileWanted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const waiting = setInterval(() => undefined, KEEP_ALIVE_MS);
-    const forget = whenAborted(signal, () => {
-      clearInterval(waiting);
-      reject(signal?.reason as Error);
-    });
-    work.then(resolve, reject).finally(() => {
-      clearInterval(waiting);
-      forget();
-    });
   });
 }
 

@@ -50,22 +50,22 @@ export interface StageNative {
   /** Lets go of the directory that the tree holds open; the entries stay readable. */
   treeClose(tree: NativeTree): void;
   /**
-   * What is under way with the tree's files (scan, watch, identify, describe, copy) rejects with ECANCELED as soon as
-   * it can.
+   * What is under way with the tree's files (scan, watch, describe, copy) rejects with ECANCELED as soon as it can.
    */
   treeCancel(tree: NativeTree): void;
   /** Nobody waits for it any more: it does not keep the process alive. */
   treeAbandon(tree: NativeTree): void;
-  /** Device and inode of what the path leads to, 64 bits each. */
-  treeIdentify(tree: NativeTree, path: Buffer): Promise<Buffer>;
+  /** What is looked at from the next scan on: a descriptor with O_PATH, which becomes the tree's own. */
+  treeRoot(tree: NativeTree, fd: number): void;
   /**
    * Lets the kernel tell what happens on the tree's file system (native/tree/watch.h), but to these files, so that
    * every scan after the next one looks only at that. Rejects where the kernel cannot, or the tree is no directory.
    */
-  treeWatch(tree: NativeTree, path: Buffer, ignoredFds: Int32Array): Promise<void>;
+  treeWatch(tree: NativeTree, ignoredFds: Int32Array): Promise<void>;
   treeUnwatch(tree: NativeTree): void;
   /**
-   * Scans on `threads` threads and compares with the scan before: see `treeNews`. `excludes`: paths below the root,
+   * Scans on `threads` threads and compares with the scan before: see `treeNews`. Rejects with ESTALE, `syscall: root`,
+   * where `path` names something else than the root by now; an empty one is not asked. `excludes`: paths below the root,
    * each with a zero byte after it. `inodes`: where the kernel tells what has changed, these are looked at besides.
    * 32-bit words: the counts of three lists and of file systems, the bytes in all files added or changed (two words,
    * low first), 1 when the kernel had told what changed, how many entries were looked at, and one more than the id of
@@ -182,4 +182,14 @@ export interface LookUpNative {
   lookUp(paths: Buffer, follow: boolean, stamps: boolean): Promise<Buffer>;
 }
 
-export type FilesNative = ExtractNative & StageNative & RemoveNative & LocksNative & LookUpNative;
+/** native/addon/open-entry.c */
+export interface OpenEntryNative {
+  /**
+   * Opens an entry of a directory (O_PATH), a link itself unless `follow` asks for what it leads to; in a thread of its
+   * own that does not keep the process alive. 64 bits each: descriptor, device as stat(2) has it, inode, mode, owner,
+   * 1 for a link of procfs; then what a link says.
+   */
+  openEntry(dirfd: number, name: Buffer, follow: boolean): Promise<Buffer>;
+}
+
+export type FilesNative = ExtractNative & StageNative & RemoveNative & LocksNative & LookUpNative & OpenEntryNative;

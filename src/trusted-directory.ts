@@ -1,8 +1,6 @@
-import { closeSync, constants, fstatSync, type Stats } from 'node:fs';
 import { realpath } from 'node:fs/promises';
-import { native } from './native.js';
-import { AT_FDCWD, O_PATH, RESOLVE_NO_SYMLINKS } from './openat.js';
 import { isOpenToOthers, isOurs } from './safe-path.js';
+import { requireDirectory, walk, type WalkedEntry } from './walk.js';
 
 /** A directory on the way is one that somebody else can rename or replace. */
 export class UntrustedDirectoryError extends Error {
@@ -25,31 +23,20 @@ export class UntrustedDirectoryError extends Error {
  */
 export async function openTrusted(path: string): Promise<{ path: string; fd: number }> {
   const real = await realpath(path);
-  const flags = O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW;
-  let fd = native().openat2(AT_FDCWD, Buffer.from('/'), flags, 0, RESOLVE_NO_SYMLINKS);
-  try {
-    let walked = '';
-    requireTrusted('/', fd);
-    for (const part of real.split('/').filter((part) => part !== '')) {
-      const next = native().openat2(fd, Buffer.from(part), flags, 0, RESOLVE_NO_SYMLINKS);
-      closeSync(fd);
-      fd = next;
-      walked += `/${part}`;
-      requireTrusted(walked, fd);
-    }
-    return { path: real, fd };
-  } catch (error) {
-    closeSync(fd);
-    throw error;
-  }
+  const { fd } = await walk(real, {
+    enter: (entry) => {
+      requireDirectory(entry);
+      const why = problemOf(entry);
+      if (why !== undefined) throw new UntrustedDirectoryError(entry.path.toString(), why);
+    },
+    follow: (link) => {
+      throw new UntrustedDirectoryError(link.path.toString(), 'has just become a symbolic link');
+    },
+  });
+  return { path: real, fd };
 }
 
-function requireTrusted(path: string, fd: number): void {
-  const why = problemOf(fstatSync(fd));
-  if (why !== undefined) throw new UntrustedDirectoryError(path, why);
-}
-
-function problemOf({ uid, mode }: Stats): string | undefined {
+function problemOf({ uid, mode }: WalkedEntry): string | undefined {
   if (!isOurs(uid)) return `belongs to uid ${uid}`;
   if (isOpenToOthers(mode)) return `has mode ${(mode & 0o7777).toString(8)}, so that others can rename what is in it`;
   return undefined;

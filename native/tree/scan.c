@@ -753,22 +753,29 @@ static void begin_bits(struct sf_tree *tree)
 	memset(tree->listed, 0, bytes);
 }
 
+/* Whether the path, if there is one, still names what is held open. */
+static bool is_root(const struct sf_tree *tree, const char *path)
+{
+	int flags = AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC;
+	struct statx held, named;
+
+	return path[0] == '\0' ||
+		(statx(tree->root_fd, "", flags | AT_EMPTY_PATH, STATX_INO, &held) == 0 &&
+			statx(AT_FDCWD, path, flags, STATX_INO, &named) == 0 && held.stx_ino == named.stx_ino &&
+			held.stx_dev_major == named.stx_dev_major && held.stx_dev_minor == named.stx_dev_minor);
+}
+
 static void run(struct sf_job *job)
 {
 	struct scan *scan = (struct scan *)job;
 	struct sf_tree *tree = scan->tree;
 	uint32_t root;
 
-	/* The root is the one name that is followed: a tree may be given by a link to it. */
-	int fd = open(scan->path, O_PATH | O_CLOEXEC);
-	if (fd < 0) {
-		job->err = errno;
-		job->syscall = "open";
+	if (!is_root(tree, scan->path)) {
+		job->err = ESTALE;
+		job->syscall = "root";
 		return;
 	}
-	if (tree->root_fd >= 0)
-		close(tree->root_fd);
-	tree->root_fd = fd;
 	begin_bits(tree);
 	/* What happens from here on is the next scan's. */
 	scan->told = tree->watch && sf_watch_take(tree->watch, &scan->changes);

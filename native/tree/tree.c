@@ -514,7 +514,6 @@ static napi_value tree_abandon(napi_env env, napi_callback_info info)
 struct start_watch {
 	struct sf_job job;
 	struct sf_tree *tree;
-	char *path;
 	int32_t *ignored; /* the caller's */
 	size_t count;
 	struct sf_watch *watch;
@@ -524,7 +523,7 @@ static void start_watch_run(struct sf_job *job)
 {
 	struct start_watch *start = (struct start_watch *)job;
 
-	start->watch = sf_watch_start(start->path, &job->err);
+	start->watch = sf_watch_start(start->tree->root_fd, &job->err);
 	for (size_t i = 0; start->watch && i < start->count; i++)
 		sf_watch_ignore(start->watch, start->ignored[i]);
 }
@@ -549,17 +548,15 @@ static void start_watch_release(struct sf_job *job)
 		sf_watch_stop(start->watch);
 	if (start->tree)
 		sf_tree_job_done(start->tree);
-	free(start->path);
 	free(start);
 }
 
-/* treeWatch(tree, path, ignored: file descriptors): a promise; from the next scan on. */
+/* treeWatch(tree, ignored: file descriptors): a promise; from the next scan on. */
 static napi_value tree_watch(napi_env env, napi_callback_info info)
 {
-	size_t argc = 3, len;
-	napi_value argv[3];
+	size_t argc = 2;
+	napi_value argv[2];
 	struct start_watch *start = calloc(1, sizeof(*start));
-	char *bytes;
 
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
 	if (!start)
@@ -567,75 +564,31 @@ static napi_value tree_watch(napi_env env, napi_callback_info info)
 	start->job =
 		(struct sf_job){ .run = start_watch_run, .result = start_watch_result, .release = start_watch_release };
 	start->tree = sf_tree_of(env, argv[0]);
-	if (!start->tree || napi_get_buffer_info(env, argv[1], (void **)&bytes, &len) != napi_ok ||
-		napi_get_typedarray_info(env, argv[2], NULL, &start->count, (void **)&start->ignored, NULL, NULL) != napi_ok ||
-		!(start->path = strndup(bytes, len))) {
+	if (!start->tree ||
+		napi_get_typedarray_info(env, argv[1], NULL, &start->count, (void **)&start->ignored, NULL, NULL) != napi_ok) {
 		start_watch_release(&start->job);
 		return NULL;
 	}
-	napi_value keeps[] = { argv[0], argv[2] };
-	return sf_job_start_apart(env, &start->tree->jobs, &start->job, "stillframe:watch", keeps, 2);
+	return sf_job_start_apart(env, &start->tree->jobs, &start->job, "stillframe:watch", argv, 2);
 }
 
-struct identify {
-	struct sf_job job;
-	struct sf_tree *tree;
-	char *path;
-	uint64_t found[2]; /* device, as makedev(3) has it, and inode */
-};
-
-static void identify_run(struct sf_job *job)
+/* treeRoot(tree, fd): what the next scan looks at, opened with O_PATH; the tree's from here on. */
+static napi_value tree_root(napi_env env, napi_callback_info info)
 {
-	struct identify *identify = (struct identify *)job;
-	struct stat st;
-
-	if (stat(identify->path, &st) != 0) {
-		job->err = errno;
-		job->syscall = "stat";
-		return;
-	}
-	identify->found[0] = st.st_dev;
-	identify->found[1] = st.st_ino;
-}
-
-static napi_value identify_result(napi_env env, struct sf_job *job)
-{
-	napi_value value;
-
-	napi_create_buffer_copy(
-		env, sizeof(((struct identify *)job)->found), ((struct identify *)job)->found, NULL, &value);
-	return value;
-}
-
-static void identify_release(struct sf_job *job)
-{
-	struct identify *identify = (struct identify *)job;
-
-	if (identify->tree)
-		sf_tree_job_done(identify->tree);
-	free(identify->path);
-	free(identify);
-}
-
-/* treeIdentify(tree, path): a promise of device and inode of what the path leads to, 64 bits each. */
-static napi_value tree_identify(napi_env env, napi_callback_info info)
-{
-	size_t argc = 2, len;
+	size_t argc = 2;
 	napi_value argv[2];
-	struct identify *identify = calloc(1, sizeof(*identify));
-	char *bytes;
+	int fd = -1;
 
 	napi_get_cb_info(env, info, &argc, argv, NULL, NULL);
-	if (!identify)
-		return sf_throw_errno(env, ENOMEM, "treeIdentify");
-	identify->job = (struct sf_job){ .run = identify_run, .result = identify_result, .release = identify_release };
-	identify->tree = sf_tree_of(env, argv[0]);
-	if (!identify->tree || napi_get_buffer_info(env, argv[1], (void **)&bytes, &len) != napi_ok ||
-		!(identify->path = strndup(bytes, len))) {
-		identify_release(&identify->job);
+	struct sf_tree *tree = sf_tree_of(env, argv[0]);
+	if (!tree || napi_get_value_int32(env, argv[1], &fd) != napi_ok)
 		return NULL;
-	}
-	return sf_job_start_apart(env, &identify->tree->jobs, &identify->job, "stillframe:identify", argv, 1);
+	if (tree->jobs.jobs)
+		return sf_throw_errno(env, EBUSY, "treeRoot");
+	if (tree->root_fd >= 0)
+		close(tree->root_fd);
+	tree->root_fd = fd;
+	return NULL;
 }
 
 /* treeUnwatch(tree) */
@@ -777,7 +730,7 @@ void sf_init_tree(napi_env env, napi_value exports)
 	sf_set_function(env, exports, "treeClose", tree_close);
 	sf_set_function(env, exports, "treeCancel", tree_cancel);
 	sf_set_function(env, exports, "treeAbandon", tree_abandon);
-	sf_set_function(env, exports, "treeIdentify", tree_identify);
+	sf_set_function(env, exports, "treeRoot", tree_root);
 	sf_set_function(env, exports, "treePath", tree_path);
 	sf_set_function(env, exports, "treeFind", tree_find);
 	sf_set_function(env, exports, "treeNews", tree_news);

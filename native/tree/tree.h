@@ -70,7 +70,7 @@ struct sf_tree {
 	sf_bits *listed; /* read in its directory by the last scan */
 	struct sf_fs fs[SF_MAX_FS];
 	uint32_t n_fs;
-	int root_fd; /* O_PATH; -1 before the first scan */
+	int root_fd; /* O_PATH; -1 before treeRoot */
 	struct sf_watch *watch; /* since before the last scan, if at all */
 	struct sf_group jobs; /* all that touches its files */
 	bool closing; /* once none of them is under way */

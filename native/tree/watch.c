@@ -314,9 +314,9 @@ static int try_handle(int dir)
 	return 0;
 }
 
-static int open_all(struct sf_watch *watch, const char *path)
+static int open_all(struct sf_watch *watch, int dir)
 {
-	watch->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	watch->dir = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (watch->dir < 0)
 		return errno;
 	watch->mounts = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
@@ -333,7 +333,7 @@ static int open_all(struct sf_watch *watch, const char *path)
 	return err;
 }
 
-struct sf_watch *sf_watch_start(const char *path, int *err)
+struct sf_watch *sf_watch_start(int dir, int *err)
 {
 	struct sf_watch *watch = calloc(1, sizeof(*watch));
 	sigset_t all, old;
@@ -344,7 +344,7 @@ struct sf_watch *sf_watch_start(const char *path, int *err)
 	}
 	pthread_mutex_init(&watch->lock, NULL);
 	watch->fan = watch->dir = watch->mounts = watch->stop = -1;
-	*err = open_all(watch, path);
+	*err = open_all(watch, dir);
 	if (!*err) {
 		sigfillset(&all);
 		pthread_sigmask(SIG_SETMASK, &all, &old);

@@ -29,7 +29,7 @@ struct sf_watch;
  * Watches the file system that this directory is on, from now on. NULL and an errno when that cannot be done: EXDEV for
  * a directory in another mount namespace, EOPNOTSUPP or ENODEV for a file system that cannot name its files.
  */
-struct sf_watch *sf_watch_start(const char *path, int *err);
+struct sf_watch *sf_watch_start(int dir, int *err);
 
 /* Spares the kernel to tell of writes to this file, where it can. */
 void sf_watch_ignore(struct sf_watch *watch, int fd);

@@ -50,4 +50,5 @@ export {
 } from './write/stage.js';
 export type { TreeSource } from './write/staged-tree.js';
 export type { FilesInUse } from './scan/copy-trust.js';
+export { locateTree } from './scan/tree-root.js';
 export { openNameless } from './file/unnamed-file.js';

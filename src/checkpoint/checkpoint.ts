@@ -96,9 +96,8 @@ async function checkpointOnce(
   );
   signal?.throwIfAborted();
   const running = runningPids(target.pid);
-  if (settings.filesInUse) target.takeFilesInUse(running);
+  await (settings.filesInUse ? target.takeFilesInUse(running, signal) : target.locateTrees(signal));
   warnings.add(...(await target.unusual(running)));
-  target.locateTrees();
   // What is written to may change until the freeze: there it is asked again, and counts.
   if (settings.strict) warnings.refuse(target.outside(running));
   const hidden = guardian.hiddenNames;

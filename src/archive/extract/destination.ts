@@ -51,7 +51,7 @@ export async function openDestination(destination: Destination, root: RootEntry)
   }
   const isRecorded = typeof destination === 'object';
   const path = resolve(isRecorded ? destination.recorded : destination);
-  const parent = openParent(path, isRecorded, root.uid);
+  const parent = await openParent(path, isRecorded, root.uid);
   if (!root.isDirectory)
     return { path, fd: parent.fd, fileName: name(path).toString('latin1'), made: undefined, before: undefined };
   return closedOnError([parent.fd], () => openDirectory(path, parent, isRecorded));
@@ -62,9 +62,9 @@ export function closeDestination({ fd, made }: Target): void {
   if (made !== undefined) closeSync(made.parentFd);
 }
 
-function openParent(path: string, isRecorded: boolean, ownedBy: number | undefined): Parent {
+async function openParent(path: string, isRecorded: boolean, ownedBy: number | undefined): Promise<Parent> {
   try {
-    if (isRecorded) return openSafely(dirname(path), ownedBy);
+    if (isRecorded) return await openSafely(dirname(path), ownedBy);
     return { fd: openSync(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY), owner: undefined };
   } catch (cause) {
     throw unusable(path, cause);

@@ -29,6 +29,7 @@ export type ArchiveErrorCode =
   | 'OUTPUT_FAILED'
   | 'TREE_MISSING'
   | 'TREE_UNREADABLE'
+  | 'TREE_UNSAFE'
   | 'FILE_CHANGED'
   | 'CHANGE_UNNOTICED'
   | 'STAGING_INSIDE_TREE'
@@ -157,6 +158,10 @@ const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
   TREE_UNREADABLE: (f) => ({
     what: `cannot read a file of the tree: ${path(f)}${what(f)}`,
     remedy: 'Run as root, or leave the file out of the tree.',
+  }),
+  TREE_UNSAFE: (f) => ({
+    what: `the path of a file tree leads through a symbolic link that could be another user's choice: ${path(f)}`,
+    remedy: 'Name what is to be archived itself, by a path without that link.',
   }),
   FILE_CHANGED: (f) => ({
     what: `a file changed while it was copied: ${path(f)}${what(f)}`,

@@ -6,7 +6,9 @@ import type { NativeTree } from '../../native-files.js';
 import { kernelIsFrom } from '../../proc/kernel.js';
 import { ArchiveError } from '../format/archive-error.js';
 import { printable } from '../format/byte-text.js';
+import { UnsafePathError } from '../../safe-path.js';
 import { Scratch } from '../tables/page-file.js';
+import { openTreeRoot } from './tree-root.js';
 import { unlessHeldUp } from './unless-held-up.js';
 
 export interface FileTreeOptions {
@@ -51,6 +53,9 @@ const tellsAll = kernelIsFrom(6, 12);
 const NEWS = { added: 0, changed: 1, removed: 2 } as const;
 const NEWS_AT_ONCE = 8192;
 
+/** Whether it is still what the path names need not be asked. */
+const JUST_OPENED = Buffer.alloc(0);
+
 /** For one path at a time. */
 const pathRoom = Buffer.allocUnsafeSlow(65_536);
 
@@ -63,9 +68,11 @@ export class FileTree {
   readonly #native: NativeTree;
   readonly #excludes: Buffer;
   readonly #oneFileSystem: boolean;
+  /** What the tree holds open. */
+  #root: { dev: bigint; ino: bigint } | undefined;
 
   constructor(path: string | Buffer, options: FileTreeOptions = {}, scratch = new Scratch()) {
-    this.path = Buffer.from(path as string);
+    this.path = absolute(Buffer.from(path as string));
     this.#native = native().treeCreate(scratch.store);
     this.#excludes = Buffer.concat(
       (options.exclude ?? []).flatMap((name) => [Buffer.from(name as string), Buffer.alloc(1)]),
@@ -80,11 +87,13 @@ export class FileTree {
   /**
    * From the next scan on the kernel tells what changes; a later one looks only at that. False where it cannot.
    * @param ignored Descriptors of files whose writes concern nobody.
+   * @throws ArchiveError TREE_UNSAFE
    */
   async watch(ignored: Int32Array, signal?: AbortSignal): Promise<boolean> {
     if (!tellsAll) return false;
     try {
-      await unlessHeldUp(this.#native, native().treeWatch(this.#native, this.path, ignored), signal);
+      if (this.#root === undefined) await this.#openRoot(signal);
+      await unlessHeldUp(this.#native, native().treeWatch(this.#native, ignored), signal);
       return true;
     } catch (error) {
       signal?.throwIfAborted();
@@ -93,24 +102,42 @@ export class FileTree {
     }
   }
 
-  /** Device and inode of its root. @throws errno errors */
+  /** Device and inode of its root. @throws ArchiveError TREE_MISSING, TREE_UNREADABLE, TREE_UNSAFE */
   async identify(signal?: AbortSignal): Promise<{ dev: bigint; ino: bigint }> {
-    const found = await unlessHeldUp(this.#native, native().treeIdentify(this.#native, this.path), signal);
-    return { dev: found.readBigUInt64LE(0), ino: found.readBigUInt64LE(8) };
+    return this.#root ?? (await this.#openRoot(signal));
+  }
+
+  async #openRoot(signal: AbortSignal | undefined): Promise<{ dev: bigint; ino: bigint }> {
+    try {
+      const { fd, dev, ino } = await openTreeRoot(this.path, signal);
+      native().treeRoot(this.#native, fd);
+      return (this.#root = { dev, ino });
+    } catch (cause) {
+      throw this.#explain(cause, signal);
+    }
+  }
+
+  #explain(cause: unknown, signal: AbortSignal | undefined): unknown {
+    signal?.throwIfAborted();
+    const path = printable(this.path);
+    if (cause instanceof UnsafePathError) return new ArchiveError('TREE_UNSAFE', { path, cause });
+    const errno = errnoOf(cause);
+    if (errno === undefined || (cause as NodeJS.ErrnoException).syscall === 'scratch') return cause;
+    const isMissing = errno === 'ENOENT' || errno === 'ENOTDIR';
+    return new ArchiveError(isMissing ? 'TREE_MISSING' : 'TREE_UNREADABLE', { path, cause });
   }
 
   unwatch(): void {
     native().treeUnwatch(this.#native);
   }
 
-  /** @throws ArchiveError TREE_MISSING, TREE_UNREADABLE; errno errors of the scratch file */
+  /** @throws ArchiveError TREE_MISSING, TREE_UNREADABLE, TREE_UNSAFE; errno errors of the scratch file */
   async scan({ hotSinceSec = 0, inodes, stillSinceMs = 0, signal }: ScanOptions = {}): Promise<ScanResult> {
     const threads = Math.max(2, Math.min(8, availableParallelism()));
-    let bytes: Buffer;
-    try {
+    const scanOf = (path: Buffer): Promise<Buffer> => {
       const scanning = native().treeScan(
         this.#native,
-        this.path,
+        path,
         threads,
         hotSinceSec,
         this.#oneFileSystem,
@@ -118,16 +145,9 @@ export class FileTree {
         BigUint64Array.from(inodes ?? []),
         stillSinceMs,
       );
-      bytes = await unlessHeldUp(this.#native, scanning, signal);
-    } catch (cause) {
-      signal?.throwIfAborted();
-      if ((cause as NodeJS.ErrnoException).syscall === 'scratch') throw cause;
-      const errno = errnoOf(cause);
-      throw new ArchiveError(errno === 'ENOENT' || errno === 'ENOTDIR' ? 'TREE_MISSING' : 'TREE_UNREADABLE', {
-        path: printable(this.path),
-        cause,
-      });
-    }
+      return unlessHeldUp(this.#native, scanning, signal);
+    };
+    const bytes = await this.#whileNamed(scanOf, signal);
     const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
     let at = 9;
     const take = (count: number): Uint32Array => words.subarray(at, (at += count));
@@ -157,6 +177,26 @@ export class FileTree {
       looks,
       unnoticed: unnoticed === 0 ? undefined : unnoticed - 1,
     };
+  }
+
+  /**
+   * Looks at what is held open as long as the path names it. Whatever it names afterwards, in a file that is replaced by
+   * another for example, is opened with the same care as the first.
+   */
+  async #whileNamed<T>(look: (path: Buffer) => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+    const isFirst = this.#root === undefined;
+    if (isFirst) await this.#openRoot(signal);
+    try {
+      return await look(isFirst ? JUST_OPENED : this.path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).syscall !== 'root') throw this.#explain(error, signal);
+    }
+    await this.#openRoot(signal);
+    try {
+      return await look(JUST_OPENED);
+    } catch (error) {
+      throw this.#explain(error, signal);
+    }
   }
 
   /** Ids of what the last scan found to be different from the one before; in pieces, a parent's before its children's. */
@@ -202,4 +242,8 @@ export class FileTree {
   close(): void {
     native().treeClose(this.#native);
   }
+}
+
+function absolute(path: Buffer): Buffer {
+  return path[0] === 0x2f ? path : Buffer.concat([Buffer.from(`${process.cwd()}/`), path]);
 }

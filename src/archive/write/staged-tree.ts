@@ -1,4 +1,4 @@
-import { ArchiveError } from '../format/archive-error.js';
+import { ArchiveError, type ArchiveErrorCode } from '../format/archive-error.js';
 import { Area } from '../members/segments.js';
 import { Copies } from './copy-states.js';
 import { CopyPass, type KnownFileSystem, type PassOptions } from './copy-pass.js';
@@ -11,7 +11,10 @@ import { takeTurns } from '../../yield-to-loop.js';
 import { notifiesWrites, tellsChanges } from '../scan/copy-trust.js';
 
 export interface TreeSource extends FileTreeOptions {
-  /** The directory or single file on this machine. A symbolic link here, and only here, is followed. */
+  /**
+   * The directory or single file on this machine. It is no symbolic link, and no link on the way is one that another
+   * user could have put there: src/archive/scan/tree-root.ts.
+   */
   path: string | Buffer;
   /** Its name in the archive. */
   name: string | Buffer;
@@ -30,6 +33,8 @@ export interface TreeSource extends FileTreeOptions {
 /** Files changed in the last minute are staged last, where a copy that goes stale leaves the cheapest hole. */
 const HOT_SEC = 60;
 const ROOT = 0;
+/** What may become of a tree once it runs again. */
+const TAKEN_APART: readonly ArchiveErrorCode[] = ['TREE_MISSING', 'TREE_UNREADABLE', 'TREE_UNSAFE'];
 /** A header of the usual kind, and padding. */
 const ENTRY_BYTES = 1536 + 256;
 
@@ -149,7 +154,7 @@ export class StagedTree {
       ({ unnoticed } = await this.files.scan({ stillSinceMs: this.#stillSinceMs, signal }));
     } catch (error) {
       // It may be taken apart by now.
-      if (error instanceof ArchiveError && (error.code === 'TREE_MISSING' || error.code === 'TREE_UNREADABLE')) return;
+      if (error instanceof ArchiveError && TAKEN_APART.includes(error.code)) return;
       throw error;
     }
     if (unnoticed !== undefined) throw new ArchiveError('CHANGE_UNNOTICED', { path: this.files.fullPath(unnoticed) });

@@ -1,5 +1,5 @@
-import { lstatSync, readFileSync, readlinkSync, realpathSync, statSync, type BigIntStats } from 'node:fs';
-import { bytesToJson } from '../../archive/index.js';
+import { lstatSync, readFileSync, readlinkSync, statSync, type BigIntStats } from 'node:fs';
+import { bytesToJson, locateTree } from '../../archive/index.js';
 import { unescapeOctalBytes } from '../../proc/octal.js';
 import { openForWriting, sharedWritableMappings } from '../window/files-in-use.js';
 import type { FileTree } from '../window/ready-target.js';
@@ -75,15 +75,25 @@ export function stampOf({ size, mtimeNs, ctimeNs }: BigIntStats): FileStamp {
   return { bytes: Number(size), mtimeNs: String(mtimeNs), ctimeNs: String(ctimeNs) };
 }
 
-/** Asks the file systems of the trees. */
-export function placesOf(trees: readonly Pick<FileTree, 'path' | 'exclude' | 'oneFileSystem'>[]): TreePlace[] {
-  return trees.flatMap(({ path, exclude = [], oneFileSystem = false }) => {
-    const root = unlessGone(() => realpathSync(path, { encoding: 'buffer' }));
-    const dev = root && unlessGone(() => statSync(root, { bigint: true }).dev);
-    if (root === undefined || dev === undefined) return [];
+/**
+ * Asks the file systems of the trees, in threads that are left behind when the signal is aborted. A tree that cannot be
+ * archived has no place.
+ * @throws the signal's reason
+ */
+export async function placesOf(
+  trees: readonly Pick<FileTree, 'path' | 'exclude' | 'oneFileSystem'>[],
+  signal?: AbortSignal,
+): Promise<TreePlace[]> {
+  const places: TreePlace[] = [];
+  for (const { path, exclude = [], oneFileSystem = false } of trees) {
+    const found = await locateTree(path, signal).catch(() => undefined);
+    signal?.throwIfAborted();
+    if (found === undefined) continue;
+    const { root, dev } = found;
     const excluded = exclude.map((name) => Buffer.concat([root, Buffer.from('/'), Buffer.from(name as string)]));
-    return [{ root, excluded, dev: oneFileSystem ? dev : undefined }];
-  });
+    places.push({ root, excluded, dev: oneFileSystem ? dev : undefined });
+  }
+  return places;
 }
 
 /** The types of file systems by the mount tables of the tasks: a file system itself is not asked. */

@@ -41,7 +41,10 @@ export interface Target {
 }
 
 export interface FileTree extends Pick<TreeSource, 'layout' | 'exclude' | 'oneFileSystem' | 'filter' | 'mayVanish'> {
-  /** Where it is on this machine. */
+  /**
+   * Where it is on this machine. It ends in no symbolic link, and leads through none that another user could have put
+   * there: else the checkpoint fails with ArchiveError TREE_UNSAFE.
+   */
   path: string;
   /** The name it takes in the archive. */
   name: string;
@@ -144,7 +147,7 @@ export class ReadyTarget implements AsyncDisposable {
   /** Where the tree is at home: its cgroup's name in the hierarchy, before any adoption. */
   readonly home: { version: 1 | 2; name: string };
   readonly files: FileTree[];
-  #places: TreePlace[] | undefined;
+  #places: readonly TreePlace[] = [];
   readonly criu: CriuDumpOptions;
   readonly parts: TargetParts;
   readonly #adoption: Adoption | undefined;
@@ -232,23 +235,27 @@ export class ReadyTarget implements AsyncDisposable {
   }
 
   /** Takes the files that tasks write to now, and that no tree holds, as trees of their own: `files-in-use/N`. */
-  takeFilesInUse(pids: readonly number[]): void {
+  async takeFilesInUse(pids: readonly number[], signal?: AbortSignal): Promise<void> {
+    await this.locateTrees(signal);
     for (const { path } of this.#findOutside(pids).files) {
       // A path that is not UTF-8 cannot be that of a tree; the warning stays. A file that is deleted meanwhile has no
       // path, and is in CRIU's images.
       if (typeof path === 'string')
         this.files.push({ path, name: `files-in-use/${this.files.length + 1}`, mayVanish: true });
     }
-    this.#places = undefined;
+    await this.locateTrees(signal);
   }
 
-  /** Asks for the places of the trees, so that no file system has to answer for that while the tree is frozen. */
-  locateTrees(): void {
-    this.#places = placesOf(this.files);
+  /**
+   * Asks for the places of the trees, before `outside` and before the freeze: no file system has to answer for that
+   * while the tree is frozen.
+   */
+  async locateTrees(signal?: AbortSignal): Promise<void> {
+    this.#places = await placesOf(this.files, signal);
   }
 
   #findOutside(pids: readonly number[]): ReturnType<typeof findOutsideFiles> {
-    return findOutsideFiles(pids, { places: (this.#places ??= placesOf(this.files)), onHost: this.parts.onHost });
+    return findOutsideFiles(pids, { places: this.#places, onHost: this.parts.onHost });
   }
 
   async #behind(links: Iterable<string>, signal: AbortSignal | undefined): Promise<FilesInUse> {

@@ -294,8 +294,11 @@ describe('where the kernel cannot tell, all is looked at', () => {
     ]);
     try {
       writeFileSync(scratch.in('file'), '');
-      for (const path of [merged, scratch.in('file'), scratch.in('missing')])
-        expect(await new FileTree(path).watch(new Int32Array())).toBe(false);
+      for (const path of [merged, scratch.in('file'), scratch.in('missing')]) {
+        const tree = new FileTree(path);
+        expect(await tree.watch(new Int32Array())).toBe(false);
+        tree.close();
+      }
     } finally {
       unmount(merged);
     }
