@@ -144,8 +144,19 @@ export class Beneath {
     } catch (error) {
       if (errnoOf(error) !== 'ENOENT') throw error;
     }
-    this.#native.mkdirat(this.#parent(dir), base(dir), 0o755);
-    return this.#openDirectory(dir);
+    let fd = this.#openDirectory('');
+    for (const part of dir.split('/')) fd = withFd(fd, (above) => this.#openOrMake(above, path(part)));
+    return fd;
+  }
+
+  #openOrMake(above: number, name: Buffer): number {
+    try {
+      return openDirectoryAt(above, name);
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw error;
+    }
+    this.#native.mkdirat(above, name, 0o755);
+    return openDirectoryAt(above, name);
   }
 
   #openDirectory(dir: string): number {

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { ArchiveWriter, extractTree, openArchive, Stage, verifyArchive } from '../../../src/archive/index.js';
+import { archiveOf, tree, writeArchive } from './archive-fixture.js';
 
 const none = () => new Set<string>();
 
@@ -99,6 +100,25 @@ test('a cancelled copy of a deep tree ends within a second', async () => {
   await expect(archive(dir, cancel.signal)).rejects.toBe(reason);
   expect(performance.now() - at).toBeLessThan(1000);
   rmSync(join(dir, 'out.tar'), { force: true });
+});
+
+test('a file 12,000 levels deep comes back from an archive that has no member for any directory on the way', async () => {
+  const dir = scratch();
+  const name = `tree/${'d/'.repeat(12_000)}file`;
+  const archivePath = await writeArchive(
+    dir,
+    archiveOf(
+      [
+        { name: 'tree', type: 'directory' },
+        { name, stored: 'deep' },
+      ],
+      [tree('tree', 2)],
+    ),
+  );
+  await bringBack(dir, archivePath);
+  expect(
+    execFileSync('find', ['.', '-type', 'f', '-printf', '%d %f %s\\n'], { cwd: join(dir, 'back'), encoding: 'utf8' }),
+  ).toBe('12001 file 4\n');
 });
 
 test('a path that no archive can hold is refused when the tree is copied', async () => {
