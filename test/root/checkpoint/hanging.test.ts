@@ -4,21 +4,22 @@
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, mkdirSync, openSync, readdirSync, statSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
 import { filesBehind, openForWriting, sharedWritableMappings } from '../../../src/checkpoint/window/files-in-use.js';
 import { findChangedFiles } from '../../../src/checkpoint/warnings/find-changed-files.js';
-import { checkpoint, type RecordedWarning } from '../../../src/index.js';
+import { checkpoint, openFreezer, type RecordedWarning } from '../../../src/index.js';
 import { freezerVersions, withCgroup } from '../../fixtures/cgroup.js';
 import { compiled } from '../../fixtures/compiled.js';
 import { scratch } from '../../fixtures/criu.js';
-import { endChild } from '../../fixtures/processes.js';
+import { endChild, until } from '../../fixtures/processes.js';
 
 const SOURCE = fileURLToPath(new URL('../../fixtures/hanging-fuse.c', import.meta.url));
 const LOOK_UP = new URL('../../../dist/src/look-up.js', import.meta.url).href;
+const CLI = fileURLToPath(new URL('../../../dist/src/cli/main.js', import.meta.url));
 const HOLDER = fileURLToPath(new URL('../../fixtures/hold-file.c', import.meta.url));
 
 /** Mounted, and answering; SIGUSR1 makes it stop. Its end frees whoever waits. */
@@ -146,4 +147,35 @@ it('a restore waits two seconds for the files that it compares, and says which w
   expect(new Set(found.map(({ state }) => state))).toEqual(new Set(['unanswered']));
   expect((await findChangedFiles(recorded(paths.slice(1)))).map(({ state }) => state)).toEqual(Array(4).fill('gone'));
   await expect(findChangedFiles(recorded(paths), AbortSignal.abort(new Error('enough')))).rejects.toThrow('enough');
+});
+
+it('Ctrl-C ends the command although a file system in the tree does not answer, and nothing is left', async () => {
+  const dir = await scratch();
+  onTestFinished(() => dir[Symbol.asyncDispose]());
+  const fuse = join(dir.path, 'fuse');
+  const server = await mountFuse(fuse);
+  server.kill('SIGUSR1');
+  const target = await sleeper();
+  await withCgroup(freezerVersions()[0]!, async (cgroup) => {
+    cgroup.add(target.pid!);
+    const states = join(dir.path, 'states');
+    const args = ['checkpoint', '--pid', String(target.pid), '--files', `${fuse}=tree`, '--state-dir', states];
+    const command = spawn(process.execPath, [CLI, ...args, '--output', join(dir.path, 'out.tar')], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    onTestFinished(() => endChild(command));
+    let said = '';
+    command.stderr.on('data', (text: Buffer) => (said += String(text)));
+    // It has locked the target: the tree is what it looks at next.
+    expect(await until(() => existsSync(states) && readdirSync(states).length > 0, 30_000), said).toBe(true);
+    await pause(1500);
+    expect(command.exitCode, 'the tree holds it up').toBe(null);
+    const at = performance.now();
+    const ended = once(command, 'exit');
+    command.kill('SIGINT');
+    expect(await ended, said).toEqual([130, null]);
+    expect(performance.now() - at).toBeLessThan(3000);
+    expect(readdirSync(dir.path).sort()).toEqual(['fuse', 'states']);
+    expect(openFreezer({ cgroup: cgroup.path }).state().frozen, 'the tree runs').toBe(false);
+  });
 });
