@@ -28,8 +28,10 @@ export type { TaskState } from './checkpoint/warnings/task-state.js';
 
 export {
   frozenCgroups,
+  leftJournals,
   recover,
   type FrozenCgroup,
+  type LeftJournal,
   type Recovery,
   type RecoverOptions,
 } from './checkpoint/guardian/recover.js';

@@ -26,9 +26,10 @@ export interface PidHolder {
 /** Who holds the lock on a target. */
 export interface LockHolder {
   pid: number;
-  /** ISO 8601: when its checkpoint began. */
-  since: string;
-  targetPid: number;
+  /** ISO 8601: when its checkpoint began. `undefined` where its journal is not understood. */
+  since: string | undefined;
+  /** The same. */
+  targetPid: number | undefined;
   cgroup: string | undefined;
 }
 
@@ -57,7 +58,13 @@ export interface CheckpointFacts {
   NO_CGROUP: { name: string };
   CGROUP_FROZEN: { cgroup: string };
   NOT_RUNNING: { pid: number; what: string };
-  TARGET_BUSY: { pid: number; cgroup: string | undefined; holder: LockHolder };
+  /** `unknownJournal`: the holder's is of another version, or damaged, and may be of the same tree or cgroup. */
+  TARGET_BUSY: {
+    pid: number;
+    cgroup: string | undefined;
+    holder: LockHolder;
+    unknownJournal?: { path: string; why: string };
+  };
   STATE_DIR_UNSAFE: { stateDir: string; why: string };
   GUARDIAN_MISSING: { tried: string[] };
   GUARDIAN_LOST: { pid: number; exitCode?: number; exitSignal?: string };
@@ -191,12 +198,21 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
     what: `CRIU reported the restore of process ${f.pid} as done, but ${f.what}`,
     remedy: "See CRIU's log: keep it with `criuLog`.",
   }),
-  TARGET_BUSY: (f) => ({
-    what: `process ${f.pid}${f.cgroup === undefined ? '' : ` (cgroup ${f.cgroup})`} is already being checkpointed, by process ${f.holder.pid} since ${f.holder.since}${
-      f.holder.cgroup === undefined || f.holder.cgroup === f.cgroup ? '' : `, in cgroup ${f.holder.cgroup}`
-    }`,
-    remedy: 'Wait for it to end, or end that process.',
-  }),
+  TARGET_BUSY: (f) => {
+    const target = `process ${f.pid}${f.cgroup === undefined ? '' : ` (cgroup ${f.cgroup})`}`;
+    if (f.unknownJournal !== undefined)
+      return {
+        what: `${target} may be in the hands of process ${f.holder.pid}, or of its guardian: the journal ${f.unknownJournal.path} ${f.unknownJournal.why}`,
+        remedy:
+          'Wait for that process to end, or end it. Two versions of Stillframe may be at work here: use the same one.',
+      };
+    return {
+      what: `${target} is already being checkpointed, by process ${f.holder.pid} since ${String(f.holder.since)}${
+        f.holder.cgroup === undefined || f.holder.cgroup === f.cgroup ? '' : `, in cgroup ${f.holder.cgroup}`
+      }`,
+      remedy: 'Wait for it to end, or end that process.',
+    };
+  },
   STATE_DIR_UNSAFE: (f) => ({
     what: `the state directory ${f.stateDir} ${f.why}`,
     remedy: 'It must belong to root and be accessible to root only (mode 0700).',

@@ -3,7 +3,8 @@ import type { ProcessHome } from '../../cgroup/index.js';
 import { identify, type ProcessId } from '../../proc/identity.js';
 import type { ProcessEnd } from '../../process.js';
 import { GuardianProcess } from './guardian-process.js';
-import type { Journal, JournalCgroup, JournalRestore } from './journal.js';
+import type { JournalCgroup, JournalRestore } from './journal-entry.js';
+import type { Journal } from './journal.js';
 
 // native/guardian/guardian.h. Whoever is not told goes where the tree's root goes.
 const MAX_HOMES = 512;

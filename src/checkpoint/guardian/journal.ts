@@ -12,77 +12,30 @@ import {
   readlinkSync,
   renameSync,
   rmSync,
+  unlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { identify, isRunning, type ProcessId } from '../../proc/identity.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
+import { readEntry, type JournalCgroup, type JournalClaim, type JournalEntry } from './journal-entry.js';
 
 export const STATE_DIR = '/run/stillframe';
-
-/** What a journal says. It grows as the checkpoint goes on. */
-export interface JournalEntry {
-  format: 1;
-  id: string;
-  /** `waiting` for the lock, or `held`. */
-  lock: 'waiting' | 'held';
-  /** ISO 8601. */
-  since: string;
-  /** Pids mean something only in this boot and this pid namespace. */
-  bootId: string;
-  pidNamespace: string;
-  /** The root of the tree that is checkpointed; a restore has none yet, and a pod has none. */
-  target?: ProcessId;
-  /** A restore, until it is finished. */
-  restore?: JournalRestore;
-  /** The directory that a pod's checkpoint makes. Its containers have journals of their own. */
-  podDirectory?: string;
-  cgroup?: JournalCgroup;
-  /** The directory of a cgroup that was about to be made for an adoption. */
-  newCgroup?: string;
-  guardian?: ProcessId;
-  criu?: ProcessId;
-  window: 'never' | 'open' | 'closed';
-  /** ISO 8601: when the window was opened. */
-  windowSince?: string;
-  /** The cgroup was frozen before us: it is left so. */
-  foundFrozen: boolean;
-  /** Our temporary directories and files. */
-  removals: string[];
-}
-
-/** What a restore has made so far, and will not stay if it dies. */
-export interface JournalRestore {
-  archivePath: string;
-  /** Where it restores into. Not locked: others may restore into it, too. */
-  cgroup?: { version: 1 | 2; path: string };
-  /** The outermost cgroup that it has made. */
-  madeCgroup?: string;
-  /** The tree's root, and daemons of its own. */
-  trees: ProcessId[];
-  /** The pids that it is to make, which were free. */
-  pids: number[];
-  /** Names that nothing had before. */
-  newNames: string[];
-  /** Directories that were empty. */
-  destinations: { path: string; device: string; inode: string }[];
-}
-
-export interface JournalCgroup {
-  version: 1 | 2;
-  path: string;
-  /** The kernel's ids of the cgroup and of its ancestors, itself first: the same through every mount. */
-  ids: string[];
-  /** The directory of the cgroup from which the tree's root was adopted into this one. */
-  adoptedFrom?: string;
-  /** Processes of an adopted tree that came from elsewhere. */
-  homes?: (ProcessId & { path: string })[];
-}
 
 export interface FoundJournal {
   path: string;
   owner: ProcessId;
   entry: JournalEntry;
+}
+
+/** What stands under a journal's name and is none that this version understands. */
+export interface UnknownJournal {
+  path: string;
+  /** By its name. */
+  owner: ProcessId;
+  /** As in "FILE ...". */
+  why: string;
+  claim: JournalClaim | undefined;
 }
 
 /**
@@ -195,35 +148,48 @@ export class Journal implements Disposable {
 }
 
 /** Every journal. What a process that died in the middle of a write left is removed on the way. */
-export function readJournals(stateDir: string): FoundJournal[] {
+export function listJournals(stateDir: string): { found: FoundJournal[]; unknown: UnknownJournal[] } {
   for (;;) {
-    const found = tryReadJournals(stateDir);
-    if (found !== undefined) return found;
+    const listed = tryListJournals(stateDir);
+    if (listed !== undefined) return listed;
   }
+}
+
+/** Those that this version understands. */
+export function readJournals(stateDir: string): FoundJournal[] {
+  return listJournals(stateDir).found;
 }
 
 /**
  * `undefined` when one vanished between listing and reading: it may stand under a new name, claimed by another process.
  */
-function tryReadJournals(stateDir: string): FoundJournal[] | undefined {
+function tryListJournals(stateDir: string): ReturnType<typeof listJournals> | undefined {
   const found: FoundJournal[] = [];
+  const unknown: UnknownJournal[] = [];
   for (const name of namesIn(stateDir)) {
-    const owner = ownerIn(name);
-    if (owner === undefined) continue;
+    const named = parseName(name);
+    if (named === undefined) continue;
+    const { id, owner, isFresh } = named;
     const path = join(stateDir, name);
-    if (name.endsWith(FRESH)) {
-      if (!isRunning(owner)) rmSync(path, { force: true });
+    if (isFresh) {
+      if (!isRunning(owner)) removeFile(path);
       continue;
     }
-    const entry = readEntry(path);
-    if (entry === undefined) return undefined;
-    if (entry.format === 1) found.push({ path, owner, entry });
+    const content = readEntry(path, id);
+    if (content === undefined) return undefined;
+    if (content.entry === undefined) unknown.push({ path, owner, ...content });
+    else found.push({ path, owner, entry: content.entry });
   }
-  return found;
+  return { found, unknown };
+}
+
+/** Its owner or its guardian may be at work, as far as that can be read. */
+export function mayBeAlive({ owner, claim }: UnknownJournal): boolean {
+  return claim === undefined ? isRunning(owner) : !isAbandoned({ owner, entry: claim });
 }
 
 /** Owner dead and guardian dead: nobody will put right what it left. A process of another namespace counts as alive. */
-export function isAbandoned({ owner, entry }: FoundJournal): boolean {
+export function isAbandoned({ owner, entry }: { owner: ProcessId; entry: JournalClaim }): boolean {
   const { bootId, pidNamespace } = here();
   if (entry.bootId !== bootId) return true;
   if (entry.pidNamespace !== pidNamespace) return false;
@@ -263,9 +229,19 @@ function nameFor(id: string, owner: ProcessId): string {
   return `${id}@${owner.pid}-${owner.startTime}.json`;
 }
 
-function ownerIn(name: string): ProcessId | undefined {
-  const match = /^[0-9a-f-]{36}@(\d+)-(\d+)\.json(?:\.new)?$/.exec(name);
-  return match === null ? undefined : { pid: Number(match[1]), startTime: match[2] as string };
+function parseName(name: string): { id: string; owner: ProcessId; isFresh: boolean } | undefined {
+  const [, id, pid, startTime, fresh] = /^([0-9a-f-]{36})@(\d{1,10})-(\d{1,20})\.json(\.new)?$/.exec(name) ?? [];
+  if (id === undefined || startTime === undefined) return undefined;
+  return { id, owner: { pid: Number(pid), startTime }, isFresh: fresh !== undefined };
+}
+
+/** What is no file is none of ours, and stays. */
+function removeFile(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if (!['ENOENT', 'EISDIR', 'EPERM'].includes(String((error as NodeJS.ErrnoException).code))) throw error;
+  }
 }
 
 function namesIn(stateDir: string): string[] {
@@ -273,15 +249,6 @@ function namesIn(stateDir: string): string[] {
     return readdirSync(stateDir);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
-  }
-}
-
-function readEntry(path: string): JournalEntry | undefined {
-  try {
-    return JSON.parse(readFileSync(path, 'utf8')) as JournalEntry;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
   }
 }

@@ -9,17 +9,19 @@ import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { identify } from '../../proc/identity.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
+import type { JournalCgroup, JournalClaim, JournalEntry } from './journal-entry.js';
 import {
   isAbandoned,
   isEmpty,
   isOwnerDead,
   Journal,
+  listJournals,
+  mayBeAlive,
   readJournals,
   STATE_DIR,
   type FoundJournal,
-  type JournalCgroup,
   targetOf,
-  type JournalEntry,
+  type UnknownJournal,
 } from './journal.js';
 import { recoverJournal } from './recover.js';
 
@@ -101,14 +103,16 @@ async function winOver(journal: Journal, stateDir: string): Promise<void> {
   removeEmptyJournals(stateDir);
   const patienceEnd = performance.now() + PUT_RIGHT_PATIENCE_MS;
   for (;;) {
-    const others = readJournals(stateDir).filter(
-      ({ entry }) => entry.id !== journal.entry.id && overlap(entry, journal.entry),
-    );
+    const { found, unknown } = listJournals(stateDir);
+    const others = found.filter(({ entry }) => entry.id !== journal.entry.id && overlap(entry, journal.entry));
     const abandoned = others.find(isAbandoned);
     if (abandoned !== undefined) {
       await recoverJournal(abandoned, { stateDir });
       continue;
     }
+    // Of another version, which takes no turns with ours.
+    const stranger = unknown.find((other) => mayBeAlive(other) && mayOverlap(other, journal.entry));
+    if (stranger !== undefined) throw busyWithUnknown(journal.entry, stranger);
     const holder = others.find((other) => other.entry.lock === 'held' || other.entry.id < journal.entry.id);
     if (holder === undefined && others.length === 0) break;
     if (holder !== undefined && !(isOwnerDead(holder) && performance.now() < patienceEnd))
@@ -120,7 +124,7 @@ async function winOver(journal: Journal, stateDir: string): Promise<void> {
 }
 
 /** The same tree, or cgroups of which one contains the other. */
-function overlap(a: JournalEntry, b: JournalEntry): boolean {
+function overlap(a: JournalClaim, b: JournalClaim): boolean {
   if (
     a.bootId === b.bootId &&
     a.pidNamespace === b.pidNamespace &&
@@ -133,11 +137,25 @@ function overlap(a: JournalEntry, b: JournalEntry): boolean {
   return a.cgroup.ids.includes(b.cgroup.ids[0] as string) || b.cgroup.ids.includes(a.cgroup.ids[0] as string);
 }
 
+/** What claims nothing that can be read may be at work on anything. */
+function mayOverlap({ claim }: UnknownJournal, wanted: JournalEntry): boolean {
+  return claim === undefined || overlap(claim, wanted);
+}
+
 function busy(wanted: JournalEntry, { owner, entry }: FoundJournal): CheckpointError<'TARGET_BUSY'> {
   return new CheckpointError('TARGET_BUSY', {
     pid: targetOf(wanted).pid,
     cgroup: wanted.cgroup?.path,
     holder: { pid: owner.pid, since: entry.since, targetPid: targetOf(entry).pid, cgroup: entry.cgroup?.path },
+  });
+}
+
+function busyWithUnknown(wanted: JournalEntry, { path, owner, why, claim }: UnknownJournal) {
+  return new CheckpointError('TARGET_BUSY', {
+    pid: targetOf(wanted).pid,
+    cgroup: wanted.cgroup?.path,
+    holder: { pid: owner.pid, since: undefined, targetPid: claim?.target?.pid, cgroup: undefined },
+    unknownJournal: { path, why },
   });
 }
 

@@ -5,16 +5,18 @@ import { freezerVersions, hierarchyRoot, isFreezerError, openFreezer, type Freez
 import { CheckpointError } from '../base/checkpoint-error.js';
 import { cgroupRecords, destinationRecords, logPath, treeRecords } from './guardian.js';
 import { GuardianProcess } from './guardian-process.js';
+import type { JournalEntry } from './journal-entry.js';
 import {
   checkStateDir,
   isAbandoned,
   isOfThisBoot,
   Journal,
+  listJournals,
+  mayBeAlive,
   readJournals,
   STATE_DIR,
   targetOf,
   type FoundJournal,
-  type JournalEntry,
 } from './journal.js';
 
 export interface RecoverOptions {
@@ -69,6 +71,33 @@ export async function recover(options: RecoverOptions = {}): Promise<Recovery[]>
       ? failures[0]
       : new AggregateError(failures, `${failures.length} checkpoints could not be recovered`);
   return recoveries;
+}
+
+/** A file under a journal's name that is none, or that another version wrote: `recover` leaves it where it is. */
+export interface LeftJournal {
+  path: string;
+  /** The process that its name says. */
+  owner: number;
+  /** It, or its guardian, may be at work: the file is a lock of what nobody else can tell. */
+  isAlive: boolean;
+  /** As in "FILE is of format 2, not 1". */
+  why: string;
+}
+
+/**
+ * What `recover` does not understand. The version that wrote it can put right what it names; a damaged one tells of
+ * nothing, and is to be removed by hand, once `frozenCgroups` finds nothing that is left.
+ * @throws CheckpointError STATE_DIR_UNSAFE
+ */
+export function leftJournals(options: { stateDir?: string } = {}): LeftJournal[] {
+  const { stateDir = STATE_DIR } = options;
+  checkStateDir(stateDir);
+  return listJournals(stateDir).unknown.map((unknown) => ({
+    path: unknown.path,
+    owner: unknown.owner.pid,
+    isAlive: mayBeAlive(unknown),
+    why: unknown.why,
+  }));
 }
 
 /**

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
-import { recover, type Recovery } from '../../index.js';
-import { json, print } from '../output.js';
+import { leftJournals, recover, type Recovery } from '../../index.js';
+import { json, print, printError } from '../output.js';
 
 export function recoverCommand(): Command {
   return new Command('recover')
@@ -15,14 +15,23 @@ export function recoverCommand(): Command {
     )
     .action(async (options: { stateDir?: string; json?: boolean }) => {
       const recoveries = await recover({ stateDir: options.stateDir });
+      const left = leftJournals({ stateDir: options.stateDir });
       if (options.json === true) print(json(recoveries));
-      else if (recoveries.length === 0) print('nothing was left behind');
+      else if (recoveries.length === 0 && left.length === 0) print('nothing was left behind');
       for (const recovery of options.json === true ? [] : recoveries) {
         const { cgroup, since, did } = recovery;
         print(
           `${workOf(recovery)}${cgroup === undefined ? '' : ` in ${cgroup}`}, begun ${since}:\n${did.map((line) => `  ${line}`).join('\n') || '  only its journal was left'}`,
         );
       }
+      for (const { path, owner, isAlive, why } of left)
+        printError(
+          `not recovered: ${path} ${why}; ${
+            isAlive
+              ? `process ${owner} or its guardian may be at work`
+              : `process ${owner} has ended. Run the version of Stillframe that wrote it, or see \`stillframe status --all\` and remove the file`
+          }`,
+        );
     });
 }
 
