@@ -1,4 +1,5 @@
 import { badOptionText, type BadOption } from '../../bad-option.js';
+import { compileCommand } from '../../installed.js';
 import { StillframeError, type ErrorText } from '../../errors.js';
 import { textOfAll, type Warning } from '../warnings/warning.js';
 
@@ -219,7 +220,7 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
   }),
   GUARDIAN_MISSING: (f) => ({
     what: `the guardian program could not be started (tried ${f.tried.join(', ')})`,
-    remedy: 'Build it with: npm run build:native',
+    remedy: `Compile it: ${compileCommand}`,
   }),
   GUARDIAN_LOST: (f) => ({
     what: `the guardian (process ${f.pid}) ${f.exitSignal !== undefined ? `was ended by ${f.exitSignal}` : f.exitCode !== undefined ? `ended with status ${f.exitCode}` : 'does not answer'}, so nothing would thaw the target if this process died`,

@@ -1,3 +1,4 @@
+import { OLDEST_CRIU } from '../oldest.js';
 import { constants } from 'node:os';
 import { errnoOf, StillframeError, type ErrorTexts } from '../../errors.js';
 import { knownFailure, remedyOf, type CriuProblem } from './known-failures.js';
@@ -101,7 +102,7 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
     f.socketPath === undefined
       ? {
           what: `no CRIU found${list(f.tried) || (f.criuPath === undefined ? ': neither STILLFRAME_CRIU nor PATH leads to one' : ` at ${f.criuPath}`)}`,
-          remedy: 'Install CRIU 4.1 or newer, or set STILLFRAME_CRIU to its path.',
+          remedy: `Fetch one with: stillframe install-criu; or install CRIU ${OLDEST_CRIU.text} or newer, or set STILLFRAME_CRIU to its path.`,
         }
       : {
           what: `no CRIU service listens at ${f.socketPath}`,
@@ -120,7 +121,7 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
   }),
   CRIU_TOO_OLD: (f) => ({
     what: `${f.criuPath ?? 'criu'} is version ${f.version ?? 'unknown'}, too old for ${f.request ?? 'this library'}`,
-    remedy: `Use CRIU ${f.since ?? '4.1'} or newer: set STILLFRAME_CRIU to its path.`,
+    remedy: `Use CRIU ${f.since ?? OLDEST_CRIU.text} or newer: set STILLFRAME_CRIU to its path.`,
   }),
   CRIU_OPTION_UNSUPPORTED: (f) => ({
     what: `CRIU ${f.version ?? ''} does not know the option \`${f.option ?? ''}\``,
