@@ -39,6 +39,7 @@ test.each([
   ['Error (criu/mount.c:2742): mnt: The --root option is required to restore a mount namespace', 'root-missing'],
   ['Error (criu/mount-v2.c:736): mnt-v2: The --root option is required to restore a mount namespace', 'root-missing'],
   ['Error (criu/mount.c:48): mnt: BUG at criu/mount.c:48', 'root-missing'],
+  ["Error (criu/mount.c:2820): mnt: Can't umount at ./sys: Device or resource busy", 'root-missing'],
   ['Error (criu/mount.c:520): mnt: BUG at criu/mount.c:520', undefined],
   ['Error (criu/mount.c:3876): mnt: The root task has another root than mntns: /jail', 'chroot'],
   ['Error (criu/util.c:642): execvp("tar", ...) failed: No such file or directory', 'tmpfs-content'],

@@ -168,10 +168,11 @@ const failures: readonly KnownFailure[] = [
       'A mount propagates to or from one outside the tree: set `extMasters`, or make it private (mount --make-rprivate) when the tree is started.',
   },
   // criu/mount.c, criu/mount-v2.c: with `mntnsCompatMode` CRIU says what it lacks, else it ends in a BUG of
-  // service_mountpoint. Seen with 4.1.1, 4.2.1 and 4.3
+  // service_mountpoint. Seen with 4.1.1, 4.2.1 and 4.3. Before either it unmounts all of a copy of its own namespace
+  // (prepare_mnt_ns), which fails where one is busy: below /sys with tracefs or debugfs, as on most machines.
   {
     problem: 'root-missing',
-    pattern: /The --root option is required|BUG at criu\/mount\.c:4\d\b/,
+    pattern: /The --root option is required|BUG at criu\/mount\.c:4\d\b|Can't umount at /,
     remedy: 'The tree has a mount namespace of its own: set `root` to the path of its root.',
   },
   // criu/mount.c, __mntns_get_root_fd

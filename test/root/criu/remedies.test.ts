@@ -20,7 +20,7 @@ import {
 import { freezerVersions, makeTestCgroup } from '../../fixtures/cgroup.js';
 import { Counter, scratch, until, type Scratch } from '../../fixtures/criu.js';
 import { OddTask, type OddKind } from '../../fixtures/odd-task.js';
-import { ownMounts } from '../../fixtures/own-mounts.js';
+import { ownMounts, ownMountsWith } from '../../fixtures/own-mounts.js';
 
 let criu: CriuBinary;
 beforeAll(async () => {
@@ -251,14 +251,7 @@ test('a dump with `tcpClose` that is restored without is told so', async ({ skip
 
 test('a tmpfs without GNU tar is told so, and a mount namespace that is restored without `root`', async () => {
   const [images, inside, tmpfs] = [await imagesDir(), await imagesDir(), await imagesDir()];
-  // The standard streams of the prefix are files of the mount namespace outside.
-  const withTmpfs = [
-    ...ownMounts,
-    'sh',
-    '-ec',
-    `mount -t tmpfs none ${tmpfs}; exec "$@" </dev/null >/dev/null 2>&1`,
-    'sh',
-  ];
+  const withTmpfs = ownMountsWith(join(inside, 'streams'), `mount -t tmpfs none ${tmpfs}`);
   await using task = await OddTask.start(inside, 'plain', { prefix: withTmpfs });
   const error = await failure(dump(task.pid, {}, { env: { PATH: '/nonexistent' } }));
   expect(error.facts.problem, error.message).toBe('tmpfs-content');
@@ -326,14 +319,7 @@ test('memory tracking on a kernel without it is told so, and the tree runs on', 
 
 test('a restore that is not told of an external mount says so', async () => {
   const [images, inside, outside] = [await imagesDir(), await imagesDir(), await imagesDir()];
-  // The standard streams of the prefix are files of the mount namespace outside.
-  const withMount = [
-    ...ownMounts,
-    'sh',
-    '-ec',
-    `mount --bind ${outside} ${outside}; exec "$@" </dev/null >/dev/null 2>&1`,
-    'sh',
-  ];
+  const withMount = ownMountsWith(join(inside, 'streams'), `mount --bind ${outside} ${outside}`);
   await using task = await OddTask.start(inside, 'plain', { prefix: withMount });
   await dump(task.pid, { imagesDir: images, leaveRunning: false, external: [`mnt[${outside}]:data`] });
   const error = await refusedRestore(images);
