@@ -2,7 +2,8 @@
 export { checkpoint } from './checkpoint/checkpoint.js';
 export { restore } from './checkpoint/restore/restore.js';
 export type { CheckpointOptions, RestoreOptions } from './checkpoint/options.js';
-export type { CheckpointReport, RestoreReport } from './checkpoint/events/report.js';
+export type { CheckpointReport, ReplacedTree, RestoreReport } from './checkpoint/events/report.js';
+export type { TreeEnd } from './tree-end.js';
 export type { LostLock } from './checkpoint/restore/restore-locks.js';
 export type { PreDumpPlan, PreDumpRound } from './checkpoint/dump/pre-dump.js';
 export type { FileTree, Target } from './checkpoint/window/ready-target.js';
@@ -53,6 +54,7 @@ export {
   type ReadOptions,
 } from './checkpoint/inspect.js';
 export type {
+  ArchiveSource,
   ByteRange,
   Entry,
   EntryType,

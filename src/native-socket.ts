@@ -76,6 +76,8 @@ export interface SpawnNative {
    * ECHILD when somebody else has reaped it.
    */
   reap(pidfd: number): number | undefined;
+  /** `ioctl(PIDFD_GET_INFO)`: the wait status of a process that has been reaped, of whoever's child. Linux 6.15. */
+  waitStatus(pidfd: number): number | undefined;
   /** `pipe2(O_CLOEXEC)`: [read end, write end]; the read end is also non-blocking, the write end blocks. */
   pipe(): [read: number, write: number];
   /** `pipe2(O_CLOEXEC)`, both ends blocking, and the caller's: the thread's end does not close them. */

@@ -25,6 +25,7 @@ export const AT_SYMLINK_NOFOLLOW = 0x100;
 export const AT_REMOVEDIR = 0x200;
 export const AT_EMPTY_PATH = 0x1000;
 export const RENAME_NOREPLACE = 1;
+export const RENAME_EXCHANGE = 2;
 
 /**
  * The paths of an open descriptor's file, for calls that take none: the link there leads to the very file, and no

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -430,6 +431,35 @@ static napi_value reap(napi_env env, napi_callback_info info)
 	return result;
 }
 
+/* include/uapi/linux/pidfd.h, v6.15: struct pidfd_info as it was first, and the part that says how a process ended. */
+struct process_info {
+	uint64_t mask;
+	uint64_t cgroup;
+	uint32_t ids[11];
+	int32_t wait_status;
+};
+#define ASK_PROCESS_INFO _IOWR(0xff, 11, struct process_info)
+#define INFO_EXIT (1 << 3)
+
+/* undefined: not reaped yet, or a kernel that does not tell */
+static napi_value wait_status(napi_env env, napi_callback_info info)
+{
+	napi_value arg, result;
+	size_t argc = 1;
+	int pidfd;
+	struct process_info process = { .mask = INFO_EXIT };
+
+	napi_get_cb_info(env, info, &argc, &arg, NULL, NULL);
+	if (argc < 1 || napi_get_value_int32(env, arg, &pidfd) != napi_ok) {
+		napi_throw_type_error(env, NULL, "waitStatus(pidfd)");
+		return NULL;
+	}
+	if (ioctl(pidfd, ASK_PROCESS_INFO, &process) != 0 || (process.mask & INFO_EXIT) == 0)
+		return NULL;
+	napi_create_int32(env, process.wait_status, &result);
+	return result;
+}
+
 static napi_value pair_of(napi_env env, const int *fds)
 {
 	napi_value array, number;
@@ -495,6 +525,7 @@ void sf_init_spawn(napi_env env, napi_value exports)
 	sf_set_function(env, exports, "spawnInThread", spawn_in_thread);
 	sf_set_function(env, exports, "pidfdOpen", pidfd_open);
 	sf_set_function(env, exports, "reap", reap);
+	sf_set_function(env, exports, "waitStatus", wait_status);
 	sf_set_function(env, exports, "pipe", pipe_pair);
 	sf_set_function(env, exports, "openPipe", open_pipe);
 	sf_set_function(env, exports, "tcgetsid", terminal_session);

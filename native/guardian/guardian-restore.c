@@ -326,6 +326,7 @@ void keep_restored(struct guard *g)
 		close(g->destinations[--g->destination_count]);
 	while (g->new_name_count > 0)
 		close(g->new_names[--g->new_name_count].parent);
+	g->is_restored = true;
 	g->tree_count = 0;
 	g->expects_pids = false;
 	g->made_cgroup[0] = '\0';

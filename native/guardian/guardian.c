@@ -8,6 +8,7 @@
  *   criu PID STARTTIME     window open|closed     new-cgroup PATH
  *   tree PID STARTTIME     new PATH               destination DEVICE INODE PATH
  *   made-cgroup PATH       expect PID...          keep
+ *   replace DEVICE INODE DEVICE INODE HIDDEN/KEPT/PATH
  *   ready?                 disarm
  * `ready?` and `window open` are answered: `ok`, or `error ERRNO RECORD` for the first record that failed.
  *
@@ -238,6 +239,8 @@ static void obey(struct guard *g, char *record, int *owner_pidfd)
 		err = add_new_name(g, rest);
 	else if (starts_with(record, "destination "))
 		err = add_destination(g, rest);
+	else if (starts_with(record, "replace "))
+		err = add_replacement(g, rest);
 	else if (starts_with(record, "made-cgroup "))
 		err = copy_path(g->made_cgroup, rest);
 	else if (strcmp(record, "keep") == 0)
@@ -321,6 +324,7 @@ static void put_right(struct guard *g)
 	remove_new_cgroup(g);
 	remove_made_cgroup(g);
 	remove_destinations(g);
+	settle_replacements(g);
 	for (unsigned i = 0; i < MAX_REMOVALS; i++) {
 		struct removal *r = &g->removals[i];
 		int err = r->name[0] == '\0' ? ENOENT : remove_tree(r->parent, r->name);

@@ -44,6 +44,21 @@ struct new_name {
 	char name[NAME_MAX + 1];
 };
 
+struct file_id {
+	dev_t device;
+	ino_t inode;
+};
+
+/* Files that a restore puts others in the place of: guardian-replace.c. */
+struct replacement {
+	int parent;
+	char name[NAME_MAX + 1];
+	char hidden[NAME_MAX + 1]; /* where the new ones were made, and the old ones are */
+	char kept[NAME_MAX + 1]; /* what the old ones are called in the end; '' when they are to go */
+	struct file_id fresh;
+	struct file_id old;
+};
+
 struct guard {
 	int version; /* 1 or 2; 0 while no cgroup is known */
 	int cgroup; /* O_PATH */
@@ -72,6 +87,11 @@ struct guard {
 	struct new_name new_names[MAX_DESTINATIONS];
 	unsigned new_name_count;
 	char made_cgroup[PATH_MAX]; /* the outermost that it made */
+
+	/* Of a restore, finished or not. */
+	struct replacement replacements[MAX_DESTINATIONS];
+	unsigned replacement_count;
+	bool is_restored;
 
 	char journal[PATH_MAX];
 	char log[PATH_MAX];
@@ -134,6 +154,10 @@ void end_trees(struct guard *g);
 void await_trees(struct guard *g);
 void remove_made_cgroup(struct guard *g);
 void remove_destinations(struct guard *g);
+/* What a restore put others in the place of. Returns 0 or an errno. */
+int add_replacement(struct guard *g, char *rest);
+/* Puts it back, or, when the restore was finished, keeps or removes it as it would have. */
+void settle_replacements(struct guard *g);
 /* Removes what was named, and only what bears our name and is ours. Returns 0 or an errno. */
 int remove_tree(int parent, const char *name);
 bool is_our_name(const char *name);

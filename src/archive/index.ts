@@ -15,17 +15,19 @@ export {
 } from './extract/extract.js';
 export { describeFd } from './extract/openat-dir.js';
 export type { Destination } from './extract/destination.js';
+export type { PlannedReplacement, ReplacedFiles, Replacement, ReplacementWatch } from './extract/replacement.js';
 export { FORMAT_VERSION, type Integrity, type Manifest, type TreeLayout, type TreeRecord } from './format/manifest.js';
 export {
   openArchive,
   readMember,
   walkMembers,
-  type Compression,
   type Member,
   type OpenArchive,
   type OpenArchiveOptions,
   type TarRange,
 } from './read/reader.js';
+export { isSource, nameOfSource, type ArchiveSource } from './read/source.js';
+export type { Compression } from './read/spool.js';
 export { inspectArchive, type InspectOptions } from './read/inspect.js';
 export type { MemberPlace, TreePlace } from './read/places.js';
 export { verifyArchive, type VerifiedArchive, type VerifyOptions } from './read/verify.js';

@@ -1,12 +1,15 @@
 import {
   ArchiveError,
   inspectArchive,
+  nameOfSource,
   openArchive,
   printable,
   readMember as readMemberOf,
   verifyArchive,
   walkMembers,
+  type ArchiveSource,
   type Manifest,
+  type OpenArchive,
 } from '../archive/index.js';
 import { recordedWarnings, type RecordedWarning } from './warnings/recorded.js';
 
@@ -37,10 +40,12 @@ export interface ArchiveVerification {
 }
 
 export interface ReadOptions {
+  /** How errors and the result name the archive. Default: its path, or what it is. */
+  archiveName?: string | undefined;
   signal?: AbortSignal;
-  /** Where a compressed archive is unpacked to: needs its whole size. Default: the system's temporary directory. */
+  /** Where a compressed archive is unpacked to, and a stream is kept: needs its whole size. Default: the system's temporary directory. */
   tmpDir?: string;
-  /** How much a compressed archive may unpack to, in bytes. Default: nine tenths of what is free where it is unpacked. */
+  /** How much a compressed archive may unpack to, and a stream may bring, in bytes. Default: nine tenths of what is free where it is unpacked. */
   maxUnpackedBytes?: number | undefined;
 }
 
@@ -48,15 +53,15 @@ export interface ReadOptions {
  * What an archive says it holds. Nothing is verified; see `verify`.
  * @throws ArchiveError NOT_AN_ARCHIVE, ARCHIVE_UNREADABLE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED
  */
-export async function inspect(archivePath: string, options: ReadOptions = {}): Promise<ArchiveInspection> {
-  await using archive = await openArchive(archivePath, options);
+export async function inspect(source: ArchiveSource, options: ReadOptions = {}): Promise<ArchiveInspection> {
+  await using archive = await open(source, options);
   const members: ArchiveMember[] = [];
   const manifest = await inspectArchive(archive, {
     signal: options.signal,
     onMember: ({ entry: { name, type, size } }) => members.push({ name: printable(name), type, bytes: size }),
   });
   return {
-    archivePath,
+    archivePath: archive.path,
     compression: archive.compression,
     manifest,
     warnings: recordedWarnings(manifest?.subject ?? {}),
@@ -69,12 +74,12 @@ export async function inspect(archivePath: string, options: ReadOptions = {}): P
  * @throws ArchiveError ARCHIVE_DAMAGED with the member, ARCHIVE_TRUNCATED, NOT_AN_ARCHIVE, FORMAT_TOO_NEW
  */
 export async function verify(
-  archivePath: string,
+  source: ArchiveSource,
   options: ReadOptions & { onProgress?: (progress: { bytes: number; totalBytes: number }) => void } = {},
 ): Promise<ArchiveVerification> {
-  await using archive = await openArchive(archivePath, options);
+  await using archive = await open(source, options);
   const { manifest } = await verifyArchive(archive, options);
-  return { archivePath, members: manifest.integrity.members, bytes: manifest.integrity.bytes, manifest };
+  return { archivePath: archive.path, members: manifest.integrity.members, bytes: manifest.integrity.bytes, manifest };
 }
 
 /**
@@ -83,17 +88,21 @@ export async function verify(
  * @throws ArchiveError MEMBER_MISSING, MEMBER_TOO_BIG, and those of `inspect`
  */
 export async function readMember(
-  archivePath: string,
+  source: ArchiveSource,
   name: string,
   options: ReadOptions & { maxBytes?: number } = {},
 ): Promise<Buffer> {
-  const { maxBytes = 64 << 20, ...open } = options;
-  await using archive = await openArchive(archivePath, open);
+  const { maxBytes = 64 << 20, ...reading } = options;
+  await using archive = await open(source, reading);
   const wanted = Buffer.from(name);
   for await (const member of walkMembers(archive)) {
-    open.signal?.throwIfAborted();
+    reading.signal?.throwIfAborted();
     if (member.entry.type === 'file' && member.entry.name.equals(wanted))
       return readMemberOf(archive, member, maxBytes);
   }
-  throw new ArchiveError('MEMBER_MISSING', { archivePath, member: printable(wanted) });
+  throw new ArchiveError('MEMBER_MISSING', { archivePath: archive.path, member: printable(wanted) });
+}
+
+function open(source: ArchiveSource, { archiveName, ...options }: ReadOptions): Promise<OpenArchive> {
+  return openArchive(source, { ...options, name: archiveName ?? nameOfSource(source) });
 }

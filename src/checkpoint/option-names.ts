@@ -38,7 +38,9 @@ export const CHECKPOINT_OPTIONS: OptionNames<CheckpointOptions> = {
 export const RESTORE_OPTIONS: OptionNames<RestoreOptions> = {
   maxUnpackedBytes: true,
   archive: true,
+  archiveName: true,
   files: true,
+  replaceFiles: true,
   cgroup: true,
   criu: true,
   placeGuardianIn: true,

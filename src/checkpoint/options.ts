@@ -1,7 +1,14 @@
+import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, resolve } from 'node:path';
 import { Writable } from 'node:stream';
-import type { ArchiveWriterOptions, OutputCompression } from '../archive/index.js';
+import {
+  isSource,
+  nameOfSource,
+  type ArchiveSource,
+  type ArchiveWriterOptions,
+  type OutputCompression,
+} from '../archive/index.js';
 import type { CriuRestoreOptions } from '../criu/index.js';
 import { CheckpointError } from './base/checkpoint-error.js';
 import { STATE_DIR } from './guardian/journal.js';
@@ -121,13 +128,27 @@ export interface CheckpointOptions extends Target {
 
 export interface RestoreOptions {
   /**
-   * How much a compressed archive may unpack to, in bytes. Default: nine tenths of what is free where it is unpacked.
+   * How much a compressed archive may unpack to, and a stream may bring, in bytes. Default: nine tenths of what is free
+   * where that is written.
    */
   maxUnpackedBytes?: number | undefined;
-  /** The archive to restore from. */
-  archive: string;
+  /**
+   * The archive to restore from: its path; an open file, which stays the caller's; or what brings its bytes, such as a
+   * stream, which is kept in a file without a name in `workDir` until the end, at most `maxUnpackedBytes` of it.
+   */
+  archive: ArchiveSource;
+  /** How errors name it. Default: its path, or what it is. */
+  archiveName?: string | undefined;
   /** Where file trees go, by their names in the archive. Default: where each was. */
   files?: Record<string, string>;
+  /**
+   * Put file trees in the place of what is there, as after a crash. Each is made whole beside it, hidden, and the two
+   * are exchanged by one rename when everything is verified; the old files are put back when the restore fails. Once it
+   * has succeeded they are kept beside the new ones under a name that the report's `replaced` tells ('keep'), or
+   * removed. Until then there has to be room for both. Default: what is there is not touched, and DESTINATION_NOT_EMPTY
+   * or DESTINATION_EXISTS is the error.
+   */
+  replaceFiles?: 'keep' | 'remove';
   /** Directory of the cgroup to restore into; made when missing. Default: the recorded one. */
   cgroup?: string;
   /** CRIU options over the ones that Stillframe chooses. */
@@ -137,7 +158,8 @@ export interface RestoreOptions {
   stateDir?: string;
   /**
    * Where CRIU's images are unpacked to, in a private directory. Nobody but root and the caller may be able to rename
-   * what is in it (WORK_DIR_UNSAFE). Default: the archive's directory; /var/tmp where others could do that there.
+   * what is in it (WORK_DIR_UNSAFE). Default: the archive's directory; /var/tmp where others could do that there, and for what
+   * has no path.
    */
   workDir?: string;
   /** As in CheckpointOptions. */
@@ -247,8 +269,13 @@ export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSe
 }
 
 export interface RestoreSettings {
+  source: ArchiveSource;
+  /** How it is named. */
   archive: string;
+  /** Where there is room for as much as it holds, if nobody says another place. */
+  besideArchive: string;
   files: Record<string, string>;
+  replaceFiles: 'keep' | 'remove' | undefined;
   cgroup: string | undefined;
   workDir: string | undefined;
   stateDir: string;
@@ -263,7 +290,7 @@ export interface RestoreSettings {
 
 /** @throws CheckpointError BAD_OPTION, NOT_ROOT: before anything is touched */
 export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
-  requirePath('archive', options.archive);
+  if (!isSource(options.archive)) bad('archive', options.archive, 'a path, an open file, or a stream');
   optional('cgroup', options.cgroup, requirePath);
   optional('criuLog', options.criuLog, requirePath);
   const files = Object.fromEntries(
@@ -272,13 +299,20 @@ export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
       return [name, resolve(path)];
     }),
   );
+  const { replaceFiles } = options;
+  if (replaceFiles !== undefined && !['keep', 'remove'].includes(replaceFiles))
+    bad('replaceFiles', replaceFiles, 'keep or remove');
   optional('stateDir', options.stateDir, requirePath);
   optional('placeGuardianIn', options.placeGuardianIn, requirePath);
   optional('terminal', options.terminal, (option, value) => count(option, value, 0));
   requireRoot('a restore');
+  const source = typeof options.archive === 'string' ? resolve(options.archive) : options.archive;
   return {
-    archive: resolve(options.archive),
+    source,
+    archive: options.archiveName ?? nameOfSource(source),
+    besideArchive: typeof source === 'string' ? dirname(source) : existsSync('/var/tmp') ? '/var/tmp' : tmpdir(),
     files,
+    replaceFiles,
     cgroup: options.cgroup === undefined ? undefined : resolve(options.cgroup),
     workDir: options.workDir === undefined ? undefined : resolve(options.workDir),
     stateDir: resolve(options.stateDir ?? STATE_DIR),

@@ -8,6 +8,7 @@ const OTHERWISE: Readonly<Record<string, readonly string[]>> = {
   cgroupVersion: ['--freezer'],
   containers: ['--runc, --crun, --podman'],
   outputDir: ['--output'],
+  replaceFiles: ['--replace'],
 };
 
 /** Options that the command has in another form than a flag. */

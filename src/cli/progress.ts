@@ -16,9 +16,11 @@ const WORDS: Partial<Record<PhaseEvent['phase'], string>> = {
   verify: 'verifying the archive',
   'wait-pids': 'waiting for the process ids to be free',
   extract: 'extracting the files',
+  replace: 'replacing the old files',
   'check-files': 'checking the open files',
   restore: 'restoring',
   'lazy-pages': 'bringing memory while the tree runs',
+  settle: 'keeping or deleting the old files',
 };
 
 /**

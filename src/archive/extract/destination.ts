@@ -62,7 +62,7 @@ export function closeDestination({ fd, made }: Target): void {
   if (made !== undefined) closeSync(made.parentFd);
 }
 
-async function openParent(path: string, isRecorded: boolean, ownedBy: number | undefined): Promise<Parent> {
+export async function openParent(path: string, isRecorded: boolean, ownedBy: number | undefined): Promise<Parent> {
   try {
     if (isRecorded) return await openSafely(dirname(path), ownedBy);
     return { fd: openSync(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY), owner: undefined };
@@ -98,7 +98,7 @@ async function openDirectory(path: string, parent: Parent, isRecorded: boolean):
 }
 
 /** A directory of the parent's owner, or where the parent is nobody else's, of root's or the caller's own. */
-function isOwn(uid: number, parentOwner: number | undefined): boolean {
+export function isOwn(uid: number, parentOwner: number | undefined): boolean {
   return parentOwner === undefined ? isOurs(uid) : uid === parentOwner;
 }
 
@@ -119,7 +119,7 @@ async function takenOver(target: Target): Promise<Target> {
   throw new ArchiveError('DESTINATION_NOT_EMPTY', { path });
 }
 
-async function isEmpty(fd: number): Promise<boolean> {
+export async function isEmpty(fd: number): Promise<boolean> {
   // Through the descriptor: what is looked at is what will be written to.
   const dir = await opendir(pathOfFd(fd), { encoding: 'latin1' });
   return (await dir.read().finally(() => dir.close())) === null;
@@ -188,7 +188,7 @@ function unusable(path: string, cause: unknown): ArchiveError {
   return new ArchiveError('DESTINATION_MISSING', { path, cause });
 }
 
-function unsafe(path: string, what: string, cause?: unknown): ArchiveError {
+export function unsafe(path: string, what: string, cause?: unknown): ArchiveError {
   return new ArchiveError('DESTINATION_UNSAFE', { path, what, cause });
 }
 

@@ -12,8 +12,10 @@ import {
   remover,
   removeTarget,
   type Destination,
+  type RootEntry,
   type Target,
 } from './destination.js';
+import { Replacement, type ReplaceOptions } from './replacement.js';
 import type { Entry } from '../format/entry.js';
 import { ROOT_NAME } from '../format/names.js';
 import { readMember, walkMembers, type Member, type OpenArchive, type TarRange } from '../read/reader.js';
@@ -40,6 +42,11 @@ export interface ExtractOptions {
     | undefined;
   /** See `CheckOptions`. */
   skip?: CheckOptions['skip'];
+  /**
+   * The destination may hold other files: the tree is made beside it then, hidden, until `replacement` is told to take
+   * the place. Not for a destination that the caller holds open. Default: it must be empty.
+   */
+  replace?: ReplaceOptions | undefined;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: ExtractProgress) => void) | undefined;
 }
@@ -57,6 +64,8 @@ export interface ExtractedTree extends ExtractProgress {
    * there before.
    */
   remove(): Promise<void>;
+  /** With `replace`, where there was something to replace. */
+  replacement: Replacement | undefined;
 }
 
 /** A batch of small files is copied by one trip to a thread. */
@@ -71,7 +80,7 @@ const MAX_BATCHES = 2;
  * @param tree The tree's name in the archive.
  * @throws ArchiveError MEMBER_MISSING, DESTINATION_EXISTS, DESTINATION_NOT_EMPTY, DESTINATION_MISSING,
  * DESTINATION_UNSAFE,
- *   DESTINATION_FULL, *   UNSAFE_PATH, UNSAFE_LINK, EXTRACT_FAILED (which path, with the system's error as cause)
+ *   DESTINATION_FULL, DESTINATION_EXISTS, UNSAFE_PATH, UNSAFE_LINK, EXTRACT_FAILED (which path, with the system's error as cause)
  */
 export async function extractTree(
   options: ExtractOptions & { verified: VerifiedArchive; tree: string | Buffer },
@@ -149,20 +158,33 @@ export async function extractTar(
   const rootType = await checkTar(archive, range, root, options);
   const rootEntry = { isDirectory: rootType === 'directory', uid: await ownerOfRoot(archive, range, root) };
   const path = pathOf(options.destination);
-  if (!isThere(path)) options.onDestination?.willMake(path);
-  const target = await openDestination(options.destination, rootEntry);
+  const replacement = await openReplacement(options, rootEntry);
+  if (replacement === undefined && !isThere(path)) options.onDestination?.willMake(path);
+  const target = replacement?.target ?? (await openDestination(options.destination, rootEntry));
   const extraction = new Extraction(archive, target, options);
   try {
-    if (rootEntry.isDirectory) await options.onDestination?.opened(path, fstatSync(target.fd, { bigint: true }));
+    if (rootEntry.isDirectory && replacement === undefined)
+      await options.onDestination?.opened(path, fstatSync(target.fd, { bigint: true }));
     await extraction.run(range, root);
-    return { ...extraction.progress, remove: remover(target) };
+    const remove = replacement === undefined ? remover(target) : () => replacement.remove();
+    return { ...extraction.progress, remove, replacement };
   } catch (error) {
-    if (options.keepPartial !== true && extraction.begun) await removeTarget(target).catch(() => undefined);
+    await replacement?.remove().catch(() => undefined);
+    if (replacement === undefined && options.keepPartial !== true && extraction.begun)
+      await removeTarget(target).catch(() => undefined);
     throw error;
   } finally {
     extraction.close();
     closeDestination(target);
   }
+}
+
+async function openReplacement(
+  { destination, replace }: ExtractOptions,
+  root: RootEntry,
+): Promise<Replacement | undefined> {
+  if (replace === undefined || (typeof destination === 'object' && 'fd' in destination)) return undefined;
+  return Replacement.open(destination, root, replace);
 }
 
 function pathOf(destination: Destination): string {

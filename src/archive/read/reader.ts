@@ -1,21 +1,13 @@
 import { constants } from 'node:fs';
-import { open, statfs, unlink, type FileHandle } from 'node:fs/promises';
+import { open, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { randomUUID } from 'node:crypto';
-import { pipeline } from 'node:stream/promises';
-import type { Duplex } from 'node:stream';
-import * as zlib from 'node:zlib';
-import { errnoOf } from '../../errors.js';
 import { ArchiveError } from '../format/archive-error.js';
 import { printable } from '../format/byte-text.js';
 import type { Entry } from '../format/entry.js';
-import { openNameless } from '../file/unnamed-file.js';
 import { TarParser } from '../format/tar-decode.js';
 import { padding } from '../format/tar-encode.js';
-import { hasZstd, zstdDecompressor } from '../file/zstd.js';
-
-export type Compression = 'none' | 'gzip' | 'zstd';
+import { chunksOf, firstBytes, isStream, joined, nameOfSource, untilAborted, type ArchiveSource } from './source.js';
+import { spool, type Compression, type Spooling } from './spool.js';
 
 /** An archive that is open for reading at any offset. A compressed one has been unpacked to a file without a name. */
 export interface OpenArchive extends AsyncDisposable {
@@ -29,10 +21,13 @@ export interface OpenArchive extends AsyncDisposable {
 }
 
 export interface OpenArchiveOptions {
-  /** Where a compressed archive is unpacked: needs its whole size. Default: the system's temporary directory. */
+  /** How errors name it. Default: its path, or what it is. */
+  name?: string | undefined;
+  /** Where a compressed archive is unpacked, and a stream is kept: needs its whole size. Default: the system's temporary directory. */
   tmpDir?: string | undefined;
   /**
-   * How much a compressed archive may unpack to, in bytes. Default: nine tenths of what is free where it is unpacked.
+   * How much a compressed archive may unpack to, and a stream may bring, in bytes. Default: nine tenths of what is free
+   * in `tmpDir`.
    */
   maxUnpackedBytes?: number | undefined;
   signal?: AbortSignal | undefined;
@@ -55,148 +50,73 @@ export interface TarRange {
 }
 
 /**
- * Opens an archive. Nothing of it is checked yet.
+ * Opens an archive. Nothing of it is checked yet. An open file stays the caller's, and is read at its offsets from 0 on;
+ * what is no regular file, and a stream, is copied to a file without a name first.
  * @throws ArchiveError ARCHIVE_UNREADABLE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED (what the decompressor says),
  * ARCHIVE_UNSUPPORTED, ARCHIVE_TOO_BIG
  */
-export async function openArchive(path: string, options: OpenArchiveOptions = {}): Promise<OpenArchive> {
-  const { tmpDir = tmpdir(), maxUnpackedBytes, signal } = options;
+export async function openArchive(source: ArchiveSource, options: OpenArchiveOptions = {}): Promise<OpenArchive> {
+  const { tmpDir = tmpdir(), maxUnpackedBytes, name: path = nameOfSource(source), signal } = options;
   signal?.throwIfAborted();
-  let handle: FileHandle;
-  try {
-    // O_NONBLOCK: a FIFO of that name must not hold a thread for ever.
-    handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
-  } catch (cause) {
-    throw new ArchiveError('ARCHIVE_UNREADABLE', { archivePath: path, cause });
-  }
+  const spooling = { path, tmpDir, maxUnpackedBytes, signal };
+  if (isStream(source)) return spooled(spooling, source);
+  const handle = typeof source === 'string' ? await openPath(source) : source;
+  const close = typeof source === 'string' ? () => handle.close() : () => Promise.resolve();
   try {
     const stat = await handle.stat();
+    if (!stat.isFile() && typeof source !== 'string') return await spooled(spooling, chunksOf(handle, null));
     if (!stat.isFile()) throw new ArchiveError('ARCHIVE_UNREADABLE', { archivePath: path, what: 'not a regular file' });
-    const compression = await detectCompression(handle);
-    if (compression === 'none') return opened(path, handle, stat.size, compression);
-    const unpacked = await unpack({ path, from: handle, compression, tmpDir, maxUnpackedBytes, signal });
-    await handle.close();
+    const compression = compressionOf((await handle.read(Buffer.alloc(4), 0, 4, 0)).buffer);
+    if (compression === 'none') return opened(path, handle, stat.size, compression, close);
+    const unpacked = await spool(spooling, chunksOf(handle, 0), compression);
+    await close();
     return opened(path, unpacked, (await unpacked.stat()).size, compression);
   } catch (error) {
-    await handle.close().catch(() => undefined);
+    await close().catch(() => undefined);
     throw error;
   }
 }
 
-function opened(path: string, handle: FileHandle, bytes: number, compression: Compression): OpenArchive {
-  const close = (): Promise<void> => handle.close();
+async function openPath(path: string): Promise<FileHandle> {
+  try {
+    // O_NONBLOCK: a FIFO of that name must not hold a thread for ever.
+    return await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+  } catch (cause) {
+    throw new ArchiveError('ARCHIVE_UNREADABLE', { archivePath: path, cause });
+  }
+}
+
+/** From what comes in order. */
+async function spooled(spooling: Spooling, source: AsyncIterable<Uint8Array>): Promise<OpenArchive> {
+  const chunks = untilAborted(source, spooling.path, spooling.signal);
+  try {
+    const head = await firstBytes(chunks, 4);
+    if (head.length === 0)
+      throw new ArchiveError('ARCHIVE_TRUNCATED', {
+        archivePath: spooling.path,
+        what: 'nothing came: the program that was to send it may have failed',
+      });
+    const compression = compressionOf(head);
+    const handle = await spool(spooling, joined(head, chunks), compression);
+    return opened(spooling.path, handle, (await handle.stat()).size, compression);
+  } finally {
+    await chunks.return(undefined);
+  }
+}
+
+function opened(
+  path: string,
+  handle: FileHandle,
+  bytes: number,
+  compression: Compression,
+  close: () => Promise<void> = () => handle.close(),
+): OpenArchive {
   return { path, handle, bytes, compression, close, [Symbol.asyncDispose]: close };
 }
 
-async function detectCompression(handle: FileHandle): Promise<Compression> {
-  const { buffer, bytesRead } = await handle.read(Buffer.alloc(4), 0, 4, 0);
-  if (bytesRead >= 2 && buffer.readUInt16BE(0) === 0x1f8b) return 'gzip';
-  return bytesRead === 4 && buffer.readUInt32BE(0) === 0x28b52ffd ? 'zstd' : 'none';
-}
-
-interface Unpacking {
-  path: string;
-  from: FileHandle;
-  compression: Exclude<Compression, 'none'>;
-  tmpDir: string;
-  maxUnpackedBytes: number | undefined;
-  signal: AbortSignal | undefined;
-}
-
-async function unpack(unpacking: Unpacking): Promise<FileHandle> {
-  const { path, from, compression, tmpDir, signal } = unpacking;
-  const decompressor = decompressorFor(path, compression);
-  let to: FileHandle;
-  let mostBytes: number;
-  try {
-    mostBytes = unpacking.maxUnpackedBytes ?? (await spareBytes(tmpDir));
-    to = await openUnnamed(tmpDir);
-  } catch (cause) {
-    throw new ArchiveError('ARCHIVE_UNREADABLE', {
-      archivePath: path,
-      what: `it is compressed, and cannot be unpacked in ${tmpDir}`,
-      cause,
-    });
-  }
-  try {
-    // Not FileHandle's own streams: with autoClose off, which keeps the descriptors ours, a pipeline never ends.
-    await pipeline(
-      chunksOf(from),
-      decompressor,
-      (chunks: AsyncIterable<Buffer>) => writeChunks(to, within(mostBytes, path, chunks)),
-      signal === undefined ? {} : { signal },
-    );
-    return to;
-  } catch (cause) {
-    await to.close().catch(() => undefined);
-    signal?.throwIfAborted();
-    if (cause instanceof ArchiveError) throw cause;
-    const { code } = cause as NodeJS.ErrnoException;
-    if (code === 'Z_BUF_ERROR') throw new ArchiveError('ARCHIVE_TRUNCATED', { archivePath: path, cause });
-    if (errnoOf(cause) === undefined || /^Z_|^ZSTD_/.test(code ?? ''))
-      throw new ArchiveError('ARCHIVE_DAMAGED', { archivePath: path, what: `its ${compression} stream`, cause });
-    throw new ArchiveError('ARCHIVE_UNREADABLE', {
-      archivePath: path,
-      what: `while it was unpacked in ${tmpDir}`,
-      cause,
-    });
-  }
-}
-
-/** What a file system can spare: a full one would hurt others than us. */
-async function spareBytes(dir: string): Promise<number> {
-  const { bavail, bsize } = await statfs(dir);
-  return Math.floor(bavail * bsize * 0.9);
-}
-
-/** A few kilobytes can unpack to terabytes. */
-async function* within(mostBytes: number, archivePath: string, chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  let bytes = 0;
-  for await (const chunk of chunks) {
-    bytes += chunk.length;
-    if (!(bytes <= mostBytes)) throw new ArchiveError('ARCHIVE_TOO_BIG', { archivePath, bytes: mostBytes });
-    yield chunk;
-  }
-}
-
-async function* chunksOf(handle: FileHandle): AsyncGenerator<Buffer> {
-  for (let position = 0; ;) {
-    const { buffer, bytesRead } = await handle.read(Buffer.allocUnsafe(256 * 1024), 0, 256 * 1024, position);
-    if (bytesRead === 0) return;
-    yield buffer.subarray(0, bytesRead);
-    position += bytesRead;
-  }
-}
-
-async function writeChunks(handle: FileHandle, chunks: AsyncIterable<Buffer>): Promise<void> {
-  let position = 0;
-  for await (const chunk of chunks) {
-    for (let done = 0; done < chunk.length;) {
-      const { bytesWritten } = await handle.write(chunk, done, chunk.length - done, position);
-      done += bytesWritten;
-      position += bytesWritten;
-    }
-  }
-}
-
-function decompressorFor(path: string, compression: Exclude<Compression, 'none'>): Duplex {
-  if (compression === 'gzip') return zlib.createGunzip({ chunkSize: 256 * 1024 });
-  if (!hasZstd())
-    throw new ArchiveError('ARCHIVE_UNSUPPORTED', {
-      archivePath: path,
-      what: `zstd, which Node.js ${process.versions.node} cannot unpack; install the program zstd`,
-    });
-  return zstdDecompressor();
-}
-
-/** A file without a name, also where the file system has none: then one that has lost its name. */
-async function openUnnamed(dir: string): Promise<FileHandle> {
-  const nameless = await openNameless(dir);
-  if (nameless !== undefined) return nameless;
-  const path = join(dir, `.stillframe-${randomUUID()}`);
-  const handle = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
-  await unlink(path);
-  return handle;
+function compressionOf(head: Buffer): Compression {
+  if (head.length >= 2 && head.readUInt16BE(0) === 0x1f8b) return 'gzip';
+  return head.length >= 4 && head.readUInt32BE(0) === 0x28b52ffd ? 'zstd' : 'none';
 }
 
 /**

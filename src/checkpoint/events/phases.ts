@@ -22,9 +22,11 @@ export type Phase =
   | 'verify'
   | 'wait-pids'
   | 'extract'
+  | 'replace'
   | 'check-files'
   | 'restore'
-  | 'lazy-pages';
+  | 'lazy-pages'
+  | 'settle';
 
 /** What `onProgress` is called with, and what is published on the channel `stillframe:phase`. */
 export interface PhaseEvent {

@@ -2,6 +2,7 @@ import type { DumpStats } from '../../criu/index.js';
 import type { Phase } from './phases.js';
 import type { PreDumpRound } from '../dump/pre-dump.js';
 import type { WindowParts } from '../window/snapshot.js';
+import type { TreeEnd } from '../../tree-end.js';
 import type { Warning } from '../warnings/warning.js';
 
 /** What a checkpoint did, and what each part of it took. Times in milliseconds, sizes in bytes. */
@@ -51,6 +52,12 @@ export interface CheckpointReport {
 }
 
 export interface RestoreReport {
+  /**
+   * Resolves when the root of the restored tree has ended, at once when it has already. The tree is no child of this
+   * process, which has one descriptor open until then; only who waits keeps the event loop alive. `signal` ends the
+   * waiting, with its reason; the tree runs on.
+   */
+  ended(options?: { signal?: AbortSignal | undefined }): Promise<TreeEnd>;
   /** The root of the restored tree, and all its processes. */
   pid: number;
   pids: number[];
@@ -58,9 +65,21 @@ export interface RestoreReport {
   cgroup: string | undefined;
   /** It has the terminal that was given. */
   hasTerminal: boolean;
+  /** Files that were there before, and that others have taken the place of (`replaceFiles`). */
+  replaced: ReplacedTree[];
   /** What is not as it was at the checkpoint. With `strict` none. */
   warnings: Warning[];
   totalMs: number;
   phasesMs: Partial<Record<Phase, number>>;
   criu: { path: string; version: string };
+}
+
+export interface ReplacedTree {
+  /** The tree's name in the archive, and where it is now. */
+  tree: string;
+  path: string;
+  /** Where what was there before is now; undefined when it was removed. */
+  keptAs: string | undefined;
+  /** Why it is not removed, or not under the name that it should have; a part of it may be gone where it should be. */
+  problem: string | undefined;
 }

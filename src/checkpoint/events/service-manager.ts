@@ -42,9 +42,11 @@ const words: Record<Phase, string> = {
   verify: 'verifying the archive',
   'wait-pids': 'waiting for free process ids',
   extract: 'extracting the archive',
+  replace: 'exchanging files',
   'check-files': 'checking open files',
   restore: 'restoring the processes',
   'lazy-pages': 'bringing memory while the target runs',
+  settle: 'putting old files away',
 };
 
 /** A connection to the service manager; leaving its scope ends it. A message that does not arrive is never an error. */

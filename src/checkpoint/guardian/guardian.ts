@@ -1,9 +1,10 @@
-import { join, dirname, resolve } from 'node:path';
+import { basename, join, dirname, resolve } from 'node:path';
+import type { PlannedReplacement, ReplacementWatch } from '../../archive/index.js';
 import type { ProcessHome } from '../../cgroup/index.js';
 import { identify, type ProcessId } from '../../proc/identity.js';
 import type { ProcessEnd } from '../../process.js';
 import { GuardianProcess } from './guardian-process.js';
-import type { JournalCgroup, JournalRestore } from './journal-entry.js';
+import type { JournalCgroup, JournalEntry, JournalReplacement, JournalRestore } from './journal-entry.js';
 import type { Journal } from './journal.js';
 
 // native/guardian/guardian.h. Whoever is not told goes where the tree's root goes.
@@ -136,6 +137,28 @@ export class Guardian implements AsyncDisposable {
     await this.#process.ask([destinationRecord(destination)], 'ready?');
   }
 
+  /**
+   * Files that others are about to take the place of. While the restore is not finished the old ones are put back if we
+   * die; from then on they are kept or removed, as it would have been done. Resolves when the guardian knows.
+   */
+  async willReplace(planned: PlannedReplacement): Promise<void> {
+    const { path, hiddenPath, keptName, fresh, old } = planned;
+    const replacement: JournalReplacement = {
+      path,
+      hidden: basename(hiddenPath),
+      ...(keptName === undefined ? {} : { keptName }),
+      fresh: journalId(fresh),
+      old: journalId(old),
+    };
+    // In one step: the hidden directory, about to hold the old files, is not to be removed any more.
+    const { removals, replacements = [] } = this.#journal.entry;
+    this.#journal.update({
+      removals: removals.filter((other) => other !== hiddenPath),
+      replacements: [...replacements, replacement],
+    });
+    await this.#process.ask([replacementRecord(replacement)], 'ready?');
+  }
+
   /** A process that a restore has made, not yet reaped: it ends with all its children if we die. */
   knowTree(pid: number): void {
     const tree = identify(pid);
@@ -168,8 +191,12 @@ export class Guardian implements AsyncDisposable {
 
   /** The restore is finished: what it made stays, whatever becomes of us. */
   keepRestored(): void {
-    const { restore: _, criu: __, ...entry } = this.#journal.entry;
-    this.#journal.replace({ ...entry, window: 'closed' });
+    const { restore, criu: _, ...entry } = this.#journal.entry;
+    this.#journal.replace({
+      ...entry,
+      window: 'closed',
+      ...(restore === undefined ? {} : { restored: restore.archivePath }),
+    });
     this.#process.say('keep', 'window closed');
   }
 
@@ -189,6 +216,11 @@ export class Guardian implements AsyncDisposable {
       willMake: (path) => this.willMakeNew(path),
       opened: (path, id) => this.knowDestination(path, id),
     };
+  }
+
+  /** Told of what takes the place of what: see ExtractOptions. */
+  get replacements(): ReplacementWatch {
+    return { hidden: this.hiddenNames, willReplace: (planned) => this.willReplace(planned) };
   }
 
   /** Told of hidden directories and files. */
@@ -269,6 +301,11 @@ export function destinationRecords({ newNames, destinations }: JournalRestore): 
   return [...newNames.map((path) => `new ${path}`), ...destinations.map(destinationRecord)];
 }
 
+/** What a restore has put other files in the place of. */
+export function replacementRecords({ replacements = [], restored }: JournalEntry): string[] {
+  return [...replacements.map(replacementRecord), ...(restored === undefined ? [] : ['keep'])];
+}
+
 /** A record has to fit the guardian's buffer. */
 function pidRecords(pids: readonly number[]): string[] {
   const records: string[] = [];
@@ -282,6 +319,15 @@ function treeRecord({ pid, startTime }: ProcessId): string {
 
 function destinationRecord({ path, device, inode }: JournalRestore['destinations'][number]): string {
   return `destination ${device} ${inode} ${path}`;
+}
+
+function replacementRecord({ path, hidden, keptName = '', fresh, old }: JournalReplacement): string {
+  const ids = [fresh.device, fresh.inode, old.device, old.inode].join(' ');
+  return `replace ${ids} ${hidden}/${keptName}/${path}`;
+}
+
+function journalId({ dev, ino }: { dev: bigint; ino: bigint }): JournalReplacement['old'] {
+  return { device: String(dev), inode: String(ino) };
 }
 
 function homeRecord({ pid, startTime, path }: NonNullable<JournalCgroup['homes']>[number]): string {

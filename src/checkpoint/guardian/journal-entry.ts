@@ -35,6 +35,21 @@ export interface JournalEntry {
   foundFrozen: boolean;
   /** Our temporary directories and files. */
   removals: string[];
+  /** What a restore has put other files in the place of, until it is kept or removed. */
+  replacements?: JournalReplacement[];
+  /** The archive of a restore that is finished, but for its `replacements`. */
+  restored?: string;
+}
+
+/** Old files, which are `tree` in the hidden directory once the new ones have their place. */
+export interface JournalReplacement {
+  path: string;
+  /** The hidden directory's name, beside `path`. */
+  hidden: string;
+  /** What the old files are called when the restore is finished; undefined when they go. */
+  keptName?: string;
+  fresh: { device: string; inode: string };
+  old: { device: string; inode: string };
 }
 
 /** What a restore has made so far, and will not stay if it dies. */
@@ -137,7 +152,7 @@ function readBounded(path: string): Buffer | string {
 }
 
 /** What a journal is of: a lock, or what locks nothing. */
-const subjects = ['target', 'restore', 'podDirectory'] as const;
+const subjects = ['target', 'restore', 'restored', 'podDirectory'] as const;
 
 type Check = (value: unknown) => boolean;
 
@@ -169,6 +184,8 @@ const isRecordOf =
 const processId = { pid: isPid, startTime: isDigits };
 const isProcess = isRecordOf(processId);
 const isVersion = isOneOf(1, 2);
+const isFileId = isRecordOf({ device: isDigits, inode: isDigits });
+const isName: Check = (value) => isText(value) && /^[^/]+$/.test(value as string);
 const isIds: Check = (value) => isListOf(isText)(value) && (value as unknown[]).length > 0;
 
 const fields: Readonly<Record<Exclude<keyof JournalEntry, 'format' | 'id'>, Check>> = {
@@ -205,6 +222,10 @@ const fields: Readonly<Record<Exclude<keyof JournalEntry, 'format' | 'id'>, Chec
   windowSince: optional(isText),
   foundFrozen: isBoolean,
   removals: isListOf(isText),
+  replacements: optional(
+    isListOf(isRecordOf({ path: isPath, hidden: isName, keptName: optional(isName), fresh: isFileId, old: isFileId })),
+  ),
+  restored: optional(isText),
 };
 
 function isClaim(value: unknown): value is JournalClaim {

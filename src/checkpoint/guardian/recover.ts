@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { freezerVersions, hierarchyRoot, isFreezerError, openFreezer, type FreezerState } from '../../cgroup/index.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
-import { cgroupRecords, destinationRecords, logPath, treeRecords } from './guardian.js';
+import { cgroupRecords, destinationRecords, logPath, replacementRecords, treeRecords } from './guardian.js';
 import { GuardianProcess } from './guardian-process.js';
 import type { JournalEntry } from './journal-entry.js';
 import {
@@ -136,11 +136,12 @@ function subjectOf({
   target,
   cgroup,
   restore,
+  restored,
   podDirectory,
 }: JournalEntry): Pick<Recovery, 'pid' | 'restoreOf' | 'podDirectory' | 'cgroup'> {
   return {
     pid: (target ?? restore?.trees[0])?.pid,
-    restoreOf: restore?.archivePath,
+    restoreOf: restore?.archivePath ?? restored,
     podDirectory,
     cgroup: (cgroup ?? restore?.cgroup)?.path,
   };
@@ -151,6 +152,7 @@ function recordsOf(entry: JournalEntry): string[] {
   const removals = [
     ...entry.removals.map((path) => `remove ${path}`),
     ...(entry.restore === undefined ? [] : destinationRecords(entry.restore)),
+    ...replacementRecords(entry),
   ];
   if (!isOfThisBoot(entry)) return removals;
   return [

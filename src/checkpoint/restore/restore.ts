@@ -1,12 +1,14 @@
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { setImmediate as immediate } from 'node:timers/promises';
 import {
+  ArchiveError,
   extractMembers,
   extractTree,
   openArchive,
   verifyArchive,
   type Destination,
   type ExtractedTree,
+  type Replacement,
   type VerifiedArchive,
 } from '../../archive/index.js';
 import {
@@ -36,6 +38,8 @@ import {
   type DumpedProcess,
 } from '../../criu/index.js';
 import { hasFatalSignal, isAlive } from '../../proc/task.js';
+import { errnoOf } from '../../errors.js';
+import { EndWatch } from '../../tree-end.js';
 import { whenAborted } from '../../when-aborted.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 import { cancellation } from '../base/cancellation.js';
@@ -49,7 +53,7 @@ import { checkRestoreOptions, type RestoreOptions, type RestoreSettings } from '
 import { Phases } from '../events/phases.js';
 import { runningPids } from '../base/pids.js';
 import { placesFor, PrivateDir } from '../base/private-dir.js';
-import type { RestoreReport } from '../events/report.js';
+import type { ReplacedTree, RestoreReport } from '../events/report.js';
 import { parseSubject, type Subject } from '../base/recorded-target.js';
 import { restoreLocks, type LostLock } from './restore-locks.js';
 import { waitForPids } from './wait-pids.js';
@@ -85,8 +89,9 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   const warnings = new Warnings(phases, settings.strict);
 
   const criu = await findCriu({ criuPath: options.criuPath });
-  await using archive = await openArchive(settings.archive, {
-    tmpDir: settings.workDir ?? dirname(settings.archive),
+  await using archive = await openArchive(settings.source, {
+    name: settings.archive,
+    tmpDir: settings.workDir ?? settings.besideArchive,
     maxUnpackedBytes: options.maxUnpackedBytes,
     signal,
   });
@@ -103,7 +108,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   await using guardian = await phases.run('guardian', () =>
     Guardian.arm({ journal, placeGuardianIn: settings.placeGuardianIn }),
   );
-  const place = settings.workDir ?? placesFor(dirname(settings.archive));
+  const place = settings.workDir ?? placesFor(settings.besideArchive);
   await using scratch = await PrivateDir.make(place, guardian.hiddenNames);
   const images = scratch.makeInner('images');
   const imagesDir = images.path;
@@ -123,6 +128,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   if (processes.every(({ pid }) => pid !== 1)) guardian.willTakePids(idsOf(processes));
 
   const undo: (() => Promise<void>)[] = [];
+  const replacements: [tree: string, replacement: Replacement][] = [];
   try {
     await phases.run('extract', async () => {
       for (const [name, destination] of destinations) {
@@ -132,10 +138,16 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
           destination,
           signal,
           onDestination: guardian.destinations,
+          replace:
+            settings.replaceFiles === undefined
+              ? undefined
+              : { old: settings.replaceFiles, watch: guardian.replacements },
         });
         undo.push(() => tree.remove());
+        if (tree.replacement !== undefined) replacements.push([name, tree.replacement]);
       }
     });
+    if (replacements.length > 0) await phases.run('replace', () => takePlaces(replacements));
     await phases.run('check-files', () => checkOpenFiles(imagesDir));
     const cgroup = cgroupFor(subject, settings);
     if (cgroup !== undefined) {
@@ -162,6 +174,8 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
       }),
     );
     undo.push(() => killTree(pid, cgroup));
+    const watch = watchEnd(pid);
+    undo.push(() => Promise.resolve(watch.close()));
     if (lostLocks.length > 0) warnings.add(warning('LOCKS_LOST', { locks: lostLocks }));
     // What CRIU has become is none of the tree: a next checkpoint would find it in the cgroup.
     if (leader !== undefined && cgroup !== undefined)
@@ -172,11 +186,15 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
     // The images must stay until then, and a tree whose memory cannot come any more is of no use to anybody.
     if (lazyPages !== undefined) await phases.run('lazy-pages', () => finished(lazyPages, signal));
     guardian.keepRestored();
+    undo.length = 0;
+    const replaced = replacements.length === 0 ? [] : await phases.run('settle', () => settled(replacements));
     return {
+      ended: (waiting) => watch.ended(waiting),
       pid,
       pids: runningPids(pid),
       cgroup,
       hasTerminal: terminal !== undefined,
+      replaced,
       warnings: warnings.list,
       totalMs: phases.elapsedMs,
       phasesMs: phases.durationsMs,
@@ -213,6 +231,21 @@ function treeDestinations(
       throw new CheckpointError('NO_DESTINATION', { tree: name, archivePath: archive });
     return [name, { recorded: source }];
   });
+}
+
+/** Each in one step; the names of all are seen to be apart before the first. */
+async function takePlaces(replacements: readonly [string, Replacement][]): Promise<void> {
+  const paths = replacements.map(([, { path }]) => path);
+  const inner = paths.find((path) => paths.some((other) => path !== other && path.startsWith(`${other}/`)));
+  if (inner !== undefined)
+    throw new ArchiveError('DESTINATION_EXISTS', { path: inner, what: 'it lies in the place of another tree' });
+  for (const [, replacement] of replacements) await replacement.takePlace();
+}
+
+async function settled(replacements: readonly [string, Replacement][]): Promise<ReplacedTree[]> {
+  const replaced: ReplacedTree[] = [];
+  for (const [tree, replacement] of replacements) replaced.push({ tree, ...(await replacement.settle()) });
+  return replaced;
 }
 
 /** The terminal that the tree has to be given, if it has to. */
@@ -362,6 +395,16 @@ async function verifyRunning(pid: number, cgroup: string | undefined, timeoutMs:
   for (let looks = 0; looks < 2; looks++, await immediate()) {
     const ended = hasFatalSignal(pid) || !isAlive(pid);
     if (ended) throw new CheckpointError('NOT_RUNNING', { pid, what: 'it has ended already' });
+  }
+}
+
+/** @throws CheckpointError NOT_RUNNING; errno errors, where no descriptor is left */
+function watchEnd(pid: number): EndWatch {
+  try {
+    return new EndWatch(pid);
+  } catch (error) {
+    if (errnoOf(error) !== 'ESRCH') throw error;
+    throw new CheckpointError('NOT_RUNNING', { pid, what: 'it has ended already' });
   }
 }
 

@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { inspect, verify } from '../../index.js';
 import { byteCount } from '../arguments.js';
+import { archiveOf } from '../standard-input.js';
 import { bytes, facts, json, table, print } from '../output.js';
 import { warningsText } from '../warnings.js';
 import { checkpointCommand } from './checkpoint.js';
@@ -8,7 +9,7 @@ import { checkpointCommand } from './checkpoint.js';
 export function inspectCommand(signal: AbortSignal): Command {
   return new Command('inspect')
     .description('Show what an archive contains, without verifying it.')
-    .argument('<archive>')
+    .argument('<archive>', 'a path; - for the standard input')
     .option('--members', 'list every member')
     .option(
       '--max-unpacked-bytes <size>',
@@ -16,9 +17,15 @@ export function inspectCommand(signal: AbortSignal): Command {
       byteCount,
     )
     .option('--json', 'print everything as JSON')
-    .addHelpText('after', '\nExample:\n  stillframe inspect app.tar --members')
-    .action(async (archive: string, options: { members?: boolean; maxUnpackedBytes?: number; json?: boolean }) => {
-      const inspection = await inspect(archive, { signal, maxUnpackedBytes: options.maxUnpackedBytes });
+    .addHelpText(
+      'after',
+      '\nExample:\n  stillframe inspect app.tar --members\n  ssh host cat app.tar | stillframe inspect -',
+    )
+    .action(async (argument: string, options: { members?: boolean; maxUnpackedBytes?: number; json?: boolean }) => {
+      await using source = await archiveOf(argument);
+      const { maxUnpackedBytes } = options;
+      const { archiveName } = source;
+      const inspection = await inspect(source.archive, { archiveName, signal, maxUnpackedBytes });
       if (options.json === true) {
         print(json(inspection));
         return;
@@ -32,7 +39,7 @@ export function inspectCommand(signal: AbortSignal): Command {
         cgroup?: { version?: unknown; name?: unknown; members?: unknown } | null;
       };
       const lines: [string, string | number][] = [
-        ['archive', archive],
+        ['archive', inspection.archivePath],
         ['members', `${members.length} (${bytes(members.reduce((sum, m) => sum + m.bytes, 0))})`],
       ];
       if (manifest === undefined) lines.push(['manifest', 'none: another engine wrote this archive']);
@@ -75,7 +82,7 @@ export function inspectCommand(signal: AbortSignal): Command {
 export function verifyCommand(signal: AbortSignal): Command {
   return new Command('verify')
     .description('Check every byte of an archive against its manifest.')
-    .argument('<archive>')
+    .argument('<archive>', 'a path; - for the standard input')
     .option(
       '--max-unpacked-bytes <size>',
       'size limit for unpacking a compressed archive (default: 90 % of the free space)',
@@ -86,12 +93,16 @@ export function verifyCommand(signal: AbortSignal): Command {
       'after',
       '\nIf the archive is damaged: exit status 1, and the damaged member is named.\n\nExample:\n  stillframe verify app.tar && scp app.tar other:',
     )
-    .action(async (archive: string, options: { maxUnpackedBytes?: number; json?: boolean }) => {
-      const { members, bytes: size } = await verify(archive, { signal, maxUnpackedBytes: options.maxUnpackedBytes });
+    .action(async (argument: string, options: { maxUnpackedBytes?: number; json?: boolean }) => {
+      await using source = await archiveOf(argument);
+      const { maxUnpackedBytes } = options;
+      const { archiveName } = source;
+      const verified = await verify(source.archive, { archiveName, signal, maxUnpackedBytes });
+      const { archivePath, members, bytes: size } = verified;
       print(
         options.json === true
-          ? json({ archivePath: archive, members, bytes: size })
-          : `${archive}: ${members} members, ${bytes(size)}: every byte verified`,
+          ? json({ archivePath, members, bytes: size })
+          : `${archivePath}: ${members} members, ${bytes(size)}: every byte verified`,
       );
     });
 }

@@ -1,6 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { isatty } from 'node:tty';
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import {
   HOST_SETTINGS,
   restore,
@@ -11,15 +10,17 @@ import {
 } from '../../index.js';
 import { byteCount, hostSetting, duration, pair } from '../arguments.js';
 import { addRestoreFlags, criuFlags, criuOptions, type CriuFlags } from '../criu-options.js';
+import { exitStatus } from '../cancelled.js';
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
-import { facts, json, leftOutFacts, milliseconds, print, printError } from '../output.js';
+import { EXIT_FAILED, facts, json, leftOutFacts, milliseconds, print, printError } from '../output.js';
+import { archiveOf } from '../standard-input.js';
 import { ProgressLine } from '../progress.js';
 import { warningsText } from '../warnings.js';
 
-const WAIT_MS = 100;
-
 interface Options extends ContainerOptions, CriuFlags {
   files?: [name: string, path: string][];
+  replace?: boolean;
+  discardReplaced?: boolean;
   cgroup?: string;
   workDir?: string;
   criuLog?: string;
@@ -29,7 +30,7 @@ interface Options extends ContainerOptions, CriuFlags {
   ignoreVolumes?: boolean;
   lazyPages?: boolean;
   keep?: HostSetting[];
-  wait: boolean;
+  wait?: boolean;
   maxUnpackedBytes?: number;
   strict?: boolean;
   json?: boolean;
@@ -38,8 +39,10 @@ interface Options extends ContainerOptions, CriuFlags {
 export function restoreCommand(signal: AbortSignal): Command {
   const command = new Command('restore')
     .description('Verify an archive, put its files back and restore its process tree.')
-    .argument('<archive>', 'what `stillframe checkpoint` wrote')
+    .argument('<archive>', 'what `stillframe checkpoint` wrote; - for the standard input')
     .option('--files <name=dir>', 'where to put a file tree (default: where it was); may be repeated', pair)
+    .option('--replace', 'replace the files that are there, as after a crash; the old ones are kept under another name')
+    .option('--discard-replaced', 'with --replace: delete the old files once the tree runs')
     .option('--cgroup <dir>', 'restore into this cgroup, created if missing (default: the recorded one)')
     .option('--runc <id>', 'restore a container with runc, under this id; needs --bundle')
     .option('--crun <id>', 'the same with crun')
@@ -56,6 +59,10 @@ export function restoreCommand(signal: AbortSignal): Command {
     .option('--work-dir <dir>', "where CRIU's images are first unpacked (default: the archive's directory)")
     .option('--pid-timeout <time>', 'how long to wait for the old process ids to become free', duration)
     .option('--lazy-pages', 'resume before memory is loaded; pages are fetched on demand, the rest in the background')
+    .option(
+      '--wait',
+      "wait until the tree's root ends, and exit with its status (128 and the number of a signal that ended it)",
+    )
     .option('--no-wait', 'do not wait for the restored job; the shell regains the terminal at once')
     .option(
       '--max-unpacked-bytes <size>',
@@ -75,21 +82,23 @@ until all memory has been brought: end it before that, and the tree is ended too
 
 Examples:
   stillframe restore app.tar
+  stillframe restore app.tar --replace                            after a crash, with the files still there
   stillframe restore c1.tar --runc c2 --bundle /srv/bundles/c2
   stillframe restore c1.tar --runc c2 --bundle /srv/bundles/c2 --keep devices
   stillframe restore web.tar --podman web
+  ssh host cat app.tar.zst | stillframe restore -
+  stillframe restore app.tar --wait                               as a service: exits as the restored program does
   stillframe restore app.tar --lazy-pages                         for large memory: resume first, load memory later
   stillframe restore app.tar --files data=/srv/app/data --cgroup /sys/fs/cgroup/app`,
     )
     .action((archive: string, options: Options, own: Command) => run(archive, options, signal, own));
 }
 
-async function run(archive: string, options: Options, signal: AbortSignal, command: Command): Promise<void> {
+async function run(argument: string, options: Options, signal: AbortSignal, command: Command): Promise<void> {
   const progress = new ProgressLine();
   let report: RestoreReport | ContainerRestoreReport;
   try {
     const common = {
-      archive,
       signal,
       onProgress: progress.update,
       workDir: options.workDir,
@@ -99,8 +108,11 @@ async function run(archive: string, options: Options, signal: AbortSignal, comma
     };
     const container = containerName(options);
     if (container !== undefined) {
+      if (options.wait === true) refuseBeside('a container', options, ['wait']);
       refuseBeside('a container', options, [
         'files',
+        'replace',
+        'discardReplaced',
         'cgroup',
         'pidTimeout',
         'lazyPages',
@@ -111,12 +123,25 @@ async function run(archive: string, options: Options, signal: AbortSignal, comma
       ]);
       if (container.podman === undefined) refuseBeside('--runc or --crun', options, ['pod', 'ignoreVolumes']);
       const { pod, ignoreVolumes } = options;
-      report = await restoreContainer({ ...common, ...container, pod, ignoreVolumes, keep: options.keep });
+      if (argument === '-') throw new InvalidArgumentError('A container is restored from a file: give its path.');
+      report = await restoreContainer({
+        ...common,
+        archive: argument,
+        ...container,
+        pod,
+        ignoreVolumes,
+        keep: options.keep,
+      });
     } else {
       refuseBeside('a process tree', options, ['bundle', 'stateRoot', 'keep', 'pod', 'ignoreVolumes']);
+      await using source = await archiveOf(argument);
+      const { archive, archiveName } = source;
       report = await restore({
         ...common,
+        archive,
+        archiveName,
         files: Object.fromEntries(options.files ?? []),
+        ...replaceFiles(options),
         cgroup: options.cgroup,
         criuLog: options.criuLog,
         pidTimeoutMs: options.pidTimeout,
@@ -138,25 +163,37 @@ async function run(archive: string, options: Options, signal: AbortSignal, comma
       ])}`,
     );
   }
-  if (options.wait && 'hasTerminal' in report && report.hasTerminal) await ended(report.pid, signal);
+  if ('ended' in report && (options.wait ?? report.hasTerminal)) await wait(report, signal);
 }
 
-/** The tree is no child of this process: the kernel does not tell it of its end. */
-async function ended(pid: number, signal: AbortSignal): Promise<void> {
-  while (!signal.aborted) {
-    try {
-      process.kill(pid, 0);
-    } catch {
-      return;
-    }
-    await sleep(WAIT_MS, undefined, { signal }).catch(() => undefined);
+/** Ends with the tree's own status; a signal to this command ends the waiting alone. */
+async function wait({ pid, ended }: RestoreReport, signal: AbortSignal): Promise<void> {
+  try {
+    const { status } = await ended({ signal });
+    if (status === undefined)
+      printError('stillframe: the tree has ended; how, this kernel tells its parent alone (Linux 6.15: everybody)');
+    process.exitCode = status ?? EXIT_FAILED;
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    printError(`stillframe: process ${pid} runs on`);
+    process.exitCode = exitStatus(error, signal);
   }
+}
+
+function replaceFiles({ replace, discardReplaced }: Options): { replaceFiles?: 'keep' | 'remove' } {
+  if (discardReplaced === true && replace !== true)
+    throw new InvalidArgumentError('--discard-replaced needs --replace.');
+  return replace === true ? { replaceFiles: discardReplaced === true ? 'remove' : 'keep' } : {};
 }
 
 function ofTree(report: RestoreReport): [string, string | number][] {
   return [
     ['processes', report.pids.length],
     ['cgroup', report.cgroup ?? "this command's own"],
+    ...report.replaced.map(({ path, keptAs, problem }): [string, string] => [
+      'replaced',
+      `${path} (${keptAs === undefined ? 'the old files were deleted' : `the old files are now ${keptAs}`}${problem === undefined ? '' : `: ${problem}`})`,
+    ]),
   ];
 }
 

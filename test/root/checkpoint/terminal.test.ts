@@ -29,9 +29,9 @@ test("a shell's job is ended in one terminal and goes on in the foreground of an
   await until(() => shell.said().split('total time').length === 3, 'the job is restored');
   shell.type('hello\n');
   await until(() => shell.said().includes('got-hello'), 'the job answers');
-  expect(shell.said()).not.toContain('restored-0-');
+  expect(shell.said()).not.toMatch(/restored-\d+-/);
   shell.type('\x03');
-  await until(() => shell.said().includes('restored-0-'), 'Ctrl-C has ended the job, and with it the command');
+  await until(() => shell.said().includes('restored-130-'), 'Ctrl-C has ended the job, and the command as it did');
 });
 
 test.each(freezerVersions())(

@@ -191,3 +191,15 @@ test('a file in use that is there at the restore is not replaced, and the error 
   expect(refusal).toMatchObject({ code: 'DESTINATION_EXISTS', facts: { path: log } });
   expect([readFileSync(log, 'utf8'), existsSync(shm)]).toEqual(['begun', false]);
 }, 120_000);
+
+test('the files in use of a tree that has crashed are replaced, wherever they are', async () => {
+  const { dir, pid, log, shm, archive, kill } = await holder();
+  await checkpoint({ pid, adopt: true, output: archive, stateDir: dir, filesInUse: true });
+  await kill();
+  appendFileSync(log, ', and torn');
+  const { replaced } = await restore({ archive, stateDir: dir, replaceFiles: 'keep' });
+  onTestFinished(() => replaced.forEach(({ keptAs }) => rmSync(keptAs!, { force: true })));
+  expect(replaced.map(({ path }) => path).sort()).toEqual([shm, log].sort());
+  expect(readFileSync(log, 'utf8')).toBe('begun');
+  expect(readFileSync(replaced.find(({ path }) => path === log)!.keptAs!, 'utf8')).toBe('begun, and torn');
+}, 120_000);

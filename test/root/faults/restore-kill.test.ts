@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { freezerVersions } from '../../fixtures/cgroup.js';
-import { RESTORE_PHASES, RestoreSweep } from './restore-sweep.js';
+import { REPLACE_PHASES, RESTORE_PHASES, RestoreSweep, type Victim } from './restore-sweep.js';
 
 // The long sweep is in test/faults/: npm run test:faults
 describe.each(freezerVersions())('a restore that dies, cgroup %s', (version) => {
@@ -23,4 +23,17 @@ describe.each(freezerVersions())('a restore that dies, cgroup %s', (version) => 
       expect(sweep.finished).toBeLessThan(4);
     },
   );
+
+  it('leaves the old files in their place, or the new ones and a tree that runs', { timeout: 300_000 }, async () => {
+    await using sweep = await RestoreSweep.start(version);
+    for (const [i, phase] of REPLACE_PHASES.entries()) {
+      const replaces = i % 2 === 0 ? 'keep' : 'remove';
+      await sweep.kill({ victim: 'owner', phase, fraction: 0, found: i % 3 === 0, replaces });
+      const victim: Victim = i % 2 === 0 ? 'owner and guardian' : 'all three';
+      await sweep.kill({ victim, phase, fraction: 0.4, replaces: replaces === 'keep' ? 'remove' : 'keep' });
+    }
+    // Those that were killed when it was finished, and only the old files were left to be seen to.
+    expect(sweep.finished).toBeGreaterThan(0);
+    expect(sweep.finished).toBeLessThan(REPLACE_PHASES.length);
+  });
 });

@@ -27,6 +27,9 @@ export const RESTORE_PHASES: readonly Phase[] = [
   'thaw',
 ];
 
+/** Those of a restore that replaces what is there. */
+export const REPLACE_PHASES: readonly Phase[] = ['extract', 'replace', 'check-files', 'restore', 'thaw', 'settle'];
+
 export type Victim = 'owner' | 'owner and criu' | 'owner and guardian' | 'all three';
 
 export interface RestoreKill {
@@ -36,7 +39,12 @@ export interface RestoreKill {
   fraction: number;
   /** The destination and the cgroup are there before, empty. Default false: the restore makes them. */
   found?: boolean;
+  /** Files are there before, which the restore replaces. Default: none are. */
+  replaces?: 'keep' | 'remove';
 }
+
+const ARCHIVED = 'a tree that is one file';
+const CRASHED = 'what was there before';
 
 export class RestoreSweep implements AsyncDisposable {
   /** Kills after which the tree was there, whole: it had been restored by then. */
@@ -53,14 +61,15 @@ export class RestoreSweep implements AsyncDisposable {
   static async start(version: Version): Promise<RestoreSweep> {
     const writer = await BusyWriter.start(version, { memoryMiB: 4 });
     const sweep = new RestoreSweep(writer, writer.pids, makeTestCgroup(version));
-    writeFileSync(sweep.file, 'a tree that is one file');
+    writeFileSync(sweep.file, ARCHIVED);
     const files = [
       { path: writer.data, name: 'data' },
       { path: sweep.file, name: 'single' },
     ];
     await checkpoint({ pid: writer.pid, files, output: sweep.archive });
     await sweep.#clear();
-    const { phasesMs } = await restore(sweep.#options(false));
+    sweep.#crash();
+    const { phasesMs } = await restore({ ...sweep.#options(false), replaceFiles: 'remove' });
     Object.assign(sweep.#durationsMs, phasesMs);
     await sweep.#clear();
     return sweep;
@@ -76,22 +85,21 @@ export class RestoreSweep implements AsyncDisposable {
 
   /** @returns how long it took until everything was right, in milliseconds */
   async kill(kill: RestoreKill): Promise<number> {
-    const { victim, phase, fraction, found = false } = kill;
-    const what = `${victim} killed in ${phase} at ${fraction.toFixed(2)}${found ? ', destination found' : ''}`;
-    if (found) {
-      mkdirSync(this.writer.data);
-      mkdirSync(this.#cgroup);
-    }
+    const { victim, phase, fraction, found = false, replaces } = kill;
+    const what = `${victim} killed in ${phase} at ${fraction.toFixed(2)}${found ? ', destination found' : ''}${replaces === undefined ? '' : `, replaces (${replaces})`}`;
+    if (found) mkdirSync(this.#cgroup);
+    if (found && replaces === undefined) mkdirSync(this.writer.data);
+    if (replaces !== undefined) this.#crash();
     const program = await this.#launch(kill);
     const said = await this.#strike(program, kill);
     expect(said.text, what).not.toContain('failed BAD_OPTION'); // there would have been nothing to kill
     const start = performance.now();
     if (victim === 'owner and guardian' || victim === 'all three') await recover({ criuTimeoutMs: 1000 });
-    const right = await until(() => this.#isWhole() || this.#unmended(found).length === 0, 15_000);
+    const unmended = (): string[] => (replaces === undefined ? this.#unmended(found) : this.#notAsAtTheCrash(found));
+    const right = await until(() => this.#isWhole(replaces) || unmended().length === 0, 15_000);
     const mendedMs = performance.now() - start;
-    if (!right)
-      expect([...this.#unmended(found), `pids ${this.pids.join()}`], `${what} (${said.text.trim()})`).toEqual([]);
-    if (this.#isWhole()) {
+    if (!right) expect([...unmended(), `pids ${this.pids.join()}`], `${what} (${said.text.trim()})`).toEqual([]);
+    if (this.#isWhole(replaces)) {
       this.finished++;
       expect(await this.writer.isWell(), what).toEqual({ goesOn: true, mismatches: 0, lost: '' });
       await until(() => this.#unmendedHere().length === 0, 5000);
@@ -119,8 +127,33 @@ export class RestoreSweep implements AsyncDisposable {
   }
 
   /** The restore has come to its end: nothing will take the tree away again. */
-  #isWhole(): boolean {
-    return this.pids.every((pid) => isAlive(pid)) && existsSync(this.file) && !this.#hasJournal();
+  #isWhole(replaces?: 'keep' | 'remove'): boolean {
+    if (!this.pids.every((pid) => isAlive(pid)) || !existsSync(this.file) || this.#hasJournal()) return false;
+    return readFileSync(this.file, 'utf8') === ARCHIVED && this.#kept().length === (replaces === 'keep' ? 2 : 0);
+  }
+
+  /** What is there before a restore that replaces it. */
+  #crash(): void {
+    mkdirSync(this.writer.data);
+    writeFileSync(join(this.writer.data, 'table'), CRASHED);
+    writeFileSync(this.file, CRASHED);
+  }
+
+  #kept(): string[] {
+    return this.writer.leftovers().filter((name) => /^(data|single)\.replaced-/.test(name));
+  }
+
+  #notAsAtTheCrash(found: boolean): string[] {
+    const held = (path: string): string => (existsSync(path) ? readFileSync(path, 'utf8') : 'not there');
+    const wrong = [this.file, join(this.writer.data, 'table')].filter((path) => held(path) !== CRASHED);
+    return [
+      ...this.#unmendedHere(),
+      ...this.pids.filter(isAlive).map((pid) => `process ${pid} of the tree is there`),
+      ...wrong.map((path) => `${path} is ${held(path)}`),
+      ...(readdirSync(this.writer.data).length === 1 ? [] : ['the old directory holds more']),
+      ...this.#kept().map((name) => `${name} is there`),
+      ...(existsSync(this.#cgroup) !== found ? [`the cgroup is ${found ? 'gone' : 'there'}`] : []),
+    ];
   }
 
   /** What is not right yet, in words, where there was no restore. */
@@ -146,7 +179,7 @@ export class RestoreSweep implements AsyncDisposable {
       ...(this.#hasJournal() ? ['its journal is left'] : []),
       ...this.writer
         .leftovers()
-        .filter((name) => name !== 'app.tar' && name !== 'single')
+        .filter((name) => name !== 'app.tar' && name !== 'single' && !this.#kept().includes(name))
         .map((name) => `${name} is left`),
     ];
   }
@@ -154,20 +187,25 @@ export class RestoreSweep implements AsyncDisposable {
   /** One without a guardian is of a program that had touched nothing yet: the next restore removes it. */
   #hasJournal(): boolean {
     return readJournals(STATE_DIR).some(
-      ({ entry }) => entry.restore?.archivePath === this.archive && entry.guardian !== undefined,
+      ({ entry }) => (entry.restore?.archivePath ?? entry.restored) === this.archive && entry.guardian !== undefined,
     );
   }
 
   async #clear(): Promise<void> {
     await this.writer.destroy();
     rmSync(this.file, { force: true });
+    for (const name of this.#kept()) rmSync(this.writer.path(name), { recursive: true });
     for (const path of [join(this.#cgroup, 'deep'), this.#cgroup])
       await until(() => !existsSync(path) || tryRmdir(path), 5000);
   }
 
-  async #launch({ victim, phase, fraction, found = false }: RestoreKill): Promise<ChildProcess> {
+  async #launch({ victim, phase, fraction, found = false, replaces }: RestoreKill): Promise<ChildProcess> {
     const exact = fraction === 0 && victim === 'owner' ? { kill: { phase, at: 'start' } } : {};
-    const plan = JSON.stringify({ options: { ...this.#options(!found) }, call: 'restore', ...exact });
+    const options: RestoreOptions = {
+      ...this.#options(!found),
+      ...(replaces === undefined ? {} : { replaceFiles: replaces }),
+    };
+    const plan = JSON.stringify({ options, call: 'restore', ...exact });
     const child = spawn(process.execPath, [fileURLToPath(new URL('victim.mjs', import.meta.url)), plan], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });

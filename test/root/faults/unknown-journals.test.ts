@@ -55,7 +55,7 @@ const strangers: [string, Make, RegExp][] = [
   [
     'no target and nothing else',
     writes((entry) => without(entry, 'target')),
-    /^has not one of target, restore, podDirectory/,
+    /^has not one of target, restore, restored, podDirectory/,
   ],
   [
     'a target without a start time',
