@@ -89,7 +89,7 @@ export class Replacement {
 
   /**
    * Undefined where nothing has to be replaced: nothing is there, or an empty directory for a tree that is one.
-   * @throws ArchiveError DESTINATION_MISSING, DESTINATION_UNSAFE, DESTINATION_EXISTS, EXTRACT_FAILED
+   * @throws ArchiveError DESTINATION_MISSING, DESTINATION_UNSAFE, DESTINATION_MOUNTED, EXTRACT_FAILED
    */
   static async open(
     destination: Exclude<Destination, { fd: number }>,
@@ -98,7 +98,7 @@ export class Replacement {
   ): Promise<Replacement | undefined> {
     const isRecorded = typeof destination === 'object';
     const path = isRecorded ? resolve(destination.recorded) : withoutLinks(resolve(destination));
-    if (basename(path) === '') throw new ArchiveError('DESTINATION_EXISTS', { path });
+    if (basename(path) === '') throw new ArchiveError('DESTINATION_MOUNTED', { path });
     const parent = await openParent(path, isRecorded, root.uid);
     try {
       const name = Buffer.from(basename(path));
@@ -260,7 +260,7 @@ function refuseMounts(realPath: string, path: string): void {
     .map((line) => unescapeOctal(line.split(' ')[4] ?? ''));
   const found = mountPoints.find((point) => point === realPath || point.startsWith(`${realPath}/`));
   if (found === undefined) return;
-  throw new ArchiveError('DESTINATION_EXISTS', {
+  throw new ArchiveError('DESTINATION_MOUNTED', {
     path,
     what: found === realPath ? 'it is a mount point' : `${found} is a mount point`,
   });

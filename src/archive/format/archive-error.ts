@@ -19,6 +19,7 @@ export type ArchiveErrorCode =
   | 'DESTINATION_EXISTS'
   | 'DESTINATION_NOT_EMPTY'
   | 'DESTINATION_MISSING'
+  | 'DESTINATION_MOUNTED'
   | 'DESTINATION_UNSAFE'
   | 'DESTINATION_FULL'
   | 'EXTRACT_FAILED'
@@ -62,6 +63,8 @@ const what = (f: ArchiveFacts): string => (f.what === undefined ? '' : `: ${f.wh
 const at = (f: ArchiveFacts): string => (f.offset === undefined ? '' : ` (at byte ${f.offset})`);
 const path = (f: ArchiveFacts): string => f.path ?? '(no path)';
 
+const REPLACE = "`replaceFiles: 'keep'`, which keeps the old files under another name";
+
 const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
   NOT_AN_ARCHIVE: (f) => ({
     what: `not a stillframe archive: ${f.archivePath ?? 'input'}${what(f)}`,
@@ -72,7 +75,7 @@ const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
     remedy: 'Update stillframe.',
   }),
   ARCHIVE_TOO_BIG: (f) => ({
-    what: `${archive(f)} unpacks to more than ${f.bytes} bytes`,
+    what: `${archive(f)} ${f.what ?? 'unpacks to'} more than ${f.bytes} bytes`,
     remedy: 'If you trust it, free space where it is unpacked, or raise `maxUnpackedBytes`.',
   }),
   ARCHIVE_UNREADABLE: (f) => ({
@@ -114,15 +117,19 @@ const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
   }),
   DESTINATION_EXISTS: (f) => ({
     what: `the destination exists: ${path(f)}${what(f)}`,
-    remedy: 'Name one that does not exist, or remove it first.',
+    remedy: `Replace it (${REPLACE}), or name one that does not exist.`,
   }),
   DESTINATION_NOT_EMPTY: (f) => ({
     what: `the destination is not empty: ${path(f)}`,
-    remedy: 'Name an empty or a new directory.',
+    remedy: `Replace it (${REPLACE}), or name an empty or a new directory.`,
   }),
   DESTINATION_MISSING: (f) => ({
     what: `the destination cannot be opened: ${path(f)}`,
     remedy: 'Its parent directory must exist.',
+  }),
+  DESTINATION_MOUNTED: (f) => ({
+    what: `the destination cannot be replaced: ${path(f)}${what(f)}`,
+    remedy: 'Unmount it, or move its contents elsewhere and restore into the empty directory.',
   }),
   DESTINATION_UNSAFE: (f) => ({
     what: `the recorded destination of the files is not safe: ${path(f)}${what(f)}`,

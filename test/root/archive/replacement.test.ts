@@ -227,13 +227,13 @@ describe('what is not replaced', () => {
     onTestFinished(() => void spawnSync('umount', [point]));
     writeFileSync(join(point, 'of-the-mount'), '');
     await expect(extract({ recorded: path })).rejects.toMatchObject({
-      code: 'DESTINATION_EXISTS',
+      code: 'DESTINATION_MOUNTED',
       message: expect.stringContaining('is a mount point') as string,
     });
     expect(existsSync(join(point, 'of-the-mount'))).toBe(true);
     expect(names()).toEqual(['data']);
     spawnSync('umount', [point]);
-    await expect(extract('/')).rejects.toMatchObject({ code: 'DESTINATION_EXISTS' });
+    await expect(extract('/')).rejects.toMatchObject({ code: 'DESTINATION_MOUNTED' });
   });
 
   const unsafe: [what: string, make: () => string][] = [

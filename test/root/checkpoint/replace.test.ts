@@ -29,6 +29,7 @@ describe.each(freezerVersions())('a restore after a crash, freezer %s', (version
     await using _ = writer;
     const refused = await stillframe('restore', archive);
     expect(refused.status).toBe(1);
+    expect(refused.stderr).toContain('--replace');
     expect(refused.stderr).toContain('DESTINATION_NOT_EMPTY');
     expect(statSync(writer.data, { bigint: true }).ino).toBe(table);
   });
