@@ -98,6 +98,7 @@ async function checkpointOnce(
   const running = runningPids(target.pid);
   await (settings.filesInUse ? target.takeFilesInUse(running, signal) : target.locateTrees(signal));
   warnings.add(...(await target.unusual(running)));
+  warnings.add(...(await target.lostLocks(running, signal)));
   // What is written to may change until the freeze: there it is asked again, and counts.
   if (settings.strict) warnings.refuse(target.outside(running));
   const hidden = guardian.hiddenNames;

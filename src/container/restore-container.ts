@@ -8,12 +8,14 @@ import { Guardian } from '../checkpoint/guardian/guardian.js';
 import { STATE_DIR } from '../checkpoint/guardian/journal.js';
 import { journalRestore } from '../checkpoint/guardian/lock.js';
 import { findChangedFiles } from '../checkpoint/warnings/find-changed-files.js';
+import { mappedLocksNotHeld } from '../checkpoint/warnings/locks-on-mapped-files.js';
 import { recordedWarnings } from '../checkpoint/warnings/recorded.js';
 import { warning, type Warning } from '../checkpoint/warnings/warning.js';
 import { Warnings } from '../checkpoint/warnings/warnings.js';
 import { findCriu, readLastErrors } from '../criu/index.js';
 import { applyRootfs } from './documents/apply-diff.js';
 import { HOST_SETTINGS, type DroppedSetting, type HostSetting } from './documents/archived-spec.js';
+import { archivedLocks } from './documents/archived-locks.js';
 import { BundleSpec } from './documents/bundle-spec.js';
 import { launch, run } from './runtimes/command.js';
 import type { Container, RuntimeName } from './model/container.js';
@@ -146,8 +148,17 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
   const env = await criuOnPath(scratch.path, criu.path);
   const plan: Plan = { options, phases, verified, subject, scratch: scratch.path, env, guardian };
 
-  const { container, dropped } =
-    options.podman === undefined ? await restoreBundle(plan) : { container: await restorePodman(plan), dropped: [] };
+  const locks = await archivedLocks(verified, scratch.path);
+  const { container, dropped, remove } = await (options.podman === undefined
+    ? restoreBundle(plan)
+    : restorePodman(plan));
+  try {
+    const lost = await mappedLocksNotHeld(locks, container.pid, signal);
+    if (lost.length > 0) warnings.add(warning('LOCKS_LOST', { locks: lost, restoredBy: 'runtime' }));
+  } catch (error) {
+    await remove();
+    throw error;
+  }
   // A container that was frozen when it was dumped, or whose image says so, would otherwise stand still.
   const freezer =
     container.cgroup === undefined ? openFreezer({ pid: container.pid }) : openFreezer({ cgroup: container.cgroup });
@@ -177,15 +188,14 @@ interface Plan {
   guardian: Guardian;
 }
 
-async function restoreBundle({
-  options,
-  phases,
-  verified,
-  subject,
-  scratch,
-  env,
-  guardian,
-}: Plan): Promise<{ container: Container; dropped: DroppedSetting[] }> {
+interface Restored {
+  container: Container;
+  dropped: DroppedSetting[];
+  /** Undoes the restore, as after a failed one. */
+  remove(): Promise<void>;
+}
+
+async function restoreBundle({ options, phases, verified, subject, scratch, env, guardian }: Plan): Promise<Restored> {
   const { signal } = options;
   const command = options.runc === undefined ? 'crun' : 'runc';
   const id = (options.runc ?? options.crun) as string;
@@ -205,6 +215,10 @@ async function restoreBundle({
   if (subject.tcpEstablished) flags.push('--tcp-established');
   // Only now: whoever dies before leaves a bundle as it was, without a configuration.
   await spec.write();
+  const remove = async (): Promise<void> => {
+    await succeeds(command, [...root, 'delete', '--force', id]);
+    await spec.discard();
+  };
   await phases.run('restore', () =>
     launch(command, [...root, 'restore', ...flags, id], {
       env,
@@ -212,16 +226,15 @@ async function restoreBundle({
       logPath: join(scratch, 'runtime.log'),
       onStarted: (pid) => guardian.knowCriu(pid),
     }).catch(async (error: unknown) => {
-      await succeeds(command, [...root, 'delete', '--force', id]);
-      await spec.discard();
+      await remove();
       throw await withFacts(error, join(scratch, 'restore.log'), spec.dropped);
     }),
   );
   const container = await findContainer({ [command]: id, stateRoot: options.stateRoot, bundle } as ContainerName);
-  return { container, dropped: spec.dropped };
+  return { container, dropped: spec.dropped, remove };
 }
 
-async function restorePodman({ options, phases, subject, env, guardian }: Plan): Promise<Container> {
+async function restorePodman({ options, phases, subject, env, guardian }: Plan): Promise<Restored> {
   const name = options.podman as string;
   const { podmanOptions = [], pod, ignoreVolumes = false, signal } = options;
   const podman = [...podmanOptions, 'container'];
@@ -244,7 +257,10 @@ async function restorePodman({ options, phases, subject, env, guardian }: Plan):
       throw await withoutContainer(error, name, podman);
     }),
   );
-  return findContainer({ podman: name, podmanOptions });
+  const remove = async (): Promise<void> => {
+    await succeeds('podman', [...podman, 'rm', '--force', name]);
+  };
+  return { container: await findContainer({ podman: name, podmanOptions }), dropped: [], remove };
 }
 
 /**

@@ -4,7 +4,7 @@ import type { DumpedLock } from '../../criu/index.js';
 import { native } from '../../native.js';
 import { runningPids } from '../base/pids.js';
 
-/** A POSIX record lock that a restored process should hold and does not. */
+/** A POSIX record lock that a restored process should hold and does not, or will not. */
 export interface LostLock {
   pid: number;
   fd: number;
@@ -14,7 +14,10 @@ export interface LostLock {
   /** The range, in bytes. A length of 0 reaches to the end, wherever that is. */
   start: number;
   length: number;
-  /** Why it could not be set again: an errno's name, such as EAGAIN for one that another process holds. */
+  /**
+   * Why it could not be set again: an errno's name, such as EAGAIN for one that another process holds; `mapped` for one
+   * that a container runtime's restore loses because the file is mapped too.
+   */
   reason: string;
 }
 
@@ -64,8 +67,8 @@ async function setLocks(pid: number, locks: readonly DumpedLock[]): Promise<(str
   return [...results].map((errno) => (errno === 0 ? undefined : getSystemErrorName(-errno)));
 }
 
-/** Asks the kernel, which shows with a descriptor the locks of its own process only. */
-function isHeld(pid: number, { fd, type, start, length }: DumpedLock): boolean {
+/** Whether a process has the lock. Asks the kernel, which shows with a descriptor the locks of its own process only. */
+export function isHeld(pid: number, { fd, type, start, length }: DumpedLock): boolean {
   const end = length === 0 ? 'EOF' : String(start + length - 1);
   const line = new RegExp(
     `^lock:\\s+\\d+: POSIX +\\S+ +${lockType(type).toUpperCase()} +\\S+ +\\S+ ${start} ${end}$`,
@@ -95,7 +98,7 @@ function pathOf(pid: number, fd: number): string | undefined {
 }
 
 /** The tree's pids as we see them, by those of its own pid namespace, which the images have. */
-function pidsByInnermost(root: number): Map<number, number> {
+export function pidsByInnermost(root: number): Map<number, number> {
   const pids = new Map<number, number>();
   for (const pid of runningPids(root)) {
     const ids = /^NSpid:\s+(.+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]?.split(/\s+/);

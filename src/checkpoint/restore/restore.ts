@@ -176,7 +176,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
     undo.push(() => killTree(pid, cgroup));
     const watch = watchEnd(pid);
     undo.push(() => Promise.resolve(watch.close()));
-    if (lostLocks.length > 0) warnings.add(warning('LOCKS_LOST', { locks: lostLocks }));
+    if (lostLocks.length > 0) warnings.add(warning('LOCKS_LOST', { locks: lostLocks, restoredBy: 'stillframe' }));
     // What CRIU has become is none of the tree: a next checkpoint would find it in the cgroup.
     if (leader !== undefined && cgroup !== undefined)
       moveProcess(leader, cgroupOf(process.pid, openFreezer({ cgroup }).version).path);

@@ -12,8 +12,8 @@ export interface WarningFacts {
   FILES_CHANGED: { files: ChangedFile[] };
   /** Checkpoint: what CRIU does not dump. Restore: what of that the tree does not have again. */
   STATE_LOST: { states: TaskState[] };
-  /** Restore. */
-  LOCKS_LOST: { locks: LostLock[] };
+  /** Restore. Of a container (`restoredBy: 'runtime'`) at the checkpoint too. */
+  LOCKS_LOST: { locks: LostLock[]; restoredBy: 'stillframe' | 'runtime' };
 }
 
 export type WarningCode = keyof WarningFacts;
@@ -69,6 +69,14 @@ const shown = (files: readonly OutsideFile[], more: number): string =>
     more,
   );
 
+const shownLocks = (locks: readonly LostLock[]): string =>
+  listed(
+    locks.map(
+      ({ pid, fd, path, type, start, length, reason }) =>
+        `a ${type} lock of process ${pid} on ${path === undefined ? `descriptor ${fd}` : JSON.stringify(path)}, bytes ${start} to ${length === 0 ? 'the end' : start + length - 1} (${reason})`,
+    ),
+  );
+
 const texts: { readonly [C in WarningCode]: (facts: WarningFacts[C]) => ErrorText } = {
   FILES_NOT_ARCHIVED: ({ files, more }) => ({
     what: `files that the tree writes to are not in the archive: ${shown(files, more)}`,
@@ -92,14 +100,16 @@ const texts: { readonly [C in WarningCode]: (facts: WarningFacts[C]) => ErrorTex
     remedy:
       'Set it again after the restore, if the program depends on it; docs/what-comes-back.md has the whole table.',
   }),
-  LOCKS_LOST: ({ locks }) => ({
-    what: `POSIX record locks could not be set again: ${listed(
-      locks.map(
-        ({ pid, fd, path, type, start, length, reason }) =>
-          `a ${type} lock of process ${pid} on ${path === undefined ? `descriptor ${fd}` : JSON.stringify(path)}, bytes ${start} to ${length === 0 ? 'the end' : start + length - 1} (${reason})`,
-      ),
-    )}`,
-    remedy:
-      'Another process may hold the range now: the tree runs without these locks. End it, free the range, and restore again.',
-  }),
+  LOCKS_LOST: ({ locks, restoredBy }) =>
+    restoredBy === 'runtime'
+      ? {
+          what: `a restore by a container runtime loses POSIX record locks on files that are mapped too: ${shownLocks(locks)}`,
+          remedy:
+            'After the restore the program runs without these locks: have it take them again, or start it anew, before another process uses the file. SQLite in WAL mode holds such locks.',
+        }
+      : {
+          what: `POSIX record locks could not be set again: ${shownLocks(locks)}`,
+          remedy:
+            'Another process may hold the range now: the tree runs without these locks. End it, free the range, and restore again.',
+        },
 };

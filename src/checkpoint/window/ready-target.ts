@@ -18,6 +18,7 @@ import { takeTurns } from '../../yield-to-loop.js';
 import type { CriuDumpOptions } from '../../criu/index.js';
 import { pause } from '../../when-aborted.js';
 import { findOutsideFiles, placesOf, type TreePlace } from '../warnings/find-outside-files.js';
+import { locksOnMappedFiles } from '../warnings/locks-on-mapped-files.js';
 import { unusualState, usualState, type TaskState } from '../warnings/task-state.js';
 import { warning, type Warning } from '../warnings/warning.js';
 import { filesBehind, openForWriting, sharedWritableMappings, type FileInUse } from './files-in-use.js';
@@ -232,6 +233,13 @@ export class ReadyTarget implements AsyncDisposable {
       turn = await takeTurns(turn);
     }
     return states.length === 0 ? [] : [warning('STATE_LOST', { states })];
+  }
+
+  /** A warning where tasks of a container hold locks that its runtime will not restore. To be asked before the freeze. */
+  async lostLocks(pids: readonly number[], signal?: AbortSignal): Promise<Warning[]> {
+    if (this.parts.guests !== true) return [];
+    const locks = await locksOnMappedFiles(pids, signal);
+    return locks.length === 0 ? [] : [warning('LOCKS_LOST', { locks, restoredBy: 'runtime' })];
   }
 
   /** Takes the files that tasks write to now, and that no tree holds, as trees of their own: `files-in-use/N`. */
