@@ -12,6 +12,7 @@ import { beforeAll, expect, test } from 'vitest';
 import { CriuClient, findCriu } from '../../src/index.js';
 import { Counter, freePort, scratch, until } from '../fixtures/criu.js';
 import { openPty, TerminalJob } from '../fixtures/terminal.js';
+import { endsWithTest } from '../fixtures/ends-with-test.js';
 
 const repository = fileURLToPath(new URL('../..', import.meta.url));
 const page = readFileSync(join(repository, 'docs/recipes.md'), 'utf8');
@@ -55,6 +56,7 @@ class Recipe implements AsyncDisposable {
     this.#child = spawn(process.execPath, [file], { cwd: dir, stdio: [stdin, 'pipe', 'pipe'] });
     for (const stream of [this.#child.stdout, this.#child.stderr])
       stream?.on('data', (data: Buffer) => (this.said += data.toString()));
+    endsWithTest(this);
   }
 
   async ended(): Promise<{ status: number | null; said: string }> {

@@ -1,5 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import {
+  existsSync,
   appendFileSync,
   closeSync,
   fsyncSync,
@@ -15,6 +16,7 @@ import { describe, expect, test } from 'vitest';
 import { ArchiveWriter, openArchive, Stage, verifyArchive } from '../../../src/archive/index.js';
 import { listTree, Scratch, untar } from './trees.js';
 import { unmount } from '../../fixtures/unmount.js';
+import { endsWithTest } from '../../fixtures/ends-with-test.js';
 
 const MIB = 1024 * 1024;
 const FILE_BYTES = 64 * MIB;
@@ -33,6 +35,7 @@ class Disk implements Disposable {
     // room that nobody uses, and that would be counted.
     const options = type === 'xfs' ? 'loop,allocsize=4k' : 'loop';
     execFileSync('mount', ['-o', options, image, this.path]);
+    endsWithTest(this);
   }
 
   in(name: string): string {
@@ -47,6 +50,7 @@ class Disk implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    if (!existsSync(this.scratch.path)) return;
     unmount(this.path);
     this.scratch[Symbol.dispose]();
   }

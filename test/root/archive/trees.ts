@@ -8,6 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { filesBehind, openForWriting } from '../../../src/checkpoint/window/files-in-use.js';
 import { compiled } from '../../fixtures/compiled.js';
+import { endsWithTest } from '../../fixtures/ends-with-test.js';
+import { endChild } from '../../fixtures/processes.js';
 
 /** A directory of its own; leaving its scope removes it. */
 export class Scratch implements Disposable {
@@ -74,8 +76,9 @@ export class Writer implements AsyncDisposable {
 
   static async start(mode: string, dir: string): Promise<Writer> {
     const child = spawn(program('writers'), [mode, dir], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const writer = endsWithTest(new Writer(child));
     await once(child.stdout, 'data');
-    return new Writer(child);
+    return writer;
   }
 
   get pid(): number {
@@ -108,10 +111,8 @@ export class Writer implements AsyncDisposable {
     return new Set((await filesBehind(openForWriting([this.pid]))).map(({ dev, ino }) => `${dev}:${ino}`));
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    const ended = once(this.#child, 'exit');
-    this.#child.kill('SIGKILL');
-    await ended;
+  [Symbol.asyncDispose](): Promise<void> {
+    return endChild(this.#child);
   }
 }
 
@@ -125,8 +126,9 @@ export class QuietWriter implements AsyncDisposable {
 
   static async start(file: string, how: 'map' | 'aio'): Promise<QuietWriter> {
     const child = spawn(program('quiet-writer'), [file, how], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const writer = endsWithTest(new QuietWriter(child));
     await once(child.stdout, 'data');
-    return new QuietWriter(child);
+    return writer;
   }
 
   get pid(): number {
@@ -139,6 +141,7 @@ export class QuietWriter implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
     const ended = once(this.#child, 'exit');
     this.#child.stdin?.end();
     await ended;

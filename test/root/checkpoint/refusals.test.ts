@@ -10,6 +10,7 @@ import { checkpoint, findCriu, StillframeError, type CheckpointOptions, type Pha
 import { BusyWriter } from '../../fixtures/busy-writer.js';
 import { freezerVersions, makeTestCgroup } from '../../fixtures/cgroup.js';
 import { seesKernelThreads, spawnCounter, until } from '../../fixtures/processes.js';
+import { endsWithTest } from '../../fixtures/ends-with-test.js';
 
 async function failure(work: Promise<unknown>): Promise<StillframeError> {
   const error: unknown = await work.then(
@@ -24,11 +25,11 @@ async function failure(work: Promise<unknown>): Promise<StillframeError> {
 function mountTmpfs(path: string, size: string): Disposable {
   mkdirSync(path, { recursive: true });
   expect(spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${size},mode=700`, 'none', path]).status).toBe(0);
-  return {
+  return endsWithTest({
     [Symbol.dispose]: () => {
       spawnSync('umount', ['-l', path]);
     },
-  };
+  });
 }
 
 describe.each(freezerVersions())('a checkpoint that cannot be, freezer %s', (version) => {

@@ -8,6 +8,7 @@ import { checkpoint, openFreezer, verify, type CheckpointOptions, type PhaseEven
 import { runningPids } from '../../../src/checkpoint/base/pids.js';
 import { compiled } from '../../fixtures/compiled.js';
 import { freezerVersions, makeTestCgroup, type TestCgroup, type Version } from '../../fixtures/cgroup.js';
+import { endsWithTest } from '../../fixtures/ends-with-test.js';
 import { OddTask } from '../../fixtures/odd-task.js';
 import { endChild, until } from '../../fixtures/processes.js';
 
@@ -25,6 +26,7 @@ class Vforker implements AsyncDisposable {
 
   constructor(version: Version) {
     this.cgroup = makeTestCgroup(version);
+    endsWithTest(this);
   }
 
   async settle(): Promise<void> {
@@ -57,7 +59,7 @@ class Vforker implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.cgroup.wish(false);
+    if (existsSync(this.cgroup.path)) this.cgroup.wish(false);
     this.endVfork();
     await endChild(this.child);
     await this.cgroup[Symbol.asyncDispose]();

@@ -17,6 +17,7 @@ import {
   WRITER_ARGS,
   WriterInContainer,
 } from '../../fixtures/container.js';
+import { endsWithTest } from '../../fixtures/ends-with-test.js';
 import { stillframe } from '../../fixtures/program.js';
 
 const RUN = [
@@ -47,7 +48,9 @@ afterAll(async () => {
 });
 
 class PodmanContainer implements AsyncDisposable {
-  constructor(readonly name: string) {}
+  constructor(readonly name: string) {
+    endsWithTest(this);
+  }
 
   static async run(...args: string[]): Promise<PodmanContainer> {
     const container = new PodmanContainer(newId());

@@ -3,6 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { endsWithTest } from '../../fixtures/ends-with-test.js';
 import { compiled } from '../../fixtures/compiled.js';
 
 const shutDown = fileURLToPath(new URL('../../fixtures/shut-down.c', import.meta.url));
@@ -20,6 +21,7 @@ export class FailingDisk implements Disposable {
     truncateSync(this.#backing, 64 << 20);
     execFileSync('mkfs.ext4', ['-q', '-E', 'lazy_itable_init=1', this.#backing]);
     execFileSync('mount', ['-o', 'loop', this.#backing, this.path]);
+    endsWithTest(this);
   }
 
   /** It is dead: whatever is asked of it fails with EIO. */

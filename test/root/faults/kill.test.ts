@@ -7,15 +7,21 @@ describe.concurrent.each(freezerVersions())('whatever dies, cgroup %s', (version
   it(
     'nothing stays frozen or behind when the embedding process is killed in any phase',
     { timeout: 120_000 },
-    async () => {
+    async ({ onTestFinished }) => {
       await using sweep = await Sweep.start(version);
+      onTestFinished(() => sweep[Symbol.asyncDispose]());
       for (const kill of evenly('owner', 11)) expect(await sweep.kill(kill)).toBeLessThan(MENDED_WITHIN_MS);
     },
   );
 
-  it('an adopted tree is given back when the embedding process is killed', { timeout: 120_000 }, async () => {
-    await using sweep = await Sweep.start(version, { adopt: true });
-    for (const phase of ['adopt', 'freeze', 'dump'] as const)
-      expect(await sweep.kill({ victim: 'owner', phase, fraction: 0.5 })).toBeLessThan(MENDED_WITHIN_MS);
-  });
+  it(
+    'an adopted tree is given back when the embedding process is killed',
+    { timeout: 120_000 },
+    async ({ onTestFinished }) => {
+      await using sweep = await Sweep.start(version, { adopt: true });
+      onTestFinished(() => sweep[Symbol.asyncDispose]());
+      for (const phase of ['adopt', 'freeze', 'dump'] as const)
+        expect(await sweep.kill({ victim: 'owner', phase, fraction: 0.5 })).toBeLessThan(MENDED_WITHIN_MS);
+    },
+  );
 });

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { readProcess } from '../../../src/proc/task.js';
 import { endChild, until } from '../../fixtures/processes.js';
+import { endsWithTest } from '../../fixtures/ends-with-test.js';
 
 export interface OwnerPlan {
   /** The target. */
@@ -44,6 +45,7 @@ export async function startOwner(plan: OwnerPlan): Promise<Owner> {
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: true,
   });
+  endsWithTest({ [Symbol.asyncDispose]: () => endChild(child) });
   let said = '';
   let failed = '';
   child.stdout.on('data', (text) => (said += String(text)));

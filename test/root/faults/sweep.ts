@@ -19,6 +19,7 @@ import { recover } from '../../../src/checkpoint/guardian/recover.js';
 import { BusyWriter } from '../../fixtures/busy-writer.js';
 import { makeTestCgroup, type TestCgroup, type Version } from '../../fixtures/cgroup.js';
 import { endChild, until } from '../../fixtures/processes.js';
+import { endsWithTest } from '../../fixtures/ends-with-test.js';
 
 /** The phases of a checkpoint in which a kill is tried, in turn. */
 export const PHASES: readonly Phase[] = [
@@ -83,6 +84,7 @@ export function evenly(victim: Victim, count: number): Kill[] {
 /** One workload, and everything that is asked about it, for as many kills as one likes. */
 export class Sweep implements AsyncDisposable {
   readonly #durationsMs: Partial<Record<Phase, number>> = {};
+  #isOver = false;
   /** Trees that did not survive the SIGKILL of their CRIU: see `kill`. */
   harmed = 0;
   /** Kills of CRIU that came when there was none (any more). */
@@ -110,7 +112,7 @@ export class Sweep implements AsyncDisposable {
   static async start(version: Version, { adopt = false } = {}): Promise<Sweep> {
     const writer = await BusyWriter.start(version, WORKLOAD);
     const nursery = makeTestCgroup(version);
-    const sweep = new Sweep(writer, version, nursery, adopt);
+    const sweep = endsWithTest(new Sweep(writer, version, nursery, adopt));
     const { phasesMs } = await checkpoint(sweep.#options(writer.path('first.tar')));
     rmSync(writer.path('first.tar'));
     Object.assign(sweep.#durationsMs, phasesMs);
@@ -178,6 +180,7 @@ export class Sweep implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#isOver = true;
     await this.writer[Symbol.asyncDispose]();
     await this.nursery[Symbol.asyncDispose]();
   }
@@ -188,6 +191,7 @@ export class Sweep implements AsyncDisposable {
   }
 
   async #replace(): Promise<void> {
+    if (this.#isOver) throw new Error('the test has timed out');
     this.harmed++;
     for (const pid of this.#pids.filter((pid) => describe(pid) !== undefined)) process.kill(pid, 'SIGKILL');
     await this.#writer[Symbol.asyncDispose]();
