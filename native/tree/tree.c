@@ -193,14 +193,19 @@ void sf_entry_name(struct sf_tree *tree, uint32_t id, char out[SF_NAME_ROOM])
 
 void sf_walk_begin(struct sf_walk *walk, struct sf_tree *tree)
 {
-	walk->tree = tree;
-	walk->depth = 0;
+	*walk = (struct sf_walk){ .tree = tree };
+}
+
+static void back_to_root(struct sf_walk *walk)
+{
+	while (walk->depth > 0)
+		close(walk->fds[--walk->depth]);
 }
 
 void sf_walk_end(struct sf_walk *walk)
 {
-	while (walk->depth > 0)
-		close(walk->fds[--walk->depth]);
+	back_to_root(walk);
+	sf_leases_free(&walk->leases);
 }
 
 static void push_fd(struct sf_walk *walk, uint32_t id, int fd)
@@ -264,7 +269,7 @@ static bool go_up(struct sf_walk *walk, uint32_t want)
 		fd = up;
 		mine = true;
 	}
-	sf_walk_end(walk);
+	back_to_root(walk);
 	if (fd < 0)
 		return false;
 	if (!is_dir_of(walk->tree, want, fd)) {
@@ -319,17 +324,30 @@ int sf_walk_parent(struct sf_walk *walk, uint32_t id)
 		while (walk->depth > 1 && walk->ids[walk->depth - 1] > from)
 			close(walk->fds[--walk->depth]);
 		if (from == SF_ROOT || (walk->ids[walk->depth - 1] != from && !go_up(walk, from))) {
-			sf_walk_end(walk);
+			back_to_root(walk);
 			from = SF_ROOT;
 		}
 	}
 	return go_down(walk, from, want);
 }
 
+/* Through the holder of a write lease on it; -1 where there is none. */
+static int open_leased(struct sf_walk *walk, int dir, const char *name, int flags)
+{
+	struct stat st;
+	int follow = flags & O_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0;
+
+	if (fstatat(dir, name, &st, follow) != 0)
+		return -1;
+	int fd = sf_leases_open(&walk->leases, &st);
+	walk->shared = fd >= 0;
+	return fd;
+}
+
 int sf_walk_open(struct sf_walk *walk, uint32_t id)
 {
 	/* Not blocking, should it have become a FIFO. Reading must not move the access time, where we may say so. */
-	int flags = O_RDONLY | O_NONBLOCK | O_CLOEXEC, fd;
+	int flags = O_RDONLY | O_NONBLOCK | O_CLOEXEC, fd = -1;
 	char name[SF_NAME_ROOM];
 	int dir = AT_FDCWD;
 
@@ -342,10 +360,24 @@ int sf_walk_open(struct sf_walk *walk, uint32_t id)
 		sf_entry_name(walk->tree, id, name);
 		flags |= O_NOFOLLOW;
 	}
+	walk->shared = false;
+	if (!walk->leases.known)
+		sf_leases_read(&walk->leases);
+	if (walk->leases.count > 0 && sf_leases_have(&walk->leases, sf_entry_of(walk->tree, id).ino))
+		fd = open_leased(walk, dir, name, flags);
+	if (fd != -1)
+		return fd;
 	fd = openat(dir, name, flags | O_NOATIME);
 	if (fd < 0 && errno == EPERM)
 		fd = openat(dir, name, flags);
-	return fd < 0 ? -errno : fd;
+	if (fd >= 0)
+		return fd;
+	if (errno != EWOULDBLOCK)
+		return -errno;
+	/* The lease is younger than the list. */
+	sf_leases_read(&walk->leases);
+	fd = open_leased(walk, dir, name, flags);
+	return fd == -1 ? -EAGAIN : fd;
 }
 
 static void unwatch(struct sf_tree *tree)

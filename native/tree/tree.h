@@ -7,6 +7,7 @@
 #define STILLFRAME_TREE_H
 
 #include "../addon/job.h"
+#include "lease.h"
 #include "store.h"
 #include "watch.h"
 
@@ -188,6 +189,9 @@ struct sf_walk {
 	int depth;
 	uint32_t ids[SF_WALK_DEPTH];
 	int fds[SF_WALK_DEPTH];
+	struct sf_leases leases;
+	/* What sf_walk_open gave last shares its offset with a process: no lseek(2). */
+	bool shared;
 };
 void sf_walk_begin(struct sf_walk *walk, struct sf_tree *tree);
 void sf_walk_end(struct sf_walk *walk);
@@ -196,7 +200,10 @@ void sf_walk_end(struct sf_walk *walk);
  * failure.
  */
 int sf_walk_parent(struct sf_walk *walk, uint32_t id);
-/* The entry, a regular file, opened for reading, for the caller to close. -errno on failure. */
+/*
+ * The entry, a regular file, opened for reading, for the caller to close. -errno on failure; -EAGAIN where a write lease
+ * is on it that would be broken.
+ */
 int sf_walk_open(struct sf_walk *walk, uint32_t id);
 
 #endif

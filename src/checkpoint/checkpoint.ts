@@ -12,6 +12,7 @@ import {
 import { withoutLostLog } from './base/criu-log.js';
 import { cancellation } from './base/cancellation.js';
 import { Deadline } from './window/deadline.js';
+import { withoutBreakingLeases } from './dump/leases.js';
 import { DUMP_LOG, dumpOptions, explainDumpFailure, imagesBytes } from './dump/dump.js';
 import { explainFailedPlace } from './base/failed-place.js';
 import { FrozenWindow } from './window/frozen-window.js';
@@ -156,15 +157,20 @@ async function checkpointOnce(
     thawTimeoutMs: settings.thawTimeoutMs,
     signal: deadline.signal,
   });
+  const pids = runningPids(target.pid);
+  const leases = await withoutBreakingLeases(pids, {
+    configFile: target.criu.configFile,
+    directory: scratch.lastingPath,
+  });
   const dump = dumpOptions({
     pid: target.pid,
     freezeCgroup: target.freezer.path,
     imagesDir: images.fd,
     workDir: scratch.fd,
     leaveRunning: !settings.stop,
-    overrides: { ...target.criu, ...ahead?.dump },
+    overrides: { ...target.criu, ...leases, ...ahead?.dump },
   });
-  const neededBytes = imagesBytes(runningPids(target.pid));
+  const neededBytes = imagesBytes(pids);
 
   let needs = false;
   /** With the tree's life at stake (`stop`) this runs before CRIU ends it, and then knows less. */

@@ -1,4 +1,4 @@
-import { StillframeError, type ErrorTexts } from '../../errors.js';
+import { errnoOf, StillframeError, type ErrorTexts } from '../../errors.js';
 import { printable } from './byte-text.js';
 
 export type ArchiveErrorCode =
@@ -164,7 +164,10 @@ const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
   TREE_MISSING: (f) => ({ what: `the file tree does not exist: ${path(f)}`, remedy: 'Check the path given for it.' }),
   TREE_UNREADABLE: (f) => ({
     what: `cannot read a file of the tree: ${path(f)}${what(f)}`,
-    remedy: 'Run as root, or leave the file out of the tree.',
+    remedy:
+      errnoOf((f as { cause?: unknown }).cause) === 'EAGAIN'
+        ? 'A process has a write lease on it (fcntl F_SETLEASE) and has it open for writing only. Leave it out of the tree.'
+        : 'Run as root, or leave the file out of the tree.',
   }),
   TREE_UNSAFE: (f) => ({
     what: `the path of a file tree leads through a symbolic link that could be another user's choice: ${path(f)}`,

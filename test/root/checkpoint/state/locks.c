@@ -147,7 +147,7 @@ GET(lease_read)
 
 SET(lease_write)
 {
-	write_lease = new_file("lease_write", 1);
+	write_lease = new_file("lease_write", 4096);
 	must(fcntl(write_lease, F_SETLEASE, F_WRLCK));
 }
 GET(lease_write)
