@@ -12,6 +12,7 @@ import { recoverCommand } from './commands/recover.js';
 import { restoreCommand } from './commands/restore.js';
 import { Cancelled, exitStatus, failure } from './cancelled.js';
 import { endQuietlyWithoutReader, errorText, EXIT_USAGE, printError } from './output.js';
+import { visible } from '../visible.js';
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
   version: string;
@@ -55,7 +56,7 @@ for (const make of [
   doctorCommand,
   installCriuCommand,
 ]) {
-  program.addCommand(throwing(make(cancel.signal)));
+  program.addCommand(tamed(make(cancel.signal)));
 }
 
 // What a failure is told in the words of.
@@ -64,13 +65,19 @@ program.hook('preAction', (_, command) => {
   acting = command;
 });
 
-/** Commander ends the process by itself on wrong usage, unless each command says otherwise. */
-function throwing(command: Command): Command {
-  return command.exitOverride();
+/**
+ * Commander ends the process by itself on wrong usage, and repeats arguments as they are, escape sequences included,
+ * unless each command says otherwise.
+ */
+function tamed(command: Command): Command {
+  return command.exitOverride().configureOutput({
+    writeOut: (text) => process.stdout.write(visible(text)),
+    writeErr: (text) => process.stderr.write(visible(text)),
+  });
 }
 
 try {
-  await throwing(program).parseAsync();
+  await tamed(program).parseAsync();
 } catch (error) {
   if (error instanceof CommanderError) {
     // Help and version are no failures; commander has printed what is to be said, but for what a command itself
