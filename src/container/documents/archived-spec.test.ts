@@ -242,10 +242,32 @@ describe("an archive's own configuration", () => {
     '{"annotations":7}',
     '{"a":1 2}',
   ])('is refused when it is none: %s', (text) => {
-    expect(() => adapt(text)).toThrow(
-      expect.objectContaining({ name: 'ContainerError', code: 'NOT_A_CONTAINER_CHECKPOINT' }) as Error,
-    );
+    refuses(text);
   });
+
+  it.each([
+    ['too deep', `{"linux":${'['.repeat(101)}${']'.repeat(101)}}`, /more than 100 values within each other/],
+    ['so deep that a parser runs out of stack', '['.repeat(1 << 20), /more than 100 values within each other/],
+    ['of too many values', `{"linux":[${'7,'.repeat(600_000)}7]}`, /more than 500000 values/],
+    [
+      'of too many keys',
+      `{${Array.from({ length: 600_000 }, (_, i) => `"${i}":7`).join()}}`,
+      /more than 500000 values/,
+    ],
+  ])('is refused when it is %s', (_, text, why) => {
+    refuses(text, { message: expect.stringMatching(why) });
+  });
+
+  it('may hold a string of megabytes', () => {
+    const args = ['sh', '\\"7'.repeat(2 << 20)];
+    expect(adapt({ ...honest, process: { args } }).spec['process']).toEqual({ args });
+  });
+
+  function refuses(text: string, facts: object = {}): void {
+    expect(() => adapt(text)).toThrow(
+      expect.objectContaining({ name: 'ContainerError', code: 'NOT_A_CONTAINER_CHECKPOINT', ...facts }) as Error,
+    );
+  }
 });
 
 describe('JSON with large numbers', () => {
