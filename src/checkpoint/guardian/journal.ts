@@ -133,7 +133,7 @@ export class Journal implements Disposable {
 
   replace(entry: JournalEntry): void {
     this.#entry = entry;
-    const fresh = `${this.path}${FRESH}`;
+    const fresh = `${this.path}${freshSuffix()}`;
     writeFileSync(fresh, `${JSON.stringify(this.#entry)}\n`, { mode: 0o600 });
     renameSync(fresh, this.path);
   }
@@ -147,7 +147,10 @@ export class Journal implements Disposable {
   }
 }
 
-/** Every journal. What a process that died in the middle of a write left is removed on the way. */
+/**
+ * Every journal. What a process of this pid namespace that died in the middle of a write left is removed on the way; of
+ * another namespace it cannot be told whether the process has died.
+ */
 export function listJournals(stateDir: string): { found: FoundJournal[]; unknown: UnknownJournal[] } {
   for (;;) {
     const listed = tryListJournals(stateDir);
@@ -169,10 +172,10 @@ function tryListJournals(stateDir: string): ReturnType<typeof listJournals> | un
   for (const name of namesIn(stateDir)) {
     const named = parseName(name);
     if (named === undefined) continue;
-    const { id, owner, isFresh } = named;
+    const { id, owner, freshOf } = named;
     const path = join(stateDir, name);
-    if (isFresh) {
-      if (!isRunning(owner)) removeFile(path);
+    if (freshOf !== undefined) {
+      if (freshOf === freshSuffix() && !isRunning(owner)) removeFile(path);
       continue;
     }
     const content = readEntry(path, id);
@@ -223,16 +226,25 @@ export function isOfThisBoot(entry: JournalEntry): boolean {
   return entry.bootId === here().bootId;
 }
 
-const FRESH = '.new';
+/**
+ * What a journal is written under before it takes its place. The pid namespace is in the name, since nothing need be in
+ * the file yet: without it, the pid in the name would be looked up in the wrong namespace, and the file taken from
+ * under a living process.
+ */
+function freshSuffix(): string {
+  return `.${here().pidNamespace.replace(/\D/g, '')}.new`;
+}
 
 function nameFor(id: string, owner: ProcessId): string {
   return `${id}@${owner.pid}-${owner.startTime}.json`;
 }
 
-function parseName(name: string): { id: string; owner: ProcessId; isFresh: boolean } | undefined {
-  const [, id, pid, startTime, fresh] = /^([0-9a-f-]{36})@(\d{1,10})-(\d{1,20})\.json(\.new)?$/.exec(name) ?? [];
+/** `freshOf`: the suffix of a file that has not taken its place yet. */
+function parseName(name: string): { id: string; owner: ProcessId; freshOf: string | undefined } | undefined {
+  const [, id, pid, startTime, freshOf] =
+    /^([0-9a-f-]{36})@(\d{1,10})-(\d{1,20})\.json(\.\d{1,20}\.new)?$/.exec(name) ?? [];
   if (id === undefined || startTime === undefined) return undefined;
-  return { id, owner: { pid: Number(pid), startTime }, isFresh: fresh !== undefined };
+  return { id, owner: { pid: Number(pid), startTime }, freshOf };
 }
 
 /** What is no file is none of ours, and stays. */

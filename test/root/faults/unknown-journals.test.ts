@@ -1,8 +1,18 @@
 /** Files under a journal's name that are none: of another version, damaged, or something else altogether. */
-import { execFileSync } from 'node:child_process';
-import { chownSync, mkdirSync, readFileSync, readdirSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import {
+  chownSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  readlinkSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
-import { expect, it } from 'vitest';
+import { setImmediate } from 'node:timers/promises';
+import { expect, it, onTestFinished } from 'vitest';
 import { lockTarget } from '../../../src/checkpoint/guardian/lock.js';
 import { Journal, readJournals } from '../../../src/checkpoint/guardian/journal.js';
 import { frozenCgroups, leftJournals, recover } from '../../../src/checkpoint/guardian/recover.js';
@@ -156,14 +166,60 @@ it("a newer version's restore locks nothing", async () => {
   expect(lock.entry.lock).toBe('held');
 });
 
+const ours = `.${readlinkSync('/proc/self/ns/pid').replace(/\D/g, '')}.new`;
+const halfWritten = (state: TestState): string[] => readdirSync(state.dir).filter((name) => name.endsWith('.new'));
+
 it('what is no file under the name of a half-written journal stays, and stops nobody', async () => {
   using state = new TestState();
   await using counter = await spawnCounter();
   mkdirSync(state.dir, { mode: 0o700 });
-  mkdirSync(join(state.dir, `${nameOf(dead)}.new`));
-  writeFileSync(join(state.dir, `${nameOf(dead).replace(/^0/, '1')}.new`), '{');
+  mkdirSync(join(state.dir, `${nameOf(dead)}${ours}`));
+  writeFileSync(join(state.dir, `${nameOf(dead).replace(/^0/, '1')}${ours}`), '{');
   using _lock = await lockTarget({ pid: counter.pid, stateDir: state.dir });
-  expect(readdirSync(state.dir).filter((name) => name.endsWith('.new'))).toEqual([`${nameOf(dead)}.new`]);
+  expect(halfWritten(state)).toEqual([`${nameOf(dead)}${ours}`]);
+});
+
+it('a half-written journal stays while its owner may live: in another pid namespace, its pid means nothing', () => {
+  using state = new TestState();
+  mkdirSync(state.dir, { mode: 0o700 });
+  const [ofAlive, elsewhere, ofDead] = [`${nameOf(alive)}${ours}`, `${nameOf(dead)}.1.new`, `${nameOf(dead)}${ours}`];
+  for (const name of [ofAlive, elsewhere, ofDead]) writeFileSync(join(state.dir, name), '');
+  expect(readJournals(state.dir)).toEqual([]);
+  expect(halfWritten(state).toSorted()).toEqual([elsewhere, ofAlive].toSorted());
+});
+
+it('nothing is taken from under an owner of another pid namespace while it writes', async () => {
+  using state = new TestState();
+  const built = new URL('../../../dist/src/checkpoint/guardian/journal.js', import.meta.url).href;
+  const writes = `
+    const { Journal } = await import(${JSON.stringify(built)});
+    const journal = Journal.create(${JSON.stringify(state.dir)}, { restoreOf: '/a.tar' });
+    const removals = Array.from({ length: 2000 }, (_, i) => '/tmp/' + i);
+    for (const end = Date.now() + 1000; Date.now() < end;) journal.update({ removals });
+    journal.remove();`;
+  const args = [
+    '--pid',
+    '--fork',
+    '--kill-child',
+    '--mount-proc',
+    process.execPath,
+    '--input-type=module',
+    '-e',
+    writes,
+  ];
+  const child = spawn('unshare', args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  let said = '';
+  child.stderr.on('data', (text) => (said += String(text)));
+  const seen = new Set<string>();
+  while (child.exitCode === null && child.signalCode === null) {
+    for (const { entry } of readJournals(state.dir)) seen.add(entry.pidNamespace);
+    await setImmediate();
+  }
+  expect([child.exitCode, said]).toEqual([0, '']);
+  // It was at work while we looked.
+  expect([...seen]).toEqual([expect.not.stringContaining(readlinkSync('/proc/self/ns/pid'))]);
+  expect(state.journals()).toEqual([]);
 });
 
 it('`stillframe recover` names what it leaves, and why', async () => {
