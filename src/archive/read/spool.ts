@@ -8,7 +8,7 @@ import { PassThrough, type Duplex } from 'node:stream';
 import * as zlib from 'node:zlib';
 import { errnoOf } from '../../errors.js';
 import { openNameless } from '../file/unnamed-file.js';
-import { hasZstd, zstdDecompressor } from '../file/zstd.js';
+import { hasZstd, isWindowTooLarge, zstdDecompressor } from '../file/zstd.js';
 import { ArchiveError } from '../format/archive-error.js';
 
 export type Compression = 'none' | 'gzip' | 'zstd';
@@ -56,6 +56,12 @@ export async function spool(
     if (cause instanceof ArchiveError) throw cause;
     const { code } = cause as NodeJS.ErrnoException;
     if (code === 'Z_BUF_ERROR') throw new ArchiveError('ARCHIVE_TRUNCATED', { archivePath: path, cause });
+    if (isWindowTooLarge(cause as Error))
+      throw new ArchiveError('ARCHIVE_UNSUPPORTED', {
+        archivePath: path,
+        what: 'zstd with a window of more than 64 MiB',
+        cause,
+      });
     if (errnoOf(cause) === undefined || /^Z_|^ZSTD_/.test(code ?? ''))
       throw new ArchiveError('ARCHIVE_DAMAGED', { archivePath: path, what: `its ${compression} stream`, cause });
     const what = `while it was ${isPacked ? 'unpacked' : 'written to a file'} in ${tmpDir}`;

@@ -294,6 +294,31 @@ describe('openArchive', () => {
     }),
   );
 
+  /** The most that zstd can do: four bytes for 128 KiB. Source: RFC 8878, 3.1.1.2, RLE_Block. */
+  function zstdFrame(blocks: number, windowLog: number): Buffer {
+    const header = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, (windowLog - 10) << 3]);
+    const body = Buffer.alloc(blocks * 4);
+    for (let i = 0; i < blocks; i++) body.writeUInt32LE(((128 << 10) << 3) | 2 | (i === blocks - 1 ? 1 : 0), i * 4);
+    return Buffer.concat([header, body]);
+  }
+
+  it('bounds the memory that a frame of zstd asks for, whatever it unpacks to', () =>
+    withScratch(async (dir) => {
+      const most = zstdFrame(16, 26);
+      await using archive = await openArchive(await writeArchive(dir, most), { tmpDir: dir });
+      expect(archive.bytes).toBe(16 * (128 << 10));
+      for (const windowLog of [27, 31]) {
+        const path = await writeArchive(dir, zstdFrame(16, windowLog));
+        await expect(openArchive(path, { tmpDir: dir })).rejects.toMatchObject({
+          code: 'ARCHIVE_UNSUPPORTED',
+          facts: { what: expect.stringContaining('window of more than 64 MiB') as string },
+        });
+      }
+      const later = await writeArchive(dir, Buffer.concat([most, zstdFrame(16, 27)]));
+      expect(await codeOf(openArchive(later, { tmpDir: dir }))).toBe('ARCHIVE_UNSUPPORTED');
+      expect(await readdir(dir)).toEqual(['archive.tar']);
+    }));
+
   it.each([
     ['missing', 'nothing'],
     ['a directory', '.'],
