@@ -1,4 +1,5 @@
-import { join } from 'node:path';
+import { realpath } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { setImmediate as immediate } from 'node:timers/promises';
 import {
   ArchiveError,
@@ -131,7 +132,10 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   const replacements: [tree: string, replacement: Replacement][] = [];
   try {
     await phases.run('extract', async () => {
+      const places = new Map<string, string>();
+      for (const [name, destination] of destinations) places.set(name, await placeOf(destination));
       for (const [name, destination] of destinations) {
+        if ((await placeOf(destination)) !== places.get(name)) throw movedByTree(name, destination);
         const tree: ExtractedTree = await extractTree({
           verified,
           tree: name,
@@ -232,6 +236,33 @@ function treeDestinations(
     return [name, { recorded: source }];
   });
 }
+
+/**
+ * Where a destination leads: the links on the way to it followed, as far as there is something. A tree of the archive
+ * that has been extracted before must not change that: a link in it could lead the next tree anywhere.
+ */
+async function placeOf(destination: Destination): Promise<string> {
+  const parts = resolve(pathOf(destination)).split('/');
+  for (let there = parts.length; there > 1; there--) {
+    try {
+      return join(await realpath(parts.slice(0, there).join('/')), ...parts.slice(there));
+    } catch {
+      // not there yet
+    }
+  }
+  return join('/', ...parts);
+}
+
+function pathOf(destination: Destination): string {
+  if (typeof destination === 'string') return destination;
+  return 'recorded' in destination ? destination.recorded : destination.path;
+}
+
+const movedByTree = (tree: string, destination: Destination): ArchiveError =>
+  new ArchiveError('DESTINATION_UNSAFE', {
+    path: pathOf(destination),
+    what: `another tree of this archive leads the tree ${tree} elsewhere`,
+  });
 
 /** Each in one step; the names of all are seen to be apart before the first. */
 async function takePlaces(replacements: readonly [string, Replacement][]): Promise<void> {

@@ -10,6 +10,8 @@ export interface Surroundings {
   places: readonly TreePlace[];
   /** A path of the target's as one of this machine; undefined for what CRIU's images or the target's own trees hold. */
   onHost?: ((path: Buffer) => Buffer | undefined) | undefined;
+  /** A file that is not the tasks' own: CRIU's log, which its code in a task has open. */
+  except?: { dev: bigint; ino: bigint } | undefined;
 }
 
 /** Where a tree of the archive lies. */
@@ -39,7 +41,7 @@ const ASKS_A_SERVER = /^(?:fuse|nfs|cifs|smb|9p|ceph|afs|gfs2|ocfs2|lustre|virti
  */
 export function findOutsideFiles(
   pids: readonly number[],
-  { places, onHost }: Surroundings,
+  { places, onHost, except }: Surroundings,
 ): { files: OutsideFile[]; more: number } {
   const seen = new Set<string>();
   const files: OutsideFile[] = [];
@@ -66,6 +68,7 @@ export function findOutsideFiles(
     }
     const stat = unlessGone(() => statSync(link, { bigint: true }));
     if (stat?.isFile() !== true || stat.nlink === 0n || !isSame(stat, path)) continue;
+    if (stat.dev === except?.dev && stat.ino === except.ino) continue;
     if (!isArchived(path, stat.dev, places)) keep(path, { use, ...stampOf(stat) });
   }
   return { files, more };

@@ -83,8 +83,10 @@ function hasAllOfItsCpuset(task: string): boolean {
   return has !== undefined && has === cpusetOf(task);
 }
 
+/** Undefined for a task that has ended, or has no memory any more, of which the kernel says nothing. */
 function value(path: string): string | undefined {
-  return readProc(path)?.trim();
+  const text = readProc(path)?.trim();
+  return text === '' ? undefined : text;
 }
 
 /** Descriptors of eventfds that count as semaphores. Source: fs/eventfd.c, eventfd_show_fdinfo, Linux v6.6. */

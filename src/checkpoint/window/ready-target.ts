@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import {
   adopt,
@@ -214,9 +215,9 @@ export class ReadyTarget implements AsyncDisposable {
     return this.#behind(openForWriting(pids), signal);
   }
 
-  /** A warning where tasks write to files that the archive does not hold. */
-  outside(pids: readonly number[]): Warning[] {
-    const found = this.#findOutside(pids);
+  /** A warning where tasks write to files that the archive does not hold. CRIU's log, at `criuLog`, is none of theirs. */
+  outside(pids: readonly number[], criuLog?: string): Warning[] {
+    const found = this.#findOutside(pids, criuLog);
     return found.files.length === 0 ? [] : [warning('FILES_NOT_ARCHIVED', found)];
   }
 
@@ -262,8 +263,9 @@ export class ReadyTarget implements AsyncDisposable {
     this.#places = await placesOf(this.files, signal);
   }
 
-  #findOutside(pids: readonly number[]): ReturnType<typeof findOutsideFiles> {
-    return findOutsideFiles(pids, { places: this.#places, onHost: this.parts.onHost });
+  #findOutside(pids: readonly number[], criuLog?: string): ReturnType<typeof findOutsideFiles> {
+    const except = criuLog === undefined ? undefined : statSync(criuLog, { bigint: true, throwIfNoEntry: false });
+    return findOutsideFiles(pids, { places: this.#places, onHost: this.parts.onHost, except });
   }
 
   async #behind(links: Iterable<string>, signal: AbortSignal | undefined): Promise<FilesInUse> {

@@ -4,6 +4,7 @@ import { processTree, type CgroupMember } from '../../cgroup/index.js';
 import { CriuClient, type CriuDumpRequest, type CriuNotification, type DumpProgress } from '../../criu/index.js';
 import type { ProcessInfo } from '../../proc/task.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
+import { DUMP_LOG } from '../dump/dump.js';
 import type { Deadline } from './deadline.js';
 import type { FrozenWindow } from './frozen-window.js';
 import type { Guardian } from '../guardian/guardian.js';
@@ -100,7 +101,7 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     try {
       // Beside the look at the trees, which other threads take.
       await immediate();
-      plan.warnings.add(...plan.target.outside(pids));
+      plan.warnings.add(...plan.target.outside(pids, `/proc/self/fd/${String(plan.dump.workDir)}/${DUMP_LOG}`));
     } finally {
       await refreshed;
     }
