@@ -211,7 +211,7 @@ describe('a container that others send commands into', () => {
     const output = join(scratch, 'guest.tar');
     const { status, stderr } = await stillframe('checkpoint', '--podman', container.name, '--output', output);
     expect(status).toBe(1);
-    expect(stderr).toMatch(/sent into it from outside.*\d+ \(sleep\)/);
+    expect(stderr).toMatch(/started in it from outside.*\d+ \(sleep\)/);
     expect(stderr).not.toContain('--adopt');
     expect(await container.inspect('{{.State.Status}}')).toBe('running');
   });
