@@ -1,6 +1,6 @@
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { cpusetOf } from '../../cgroup/index.js';
 import { readProc, threadsOf } from '../../proc/task.js';
+import { descriptorStates, UdpQueues, type DescriptorState } from './descriptor-state.js';
 import type { RecordedWarning } from './recorded.js';
 
 /**
@@ -11,31 +11,46 @@ export interface TaskState {
   pid: number;
   /** Thread id: the pid's own where it is of the whole process. */
   tid: number;
-  what: 'CPU affinity' | 'coredump_filter' | 'timer slack' | 'personality' | 'EFD_SEMAPHORE';
-  /** As /proc writes it; of EFD_SEMAPHORE the descriptor. */
+  what:
+    | 'CPU affinity'
+    | 'coredump_filter'
+    | 'timer slack'
+    | 'personality'
+    | 'autogroup nice value'
+    | 'PR_SET_MEMORY_MERGE'
+    | 'exit signal'
+    | DescriptorState;
+  /** As /proc writes it; of a descriptor's state its number. */
   value: string;
 }
+
+/** Lost in any case, though /proc shows nothing of it after the restore. */
+const NEVER_RESTORED: readonly string[] = ['timerfd at a CLOCK_REALTIME time', 'unread UDP datagrams'];
 
 /** A task that has not asked for anything has these of its parent's, or the kernel's default. */
 interface Usual {
   affinity: string | undefined;
   coredumpFilter: string | undefined;
   personality: string | undefined;
+  udp: UdpQueues;
 }
 
 // Source: init_task in init/init_task.c, Linux v6.12: 50 microseconds.
 const DEFAULT_TIMER_SLACK = '50000';
+// signal(7), x86 and arm64.
+const SIGCHLD = '17';
 
 export function usualState(): Usual {
   return {
     affinity: affinityOf('self'),
     coredumpFilter: value('self/coredump_filter'),
     personality: value('self/personality'),
+    udp: new UdpQueues(),
   };
 }
 
 /** Of one process and its threads, what is not as usual; empty when it has gone. */
-export function unusualState(pid: number, usual: Usual): TaskState[] {
+export async function unusualState(pid: number, usual: Usual): Promise<TaskState[]> {
   const found: TaskState[] = [];
   const note = (tid: number, what: TaskState['what'], now: string | undefined, expected: string | undefined): void => {
     if (now !== undefined && now !== expected) found.push({ pid, tid, what, value: now });
@@ -49,22 +64,31 @@ export function unusualState(pid: number, usual: Usual): TaskState[] {
   note(pid, 'coredump_filter', value(`${pid}/coredump_filter`), usual.coredumpFilter);
   note(pid, 'personality', value(`${pid}/personality`), usual.personality);
   note(pid, 'timer slack', value(`${pid}/timerslack_ns`), DEFAULT_TIMER_SLACK);
-  for (const fd of semaphores(pid)) found.push({ pid, tid: pid, what: 'EFD_SEMAPHORE', value: fd });
+  note(pid, 'autogroup nice value', niceOfAutogroup(pid), '0');
+  note(pid, 'PR_SET_MEMORY_MERGE', memoryMerge(pid), 'no');
+  note(pid, 'exit signal', exitSignal(pid), SIGCHLD);
+  found.push(...(await descriptorStates(pid, usual.udp)));
   return found;
 }
 
 /** Of what the checkpoint warned of, what the restored tasks do not have. An archive may come from anywhere. */
-export function statesNotRestored(recorded: readonly RecordedWarning[]): TaskState[] {
-  const nothing: Usual = { affinity: undefined, coredumpFilter: undefined, personality: undefined };
+export async function statesNotRestored(recorded: readonly RecordedWarning[]): Promise<TaskState[]> {
+  const nothing: Usual = {
+    affinity: undefined,
+    coredumpFilter: undefined,
+    personality: undefined,
+    udp: new UdpQueues(),
+  };
   const now = new Map<number, TaskState[]>();
-  return recorded
+  const states = recorded
     .filter(({ code }) => code === 'STATE_LOST')
-    .flatMap(({ facts }) => (Array.isArray(facts['states']) ? facts['states'].filter(isTaskState) : []))
-    .filter(({ pid, tid, what, value: wanted }) => {
-      const own = now.get(pid) ?? unusualState(pid, nothing);
-      now.set(pid, own);
-      return !own.some((has) => has.tid === tid && has.what === what && has.value === wanted);
-    });
+    .flatMap(({ facts }) => (Array.isArray(facts['states']) ? facts['states'].filter(isTaskState) : []));
+  for (const { pid } of states) if (!now.has(pid)) now.set(pid, await unusualState(pid, nothing));
+  return states.filter(
+    ({ pid, tid, what, value: wanted }) =>
+      NEVER_RESTORED.includes(what) ||
+      now.get(pid)?.some((has) => has.tid === tid && has.what === what && has.value === wanted) !== true,
+  );
 }
 
 function isTaskState(value: unknown): value is TaskState {
@@ -83,21 +107,24 @@ function hasAllOfItsCpuset(task: string): boolean {
   return has !== undefined && has === cpusetOf(task);
 }
 
+/** Source: kernel/sched/autogroup.c, proc_sched_autogroup_show_task, Linux v6.12. Not every kernel has autogroups. */
+function niceOfAutogroup(pid: number): string | undefined {
+  return / nice (-?\d+)/.exec(readProc(`${pid}/autogroup`) ?? '')?.[1];
+}
+
+/** Source: fs/proc/base.c, proc_pid_ksm_stat, Linux v6.18. Older kernels do not say it. */
+function memoryMerge(pid: number): string | undefined {
+  return /^ksm_merge_any:\s*(\S+)$/m.exec(readProc(`${pid}/ksm_stat`) ?? '')?.[1];
+}
+
+/** The 38th field. Source: proc_pid_stat(5). The name, which may hold anything, ends with the last `)`. */
+function exitSignal(pid: number): string | undefined {
+  const stat = readProc(`${pid}/stat`);
+  return stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[38 - 3];
+}
+
 /** Undefined for a task that has ended, or has no memory any more, of which the kernel says nothing. */
 function value(path: string): string | undefined {
   const text = readProc(path)?.trim();
   return text === '' ? undefined : text;
-}
-
-/** Descriptors of eventfds that count as semaphores. Source: fs/eventfd.c, eventfd_show_fdinfo, Linux v6.6. */
-function semaphores(pid: number): string[] {
-  try {
-    return readdirSync(`/proc/${pid}/fd`).filter(
-      (fd) =>
-        readlinkSync(`/proc/${pid}/fd/${fd}`) === 'anon_inode:[eventfd]' &&
-        /^eventfd-semaphore:\s*1$/m.test(readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'latin1')),
-    );
-  } catch {
-    return []; // it ended, or closed one meanwhile
-  }
 }

@@ -2,6 +2,7 @@ import type { ErrorText } from '../../errors.js';
 import type { LostLock } from '../restore/restore-locks.js';
 import type { ChangedFile } from './find-changed-files.js';
 import { printableJson, type OutsideFile } from './outside-file.js';
+import { isOfDescriptor } from './descriptor-state.js';
 import type { TaskState } from './task-state.js';
 
 /** What is known with each code. Plain JSON: the manifest records it. */
@@ -94,7 +95,7 @@ const texts: { readonly [C in WarningCode]: (facts: WarningFacts[C]) => ErrorTex
     what: `CRIU does not bring back: ${listed(
       states.map(
         ({ pid, tid, what, value }) =>
-          `${what} of ${tid === pid ? `process ${pid}` : `thread ${tid} of process ${pid}`} (${what === 'EFD_SEMAPHORE' ? 'descriptor ' : ''}${value})`,
+          `${what} of ${tid === pid ? `process ${pid}` : `thread ${tid} of process ${pid}`} (${isOfDescriptor(what) ? 'descriptor ' : ''}${value})`,
       ),
     )}`,
     remedy:

@@ -230,7 +230,7 @@ export class ReadyTarget implements AsyncDisposable {
     const states: TaskState[] = [];
     let turn = performance.now();
     for (const pid of pids) {
-      states.push(...unusualState(pid, usual));
+      states.push(...(await unusualState(pid, usual)));
       turn = await takeTurns(turn);
     }
     return states.length === 0 ? [] : [warning('STATE_LOST', { states })];

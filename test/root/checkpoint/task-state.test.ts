@@ -25,18 +25,18 @@ function makeCpuset(): string {
   return path;
 }
 
-const affinityOf = (pid: number): unknown[] =>
-  unusualState(pid, usualState()).filter(({ what }) => what === 'CPU affinity');
+const affinityOf = async (pid: number): Promise<unknown[]> =>
+  (await unusualState(pid, usualState())).filter(({ what }) => what === 'CPU affinity');
 
 it('CPUs that a cpuset allows are no affinity of a task, and fewer of them are', async () => {
   const cpuset = makeCpuset();
   const child = spawn('sleep', ['60'], { stdio: 'ignore' });
   onTestFinished(() => endChild(child));
   const pid = child.pid as number;
-  expect(affinityOf(pid)).toEqual([]);
+  expect(await affinityOf(pid)).toEqual([]);
   writeFileSync(join(cpuset, 'cgroup.procs'), String(pid));
-  expect([cpusetOf(`${pid}/task/${pid}`), affinityOf(pid)]).toEqual(['0', []]);
+  expect([cpusetOf(`${pid}/task/${pid}`), await affinityOf(pid)]).toEqual(['0', []]);
   writeFileSync(join(cpuset, 'cpuset.cpus'), '0-1');
   execFileSync('taskset', ['-p', '-c', '1', String(pid)]);
-  expect(affinityOf(pid)).toEqual([{ pid, tid: pid, what: 'CPU affinity', value: '2' }]);
+  expect(await affinityOf(pid)).toEqual([{ pid, tid: pid, what: 'CPU affinity', value: '2' }]);
 });

@@ -88,10 +88,17 @@ class State {
   }
 }
 
-async function archived(state: State): Promise<string> {
+async function archived(state: State): Promise<{ archive: string; warnedAs: string[] }> {
   const output = join(state.dir, 'archive.tar');
-  await checkpoint({ pid: state.pid, adopt: true, output, stateDir: state.dir, criu: { tcpEstablished: true } });
-  return output;
+  const { warnings } = await checkpoint({
+    pid: state.pid,
+    adopt: true,
+    output,
+    stateDir: state.dir,
+    criu: { tcpEstablished: true },
+  });
+  const states = warnings.flatMap((each) => (each.code === 'STATE_LOST' ? each.facts.states : []));
+  return { archive: output, warnedAs: [...new Set(states.map(({ what }) => what))] };
 }
 
 /** Names a row; of a row of options, its options that are lost. */
@@ -106,7 +113,8 @@ async function compare(rows: readonly Row[]): Promise<void> {
   const before = await untouched.ask();
   await untouched.end();
   const state = await State.start(names);
-  const archive = await archived(state);
+  const { archive, warnedAs } = await archived(state);
+  expect(warnedAs.toSorted()).toEqual([...new Set(rows.flatMap((row) => row.warnedAs ?? []))].toSorted());
   await state.end();
   await restore({ archive });
   const after = await state.ask();
@@ -134,7 +142,7 @@ for (const { title, rows } of sections) {
       const { by, code, says } = refusal as NonNullable<Row['refusal']>;
       const state = await State.start([name]);
       const attempt = async (): Promise<void> => {
-        const archive = await archived(state);
+        const { archive } = await archived(state);
         expect(by).toBe('restore');
         await state.end();
         await restore({ archive });

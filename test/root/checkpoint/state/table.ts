@@ -3,6 +3,8 @@
  * both to the truth.
  */
 
+import type { TaskState } from '../../../../src/checkpoint/warnings/task-state.js';
+
 export type Fate = 'comes back' | 'repaired' | 'lost' | 'refused';
 
 export interface Row {
@@ -16,9 +18,13 @@ export interface Row {
   options?: string[];
   /** `refused`: by what, and a part of the message. */
   refusal?: { by: 'checkpoint' | 'restore'; code: string; says: string };
+  /** What the checkpoint's STATE_LOST calls it, where /proc shows it. */
+  warnedAs?: TaskState['what'];
   /** It needs a process of its own, because it would disturb others. */
   alone?: true;
 }
+
+const warned = (row: Row, warnedAs: TaskState['what']): Row => ({ ...row, warnedAs });
 
 type Extra = Omit<Row, 'name' | 'what' | 'fate'>;
 const back = (name: string, what: string, extra: Extra = {}): Row => ({ name, what, fate: 'comes back', ...extra });
@@ -103,12 +109,15 @@ export const sections: readonly { title: string; rows: readonly Row[] }[] = [
         'timerfd at an absolute time of CLOCK_MONOTONIC or CLOCK_BOOTTIME',
         'CRIU has it fire up to a second early. It fires after what was left, exactly, and is a relative one now',
       ),
-      lost(
-        'timerfd_absolute_realtime',
-        'timerfd at an absolute time of CLOCK_REALTIME',
-        'fires after what was left at the checkpoint, less up to a second, not at its time of day',
+      warned(
+        lost(
+          'timerfd_absolute_realtime',
+          'timerfd at an absolute time of CLOCK_REALTIME',
+          'fires after what was left at the checkpoint, less up to a second, not at its time of day',
+        ),
+        'timerfd at a CLOCK_REALTIME time',
       ),
-      back('timerfd_cancel_on_set', 'TFD_TIMER_CANCEL_ON_SET', alone),
+      warned(back('timerfd_cancel_on_set', 'TFD_TIMER_CANCEL_ON_SET', alone), 'timerfd at a CLOCK_REALTIME time'),
       back('itimer_real', 'setitimer(2), ITIMER_REAL', alone),
       back('itimer_real_fast', 'the same, with a period shorter than the frozen window', alone),
       back('itimer_virtual', 'ITIMER_VIRTUAL', alone),
@@ -146,7 +155,10 @@ export const sections: readonly { title: string; rows: readonly Row[] }[] = [
       back('pipe_half_closed', 'pipe with one end closed'),
       back('fifo', 'FIFO, with what is in it'),
       back('eventfd', 'eventfd'),
-      lost('eventfd_semaphore', 'EFD_SEMAPHORE', 'a plain eventfd: one read takes the whole count'),
+      warned(
+        lost('eventfd_semaphore', 'EFD_SEMAPHORE', 'a plain eventfd: one read takes the whole count'),
+        'EFD_SEMAPHORE',
+      ),
       back('epoll', 'epoll, its masks and data'),
       back('epoll_edge_waiting', 'event of an edge-triggered epoll that was not fetched yet'),
       lost(
@@ -229,7 +241,7 @@ export const sections: readonly { title: string; rows: readonly Row[] }[] = [
       back('tcp_connection', 'TCP connection within the tree, with what is in it (`tcpEstablished`)', alone),
       back('tcp_half_closed', 'TCP connection with one direction shut down', alone),
       lost('tcp_urgent_data', 'urgent data (MSG_OOB)', 'gone'),
-      lost('udp_queue', 'datagrams that were not received yet', 'gone'),
+      warned(lost('udp_queue', 'datagrams that were not received yet', 'gone'), 'unread UDP datagrams'),
       back('udp_connected', 'peer of a UDP socket'),
       lost('udp_multicast_membership', 'membership in a multicast group', 'it is no member'),
       refused('udp_corked_data', 'datagram that is begun and not sent (UDP_CORK)', 'corked'),
@@ -285,11 +297,11 @@ export const sections: readonly { title: string; rows: readonly Row[] }[] = [
       back('sched_batch', 'SCHED_BATCH', alone),
       back('sched_fifo', 'SCHED_FIFO and its priority', alone),
       back('sched_reset_on_fork', 'SCHED_RESET_ON_FORK', alone),
-      lost('cpu_affinity', 'CPUs that a thread may run on', 'those of the restoring process'),
+      warned(lost('cpu_affinity', 'CPUs that a thread may run on', 'those of the restoring process'), 'CPU affinity'),
       lost('io_priority', 'ionice(1)', 'none'),
       back('oom_score_adj', 'oom_score_adj'),
-      lost('coredump_filter', 'coredump_filter', 'as of the restoring process'),
-      lost('autogroup', 'nice value of the autogroup', '0'),
+      warned(lost('coredump_filter', 'coredump_filter', 'as of the restoring process'), 'coredump_filter'),
+      warned(lost('autogroup', 'nice value of the autogroup', '0'), 'autogroup nice value'),
       back('loginuid', 'loginuid'),
       back('thread_name_and_nice', 'name and nice value of a thread', alone),
       back('name', 'name', alone),
@@ -305,14 +317,14 @@ export const sections: readonly { title: string; rows: readonly Row[] }[] = [
       ),
       back('child_subreaper', 'PR_SET_CHILD_SUBREAPER'),
       back('not_dumpable', 'PR_SET_DUMPABLE', alone),
-      lost('timer_slack', 'PR_SET_TIMERSLACK', '50 µs'),
+      warned(lost('timer_slack', 'PR_SET_TIMERSLACK', '50 µs'), 'timer slack'),
       back('thp_disable', 'PR_SET_THP_DISABLE', alone),
       back('no_new_privileges', 'PR_SET_NO_NEW_PRIVS', alone),
       back('keep_capabilities', 'PR_SET_KEEPCAPS', alone),
       back('secure_bits', 'PR_SET_SECUREBITS', alone),
       { ...lost('time_stamp_counter', 'PR_SET_TSC', 'the counter can be read'), ...alone },
       back('io_flusher', 'PR_SET_IO_FLUSHER', alone),
-      lost('memory_merge', 'PR_SET_MEMORY_MERGE', 'off'),
+      warned(lost('memory_merge', 'PR_SET_MEMORY_MERGE', 'off'), 'PR_SET_MEMORY_MERGE'),
       { ...lost('deny_write_execute', 'PR_SET_MDWE', 'off'), ...alone },
       lost('mce_kill', 'PR_MCE_KILL', 'the default'),
       back('speculation', 'PR_SET_SPECULATION_CTRL', alone),
@@ -320,7 +332,7 @@ export const sections: readonly { title: string; rows: readonly Row[] }[] = [
       back('umask', 'umask'),
       back('working_directory', 'working directory', alone),
       back('root_directory', 'root directory', alone),
-      { ...lost('personality', 'personality(2)', '0'), ...alone },
+      warned({ ...lost('personality', 'personality(2)', '0'), ...alone }, 'personality'),
       back('resource_limits', 'limits (setrlimit)', alone),
       back('groups', 'supplementary groups', alone),
       back('capabilities', 'capabilities: all five sets', alone),
@@ -330,7 +342,10 @@ export const sections: readonly { title: string; rows: readonly Row[] }[] = [
       back('zombie_killed', 'child that was killed, its signal'),
       back('child_stopped', 'child that is stopped'),
       back('child_stopped_unasked', 'child that stopped and was not waited for yet', alone),
-      lost('child_exit_signal', 'clone(2) with another signal than SIGCHLD', 'a child like any other'),
+      warned(
+        lost('child_exit_signal', 'clone(2) with another signal than SIGCHLD', 'a child like any other'),
+        'exit signal',
+      ),
       lost('cpu_time', 'CPU time used', 'begins at 0'),
       back('priority_inheritance_futex', 'robust list'),
       back('rseq', 'rseq(2)', alone),
@@ -352,10 +367,11 @@ export function asMarkdown(): string {
 }
 
 function asTable(rows: readonly Row[]): string[] {
-  const lines = rows.map(({ what, fate, note, options, refusal }) => {
+  const lines = rows.map(({ what, fate, note, options, refusal, warnedAs }) => {
+    const warning = fate === 'lost' && warnedAs !== undefined ? ', with a warning' : '';
     const which = options === undefined ? '' : ` ${options.map((option) => `\`${option}\``).join(', ')}`;
     const how = refusal === undefined ? note : `\`${refusal.code}\` at the ${refusal.by}`;
-    return [what, `${words[fate]}${which}`, how ?? ''];
+    return [what, `${words[fate]}${warning}${which}`, how ?? ''];
   });
   const all = [['Object', 'After a restore', 'How'], ...lines];
   const [first = [], ...rest] = all.map((cells) => `| ${cells.join(' | ')} |`.replaceAll('|  |', '| |'));

@@ -1,0 +1,87 @@
+import { readdirSync, readlinkSync } from 'node:fs';
+import { readProc } from '../../proc/task.js';
+import { takeTurns } from '../../yield-to-loop.js';
+import type { TaskState } from './task-state.js';
+
+const kinds = ['EFD_SEMAPHORE', 'timerfd at a CLOCK_REALTIME time', 'unread UDP datagrams'] as const;
+export type DescriptorState = (typeof kinds)[number];
+
+export function isOfDescriptor(what: string): boolean {
+  return (kinds as readonly string[]).includes(what);
+}
+
+/** What CRIU does not dump of a process's descriptors; empty when it has gone. */
+export async function descriptorStates(pid: number, udp: UdpQueues): Promise<TaskState[]> {
+  const found: TaskState[] = [];
+  let turn = performance.now();
+  for (const fd of descriptors(pid)) {
+    const what = stateOf(pid, fd, udp);
+    if (what !== undefined) found.push({ pid, tid: pid, what, value: fd });
+    turn = await takeTurns(turn);
+  }
+  return found;
+}
+
+function stateOf(pid: number, fd: string, udp: UdpQueues): DescriptorState | undefined {
+  const target = linkOf(`${pid}/fd/${fd}`) ?? '';
+  if (target.startsWith('socket:['))
+    return udp.ofProcess(pid).has(target.slice('socket:['.length, -1)) ? 'unread UDP datagrams' : undefined;
+  if (target === 'anon_inode:[eventfd]') {
+    // Source: fs/eventfd.c, eventfd_show_fdinfo, Linux v6.6.
+    const isSemaphore = /^eventfd-semaphore:\s*1$/m.test(readProc(`${pid}/fdinfo/${fd}`) ?? '');
+    return isSemaphore ? 'EFD_SEMAPHORE' : undefined;
+  }
+  if (target === 'anon_inode:[timerfd]' && isAbsoluteOfRealtime(readProc(`${pid}/fdinfo/${fd}`) ?? ''))
+    return 'timerfd at a CLOCK_REALTIME time';
+  return undefined;
+}
+
+/**
+ * Armed, on clock 0 (CLOCK_REALTIME), with flag 1 (TFD_TIMER_ABSTIME), which fdinfo writes in octal.
+ * Source: fs/timerfd.c, timerfd_show, Linux v6.12.
+ */
+function isAbsoluteOfRealtime(fdinfo: string): boolean {
+  const flags = /^settime flags:\s*([0-7]+)$/m.exec(fdinfo)?.[1] ?? '0';
+  return /^clockid:\s*0$/m.test(fdinfo) && (parseInt(flags, 8) & 1) !== 0 && !/^it_value:\s*\(0, 0\)$/m.test(fdinfo);
+}
+
+/** The UDP sockets of each network namespace that hold datagrams, by inode: read once, however many processes ask. */
+export class UdpQueues {
+  readonly #ofNamespaces = new Map<string, ReadonlySet<string>>();
+
+  ofProcess(pid: number): ReadonlySet<string> {
+    const namespace = linkOf(`${pid}/ns/net`) ?? '';
+    let inodes = this.#ofNamespaces.get(namespace);
+    if (inodes === undefined) {
+      inodes = new Set(['udp', 'udp6'].flatMap((table) => withDatagrams(readProc(`${pid}/net/${table}`) ?? '')));
+      this.#ofNamespaces.set(namespace, inodes);
+    }
+    return inodes;
+  }
+}
+
+/** Source: net/ipv4/udp.c, udp4_format_sock, Linux v6.12: `sl local remote st tx:rx tr:when retransmit uid timeout inode`. */
+function withDatagrams(table: string): string[] {
+  return table
+    .split('\n')
+    .slice(1)
+    .map((line) => line.trim().split(/\s+/))
+    .filter((fields) => parseInt(fields[4]?.split(':')[1] ?? '0', 16) > 0)
+    .flatMap((fields) => fields[9] ?? []);
+}
+
+function descriptors(pid: number): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/fd`);
+  } catch {
+    return []; // it ended
+  }
+}
+
+function linkOf(path: string): string | undefined {
+  try {
+    return readlinkSync(`/proc/${path}`);
+  } catch {
+    return undefined; // it ended, or closed it meanwhile
+  }
+}
