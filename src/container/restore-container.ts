@@ -14,7 +14,7 @@ import { warning, type Warning } from '../checkpoint/warnings/warning.js';
 import { Warnings } from '../checkpoint/warnings/warnings.js';
 import { findCriu, readLastErrors } from '../criu/index.js';
 import { applyRootfs } from './documents/apply-diff.js';
-import { HOST_SETTINGS, type DroppedSetting, type HostSetting } from './documents/archived-spec.js';
+import { type AdaptedSpec, HOST_SETTINGS, type DroppedSetting, type HostSetting } from './documents/archived-spec.js';
 import { archivedLocks } from './documents/archived-locks.js';
 import { BundleSpec } from './documents/bundle-spec.js';
 import { launch, run } from './runtimes/command.js';
@@ -149,7 +149,7 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
   const plan: Plan = { options, phases, verified, subject, scratch: scratch.path, env, guardian };
 
   const locks = await archivedLocks(verified, scratch.path);
-  const { container, dropped, remove } = await (options.podman === undefined
+  const { container, dropped, hostMounts, remove } = await (options.podman === undefined
     ? restoreBundle(plan)
     : restorePodman(plan));
   try {
@@ -164,14 +164,16 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
     container.cgroup === undefined ? openFreezer({ pid: container.pid }) : openFreezer({ cgroup: container.cgroup });
   await phases.run('thaw', () => freezer.thaw({ timeoutMs: options.thawTimeoutMs ?? 5000 }));
   const { runtime, id, name, pid } = container;
+  // Also those that the manifest keeps silent about.
   const { leftOut = [] } = subject.container;
+  const unsaid = hostMounts.filter(({ destination }) => !leftOut.some((said) => said.destination === destination));
   return {
     runtime,
     id,
     name,
     pid,
     dropped,
-    leftOut,
+    leftOut: [...leftOut, ...unsaid],
     warnings: warnings.list,
     totalMs: phases.elapsedMs,
     phasesMs: phases.durationsMs,
@@ -191,6 +193,7 @@ interface Plan {
 interface Restored {
   container: Container;
   dropped: DroppedSetting[];
+  hostMounts: AdaptedSpec['hostMounts'];
   /** Undoes the restore, as after a failed one. */
   remove(): Promise<void>;
 }
@@ -231,7 +234,7 @@ async function restoreBundle({ options, phases, verified, subject, scratch, env,
     }),
   );
   const container = await findContainer({ [command]: id, stateRoot: options.stateRoot, bundle } as ContainerName);
-  return { container, dropped: spec.dropped, remove };
+  return { container, dropped: spec.dropped, hostMounts: spec.hostMounts, remove };
 }
 
 async function restorePodman({ options, phases, subject, env, guardian }: Plan): Promise<Restored> {
@@ -260,7 +263,7 @@ async function restorePodman({ options, phases, subject, env, guardian }: Plan):
   const remove = async (): Promise<void> => {
     await succeeds('podman', [...podman, 'rm', '--force', name]);
   };
-  return { container: await findContainer({ podman: name, podmanOptions }), dropped: [], remove };
+  return { container: await findContainer({ podman: name, podmanOptions }), dropped: [], hostMounts: [], remove };
 }
 
 /**

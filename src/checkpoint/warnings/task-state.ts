@@ -37,6 +37,10 @@ interface Usual {
 
 // Source: init_task in init/init_task.c, Linux v6.12: 50 microseconds.
 const DEFAULT_TIMER_SLACK = '50000';
+
+// Of a real-time task, which has none, and again none when its policy comes back; prctl(2) cannot set it. Source:
+// __setscheduler_params in kernel/sched/syscalls.c, Linux v6.12.
+const NO_TIMER_SLACK = '0';
 // signal(7), x86 and arm64.
 const SIGCHLD = '17';
 
@@ -63,7 +67,8 @@ export async function unusualState(pid: number, usual: Usual): Promise<TaskState
   }
   note(pid, 'coredump_filter', value(`${pid}/coredump_filter`), usual.coredumpFilter);
   note(pid, 'personality', value(`${pid}/personality`), usual.personality);
-  note(pid, 'timer slack', value(`${pid}/timerslack_ns`), DEFAULT_TIMER_SLACK);
+  const slack = value(`${pid}/timerslack_ns`);
+  if (slack !== NO_TIMER_SLACK) note(pid, 'timer slack', slack, DEFAULT_TIMER_SLACK);
   note(pid, 'autogroup nice value', niceOfAutogroup(pid), '0');
   note(pid, 'PR_SET_MEMORY_MERGE', memoryMerge(pid), 'no');
   note(pid, 'exit signal', exitSignal(pid), SIGCHLD);

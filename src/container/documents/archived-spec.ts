@@ -94,11 +94,18 @@ const ACTING = new Set<string>(['io.kubernetes.cri.container-type', members.criL
  */
 const USUAL = new Set(['c 1:3', 'c 1:5', 'c 1:7', 'c 1:8', 'c 1:9', 'c 5:0', 'c 5:1', 'c 5:2']);
 
+export interface AdaptedSpec {
+  text: string;
+  dropped: DroppedSetting[];
+  /** The bind mounts that are taken over, because the archive lists them: the archive alone says which. */
+  hostMounts: { source: string; destination: string }[];
+}
+
 /**
  * The text of a config.json with the bundle's `rootfs` as its root, and what was left out of it.
  * @throws ContainerError NOT_A_CONTAINER_CHECKPOINT
  */
-export function adaptArchivedSpec(text: string, choice: Choice): { text: string; dropped: DroppedSetting[] } {
+export function adaptArchivedSpec(text: string, choice: Choice): AdaptedSpec {
   const { archivePath } = choice;
   const wrong = (cause?: unknown): ContainerError =>
     new ContainerError('NOT_A_CONTAINER_CHECKPOINT', {
@@ -110,7 +117,8 @@ export function adaptArchivedSpec(text: string, choice: Choice): { text: string;
     const json = parseLossless(text);
     if (!isJson(json.value)) throw wrong();
     const adaptation = new Adaptation(choice);
-    return { text: `${json.encode(adaptation.spec(json.value))}\n`, dropped: adaptation.dropped };
+    const adapted = `${json.encode(adaptation.spec(json.value))}\n`;
+    return { text: adapted, dropped: adaptation.dropped, hostMounts: adaptation.hostMounts };
   } catch (error) {
     if (error instanceof ContainerError) throw error;
     throw wrong(error);
@@ -119,6 +127,7 @@ export function adaptArchivedSpec(text: string, choice: Choice): { text: string;
 
 class Adaptation {
   readonly dropped: DroppedSetting[] = [];
+  readonly hostMounts: AdaptedSpec['hostMounts'] = [];
   readonly #keep: ReadonlySet<HostSetting>;
   readonly #bindMounts: ReadonlySet<string>;
 
@@ -162,7 +171,11 @@ class Adaptation {
           throw new TypeError('the options of a mount are no list of texts');
         const isOwn = !isBindMount(mount as unknown as SpecMount) && OWN_MOUNTS.has(type ?? '');
         const isListed = this.#bindMounts.has(JSON.stringify([source, destination]));
-        if (isOwn || (isListed && isBindMount(mount as unknown as SpecMount))) return true;
+        if (isOwn) return true;
+        if (isListed && isBindMount(mount as unknown as SpecMount)) {
+          this.hostMounts.push({ source: String(source), destination });
+          return true;
+        }
         return this.#keeps('mounts', [`${String(source ?? type)} on ${destination}`]);
       });
   }

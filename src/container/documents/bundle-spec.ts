@@ -3,7 +3,7 @@ import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readVerifiedMember, type VerifiedArchive } from '../../archive/index.js';
 import { readSpec, rootfsOf } from '../model/spec.js';
-import { adaptArchivedSpec, type DroppedSetting, type HostSetting } from './archived-spec.js';
+import { adaptArchivedSpec, type AdaptedSpec, type DroppedSetting, type HostSetting } from './archived-spec.js';
 import { members } from './documents.js';
 import { readBindMounts } from './recorded-lists.js';
 
@@ -14,14 +14,17 @@ export class BundleSpec {
   readonly rootfs: string;
   /** What is not taken over of the archive's: empty where the bundle has its own. */
   readonly dropped: DroppedSetting[];
+  /** The directories of this machine that the archive's own lets the container reach. */
+  readonly hostMounts: AdaptedSpec['hostMounts'];
   readonly #path: string;
   /** What `write` writes; undefined where the bundle has its own. */
   readonly #text: string | undefined;
   #isWritten = false;
 
-  private constructor(bundle: string, rootfs: string, adapted?: { text: string; dropped: DroppedSetting[] }) {
+  private constructor(bundle: string, rootfs: string, adapted?: AdaptedSpec) {
     this.rootfs = rootfs;
     this.dropped = adapted?.dropped ?? [];
+    this.hostMounts = adapted?.hostMounts ?? [];
     this.#path = join(bundle, 'config.json');
     this.#text = adapted?.text;
   }
