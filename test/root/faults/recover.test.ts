@@ -82,7 +82,7 @@ describe.each(freezerVersions())('recover, cgroup %s', (version) => {
       });
       const [own, ...others] = (await killParentOfThree(owner.criu)) as [number, ...number[]];
       await killBoth(owner);
-      expect(await until(() => !existsSync(`/proc/${owner.criu}`), 20_000), 'it is reaped').toBe(true);
+      expect(await until(() => !existsSync(`/proc/${owner.criu}`), 20_000), 'reaped by init').toBe(true);
       const [recovery] = await recover({ stateDir: state.dir });
       expect(recovery?.did).toEqual([
         `killed process ${own}, which criu ${owner.criu} had left`,
