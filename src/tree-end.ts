@@ -4,7 +4,7 @@ import { native, type PollHandle } from './native.js';
 import { identify, type ProcessId } from './proc/identity.js';
 import { parseStat, readProc } from './proc/task.js';
 import type { ProcessEnd } from './process.js';
-import { whenAborted } from './when-aborted.js';
+import { whileWanted } from './while-wanted.js';
 
 /** How a restored tree's root ended. */
 export interface TreeEnd extends ProcessEnd {
@@ -25,7 +25,6 @@ export class EndWatch {
   readonly #pidfd: number;
   readonly #poll: PollHandle;
   readonly #ended: Promise<TreeEnd>;
-  #waiting = 0;
   #isOver = false;
 
   /** @throws errno errors of pidfd_open: ESRCH when there is no such process */
@@ -33,13 +32,13 @@ export class EndWatch {
     this.#process = identify(pid);
     const { pidfdOpen, Poll } = native();
     this.#pidfd = pidfdOpen(pid);
-    const { promise, resolve } = withResolvers<TreeEnd>();
-    this.#ended = promise;
+    let end!: (end: TreeEnd) => void;
+    this.#ended = new Promise((resolve) => (end = resolve));
     try {
       this.#poll = new Poll(this.#pidfd, 'readable', () => {
-        const end = this.#readEnd();
+        const how = this.#readEnd();
         this.close();
-        resolve(end);
+        end(how);
       });
     } catch (error) {
       native().close(this.#pidfd);
@@ -52,17 +51,8 @@ export class EndWatch {
    * Resolves when the process has ended, at once when it has already.
    * @param options `signal` ends the waiting. @throws the signal's reason
    */
-  async ended({ signal }: { signal?: AbortSignal | undefined } = {}): Promise<TreeEnd> {
-    signal?.throwIfAborted();
-    const { promise: aborted, reject } = withResolvers<never>();
-    const forget = whenAborted(signal, () => reject(signal?.reason));
-    this.#wait(1);
-    try {
-      return await Promise.race([this.#ended, aborted]);
-    } finally {
-      this.#wait(-1);
-      forget();
-    }
+  ended({ signal }: { signal?: AbortSignal | undefined } = {}): Promise<TreeEnd> {
+    return whileWanted(this.#ended, signal);
   }
 
   close(): void {
@@ -70,13 +60,6 @@ export class EndWatch {
     this.#isOver = true;
     this.#poll.close();
     native().close(this.#pidfd);
-  }
-
-  #wait(more: 1 | -1): void {
-    this.#waiting += more;
-    if (this.#isOver) return;
-    if (this.#waiting > 0) this.#poll.ref();
-    else this.#poll.unref();
   }
 
   /** The kernel tells it of a process that has been reaped; until then it can be read. In between it can be either. */
@@ -98,12 +81,4 @@ function zombieStatus(process: ProcessId | undefined): number | undefined {
   return state === 'Z' && String(startTime) === process?.startTime
     ? Number(stat.trimEnd().split(' ').at(-1))
     : undefined;
-}
-
-/** Promise.withResolvers is newer than the oldest Node.js that we run on. */
-function withResolvers<T>(): { promise: Promise<T>; resolve: (value: T) => void; reject: (reason: unknown) => void } {
-  let resolve!: (value: T) => void;
-  let reject!: (reason: unknown) => void;
-  const promise = new Promise<T>((settle, fail) => ([resolve, reject] = [settle, fail]));
-  return { promise, resolve, reject };
 }

@@ -32,6 +32,27 @@ export function whenAborted(signal: AbortSignal | undefined, stop: () => void): 
   };
 }
 
+/** A signal that is aborted after `ms` milliseconds, or with the caller's. */
+export class Patience implements Disposable {
+  readonly #own = new AbortController();
+  readonly #timer: NodeJS.Timeout;
+  readonly #forget: () => void;
+
+  constructor(ms: number, signal?: AbortSignal) {
+    this.#timer = setTimeout(() => this.#own.abort(), ms);
+    this.#forget = whenAborted(signal, () => this.#own.abort(signal?.reason));
+  }
+
+  get signal(): AbortSignal {
+    return this.#own.signal;
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+    this.#forget();
+  }
+}
+
 /**
  * Resolves after `ms` milliseconds. @throws the signal's reason when it is aborted: Node's own sleep throws an error of
  * its own

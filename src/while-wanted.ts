@@ -3,9 +3,9 @@ import { whenAborted } from './when-aborted.js';
 const KEEP_ALIVE_MS = 2 ** 30;
 
 /**
- * Settles as the work of a thread does that does not keep the process alive by itself: whoever waits for it does. Once
- * the signal is aborted it rejects with its reason, and the thread is left behind; `late` gets what that one still
- * resolves with.
+ * Settles as work does that does not keep the process alive by itself, a thread's or an unreferenced watcher's: whoever
+ * waits for it does. Once the signal is aborted it rejects with its reason, and the work is left behind; `late` gets what
+ * that one still resolves with.
  */
 export function whileWanted<T>(
   work: Promise<T>,

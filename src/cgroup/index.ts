@@ -4,7 +4,7 @@ export { checkProcess, checkTarget, type CheckedTarget, type TargetToCheck, type
 export { adopt, type Adoption, type AdoptOptions, type ProcessHome } from './adopt.js';
 export { makeCgroup, missingCgroups, moveProcess, placeProcess, removeCgroup } from './place.js';
 export { locateCgroup, openCgroup, cgroupOf, freezerVersions, hierarchyRoot, type CgroupLocation } from './locate.js';
-export { cpusetOf } from './cpuset.js';
+export { Cpusets } from './cpuset.js';
 export type { CgroupVersion } from './mountinfo.js';
 export { processTree } from './tree.js';
 export {

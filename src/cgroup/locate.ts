@@ -103,7 +103,7 @@ function freezerMemberships(pid: number): { version: CgroupVersion; name: string
  * Shortest mount point first: a restoring CRIU mounts every hierarchy for a moment below its work directory, and
  * such a mount, seen first, is gone when its path is used.
  */
-function readMounts(): CgroupMount[] {
+export function readMounts(): CgroupMount[] {
   const mounts = parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8'));
   return mounts.sort((a, b) => a.mountPoint.length - b.mountPoint.length);
 }

@@ -1,4 +1,5 @@
 /** The kernel's own tables of cgroups, as text: no file is touched here. */
+import { mountLines } from '../proc/mountinfo.js';
 import { unescapeOctal } from '../proc/octal.js';
 
 export type CgroupVersion = 1 | 2;
@@ -24,23 +25,18 @@ export interface CgroupMembership {
 
 /**
  * The cgroup mounts of a /proc/PID/mountinfo, the newest first: a later mount hides an earlier one at the same place.
- * Source: Documentation/filesystems/proc.rst, 3.5, Linux v6.12.
  */
 export function parseMountinfo(text: string): CgroupMount[] {
   const mounts: CgroupMount[] = [];
-  for (const line of text.split('\n')) {
-    const [left, right] = splitOnce(line, ' - ');
-    if (right === undefined) continue;
-    const [, , , root, mountPoint] = left.split(' ');
-    const [type, , superOptions] = right.split(' ');
-    if (root === undefined || mountPoint === undefined || (type !== 'cgroup' && type !== 'cgroup2')) continue;
+  for (const { root, mountPoint, fsType, superOptions } of mountLines(text)) {
+    if (fsType !== 'cgroup' && fsType !== 'cgroup2') continue;
     mounts.unshift({
-      version: type === 'cgroup2' ? 2 : 1,
+      version: fsType === 'cgroup2' ? 2 : 1,
       root: unescapeOctal(root),
       mountPoint: unescapeOctal(mountPoint),
       controllers:
-        type === 'cgroup'
-          ? (superOptions ?? '').split(',').filter((option) => option !== 'rw' && option !== 'ro' && option !== '')
+        fsType === 'cgroup'
+          ? superOptions.split(',').filter((option) => option !== 'rw' && option !== 'ro' && option !== '')
           : [],
     });
   }

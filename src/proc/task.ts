@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 /** One task of /proc: a process, or a thread when read below /proc/PID/task. */
 export interface ProcessInfo {
@@ -81,6 +81,24 @@ export function readProc(path: string): string | undefined {
   }
 }
 
+/** The names in a directory of /proc; none when it is gone. */
+export function listProc(path: string): string[] {
+  try {
+    return readdirSync(`/proc/${path}`);
+  } catch {
+    return [];
+  }
+}
+
+/** Where a link of /proc leads; `undefined` when it is gone. */
+export function readProcLink(path: string): string | undefined {
+  try {
+    return readlinkSync(`/proc/${path}`);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Thread ids of a process as it was when `info` was read. For a process with one thread nothing is read. */
 export function threadIds(info: ProcessInfo): number[] {
   return info.threadCount === 1 ? [info.pid] : threadsOf(info.pid);
@@ -88,11 +106,7 @@ export function threadIds(info: ProcessInfo): number[] {
 
 /** Thread ids of a process; empty when it is gone. */
 export function threadsOf(pid: number): number[] {
-  try {
-    return readdirSync(`/proc/${pid}/task`).map(Number);
-  } catch {
-    return [];
-  }
+  return listProc(`${pid}/task`).map(Number);
 }
 
 /** The pid that a thread belongs to, or `undefined` when it is gone. */

@@ -9,6 +9,7 @@ import { errnoOf } from '../../errors.js';
 import { native } from '../../native.js';
 import { lstatAt, NO_LINKS, pathOfFd, RENAME_EXCHANGE, RENAME_NOREPLACE } from '../../openat.js';
 import { PrivateDirectory, type PrivateDirectoryWatch } from '../../private-directory.js';
+import { mountLines } from '../../proc/mountinfo.js';
 import { unescapeOctal } from '../../proc/octal.js';
 import { removeAt } from '../../removal.js';
 import { ArchiveError } from '../format/archive-error.js';
@@ -255,9 +256,8 @@ async function isEmptyAt(parentFd: number, name: Buffer): Promise<boolean> {
 
 /** A mount point cannot be renamed; and one that lies below would go aside with the old files. */
 function refuseMounts(realPath: string, path: string): void {
-  const mountPoints = readFileSync('/proc/self/mountinfo', 'utf8')
-    .split('\n')
-    .map((line) => unescapeOctal(line.split(' ')[4] ?? ''));
+  const mounts = mountLines(readFileSync('/proc/self/mountinfo', 'utf8'));
+  const mountPoints = mounts.map(({ mountPoint }) => unescapeOctal(mountPoint));
   const found = mountPoints.find((point) => point === realPath || point.startsWith(`${realPath}/`));
   if (found === undefined) return;
   throw new ArchiveError('DESTINATION_MOUNTED', {

@@ -10,6 +10,7 @@
  *   does not move even once. There, and where nobody knows (network, FUSE), no copy is believed.
  */
 import { readFileSync, statfsSync } from 'node:fs';
+import { mountLines } from '../../proc/mountinfo.js';
 import { unescapeOctalBytes } from '../../proc/octal.js';
 
 /** Files that tasks have mapped or open: `dev:ino`, in stat(2)'s numbers. */
@@ -88,13 +89,11 @@ export function notifiesWrites(fileSystem: { dev: number; type: number }): boole
   }
 }
 
-/** From /proc/self/mountinfo: `id parent major:minor root mountpoint options ... - type source superoptions`. */
 function upperDirOf(dev: number): string | undefined {
   const device = `${dev >>> 20}:${dev & 0xfffff}`;
-  for (const line of readFileSync('/proc/self/mountinfo', 'latin1').split('\n')) {
-    const [, , lineDevice] = line.split(' ', 3);
-    const upper = /(?:^|[ ,])upperdir=([^, ]+)/.exec(line.slice(line.indexOf(' - ') + 3))?.[1];
-    if (lineDevice === device && upper !== undefined) return unescapeOctalBytes(upper);
+  for (const mount of mountLines(readFileSync('/proc/self/mountinfo', 'latin1'))) {
+    const upper = /(?:^|,)upperdir=([^,]+)/.exec(mount.superOptions)?.[1];
+    if (mount.device === device && upper !== undefined) return unescapeOctalBytes(upper);
   }
   return undefined;
 }

@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CriuOptions } from '../../criu/index.js';
+import { lockHolders } from '../../proc/locks.js';
 
 /**
  * CRIU's options for a tree that holds write leases (fcntl F_SETLEASE). To note the build id of an open file CRIU opens
@@ -13,15 +13,9 @@ export async function withoutBreakingLeases(
   pids: readonly number[],
   { configFile, directory }: { configFile: string | undefined; directory: string },
 ): Promise<Pick<CriuOptions, 'configFile'>> {
-  if (configFile !== undefined || !holdWriteLease(pids)) return {};
+  const holders = lockHolders('LEASE', 'WRITE');
+  if (configFile !== undefined || !pids.some((pid) => holders.has(pid))) return {};
   const path = join(directory, 'criu.conf');
   await writeFile(path, 'file-validation filesize\n', { mode: 0o600 });
   return { configFile: path };
-}
-
-/** Source: Documentation/filesystems/proc.rst, /proc/locks; fs/locks.c, lock_get_status. */
-function holdWriteLease(pids: readonly number[]): boolean {
-  const leases = readFileSync('/proc/locks', 'latin1').matchAll(/^\d+: LEASE +\w+ +WRITE +(\d+) /gm);
-  const tree = new Set(pids);
-  return [...leases].some(([, pid]) => tree.has(Number(pid)));
 }

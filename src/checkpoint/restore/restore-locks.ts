@@ -1,7 +1,8 @@
-import { readFileSync, readlinkSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { getSystemErrorName } from 'node:util';
 import type { DumpedLock } from '../../criu/index.js';
 import { native } from '../../native.js';
+import { readProc, readProcLink } from '../../proc/task.js';
 import { runningPids } from '../base/pids.js';
 
 /** A POSIX record lock that a restored process should hold and does not, or will not. */
@@ -74,27 +75,19 @@ export function isHeld(pid: number, { fd, type, start, length }: DumpedLock): bo
     `^lock:\\s+\\d+: POSIX +\\S+ +${lockType(type).toUpperCase()} +\\S+ +\\S+ ${start} ${end}$`,
     'm',
   );
-  try {
-    return line.test(readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'latin1'));
-  } catch {
-    return false;
-  }
+  return line.test(readProc(`${pid}/fdinfo/${fd}`) ?? '');
 }
 
-function lostLock(pid: number, { fd, type, start, length }: DumpedLock, reason = 'unknown'): LostLock {
-  return { pid, fd, path: pathOf(pid, fd), type: lockType(type), start, length, reason };
+export function lostLock(
+  pid: number,
+  { fd, type, start, length }: Omit<DumpedLock, 'pid' | 'kind'>,
+  reason = 'unknown',
+): LostLock {
+  return { pid, fd, path: readProcLink(`${pid}/fd/${fd}`), type: lockType(type), start, length, reason };
 }
 
 function lockType(type: number): LostLock['type'] {
   return type === 0 ? 'read' : 'write';
-}
-
-function pathOf(pid: number, fd: number): string | undefined {
-  try {
-    return readlinkSync(`/proc/${pid}/fd/${fd}`);
-  } catch {
-    return undefined;
-  }
 }
 
 /** The tree's pids as we see them, by those of its own pid namespace, which the images have. */

@@ -1,5 +1,4 @@
-import { readdirSync, readlinkSync } from 'node:fs';
-import { readProc } from '../../proc/task.js';
+import { listProc, readProc, readProcLink } from '../../proc/task.js';
 import { takeTurns } from '../../yield-to-loop.js';
 import type { TaskState } from './task-state.js';
 
@@ -14,7 +13,7 @@ export function isOfDescriptor(what: string): boolean {
 export async function descriptorStates(pid: number, udp: UdpQueues): Promise<TaskState[]> {
   const found: TaskState[] = [];
   let turn = performance.now();
-  for (const fd of descriptors(pid)) {
+  for (const fd of listProc(`${pid}/fd`)) {
     const what = stateOf(pid, fd, udp);
     if (what !== undefined) found.push({ pid, tid: pid, what, value: fd });
     turn = await takeTurns(turn);
@@ -23,7 +22,7 @@ export async function descriptorStates(pid: number, udp: UdpQueues): Promise<Tas
 }
 
 function stateOf(pid: number, fd: string, udp: UdpQueues): DescriptorState | undefined {
-  const target = linkOf(`${pid}/fd/${fd}`) ?? '';
+  const target = readProcLink(`${pid}/fd/${fd}`) ?? '';
   if (target.startsWith('socket:['))
     return udp.ofProcess(pid).has(target.slice('socket:['.length, -1)) ? 'unread UDP datagrams' : undefined;
   if (target === 'anon_inode:[eventfd]') {
@@ -50,7 +49,7 @@ export class UdpQueues {
   readonly #ofNamespaces = new Map<string, ReadonlySet<string>>();
 
   ofProcess(pid: number): ReadonlySet<string> {
-    const namespace = linkOf(`${pid}/ns/net`) ?? '';
+    const namespace = readProcLink(`${pid}/ns/net`) ?? '';
     let inodes = this.#ofNamespaces.get(namespace);
     if (inodes === undefined) {
       inodes = new Set(['udp', 'udp6'].flatMap((table) => withDatagrams(readProc(`${pid}/net/${table}`) ?? '')));
@@ -68,20 +67,4 @@ function withDatagrams(table: string): string[] {
     .map((line) => line.trim().split(/\s+/))
     .filter((fields) => parseInt(fields[4]?.split(':')[1] ?? '0', 16) > 0)
     .flatMap((fields) => fields[9] ?? []);
-}
-
-function descriptors(pid: number): string[] {
-  try {
-    return readdirSync(`/proc/${pid}/fd`);
-  } catch {
-    return []; // it ended
-  }
-}
-
-function linkOf(path: string): string | undefined {
-  try {
-    return readlinkSync(`/proc/${path}`);
-  } catch {
-    return undefined; // it ended, or closed it meanwhile
-  }
 }

@@ -1,6 +1,7 @@
 import { bytesFromJson, type JsonBytes } from '../../archive/index.js';
-import { lookUp, type FoundFile } from '../../look-up.js';
-import type { FileStamp, OutsideFile } from './outside-file.js';
+import { lookUp } from '../../look-up.js';
+import { Patience } from '../../when-aborted.js';
+import { stampOf, type FileStamp, type OutsideFile } from './outside-file.js';
 import type { RecordedWarning } from './recorded.js';
 
 /** A file outside the archive that is not as it was at the checkpoint, or of which nobody can say that it is. */
@@ -35,11 +36,11 @@ export async function findChangedFiles(
   const files = recorded
     .filter(({ code }) => code === 'FILES_NOT_ARCHIVED')
     .flatMap(({ facts }) => (Array.isArray(facts['files']) ? facts['files'].filter(isOutsideFile) : []));
-  const patience = AbortSignal.timeout(PATIENCE_MS);
+  using patience = new Patience(PATIENCE_MS, signal);
   const changed: ChangedFile[] = [];
   for (let at = 0; at < files.length; at += AT_ONCE) {
     const some = files.slice(at, at + AT_ONCE);
-    const found = await lookUpUnlessHeldUp(some, patience, signal);
+    const found = await lookUpUnlessHeldUp(some, patience.signal, signal);
     some.forEach(({ path, use, bytes, mtimeNs, ctimeNs }, i) => {
       const was = { bytes, mtimeNs, ctimeNs };
       const now = found?.[i];
@@ -58,12 +59,12 @@ async function lookUpUnlessHeldUp(
   patience: AbortSignal,
   signal: AbortSignal | undefined,
 ): Promise<(FileStamp | undefined)[] | undefined> {
-  const both = signal === undefined ? patience : AbortSignal.any([patience, signal]);
-  if (both.aborted) return giveUp(signal);
+  if (patience.aborted) return giveUp(signal);
   // What the kernel would not take for a path leads nowhere, for the tree as for us.
   const paths = files.map(({ path }) => bytesFromJson(path)).map((path) => (isPath(path) ? path : Buffer.from('/')));
   try {
-    return (await lookUp(paths, { follow: false, stamps: true, signal: both })).map(stampOfFound);
+    const found = await lookUp(paths, { follow: false, stamps: true, signal: patience });
+    return found.map((file) => (file?.isFile === true ? stampOf(file) : undefined));
   } catch {
     return giveUp(signal);
   }
@@ -77,11 +78,6 @@ function giveUp(signal: AbortSignal | undefined): undefined {
 /** `/` is no file. */
 function isPath(path: Buffer): boolean {
   return path[0] === 0x2f && !path.includes(0);
-}
-
-function stampOfFound(found: FoundFile | undefined): FileStamp | undefined {
-  if (found?.isFile !== true) return undefined;
-  return { bytes: Number(found.size), mtimeNs: String(found.mtimeNs), ctimeNs: String(found.ctimeNs) };
 }
 
 /** An archive may come from anywhere. */

@@ -1,9 +1,10 @@
 import { lstatSync, readFileSync, readlinkSync, statSync, type BigIntStats } from 'node:fs';
 import { bytesToJson, locateTree } from '../../archive/index.js';
+import { mountLines } from '../../proc/mountinfo.js';
 import { unescapeOctalBytes } from '../../proc/octal.js';
 import { openForWriting, sharedWritableMappings } from '../window/files-in-use.js';
 import type { FileTree } from '../window/ready-target.js';
-import type { FileStamp, OutsideFile } from './outside-file.js';
+import { stampOf, type OutsideFile } from './outside-file.js';
 
 /** Where files of the target may be, and what the archive holds of them. */
 export interface Surroundings {
@@ -74,10 +75,6 @@ export function findOutsideFiles(
   return { files, more };
 }
 
-export function stampOf({ size, mtimeNs, ctimeNs }: BigIntStats): FileStamp {
-  return { bytes: Number(size), mtimeNs: String(mtimeNs), ctimeNs: String(ctimeNs) };
-}
-
 /**
  * Asks the file systems of the trees, in threads that are left behind when the signal is aborted. A tree that cannot be
  * archived has no place.
@@ -111,15 +108,13 @@ class FileSystemTypes {
   }
 }
 
-/** The innermost mounts first. Source: Documentation/filesystems/proc.rst, 3.5, Linux v6.12. */
+/** The innermost mounts first. */
 function tableOf(pid: string): { mountPoint: Buffer; type: string }[] {
   const text = unlessGone(() => readFileSync(`/proc/${pid}/mountinfo`, 'latin1')) ?? '';
-  return text
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => ({
-      mountPoint: Buffer.from(unescapeOctalBytes(line.split(' ', 5)[4] ?? ''), 'latin1'),
-      type: line.slice(line.indexOf(' - ') + 3).split(' ', 1)[0] ?? '',
+  return mountLines(text)
+    .map(({ mountPoint, fsType }) => ({
+      mountPoint: Buffer.from(unescapeOctalBytes(mountPoint), 'latin1'),
+      type: fsType,
     }))
     .reverse()
     .sort((a, b) => b.mountPoint.length - a.mountPoint.length);

@@ -1,9 +1,10 @@
-import { readdirSync, readlinkSync } from 'node:fs';
 import type { DumpedLock } from '../../criu/index.js';
 import { lookUp } from '../../look-up.js';
-import { readProc } from '../../proc/task.js';
+import { lockHolders } from '../../proc/locks.js';
+import { listProc, readProc } from '../../proc/task.js';
+import { Patience } from '../../when-aborted.js';
 import { takeTurns } from '../../yield-to-loop.js';
-import { isHeld, pidsByInnermost, type LostLock } from '../restore/restore-locks.js';
+import { isHeld, lostLock, pidsByInnermost, type LostLock } from '../restore/restore-locks.js';
 
 /** How long a file system may take to say which files are mapped, in milliseconds. */
 const PATIENCE_MS = 2000;
@@ -13,7 +14,8 @@ const PATIENCE_MS = 2000;
  * own loses them: restoreLocks says why.
  */
 export async function locksOnMappedFiles(pids: readonly number[], signal?: AbortSignal): Promise<LostLock[]> {
-  const owners = lockOwners();
+  // Only the descriptors of these have to be looked at.
+  const owners = lockHolders('POSIX');
   const found: LostLock[] = [];
   for (const pid of pids) {
     if (owners.has(pid)) found.push(...(await ofMappedFiles(await locksOf(pid, signal), signal)));
@@ -36,23 +38,16 @@ export async function mappedLocksNotHeld(
   const pids = pidsByInnermost(root);
   const missing = posix.flatMap((lock) => {
     const pid = pids.get(lock.pid);
-    if (pid === undefined || isHeld(pid, lock)) return [];
-    const { fd, type, start, length } = lock;
-    return [lostLock({ pid, fd, type: type === 0 ? 'read' : 'write', start, length })];
+    return pid === undefined || isHeld(pid, lock) ? [] : [lostLock(pid, lock, 'mapped')];
   });
   return ofMappedFiles(missing, signal);
-}
-
-/** Processes with POSIX record locks, so that only their descriptors have to be looked at. Source: proc_locks(5). */
-function lockOwners(): Set<number> {
-  return new Set([...(readProc('locks') ?? '').matchAll(/: POSIX +\S+ +\S+ (\d+) /g)].map(([, pid]) => Number(pid)));
 }
 
 /** The kernel shows a process's lock with each descriptor of the file: here it comes once. */
 async function locksOf(pid: number, signal: AbortSignal | undefined): Promise<LostLock[]> {
   const locks = new Map<string, LostLock>();
   let turn = performance.now();
-  for (const fd of entries(`/proc/${pid}/fdinfo`)) {
+  for (const fd of listProc(`${pid}/fdinfo`)) {
     const info = readProc(`${pid}/fdinfo/${fd}`) ?? '';
     for (const [, type, file, start, end] of info.matchAll(
       /^lock:\s+\d+: POSIX +\S+ +(READ|WRITE) +\S+ (\S+) (\d+) (\d+|EOF)$/gm,
@@ -60,13 +55,16 @@ async function locksOf(pid: number, signal: AbortSignal | undefined): Promise<Lo
       const from = Number(start);
       locks.set(
         [type, file, start, end].join(' '),
-        lostLock({
+        lostLock(
           pid,
-          fd: Number(fd),
-          type: type === 'READ' ? 'read' : 'write',
-          start: from,
-          length: end === 'EOF' ? 0 : Number(end) - from + 1,
-        }),
+          {
+            fd: Number(fd),
+            type: type === 'READ' ? 0 : 1,
+            start: from,
+            length: end === 'EOF' ? 0 : Number(end) - from + 1,
+          },
+          'mapped',
+        ),
       );
     }
     turn = await takeTurns(turn, signal);
@@ -74,22 +72,11 @@ async function locksOf(pid: number, signal: AbortSignal | undefined): Promise<Lo
   return [...locks.values()];
 }
 
-function lostLock(lock: Omit<LostLock, 'path' | 'reason'>): LostLock {
-  let path: string | undefined;
-  try {
-    path = readlinkSync(`/proc/${lock.pid}/fd/${lock.fd}`);
-  } catch {
-    // closed meanwhile
-  }
-  return { ...lock, path, reason: 'mapped' };
-}
-
 /** Of locks, those whose process has the file mapped; all, where a file system does not answer in time. */
 async function ofMappedFiles(locks: readonly LostLock[], signal: AbortSignal | undefined): Promise<LostLock[]> {
-  const patience = AbortSignal.timeout(PATIENCE_MS);
-  const both = signal === undefined ? patience : AbortSignal.any([patience, signal]);
+  using patience = new Patience(PATIENCE_MS, signal);
   const numbersOf = async (links: readonly string[]): Promise<(string | undefined)[]> =>
-    (await lookUp(links, { follow: true, signal: both })).map((file) => file && `${file.dev}:${file.ino}`);
+    (await lookUp(links, { follow: true, signal: patience.signal })).map((file) => file && `${file.dev}:${file.ino}`);
   const mapped = new Map<number, Set<string | undefined>>();
   try {
     for (const pid of new Set(locks.map((lock) => lock.pid))) mapped.set(pid, new Set(await numbersOf(mappings(pid))));
@@ -97,21 +84,12 @@ async function ofMappedFiles(locks: readonly LostLock[], signal: AbortSignal | u
     return locks.filter(({ pid }, i) => files[i] !== undefined && mapped.get(pid)?.has(files[i]) === true);
   } catch (error) {
     signal?.throwIfAborted();
-    if (patience.aborted) return [...locks];
+    if (patience.signal.aborted) return [...locks];
     throw error;
   }
 }
 
 /** Links to the mapped files: on btrfs and overlayfs /proc/PID/maps has other numbers than stat(2). */
 function mappings(pid: number): string[] {
-  return entries(`/proc/${pid}/map_files`).map((range) => `/proc/${pid}/map_files/${range}`);
-}
-
-/** Empty for a process that has ended. */
-function entries(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch {
-    return [];
-  }
+  return listProc(`${pid}/map_files`).map((range) => `/proc/${pid}/map_files/${range}`);
 }

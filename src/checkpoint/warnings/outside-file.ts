@@ -8,6 +8,10 @@ export interface FileStamp {
   ctimeNs: string;
 }
 
+export function stampOf({ size, mtimeNs, ctimeNs }: Record<'size' | 'mtimeNs' | 'ctimeNs', bigint>): FileStamp {
+  return { bytes: Number(size), mtimeNs: String(mtimeNs), ctimeNs: String(ctimeNs) };
+}
+
 /**
  * A file that the tree uses and that is in no archived tree, as it was in the archive's instant. It has no stamp where a
  * server would have had to be asked for it (FUSE, NFS) while the tree was frozen.

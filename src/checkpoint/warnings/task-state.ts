@@ -1,4 +1,4 @@
-import { cpusetOf } from '../../cgroup/index.js';
+import { Cpusets } from '../../cgroup/index.js';
 import { readProc, threadsOf } from '../../proc/task.js';
 import { descriptorStates, UdpQueues, type DescriptorState } from './descriptor-state.js';
 import type { RecordedWarning } from './recorded.js';
@@ -27,11 +27,12 @@ export interface TaskState {
 /** Lost in any case, though /proc shows nothing of it after the restore. */
 const NEVER_RESTORED: readonly string[] = ['timerfd at a CLOCK_REALTIME time', 'unread UDP datagrams'];
 
-/** A task that has not asked for anything has these of its parent's, or the kernel's default. */
+/** A task that has not asked for anything has these of its parent's, or the kernel's default; and what tells the rest. */
 interface Usual {
   affinity: string | undefined;
   coredumpFilter: string | undefined;
   personality: string | undefined;
+  cpusets: Cpusets;
   udp: UdpQueues;
 }
 
@@ -49,6 +50,7 @@ export function usualState(): Usual {
     affinity: affinityOf('self'),
     coredumpFilter: value('self/coredump_filter'),
     personality: value('self/personality'),
+    cpusets: new Cpusets(),
     udp: new UdpQueues(),
   };
 }
@@ -62,7 +64,7 @@ export async function unusualState(pid: number, usual: Usual): Promise<TaskState
   for (const tid of threadsOf(pid)) {
     const task = `${pid}/task/${tid}`;
     const mask = affinityOf(task);
-    if (mask !== usual.affinity && !(usual.affinity !== undefined && hasAllOfItsCpuset(task)))
+    if (mask !== usual.affinity && !(usual.affinity !== undefined && hasAllOf(usual.cpusets.of(task), task)))
       note(tid, 'CPU affinity', mask, usual.affinity);
   }
   note(pid, 'coredump_filter', value(`${pid}/coredump_filter`), usual.coredumpFilter);
@@ -82,6 +84,7 @@ export async function statesNotRestored(recorded: readonly RecordedWarning[]): P
     affinity: undefined,
     coredumpFilter: undefined,
     personality: undefined,
+    cpusets: new Cpusets(),
     udp: new UdpQueues(),
   };
   const now = new Map<number, TaskState[]>();
@@ -107,9 +110,9 @@ function affinityOf(task: string): string | undefined {
 }
 
 /** A container's cgroup may allow it fewer CPUs than we have: it has them again as soon as it is in that cgroup. */
-function hasAllOfItsCpuset(task: string): boolean {
+function hasAllOf(cpuset: string | undefined, task: string): boolean {
   const has = /^Cpus_allowed_list:\s*(\S+)$/m.exec(readProc(`${task}/status`) ?? '')?.[1];
-  return has !== undefined && has === cpusetOf(task);
+  return has !== undefined && has === cpuset;
 }
 
 /** Source: kernel/sched/autogroup.c, proc_sched_autogroup_show_task, Linux v6.12. Not every kernel has autogroups. */

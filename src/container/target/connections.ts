@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { listProc, readProc, readProcLink } from '../../proc/task.js';
 
 /** TCP_CLOSE, TCP_LISTEN. Source: Linux, include/net/tcp_states.h. */
 const NOT_CONNECTED = new Set(['07', '0A']);
@@ -13,7 +13,7 @@ export function hasTcpConnections(pids: Iterable<number>): boolean {
     if (sockets.size === 0) continue;
     // The tables are those of the process's own network namespace.
     for (const table of ['tcp', 'tcp6']) {
-      if (connectedInodes(readTable(`/proc/${pid}/net/${table}`)).some((inode) => sockets.has(inode))) return true;
+      if (connectedInodes(readProc(`${pid}/net/${table}`) ?? '').some((inode) => sockets.has(inode))) return true;
     }
   }
   return false;
@@ -31,31 +31,9 @@ export function connectedInodes(table: string): string[] {
 
 function socketsOf(pid: number): Set<string> {
   const inodes = new Set<string>();
-  let names: string[];
-  try {
-    names = readdirSync(`/proc/${pid}/fd`);
-  } catch {
-    return inodes; // it ended
-  }
-  for (const name of names) {
-    const inode = /^socket:\[(\d+)\]$/.exec(link(`/proc/${pid}/fd/${name}`))?.[1];
+  for (const name of listProc(`${pid}/fd`)) {
+    const inode = /^socket:\[(\d+)\]$/.exec(readProcLink(`${pid}/fd/${name}`) ?? '')?.[1];
     if (inode !== undefined) inodes.add(inode);
   }
   return inodes;
-}
-
-function link(path: string): string {
-  try {
-    return readlinkSync(path);
-  } catch {
-    return ''; // closed meanwhile
-  }
-}
-
-function readTable(path: string): string {
-  try {
-    return readFileSync(path, 'latin1');
-  } catch {
-    return ''; // it ended, or there is no IPv6
-  }
 }

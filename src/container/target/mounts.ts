@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { open, readFile, readlink } from 'node:fs/promises';
 import { dirname, isAbsolute, resolve } from 'node:path';
+import { mountLines } from '../../proc/mountinfo.js';
 import { unescapeOctal } from '../../proc/octal.js';
 
 const O_PATH = 0o10000000;
@@ -45,25 +46,14 @@ export async function readMounts(pid: number | 'self'): Promise<Mount[]> {
   return parseMounts(await readFile(`/proc/${pid}/mountinfo`, 'utf8'));
 }
 
-/** Source: Documentation/filesystems/proc.rst, 3.5, Linux v6.12. */
 export function parseMounts(text: string): Mount[] {
-  const mounts: Mount[] = [];
-  for (const line of text.split('\n')) {
-    const at = line.indexOf(' - ');
-    if (at === -1) continue;
-    const [id = '', , device = '', root = '', mountPoint = ''] = line.slice(0, at).split(' ');
-    const [fsType = '', source = '', superOptions = ''] = line.slice(at + 3).split(' ');
-    mounts.push({
-      id: Number(id),
-      device,
-      root: unescapeOctal(root),
-      mountPoint: unescapeOctal(mountPoint),
-      fsType,
-      source: unescapeOctal(source),
-      superOptions: parseOptions(superOptions),
-    });
-  }
-  return mounts;
+  return mountLines(text).map(({ root, mountPoint, source, superOptions, ...rest }) => ({
+    ...rest,
+    root: unescapeOctal(root),
+    mountPoint: unescapeOctal(mountPoint),
+    source: unescapeOctal(source),
+    superOptions: parseOptions(superOptions),
+  }));
 }
 
 /** The mount that is visible at a path: the last one there hides those before it. */

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'n
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { unusualState, usualState } from '../../../src/checkpoint/warnings/task-state.js';
-import { cpusetOf } from '../../../src/cgroup/index.js';
+import { Cpusets } from '../../../src/cgroup/index.js';
 import { endChild, until } from '../../fixtures/processes.js';
 
 /** A cgroup whose tasks may run on the first CPU only. */
@@ -35,7 +35,7 @@ it('CPUs that a cpuset allows are no affinity of a task, and fewer of them are',
   const pid = child.pid as number;
   expect(await affinityOf(pid)).toEqual([]);
   writeFileSync(join(cpuset, 'cgroup.procs'), String(pid));
-  expect([cpusetOf(`${pid}/task/${pid}`), await affinityOf(pid)]).toEqual(['0', []]);
+  expect([new Cpusets().of(`${pid}/task/${pid}`), await affinityOf(pid)]).toEqual(['0', []]);
   writeFileSync(join(cpuset, 'cpuset.cpus'), '0-1');
   execFileSync('taskset', ['-p', '-c', '1', String(pid)]);
   expect(await affinityOf(pid)).toEqual([{ pid, tid: pid, what: 'CPU affinity', value: '2' }]);
