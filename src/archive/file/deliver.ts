@@ -3,6 +3,7 @@ import { PassThrough, Writable, type Duplex } from 'node:stream';
 import * as zlib from 'node:zlib';
 import { ArchiveError } from '../format/archive-error.js';
 import type { StagingFile } from './staging-file.js';
+import { writeWhole } from './write-whole.js';
 import { hasZstd, zstdCompressor } from './zstd.js';
 
 export type OutputCompression = 'gzip' | 'zstd';
@@ -63,11 +64,8 @@ export async function sendToReader(...[file, through, to, options]: Parameters<t
 export function writableOf(file: StagingFile): Writable {
   let offset = 0;
   const write = async (chunk: Buffer): Promise<void> => {
-    for (let at = 0; at < chunk.length;) {
-      const { bytesWritten } = await file.handle.write(chunk, at, chunk.length - at, offset);
-      at += bytesWritten;
-      offset += bytesWritten;
-    }
+    await writeWhole(file.handle, chunk, offset);
+    offset += chunk.length;
   };
   return new Writable({
     write: (chunk: Buffer, _encoding, done) => {

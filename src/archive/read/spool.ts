@@ -8,6 +8,7 @@ import { PassThrough, type Duplex } from 'node:stream';
 import * as zlib from 'node:zlib';
 import { errnoOf } from '../../errors.js';
 import { openNameless } from '../file/unnamed-file.js';
+import { writeWhole } from '../file/write-whole.js';
 import { hasZstd, isWindowTooLarge, zstdDecompressor } from '../file/zstd.js';
 import { ArchiveError } from '../format/archive-error.js';
 
@@ -98,11 +99,8 @@ async function* within(
 async function writeChunks(handle: FileHandle, chunks: AsyncIterable<Buffer>): Promise<void> {
   let position = 0;
   for await (const chunk of chunks) {
-    for (let done = 0; done < chunk.length;) {
-      const { bytesWritten } = await handle.write(chunk, done, chunk.length - done, position);
-      done += bytesWritten;
-      position += bytesWritten;
-    }
+    await writeWhole(handle, chunk, position);
+    position += chunk.length;
   }
 }
 

@@ -9,6 +9,7 @@ import type { Entry } from '../format/entry.js';
 import { MemberLines } from './checksum-lines.js';
 import type { StagedTree } from './staged-tree.js';
 import type { StagingFile } from '../file/staging-file.js';
+import { writeWhole } from '../file/write-whole.js';
 import { takeTurns } from '../../yield-to-loop.js';
 import { END_OF_ARCHIVE, encodeHeader, padding } from '../format/tar-encode.js';
 
@@ -141,10 +142,8 @@ export class Body {
     this.end = tree.area.end;
   }
 
-  async write(offset: number, bytes: Buffer): Promise<void> {
-    // A file system that runs full may take a part; the next write then says why.
-    for (let at = 0; at < bytes.length;)
-      at += (await this.file.handle.write(bytes, at, bytes.length - at, offset + at)).bytesWritten;
+  write(offset: number, bytes: Buffer): Promise<void> {
+    return writeWhole(this.file.handle, bytes, offset);
   }
 
   /** Hashes what has not been hashed in passing. What is appended from here on does not count. */

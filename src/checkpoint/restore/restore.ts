@@ -1,16 +1,12 @@
-import { realpath } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { setImmediate as immediate } from 'node:timers/promises';
 import {
-  ArchiveError,
   extractMembers,
   extractTree,
   openArchive,
   verifyArchive,
-  type Destination,
   type ExtractedTree,
   type Replacement,
-  type VerifiedArchive,
 } from '../../archive/index.js';
 import {
   cgroupOf,
@@ -54,8 +50,9 @@ import { checkRestoreOptions, type RestoreOptions, type RestoreSettings } from '
 import { Phases } from '../events/phases.js';
 import { runningPids } from '../base/pids.js';
 import { placesFor, PrivateDir } from '../base/private-dir.js';
-import type { ReplacedTree, RestoreReport } from '../events/report.js';
+import type { RestoreReport } from '../events/report.js';
 import { parseSubject, type Subject } from '../base/recorded-target.js';
+import { resolvedPlaces, requirePlace, settled, takePlaces, treeDestinations } from './destinations.js';
 import { restoreLocks, type LostLock } from './restore-locks.js';
 import { waitForPids } from './wait-pids.js';
 import { findChangedFiles } from '../warnings/find-changed-files.js';
@@ -132,10 +129,9 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   const replacements: [tree: string, replacement: Replacement][] = [];
   try {
     await phases.run('extract', async () => {
-      const places = new Map<string, string>();
-      for (const [name, destination] of destinations) places.set(name, await placeOf(destination));
+      const places = await resolvedPlaces(destinations);
       for (const [name, destination] of destinations) {
-        if ((await placeOf(destination)) !== places.get(name)) throw movedByTree(name, destination);
+        await requirePlace(name, destination, places.get(name));
         const tree: ExtractedTree = await extractTree({
           verified,
           tree: name,
@@ -208,75 +204,6 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
     const lasting = await withoutLostLog(error, join(scratch.path, RESTORE_LOG), settings.criuLog);
     throw await undone(undo.reverse(), lasting, () => guardian.closeWindow());
   }
-}
-
-/**
- * Where each tree of the archive goes: a place that the archive recorded is not believed as one is that the caller
- * gives.
- */
-function treeDestinations(
-  { manifest }: VerifiedArchive,
-  { files, archive }: RestoreSettings,
-): [name: string, destination: Destination][] {
-  const trees = new Map(manifest.trees.map(({ name, source }) => [name, source]));
-  for (const name of Object.keys(files)) {
-    if (!trees.has(name))
-      throw new CheckpointError('UNKNOWN_TREE', { tree: name, trees: [...trees.keys()].map(String) });
-  }
-  return [...trees].map(([name, source]) => {
-    if (typeof name !== 'string')
-      throw new CheckpointError('NOT_A_CHECKPOINT', {
-        archivePath: archive,
-        what: 'the name of a file tree is not UTF-8',
-      });
-    const given = files[name];
-    if (given !== undefined) return [name, given];
-    if (typeof source !== 'string' || source === '')
-      throw new CheckpointError('NO_DESTINATION', { tree: name, archivePath: archive });
-    return [name, { recorded: source }];
-  });
-}
-
-/**
- * Where a destination leads: the links on the way to it followed, as far as there is something. A tree of the archive
- * that has been extracted before must not change that: a link in it could lead the next tree anywhere.
- */
-async function placeOf(destination: Destination): Promise<string> {
-  const parts = resolve(pathOf(destination)).split('/');
-  for (let there = parts.length; there > 1; there--) {
-    try {
-      return join(await realpath(parts.slice(0, there).join('/')), ...parts.slice(there));
-    } catch {
-      // not there yet
-    }
-  }
-  return join('/', ...parts);
-}
-
-function pathOf(destination: Destination): string {
-  if (typeof destination === 'string') return destination;
-  return 'recorded' in destination ? destination.recorded : destination.path;
-}
-
-const movedByTree = (tree: string, destination: Destination): ArchiveError =>
-  new ArchiveError('DESTINATION_UNSAFE', {
-    path: pathOf(destination),
-    what: `another tree of this archive leads the tree ${tree} elsewhere`,
-  });
-
-/** Each in one step; the names of all are seen to be apart before the first. */
-async function takePlaces(replacements: readonly [string, Replacement][]): Promise<void> {
-  const paths = replacements.map(([, { path }]) => path);
-  const inner = paths.find((path) => paths.some((other) => path !== other && path.startsWith(`${other}/`)));
-  if (inner !== undefined)
-    throw new ArchiveError('DESTINATION_EXISTS', { path: inner, what: 'it lies in the place of another tree' });
-  for (const [, replacement] of replacements) await replacement.takePlace();
-}
-
-async function settled(replacements: readonly [string, Replacement][]): Promise<ReplacedTree[]> {
-  const replaced: ReplacedTree[] = [];
-  for (const [tree, replacement] of replacements) replaced.push({ tree, ...(await replacement.settle()) });
-  return replaced;
 }
 
 /** The terminal that the tree has to be given, if it has to. */

@@ -1,0 +1,88 @@
+/** Where the trees of an archive go, and how they take the place of what is there. */
+import { realpath } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { ArchiveError, type Destination, type Replacement, type VerifiedArchive } from '../../archive/index.js';
+import { CheckpointError } from '../base/checkpoint-error.js';
+import type { ReplacedTree } from '../events/report.js';
+import type { RestoreSettings } from '../options.js';
+
+/**
+ * Where each tree of the archive goes: a place that the archive recorded is not believed as one is that the caller
+ * gives.
+ */
+export function treeDestinations(
+  { manifest }: VerifiedArchive,
+  { files, archive }: RestoreSettings,
+): [name: string, destination: Destination][] {
+  const trees = new Map(manifest.trees.map(({ name, source }) => [name, source]));
+  for (const name of Object.keys(files)) {
+    if (!trees.has(name))
+      throw new CheckpointError('UNKNOWN_TREE', { tree: name, trees: [...trees.keys()].map(String) });
+  }
+  return [...trees].map(([name, source]) => {
+    if (typeof name !== 'string')
+      throw new CheckpointError('NOT_A_CHECKPOINT', {
+        archivePath: archive,
+        what: 'the name of a file tree is not UTF-8',
+      });
+    const given = files[name];
+    if (given !== undefined) return [name, given];
+    if (typeof source !== 'string' || source === '')
+      throw new CheckpointError('NO_DESTINATION', { tree: name, archivePath: archive });
+    return [name, { recorded: source }];
+  });
+}
+
+/** Where each destination leads before any tree is there. */
+export async function resolvedPlaces(
+  destinations: readonly [name: string, destination: Destination][],
+): Promise<Map<string, string>> {
+  const places = new Map<string, string>();
+  for (const [name, destination] of destinations) places.set(name, await placeOf(destination));
+  return places;
+}
+
+/**
+ * A tree that has been extracted before must not change where the next one goes: a link in it could lead anywhere.
+ * @throws ArchiveError DESTINATION_UNSAFE
+ */
+export async function requirePlace(tree: string, destination: Destination, place: string | undefined): Promise<void> {
+  if ((await placeOf(destination)) === place) return;
+  throw new ArchiveError('DESTINATION_UNSAFE', {
+    path: pathOf(destination),
+    what: `another tree of this archive leads the tree ${tree} elsewhere`,
+  });
+}
+
+/** The links on the way to a destination followed, as far as there is something. */
+async function placeOf(destination: Destination): Promise<string> {
+  const parts = resolve(pathOf(destination)).split('/');
+  for (let there = parts.length; there > 1; there--) {
+    try {
+      return join(await realpath(parts.slice(0, there).join('/')), ...parts.slice(there));
+    } catch {
+      // not there yet
+    }
+  }
+  return join('/', ...parts);
+}
+
+function pathOf(destination: Destination): string {
+  if (typeof destination === 'string') return destination;
+  return 'recorded' in destination ? destination.recorded : destination.path;
+}
+
+/** Each in one step; the names of all are seen to be apart before the first. */
+export async function takePlaces(replacements: readonly [string, Replacement][]): Promise<void> {
+  const paths = replacements.map(([, { path }]) => path);
+  const inner = paths.find((path) => paths.some((other) => path !== other && path.startsWith(`${other}/`)));
+  if (inner !== undefined)
+    throw new ArchiveError('DESTINATION_EXISTS', { path: inner, what: 'it lies in the place of another tree' });
+  for (const [, replacement] of replacements) await replacement.takePlace();
+}
+
+export async function settled(replacements: readonly [string, Replacement][]): Promise<ReplacedTree[]> {
+  const replaced: ReplacedTree[] = [];
+  for (const [tree, replacement] of replacements) replaced.push({ tree, ...(await replacement.settle()) });
+  return replaced;
+}
