@@ -1,9 +1,6 @@
 import {
   chmodSync,
-  chownSync,
-  lchownSync,
   existsSync,
-  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -23,9 +20,9 @@ import {
   type ExtractedTree,
 } from '../../../src/archive/index.js';
 import { archiveOf, tree, writeArchive, type FixtureMember } from './archive-fixture.js';
+import { SERVICE, directoryOf, linkOf } from './users-files.js';
 
-/** The service's user, who owns the tree and the directory that it was in; and somebody else. */
-const SERVICE = 65534;
+/** Neither root nor the service's user, who owns the tree and the directory that it was in. */
 const STRANGER = 65533;
 
 let scratch: string;
@@ -42,13 +39,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(scratch, { recursive: true, force: true }));
 
-function directory(name: string, uid: number, mode = 0o755): string {
-  const path = join(scratch, name);
-  mkdirSync(path);
-  chmodSync(path, mode);
-  chownSync(path, uid, uid);
-  return path;
-}
+const directory = (name: string, uid: number, mode?: number): string => directoryOf(uid, join(scratch, name), mode);
 
 const data: FixtureMember[] = [
   { name: 'data', type: 'directory', uid: SERVICE, mode: 0o770 },
@@ -113,8 +104,7 @@ describe('a destination that the archive recorded', () => {
   ];
 
   function link(target: string, name: string, uid: number): void {
-    symlinkSync(target, join(scratch, name));
-    lchownSync(join(scratch, name), uid, uid);
+    linkOf(uid, target, join(scratch, name));
   }
 
   it.each(refused)('is refused when it %s', async (_, make) => {
@@ -152,8 +142,7 @@ describe('a destination that the archive recorded', () => {
 
 describe('a destination that the caller gives', () => {
   it('may be a link, whoever owns it', async () => {
-    symlinkSync(sbin, join(app, 'data'));
-    lchownSync(join(app, 'data'), SERVICE, SERVICE);
+    linkOf(SERVICE, sbin, join(app, 'data'));
     await extract(join(app, 'data'));
     expect(readdirSync(sbin)).toEqual(['ls']);
   });

@@ -3,7 +3,6 @@ import {
   chmodSync,
   chownSync,
   existsSync,
-  lchownSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -26,8 +25,7 @@ import {
   type ExtractedTree,
 } from '../../../src/archive/index.js';
 import { archiveOf, tree, writeArchive, type FixtureMember } from './archive-fixture.js';
-
-const SERVICE = 65534;
+import { SERVICE, linkOf } from './users-files.js';
 
 let scratch: string;
 /** Where the archive is. */
@@ -248,8 +246,7 @@ describe('what is not replaced', () => {
       'a link of the user on the way',
       () => {
         oldData();
-        symlinkSync('.', join(scratch, 'way'));
-        lchownSync(join(scratch, 'way'), SERVICE, SERVICE);
+        linkOf(SERVICE, '.', join(scratch, 'way'));
         return join(scratch, 'way/data');
       },
     ],

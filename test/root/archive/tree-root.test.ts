@@ -1,22 +1,10 @@
 /** Nobody other than root chooses, by a symbolic link, which tree is archived. */
-import {
-  chmodSync,
-  chownSync,
-  lchownSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ArchiveWriter, openArchive, Stage, walkMembers } from '../../../src/archive/index.js';
-
-const SERVICE = 65534;
+import { SERVICE, directoryOf, linkOf } from './users-files.js';
 
 let scratch: string;
 /** What the service's user may not read. */
@@ -35,20 +23,9 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(scratch, { recursive: true, force: true }));
 
-function directory(name: string, uid: number, mode = 0o755): string {
-  const path = join(scratch, name);
-  mkdirSync(path);
-  chmodSync(path, mode);
-  chownSync(path, uid, uid);
-  return path;
-}
+const directory = (name: string, uid: number, mode?: number): string => directoryOf(uid, join(scratch, name), mode);
 
-function link(target: string, name: string, uid: number): string {
-  const path = join(scratch, name);
-  symlinkSync(target, path);
-  lchownSync(path, uid, uid);
-  return path;
-}
+const link = (target: string, name: string, uid: number): string => linkOf(uid, target, join(scratch, name));
 
 const OUTPUT = 'out.tar';
 

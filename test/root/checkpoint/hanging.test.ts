@@ -14,7 +14,7 @@ import { findChangedFiles } from '../../../src/checkpoint/warnings/find-changed-
 import { checkpoint, openFreezer, type RecordedWarning } from '../../../src/index.js';
 import { freezerVersions, withCgroup } from '../../fixtures/cgroup.js';
 import { compiled } from '../../fixtures/compiled.js';
-import { scratch } from '../../fixtures/criu.js';
+import { scratch, type Scratch } from '../../fixtures/criu.js';
 import { endChild, until } from '../../fixtures/processes.js';
 
 const SOURCE = fileURLToPath(new URL('../../fixtures/hanging-fuse.c', import.meta.url));
@@ -37,6 +37,18 @@ async function mountFuse(on: string): Promise<ChildProcess> {
   return server;
 }
 
+async function fuseOfTest(): Promise<{ dir: Scratch; fuse: string; server: ChildProcess }> {
+  const dir = await scratch();
+  const fuse = join(dir.path, 'fuse');
+  return { dir, fuse, server: await mountFuse(fuse) };
+}
+
+/** It answers nothing from now on. */
+async function deafen(server: ChildProcess): Promise<void> {
+  server.kill('SIGUSR1');
+  await pause(50);
+}
+
 async function sleeper(): Promise<ChildProcess> {
   const child = spawn('sleep', ['1000'], { stdio: 'ignore', detached: true });
   await once(child, 'spawn');
@@ -57,11 +69,8 @@ it.each([
   { fs: 'in the tree', tree: 'fuse', start: sleeper, undoMs: 0 },
   { fs: 'of a file that the target has open and mapped', tree: 'tree', start: holder, undoMs: 10_000 },
 ])('with a file system $fs the deadline closes the window, and nothing is left', async ({ tree, start, undoMs }) => {
-  const dir = await scratch();
-  onTestFinished(() => dir[Symbol.asyncDispose]());
+  const { dir, fuse, server } = await fuseOfTest();
   mkdirSync(join(dir.path, 'tree'));
-  const fuse = join(dir.path, 'fuse');
-  const server = await mountFuse(fuse);
   const target = await start(join(fuse, 'file'));
   await withCgroup(freezerVersions()[0]!, async (cgroup) => {
     cgroup.add(target.pid!);
@@ -90,26 +99,18 @@ it.each([
 });
 
 it('a file in use is known by its numbers although its server does not answer', async () => {
-  const dir = await scratch();
-  onTestFinished(() => dir[Symbol.asyncDispose]());
-  const fuse = join(dir.path, 'fuse');
-  const server = await mountFuse(fuse);
+  const { fuse, server } = await fuseOfTest();
   const { pid } = await holder(join(fuse, 'file'));
   const { dev, ino } = statSync(join(fuse, 'file'), { bigint: true });
-  server.kill('SIGUSR1');
-  await pause(50);
+  await deafen(server);
   const signal = AbortSignal.timeout(5000);
   for (const links of [sharedWritableMappings([pid!]), openForWriting([pid!])])
     expect(await filesBehind(links, signal)).toContainEqual(expect.objectContaining({ dev, ino }));
 });
 
 it('whoever looks up a path that a server does not answer for is let go by his signal, and the process can end', async () => {
-  const dir = await scratch();
-  onTestFinished(() => dir[Symbol.asyncDispose]());
-  const fuse = join(dir.path, 'fuse');
-  const server = await mountFuse(fuse);
-  server.kill('SIGUSR1');
-  await pause(50);
+  const { fuse, server } = await fuseOfTest();
+  await deafen(server);
   // A name that has not been looked up yet: the kernel has to ask.
   const program = `
     const { lookUp } = await import(${JSON.stringify(LOOK_UP)});
@@ -125,12 +126,8 @@ it('whoever looks up a path that a server does not answer for is let go by his s
 });
 
 it('a restore waits two seconds for the files that it compares, and says which were not answered for', async () => {
-  const dir = await scratch();
-  onTestFinished(() => dir[Symbol.asyncDispose]());
-  const fuse = join(dir.path, 'fuse');
-  const server = await mountFuse(fuse);
-  server.kill('SIGUSR1');
-  await pause(50);
+  const { dir, fuse, server } = await fuseOfTest();
+  await deafen(server);
   const stamp = { use: 'writing', bytes: 1, mtimeNs: '1', ctimeNs: '1' };
   const paths = [join(fuse, 'other'), join(dir.path, 'missing'), 'relative', '/a\0b', `/${'long/'.repeat(2000)}`];
   const files = (of: string[]) => of.map((path) => ({ path, ...stamp }));
@@ -150,10 +147,7 @@ it('a restore waits two seconds for the files that it compares, and says which w
 });
 
 it('Ctrl-C ends the command although a file system in the tree does not answer, and nothing is left', async () => {
-  const dir = await scratch();
-  onTestFinished(() => dir[Symbol.asyncDispose]());
-  const fuse = join(dir.path, 'fuse');
-  const server = await mountFuse(fuse);
+  const { dir, fuse, server } = await fuseOfTest();
   server.kill('SIGUSR1');
   const target = await sleeper();
   await withCgroup(freezerVersions()[0]!, async (cgroup) => {
