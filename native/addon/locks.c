@@ -2,12 +2,17 @@
  * Sets POSIX record locks on behalf of another process. The kernel knows them by the process that sets them, so the
  * call has to be made in there: the process is stopped with ptrace inside of a system call, made to call fcntl, and put
  * back into its own call.
+ *
+ * A process that is traced already, by a tracer that waits in a system call itself, is let go by that tracer for the
+ * time: the tracer is made to call ptrace in the same way. CRIU traces the root of a tree that it restores as its
+ * sibling, as container runtimes want it (criu/cr-restore.c, restore_root_task, CRIU v4.2).
  */
 #include "job.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -67,26 +72,18 @@ static int go_on_to_stop(pid_t pid)
 }
 
 /* Runs the system call instruction before `regs.rip`: one stop as the call begins, one as it ends. */
-static int call_fcntl(pid_t pid, struct user_regs_struct regs, const struct record *record, int32_t *result)
+static int call(pid_t pid, struct user_regs_struct regs, const uint64_t words[5], int64_t *result)
 {
-	struct flock lock = {
-		.l_type = record->type,
-		.l_whence = SEEK_SET,
-		.l_start = record->start,
-		.l_len = record->length,
-	};
-	struct iovec local = { &lock, sizeof(lock) }, remote = { (void *)(regs.rsp - BELOW_STACK), sizeof(lock) };
 	struct user_regs_struct after;
 	int err;
 
-	if (process_vm_writev(pid, &local, 1, &remote, 1, 0) != sizeof(lock))
-		return errno;
 	regs.rip -= 2;
-	regs.rax = SYS_fcntl;
+	regs.rax = words[0];
 	regs.orig_rax = -1;
-	regs.rdi = record->fd;
-	regs.rsi = F_SETLK;
-	regs.rdx = regs.rsp - BELOW_STACK;
+	regs.rdi = words[1];
+	regs.rsi = words[2];
+	regs.rdx = words[3];
+	regs.r10 = words[4];
 	if (ptrace(PTRACE_SETREGS, pid, 0, &regs) < 0)
 		return errno;
 	err = go_on_to_stop(pid);
@@ -96,8 +93,29 @@ static int call_fcntl(pid_t pid, struct user_regs_struct regs, const struct reco
 		return err;
 	if (ptrace(PTRACE_GETREGS, pid, 0, &after) < 0)
 		return errno;
-	*result = (int64_t)after.rax < 0 ? -(int64_t)after.rax : 0;
+	*result = after.rax;
 	return 0;
+}
+
+static int call_fcntl(pid_t pid, struct user_regs_struct regs, const struct record *record, int32_t *errnum)
+{
+	struct flock lock = {
+		.l_type = record->type,
+		.l_whence = SEEK_SET,
+		.l_start = record->start,
+		.l_len = record->length,
+	};
+	uint64_t at = regs.rsp - BELOW_STACK;
+	struct iovec local = { &lock, sizeof(lock) }, remote = { (void *)at, sizeof(lock) };
+	int64_t result = 0;
+	int err;
+
+	if (process_vm_writev(pid, &local, 1, &remote, 1, 0) != sizeof(lock))
+		return errno;
+	err = call(pid, regs, (uint64_t[5]){ SYS_fcntl, record->fd, F_SETLK, at, 0 }, &result);
+	if (!err)
+		*errnum = result < 0 ? -result : 0;
+	return err;
 }
 
 /*
@@ -116,24 +134,30 @@ static int put_back(pid_t pid, struct user_regs_struct regs)
 	return ptrace(PTRACE_SETREGS, pid, 0, &regs) < 0 ? errno : 0;
 }
 
+static int get_regs_in_call(pid_t pid, struct user_regs_struct *regs)
+{
+	long code;
+
+	if (ptrace(PTRACE_GETREGS, pid, 0, regs) < 0)
+		return errno;
+	errno = 0;
+	code = ptrace(PTRACE_PEEKTEXT, pid, regs->rip - 2, 0);
+	if (errno)
+		return errno;
+	/* It computes, and is in no call whose instruction could be borrowed. */
+	return IS_SYSCALL(code) ? 0 : EAGAIN;
+}
+
 static int set_all(struct locks_job *locks)
 {
 	struct user_regs_struct regs;
 	uint8_t below[sizeof(struct flock)];
 	struct iovec local = { below, sizeof(below) }, remote;
 	pid_t pid = locks->pid;
-	int err = 0, back;
-	long code;
+	int err = get_regs_in_call(pid, &regs), back;
 
-	if (ptrace(PTRACE_GETREGS, pid, 0, &regs) < 0)
-		return errno;
-	errno = 0;
-	code = ptrace(PTRACE_PEEKTEXT, pid, regs.rip - 2, 0);
-	if (errno)
-		return errno;
-	/* It computes, and is in no call whose instruction could be borrowed. */
-	if (!IS_SYSCALL(code))
-		return EAGAIN;
+	if (err)
+		return err;
 	remote = (struct iovec){ (void *)(regs.rsp - BELOW_STACK), sizeof(below) };
 	if (process_vm_readv(pid, &local, 1, &remote, 1, 0) != sizeof(below))
 		return errno;
@@ -145,25 +169,101 @@ static int set_all(struct locks_job *locks)
 	return err ? err : back;
 }
 
+static int seize(pid_t pid)
+{
+	if (ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_TRACESYSGOOD) < 0)
+		return errno;
+	if (ptrace(PTRACE_INTERRUPT, pid, 0, 0) < 0)
+		return errno;
+	return await_stop(pid);
+}
+
+/*
+ * Stopped or not: a tracee that did not stop in time is let go when this thread ends, which libuv's do with the
+ * process.
+ */
+static void release_tracee(pid_t pid)
+{
+	ptrace(PTRACE_DETACH, pid, 0, 0);
+}
+
+/* Makes a process, while it waits in a call of its own, make these. A call's `want` is what it has to return. */
+struct remote_call {
+	uint64_t words[5];
+	int64_t want;
+};
+
+static int make_calls(pid_t pid, const struct remote_call *calls, size_t count)
+{
+	struct user_regs_struct regs;
+	int err = seize(pid), back;
+
+	if (!err)
+		err = get_regs_in_call(pid, &regs);
+	if (!err) {
+		for (size_t i = 0; i < count && !err; i++) {
+			int64_t result = 0;
+
+			err = call(pid, regs, calls[i].words, &result);
+			if (!err && result != calls[i].want)
+				err = result < 0 ? -result : ECHILD;
+		}
+		back = put_back(pid, regs);
+		err = err ? err : back;
+	}
+	release_tracee(pid);
+	return err;
+}
+
+static int let_go(pid_t tracer, pid_t pid)
+{
+	const struct remote_call calls[] = {
+		{ { SYS_ptrace, PTRACE_INTERRUPT, pid, 0, 0 }, 0 },
+		{ { SYS_wait4, pid, 0, __WALL, 0 }, pid },
+		{ { SYS_ptrace, PTRACE_DETACH, pid, 0, 0 }, 0 },
+	};
+
+	return make_calls(tracer, calls, sizeof(calls) / sizeof(*calls));
+}
+
+static int take_again(pid_t tracer, pid_t pid)
+{
+	const struct remote_call calls[] = { { { SYS_ptrace, PTRACE_SEIZE, pid, 0, 0 }, 0 } };
+
+	return make_calls(tracer, calls, 1);
+}
+
+/* 0: nobody traces it. */
+static pid_t tracer_of(pid_t pid)
+{
+	char path[40], line[128];
+	int tracer = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	FILE *status = fopen(path, "re");
+	while (status && fgets(line, sizeof(line), status))
+		if (sscanf(line, "TracerPid: %d", &tracer) == 1)
+			break;
+	if (status)
+		fclose(status);
+	return tracer;
+}
+
 static void run(struct sf_job *job)
 {
 	struct locks_job *locks = (struct locks_job *)job;
+	pid_t tracer = tracer_of(locks->pid);
+	int err = tracer == 0 ? 0 : let_go(tracer, locks->pid), again;
 
-	if (ptrace(PTRACE_SEIZE, locks->pid, 0, PTRACE_O_TRACESYSGOOD) < 0) {
-		job->err = errno;
-		return;
+	if (!err) {
+		err = seize(locks->pid);
+		if (!err)
+			err = set_all(locks);
+		release_tracee(locks->pid);
+		again = tracer == 0 ? 0 : take_again(tracer, locks->pid);
+		err = err ? err : again;
 	}
-	if (ptrace(PTRACE_INTERRUPT, locks->pid, 0, 0) < 0)
-		job->err = errno;
-	else
-		job->err = await_stop(locks->pid);
-	if (!job->err)
-		job->err = set_all(locks);
-	/*
-	 * Stopped or not: a tracee that did not stop in time is let go when this thread ends, which libuv's do with the
-	 * process.
-	 */
-	ptrace(PTRACE_DETACH, locks->pid, 0, 0);
+	job->err = err;
 }
 
 #else

@@ -1,5 +1,5 @@
-import { mkdir, symlink } from 'node:fs/promises';
-import { delimiter, dirname, join, resolve } from 'node:path';
+import { mkdir } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { extractMembers, openArchive, type VerifiedArchive } from '../archive/index.js';
 import { openFreezer } from '../cgroup/index.js';
 import { Phases, type OnProgress, type OnWarning } from '../checkpoint/events/phases.js';
@@ -8,8 +8,10 @@ import { Guardian } from '../checkpoint/guardian/guardian.js';
 import { STATE_DIR } from '../checkpoint/guardian/journal.js';
 import { journalRestore } from '../checkpoint/guardian/lock.js';
 import { findChangedFiles } from '../checkpoint/warnings/find-changed-files.js';
+import { restoreLocks, type LostLock } from '../checkpoint/restore/restore-locks.js';
 import { mappedLocksNotHeld } from '../checkpoint/warnings/locks-on-mapped-files.js';
 import { recordedWarnings } from '../checkpoint/warnings/recorded.js';
+import { statesNotRestored } from '../checkpoint/warnings/task-state.js';
 import { warning, type Warning } from '../checkpoint/warnings/warning.js';
 import { Warnings } from '../checkpoint/warnings/warnings.js';
 import { findCriu, readLastErrors } from '../criu/index.js';
@@ -18,6 +20,7 @@ import { type AdaptedSpec, HOST_SETTINGS, type DroppedSetting, type HostSetting 
 import { archivedLocks } from './documents/archived-locks.js';
 import { BundleSpec } from './documents/bundle-spec.js';
 import { launch, run } from './runtimes/command.js';
+import { criuForRuntime } from './runtimes/criu-for-runtime.js';
 import type { Container, RuntimeName } from './model/container.js';
 import { ContainerError, type ContainerFacts } from './model/container-error.js';
 import { members } from './documents/documents.js';
@@ -138,23 +141,37 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
     }),
   );
   const subject = recordedContainer(verified);
-  const changed = await findChangedFiles(recordedWarnings(verified.manifest.subject), signal);
+  const recorded = recordedWarnings(verified.manifest.subject);
+  const changed = await findChangedFiles(recorded, signal);
   if (changed.length > 0) warnings.add(warning('FILES_CHANGED', { files: changed }));
   using journal = journalRestore(resolve(options.archive), resolve(options.stateDir ?? STATE_DIR));
   await using guardian = await phases.run('guardian', () =>
     Guardian.arm({ journal, placeGuardianIn: options.placeGuardianIn, criuTimeoutMs: RUNTIME_MS }),
   );
   await using scratch = await PrivateDir.make(workDir ?? placesFor(besideArchive), guardian.hiddenNames);
-  const env = await criuOnPath(scratch.path, criu.path);
-  const plan: Plan = { options, phases, verified, subject, scratch: scratch.path, env, guardian };
-
   const locks = await archivedLocks(verified, scratch.path);
+  let lostLocks: LostLock[] = [];
+  await using criuInPath = await criuForRuntime(
+    scratch.path,
+    criu.path,
+    locks.some(({ kind }) => kind === 'posix')
+      ? async (root) => {
+          lostLocks = await restoreLocks(locks, root);
+        }
+      : undefined,
+  );
+  const { env } = criuInPath;
+  const plan: Plan = { options, phases, verified, subject, scratch: scratch.path, env, guardian };
   const { container, dropped, hostMounts, remove } = await (options.podman === undefined
     ? restoreBundle(plan)
     : restorePodman(plan));
   try {
-    const lost = await mappedLocksNotHeld(locks, container.pid, signal);
-    if (lost.length > 0) warnings.add(warning('LOCKS_LOST', { locks: lost, restoredBy: 'runtime' }));
+    const [restoredBy, lost] = criuInPath.isDone
+      ? (['stillframe', lostLocks] as const)
+      : (['runtime', await mappedLocksNotHeld(locks, container.pid, signal)] as const);
+    if (lost.length > 0) warnings.add(warning('LOCKS_LOST', { locks: [...lost], restoredBy }));
+    const states = await statesNotRestored(recorded, container.pid);
+    if (states.length > 0) warnings.add(warning('STATE_LOST', { states }));
   } catch (error) {
     await remove();
     throw error;
@@ -314,14 +331,6 @@ async function succeeds(command: string, args: readonly string[]): Promise<boole
     if (error instanceof ContainerError && error.code === 'RUNTIME_FAILED') return false;
     throw error;
   }
-}
-
-/** The runtimes look for a program of the name criu. */
-async function criuOnPath(scratch: string, criuPath: string): Promise<NodeJS.ProcessEnv> {
-  const bin = join(scratch, 'bin');
-  await mkdir(bin, { mode: 0o700 });
-  await symlink(resolve(criuPath), join(bin, 'criu'));
-  return { ...process.env, PATH: [bin, process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin'].join(delimiter) };
 }
 
 /**

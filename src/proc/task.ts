@@ -109,6 +109,18 @@ export function threadsOf(pid: number): number[] {
   return listProc(`${pid}/task`).map(Number);
 }
 
+/**
+ * The id of a task (`PID` or `PID/task/TID`) in its own pid namespace; `undefined` when it is gone.
+ * Source: proc_pid_status(5), NSpid, Linux 4.1 and newer.
+ */
+export function innermostId(task: string): number | undefined {
+  const ids = /^NSpid:\s*(.+)$/m
+    .exec(readProc(`${task}/status`) ?? '')?.[1]
+    ?.trim()
+    .split(/\s+/);
+  return ids === undefined ? undefined : Number(ids.at(-1));
+}
+
 /** The pid that a thread belongs to, or `undefined` when it is gone. */
 export function leaderOf(tid: number): number | undefined {
   const line = /^Tgid:\s*(\d+)$/m.exec(readProc(`${tid}/status`) ?? '');

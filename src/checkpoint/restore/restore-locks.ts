@@ -1,9 +1,8 @@
-import { readFileSync } from 'node:fs';
 import { getSystemErrorName } from 'node:util';
 import type { DumpedLock } from '../../criu/index.js';
 import { native } from '../../native.js';
 import { readProc, readProcLink } from '../../proc/task.js';
-import { runningPids } from '../base/pids.js';
+import { pidsByInnermost } from '../base/pids.js';
 
 /** A POSIX record lock that a restored process should hold and does not, or will not. */
 export interface LostLock {
@@ -88,14 +87,4 @@ export function lostLock(
 
 function lockType(type: number): LostLock['type'] {
   return type === 0 ? 'read' : 'write';
-}
-
-/** The tree's pids as we see them, by those of its own pid namespace, which the images have. */
-export function pidsByInnermost(root: number): Map<number, number> {
-  const pids = new Map<number, number>();
-  for (const pid of runningPids(root)) {
-    const ids = /^NSpid:\s+(.+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]?.split(/\s+/);
-    pids.set(Number(ids?.at(-1) ?? pid), pid);
-  }
-  return pids;
 }

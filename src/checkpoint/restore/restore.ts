@@ -181,7 +181,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
     if (leader !== undefined && cgroup !== undefined)
       moveProcess(leader, cgroupOf(process.pid, openFreezer({ cgroup }).version).path);
     await phases.run('thaw', () => verifyRunning(pid, cgroup, settings.thawTimeoutMs));
-    const states = await statesNotRestored(recorded);
+    const states = await statesNotRestored(recorded, pid);
     if (states.length > 0) warnings.add(warning('STATE_LOST', { states }));
     // The images must stay until then, and a tree whose memory cannot come any more is of no use to anybody.
     if (lazyPages !== undefined) await phases.run('lazy-pages', () => finished(lazyPages, signal));

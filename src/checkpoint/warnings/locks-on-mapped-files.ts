@@ -4,7 +4,8 @@ import { lockHolders } from '../../proc/locks.js';
 import { listProc, readProc } from '../../proc/task.js';
 import { Patience } from '../../when-aborted.js';
 import { takeTurns } from '../../yield-to-loop.js';
-import { isHeld, lostLock, pidsByInnermost, type LostLock } from '../restore/restore-locks.js';
+import { pidsByInnermost } from '../base/pids.js';
+import { isHeld, lostLock, type LostLock } from '../restore/restore-locks.js';
 
 /** How long a file system may take to say which files are mapped, in milliseconds. */
 const PATIENCE_MS = 2000;

@@ -1,5 +1,6 @@
 import { Cpusets } from '../../cgroup/index.js';
-import { readProc, threadsOf } from '../../proc/task.js';
+import { innermostId, readProc, threadsOf } from '../../proc/task.js';
+import { pidsByInnermost } from '../base/pids.js';
 import { descriptorStates, UdpQueues, type DescriptorState } from './descriptor-state.js';
 import type { RecordedWarning } from './recorded.js';
 
@@ -22,6 +23,8 @@ export interface TaskState {
     | DescriptorState;
   /** As /proc writes it; of a descriptor's state its number. */
   value: string;
+  /** Both ids in the task's own pid namespace, where they are others there. */
+  inside?: { pid: number; tid: number };
 }
 
 /** Lost in any case, though /proc shows nothing of it after the restore. */
@@ -75,11 +78,20 @@ export async function unusualState(pid: number, usual: Usual): Promise<TaskState
   note(pid, 'PR_SET_MEMORY_MERGE', memoryMerge(pid), 'no');
   note(pid, 'exit signal', exitSignal(pid), SIGCHLD);
   found.push(...(await descriptorStates(pid, usual.udp)));
-  return found;
+  return found.map((state) => ({ ...state, ...insideIds(state) }));
 }
 
-/** Of what the checkpoint warned of, what the restored tasks do not have. An archive may come from anywhere. */
-export async function statesNotRestored(recorded: readonly RecordedWarning[]): Promise<TaskState[]> {
+function insideIds({ pid, tid }: TaskState): Pick<TaskState, 'inside'> {
+  const inside = { pid: innermostId(String(pid)) ?? pid, tid: innermostId(`${pid}/task/${tid}`) ?? tid };
+  return inside.pid === pid && inside.tid === tid ? {} : { inside };
+}
+
+/**
+ * Of what the checkpoint warned of, what the restored tasks do not have, with the ids that they have now. An archive
+ * may come from anywhere: no other tasks are looked at.
+ * @param root The root of the restored tree, as this process's pid namespace has it.
+ */
+export async function statesNotRestored(recorded: readonly RecordedWarning[], root: number): Promise<TaskState[]> {
   const nothing: Usual = {
     affinity: undefined,
     coredumpFilter: undefined,
@@ -87,22 +99,48 @@ export async function statesNotRestored(recorded: readonly RecordedWarning[]): P
     cpusets: new Cpusets(),
     udp: new UdpQueues(),
   };
-  const now = new Map<number, TaskState[]>();
   const states = recorded
     .filter(({ code }) => code === 'STATE_LOST')
     .flatMap(({ facts }) => (Array.isArray(facts['states']) ? facts['states'].filter(isTaskState) : []));
-  for (const { pid } of states) if (!now.has(pid)) now.set(pid, await unusualState(pid, nothing));
-  return states.filter(
-    ({ pid, tid, what, value: wanted }) =>
-      NEVER_RESTORED.includes(what) ||
-      now.get(pid)?.some((has) => has.tid === tid && has.what === what && has.value === wanted) !== true,
-  );
+  if (states.length === 0) return [];
+  const pids = pidsByInnermost(root);
+  const now = new Map<number, RestoredTask>();
+  for (const inside of new Set(states.map(({ pid, inside }) => inside?.pid ?? pid))) {
+    const pid = pids.get(inside);
+    // Else it has ended already, or lives elsewhere.
+    if (pid !== undefined) now.set(inside, { pid, tids: tidsByInnermost(pid), has: await unusualState(pid, nothing) });
+  }
+  return states.flatMap((state) => {
+    const { what, value: wanted, inside = state } = state;
+    const task = now.get(inside.pid);
+    const tid = task?.tids.get(inside.tid);
+    if (task === undefined || tid === undefined) return [state];
+    const isThere = task.has.some((one) => one.tid === tid && one.what === what && one.value === wanted);
+    return isThere && !NEVER_RESTORED.includes(what) ? [] : [{ ...state, pid: task.pid, tid }];
+  });
+}
+
+interface RestoredTask {
+  pid: number;
+  tids: Map<number, number>;
+  has: readonly TaskState[];
+}
+
+function tidsByInnermost(pid: number): Map<number, number> {
+  return new Map(threadsOf(pid).map((tid) => [innermostId(`${pid}/task/${tid}`) ?? tid, tid]));
 }
 
 function isTaskState(value: unknown): value is TaskState {
   if (typeof value !== 'object' || value === null) return false;
-  const { pid, tid, what, value: text } = value as Partial<Record<keyof TaskState, unknown>>;
-  return Number.isSafeInteger(pid) && Number.isSafeInteger(tid) && typeof what === 'string' && typeof text === 'string';
+  const { pid, tid, what, value: text, inside } = value as Partial<Record<keyof TaskState, unknown>>;
+  const areTexts = typeof what === 'string' && typeof text === 'string';
+  return areTexts && areIds({ pid, tid }) && (inside === undefined || areIds(inside));
+}
+
+function areIds(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  const { pid, tid } = value as Record<string, unknown>;
+  return Number.isSafeInteger(pid) && Number.isSafeInteger(tid);
 }
 
 function affinityOf(task: string): string | undefined {

@@ -13,7 +13,10 @@ export interface WarningFacts {
   FILES_CHANGED: { files: ChangedFile[] };
   /** Checkpoint: what CRIU does not dump. Restore: what of that the tree does not have again. */
   STATE_LOST: { states: TaskState[] };
-  /** Restore. Of a container (`restoredBy: 'runtime'`) at the checkpoint too. */
+  /**
+   * Restore. Of a container at the checkpoint too: `restoredBy: 'runtime'` is what a runtime loses unless Stillframe has
+   * it restore the container.
+   */
   LOCKS_LOST: { locks: LostLock[]; restoredBy: 'stillframe' | 'runtime' };
 }
 
@@ -106,7 +109,7 @@ const texts: { readonly [C in WarningCode]: (facts: WarningFacts[C]) => ErrorTex
       ? {
           what: `a restore by a container runtime loses POSIX record locks on files that are mapped too: ${shownLocks(locks)}`,
           remedy:
-            'After the restore the program runs without these locks: have it take them again, or start it anew, before another process uses the file. SQLite in WAL mode holds such locks.',
+            "Stillframe's own restore sets them again before the tasks run, on x86-64 and unless its `workDir` is mounted noexec. After any other, have the program take them again, or start it anew, before another process uses the file. SQLite in WAL mode holds such locks.",
         }
       : {
           what: `POSIX record locks could not be set again: ${shownLocks(locks)}`,

@@ -19,6 +19,7 @@ import {
   WRITER_ARGS,
   WriterInContainer,
 } from '../../fixtures/container.js';
+import { addLockFiles, LOCKED, locksOnMapped } from '../../fixtures/lock-files.js';
 import { CrunContainer, crunOnPath, crunWithCriu } from '../../fixtures/crun.js';
 
 const PATH = process.env['PATH'] ?? '';
@@ -30,6 +31,7 @@ beforeAll(() => {
   need('runc', 'unshare');
   scratch = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
   image = makeImage(join(scratch, 'image'));
+  addLockFiles(image);
   process.env['PATH'] = [crunOnPath(join(scratch, 'bin'), crunWithCriu()), PATH].join(delimiter);
 });
 afterAll(() => {
@@ -110,6 +112,23 @@ function crunKeys(): { annotations: Record<string, string> } {
   writeFileSync(path, [...files, ...directories].join(''));
   return { annotations: { 'org.criu.config': path } };
 }
+
+it('has its locks on a mapped file again when Stillframe has crun restore it', { timeout: 180_000 }, async () => {
+  const archive = join(scratch, 'locks.tar');
+  await using bundle = new Bundle(image, { args: ['lock-files', '/data'] });
+  await using container = new CrunContainer(bundle);
+  expect(await container.launch('run')).toBe(0);
+  await expect.poll(() => existsSync(join(bundle.rootfs, 'data/ready'))).toBe(true);
+  await checkpointContainer({ crun: container.id, stateRoot: container.stateRoot, output: archive, stop: true });
+  await container[Symbol.asyncDispose]();
+
+  await using second = new Bundle(image);
+  await using restored = new CrunContainer(second);
+  const place = { crun: restored.id, stateRoot: restored.stateRoot, bundle: second.dir, archive };
+  const report = await restoreContainer(place);
+  expect(report.warnings.map(({ code }) => code)).not.toContain('LOCKS_LOST');
+  expect(locksOnMapped(report.pid)).toEqual(LOCKED);
+});
 
 it('is restored by runc, when a configuration of CRIU names the masked files as crun does', async () => {
   const archive = join(scratch, 'for-runc.tar');

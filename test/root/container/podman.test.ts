@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -18,6 +18,7 @@ import {
   WriterInContainer,
 } from '../../fixtures/container.js';
 import { endsWithTest } from '../../fixtures/ends-with-test.js';
+import { addLockFiles, LOCKED, locksOnMapped } from '../../fixtures/lock-files.js';
 import { stillframe } from '../../fixtures/program.js';
 
 const RUN = [
@@ -38,7 +39,7 @@ const image = `localhost/${newId()}`;
 beforeAll(async () => {
   need('podman', 'runc');
   scratch = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
-  makeImage(join(scratch, 'image'));
+  addLockFiles(makeImage(join(scratch, 'image')));
   await must('tar', '-C', join(scratch, 'image'), '-cf', join(scratch, 'image.tar'), '.');
   await must('podman', 'import', '--quiet', join(scratch, 'image.tar'), image);
 });
@@ -110,6 +111,18 @@ describe('a Podman container with a busy writer', () => {
     expect(report).toMatchObject({ runtime: 'podman', name: second.name });
     expect(await (await second.writer()).isWell()).toEqual(WELL);
   });
+});
+
+it('has its locks on a mapped file again when Stillframe has Podman restore it', { timeout: 180_000 }, async () => {
+  const archive = join(scratch, 'locks.tar');
+  await using container = await PodmanContainer.run(image, 'lock-files', '/data');
+  await expect.poll(async () => existsSync(join(await container.root(), 'data/ready'))).toBe(true);
+  await checkpointContainer({ podman: container.name, output: archive, stop: true });
+
+  await using second = new PodmanContainer(newId());
+  const report = await restoreContainer({ podman: second.name, archive });
+  expect(report.warnings.map(({ code }) => code)).not.toContain('LOCKS_LOST');
+  expect(locksOnMapped(report.pid)).toEqual(LOCKED);
 });
 
 it('keeps what a container changed of its image, which Podman itself loses', async () => {
