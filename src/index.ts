@@ -1,12 +1,15 @@
 // The story
 export { checkpoint } from './checkpoint/checkpoint.js';
 export { restore } from './checkpoint/restore/restore.js';
-export type { CheckpointOptions, RestoreOptions } from './checkpoint/options.js';
+export { planCheckpoint, type CheckpointPlan, type PlannedTree } from './checkpoint/plan/plan-checkpoint.js';
+export type { PlannedMemory, PlannedProcess } from './checkpoint/plan/planned-memory.js';
+export type { PredictedWindow } from './checkpoint/plan/predict-window.js';
+export type { CheckpointOptions, CheckpointPlanOptions, RestoreOptions } from './checkpoint/options.js';
 export type { CheckpointReport, ReplacedTree, RestoreReport } from './checkpoint/events/report.js';
 export type { TreeEnd } from './tree-end.js';
 export type { LostLock } from './checkpoint/restore/restore-locks.js';
 export type { PreDumpPlan, PreDumpRound } from './checkpoint/dump/pre-dump.js';
-export type { FileTree, Target } from './checkpoint/window/ready-target.js';
+export type { FileTree, Target } from './checkpoint/window/target.js';
 export type { WindowParts } from './checkpoint/window/snapshot.js';
 export {
   PHASE_CHANNEL,
@@ -65,6 +68,7 @@ export type {
   TreeLayout,
   TreeRecord,
   TreeSource,
+  TreeSurvey,
   Xattr,
 } from './archive/index.js';
 

@@ -35,6 +35,7 @@ export { verifyArchive, type VerifiedArchive, type VerifyOptions } from './read/
 // The writing.
 export {
   ArchiveWriter,
+  refuseExisting,
   type ArchiveWriterOptions,
   type FileOutput,
   type SealedArchive,
@@ -52,5 +53,6 @@ export {
 } from './write/stage.js';
 export type { TreeSource } from './write/staged-tree.js';
 export type { FilesInUse } from './scan/copy-trust.js';
+export { surveyTrees, type TreeSurvey } from './scan/survey.js';
 export { locateTree } from './scan/tree-root.js';
 export { openNameless } from './file/unnamed-file.js';

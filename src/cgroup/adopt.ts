@@ -74,11 +74,9 @@ const MAX_ROUNDS = 200;
  */
 export async function adopt(options: AdoptOptions): Promise<Adoption> {
   const { pid, timeoutMs = 10_000 } = options;
-  checkProcess(pid);
-  const version = options.version ?? preferredVersion();
-  const home = cgroupOf(pid, version);
+  const home = adoptableHome(pid, options.version);
+  const { version } = home;
   const path = join(home.path, `stillframe-${pid}-${randomBytes(4).toString('hex')}`);
-  refuseThreaded(pid, home.path, version);
 
   options.onMaking?.(path);
   makeCgroup(path);
@@ -95,6 +93,17 @@ export async function adopt(options: AdoptOptions): Promise<Adoption> {
     }
     throw error;
   }
+}
+
+/**
+ * Where a tree would be adopted from: the cgroup of its root. Nothing is touched.
+ * @throws FreezerError the codes of checkProcess; CGROUP_NOT_VISIBLE; ADOPT_FAILED where no cgroup can be made below it
+ */
+export function adoptableHome(pid: number, version: CgroupVersion = preferredVersion()): CgroupLocation {
+  checkProcess(pid);
+  const home = cgroupOf(pid, version);
+  refuseThreaded(pid, home.path, version);
+  return home;
 }
 
 function preferredVersion(): CgroupVersion {

@@ -1,6 +1,6 @@
 import { unknownOption, type OptionNames } from '../bad-option.js';
 import { CheckpointError } from './base/checkpoint-error.js';
-import type { CheckpointOptions, RestoreOptions } from './options.js';
+import type { CheckpointOptions, CheckpointPlanOptions, RestoreOptions } from './options.js';
 
 export const CHECKPOINT_OPTIONS: OptionNames<CheckpointOptions> = {
   pid: true,
@@ -34,6 +34,8 @@ export const CHECKPOINT_OPTIONS: OptionNames<CheckpointOptions> = {
   strict: true,
   onWarning: true,
 };
+
+export const PLAN_OPTIONS: OptionNames<CheckpointPlanOptions> = { ...CHECKPOINT_OPTIONS, observeMs: true };
 
 export const RESTORE_OPTIONS: OptionNames<RestoreOptions> = {
   maxUnpackedBytes: true,

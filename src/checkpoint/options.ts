@@ -14,7 +14,7 @@ import { CheckpointError } from './base/checkpoint-error.js';
 import { STATE_DIR } from './guardian/journal.js';
 import type { OnProgress, OnWarning, OnWindow } from './events/phases.js';
 import type { PreDumpPlan } from './dump/pre-dump.js';
-import type { FileTree, Target } from './window/ready-target.js';
+import type { FileTree, Target } from './window/target.js';
 
 export interface CheckpointOptions extends Target {
   /**
@@ -126,6 +126,13 @@ export interface CheckpointOptions extends Target {
   onWarning?: OnWarning;
 }
 
+/** What `checkpoint()` takes; `output` may be left out. */
+export type CheckpointPlanOptions = Omit<CheckpointOptions, 'output'> & {
+  output?: CheckpointOptions['output'] | undefined;
+  /** How long to watch which files change, in milliseconds. Default 1000. */
+  observeMs?: number | undefined;
+};
+
 export interface RestoreOptions {
   /**
    * How much a compressed archive may unpack to, and a stream may bring, in bytes. Default: nine tenths of what is free
@@ -213,6 +220,11 @@ export interface CheckpointSettings {
   stateDir: string;
   freezeTimeoutMs: number;
   thawTimeoutMs: number;
+}
+
+/** @throws CheckpointError BAD_OPTION */
+export function checkObserveMs(observeMs: number | undefined): number {
+  return milliseconds('observeMs', observeMs, 1000);
 }
 
 /** @throws CheckpointError BAD_OPTION, NOT_ROOT: before anything is touched */

@@ -1,9 +1,10 @@
 import { checkpoint } from '../checkpoint/checkpoint.js';
-import type { CheckpointOptions } from '../checkpoint/options.js';
+import type { CheckpointOptions, CheckpointPlanOptions } from '../checkpoint/options.js';
+import { planCheckpoint, type CheckpointPlan } from '../checkpoint/plan/plan-checkpoint.js';
 import type { CheckpointReport } from '../checkpoint/events/report.js';
 import { runningPids } from '../checkpoint/base/pids.js';
 import type { CriuOptions } from '../criu/index.js';
-import type { Rendezvous, TargetParts } from '../checkpoint/window/ready-target.js';
+import type { Rendezvous, TargetParts } from '../checkpoint/window/target.js';
 import { hasTcpConnections } from './target/connections.js';
 import type { Container, RuntimeName } from './model/container.js';
 import { containerTarget, type ContainerTarget, type ContainerTargetOptions } from './target/container-target.js';
@@ -35,6 +36,29 @@ export async function checkpointContainer(options: ContainerCheckpointOptions): 
   rest.signal?.throwIfAborted();
   const container = await findContainer({ runc, crun, podman, stateRoot, bundle, podmanOptions });
   return checkpointFound(container, rest);
+}
+
+export type ContainerPlanOptions = Omit<ContainerCheckpointOptions, 'output'> &
+  Pick<CheckpointPlanOptions, 'output' | 'observeMs'>;
+
+const PLAN: OptionNames<ContainerPlanOptions> = { ...OPTIONS, observeMs: true };
+
+/** What `checkpointContainer()` would do. */
+export type ContainerCheckpointPlan = CheckpointPlan & Pick<ContainerCheckpointReport, 'container' | 'leftOut'>;
+
+/**
+ * What `checkpointContainer()` would do with these options, without doing it; see `planCheckpoint()`.
+ * @throws ContainerError docs/errors.md says when each code comes; and what planCheckpoint throws
+ */
+export async function planContainerCheckpoint(options: ContainerPlanOptions): Promise<ContainerCheckpointPlan> {
+  refuseUnknown(options, PLAN);
+  const { runc, crun, podman, stateRoot, bundle, podmanOptions, wholeRootfs, ...rest } = options;
+  rest.signal?.throwIfAborted();
+  const container = await findContainer({ runc, crun, podman, stateRoot, bundle, podmanOptions });
+  const { target, leftOut } = await containerTarget(container, { wholeRootfs });
+  const plan = await planCheckpoint({ ...rest, ...target, criu: merged(target.criu, rest.criu) });
+  const { runtime, id, name } = container;
+  return { ...plan, container: { runtime, id, name }, leftOut };
 }
 
 /** The caller's options over the container's own; what is external to the container stays so. */

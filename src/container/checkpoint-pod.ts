@@ -2,7 +2,7 @@ import { lstat, writeFile } from 'node:fs/promises';
 import { Guardian } from '../checkpoint/guardian/guardian.js';
 import { STATE_DIR } from '../checkpoint/guardian/journal.js';
 import { journalPod } from '../checkpoint/guardian/lock.js';
-import type { Rendezvous } from '../checkpoint/window/ready-target.js';
+import type { Rendezvous } from '../checkpoint/window/target.js';
 import { openPlain, PrivateDirectory } from '../private-directory.js';
 import { basename, dirname, join, resolve } from 'node:path';
 import {

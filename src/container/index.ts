@@ -1,7 +1,10 @@
 export {
   checkpointContainer,
+  planContainerCheckpoint,
   type ContainerCheckpointOptions,
+  type ContainerCheckpointPlan,
   type ContainerCheckpointReport,
+  type ContainerPlanOptions,
 } from './checkpoint-container.js';
 export {
   checkpointPod,

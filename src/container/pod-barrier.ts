@@ -1,4 +1,4 @@
-import type { Rendezvous } from '../checkpoint/window/ready-target.js';
+import type { Rendezvous } from '../checkpoint/window/target.js';
 
 type Place = keyof Rendezvous;
 

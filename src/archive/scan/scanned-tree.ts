@@ -8,6 +8,7 @@ import { ArchiveError } from '../format/archive-error.js';
 import { printable } from '../format/byte-text.js';
 import { UnsafePathError } from '../../safe-path.js';
 import { Scratch } from '../tables/page-file.js';
+import { tellsChanges } from './copy-trust.js';
 import { openTreeRoot } from './tree-root.js';
 import { unlessHeldUp } from './unless-held-up.js';
 
@@ -47,7 +48,7 @@ export interface ScanOptions {
 }
 
 /** An older kernel (6.1, not 6.12) does not tell of what is written to an overlay, and so to its upper directory. */
-const tellsAll = kernelIsFrom(6, 12);
+export const tellsAll = kernelIsFrom(6, 12);
 
 /** The kinds of native/tree/tree.c. */
 const NEWS = { added: 0, changed: 1, removed: 2 } as const;
@@ -242,6 +243,11 @@ export class FileTree {
   close(): void {
     native().treeClose(this.#native);
   }
+}
+
+/** Whether the kernel tells of all changes, where it tells of any. What it tells is of one file system. */
+export function canBeWatched({ fileSystems, crossings }: ScanResult): boolean {
+  return crossings.length === 0 && fileSystems.every(tellsChanges);
 }
 
 function absolute(path: Buffer): Buffer {

@@ -3,12 +3,12 @@ import { Area } from '../members/segments.js';
 import { Copies } from './copy-states.js';
 import { CopyPass, type KnownFileSystem, type PassOptions } from './copy-pass.js';
 import type { Entry } from '../format/entry.js';
-import { FileTree, type FileTreeOptions, type ScanResult } from '../scan/scanned-tree.js';
+import { canBeWatched, FileTree, type FileTreeOptions, type ScanResult } from '../scan/scanned-tree.js';
 import type { TreeLayout } from '../format/manifest.js';
 import type { Scratch } from '../tables/page-file.js';
 import { sharesBlocks } from '../members/share-blocks.js';
 import { takeTurns } from '../../yield-to-loop.js';
-import { notifiesWrites, tellsChanges } from '../scan/copy-trust.js';
+import { notifiesWrites } from '../scan/copy-trust.js';
 
 export interface TreeSource extends FileTreeOptions {
   /**
@@ -227,9 +227,4 @@ export class StagedTree {
     if (path.length === 0) return this.layout === 'nested' ? Buffer.from('.') : this.name;
     return this.prefix.length === 0 ? path : Buffer.concat([this.prefix, path]);
   }
-}
-
-/** Whether the kernel tells of all changes. What it tells is of one file system. */
-function canBeWatched({ fileSystems, crossings }: ScanResult): boolean {
-  return crossings.length === 0 && fileSystems.every(tellsChanges);
 }

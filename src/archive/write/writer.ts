@@ -72,6 +72,13 @@ export interface SealedArchive {
   memberBytes: number;
 }
 
+/** @throws ArchiveError OUTPUT_EXISTS for what is not to be overwritten, or is a directory */
+export async function refuseExisting(path: string, overwrite: boolean): Promise<void> {
+  const existing = await lstat(path).catch(() => undefined);
+  if (existing !== undefined && (!overwrite || existing.isDirectory()))
+    throw new ArchiveError('OUTPUT_EXISTS', { path });
+}
+
 /**
  * Writes one archive. Nothing can be seen of it until `seal` has given it its name, whole and on disk; left
  * before that (`await using`, or `abort`), it has never been.
@@ -303,11 +310,7 @@ export class ArchiveWriter implements AsyncDisposable {
 
   /** Opens the first staging file: what cannot be written is known before anything else is done. */
   async #checkOutput(): Promise<void> {
-    if ('outputPath' in this.#output) {
-      const existing = await lstat(this.#path).catch(() => undefined);
-      if (existing !== undefined && (this.#output.overwrite !== true || existing.isDirectory()))
-        throw new ArchiveError('OUTPUT_EXISTS', { path: this.#path });
-    }
+    if ('outputPath' in this.#output) await refuseExisting(this.#path, this.#output.overwrite === true);
     try {
       this.#first = await this.#openFile();
     } catch (cause) {

@@ -95,7 +95,7 @@ export function imagesBytes(pids: readonly number[]): number {
 }
 
 /** CRIU puts them into the images whole, up to `ghostLimit` each. */
-function deletedBytes(pids: readonly number[]): number {
+export function deletedBytes(pids: readonly number[]): number {
   const files = new Map<string, number>();
   for (const link of descriptorsOf(pids)) {
     try {

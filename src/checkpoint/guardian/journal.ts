@@ -69,6 +69,29 @@ export function checkStateDir(stateDir: string): void {
     });
 }
 
+/** What a journal is begun for. */
+export type JournalWork =
+  { target: ProcessId; cgroup?: JournalCgroup | undefined } | { restoreOf: string } | { podDirectory: string };
+
+/** What a journal says first. */
+export function newEntry(work: JournalWork): JournalEntry {
+  return {
+    format: 1,
+    id: randomUUID(),
+    lock: 'waiting',
+    since: new Date().toISOString(),
+    ...here(),
+    ...('restoreOf' in work
+      ? { restore: { archivePath: work.restoreOf, trees: [], pids: [], newNames: [], destinations: [] } }
+      : 'podDirectory' in work
+        ? work
+        : { target: work.target, ...(work.cgroup === undefined ? {} : { cgroup: work.cgroup }) }),
+    window: 'never',
+    foundFrozen: false,
+    removals: [],
+  };
+}
+
 /** A journal of this process. Each change is on the file system when the call returns, whole or not at all. */
 export class Journal implements Disposable {
   readonly path: string;
@@ -84,28 +107,10 @@ export class Journal implements Disposable {
   }
 
   /** @throws CheckpointError STATE_DIR_UNSAFE */
-  static create(
-    stateDir: string,
-    work: { target: ProcessId; cgroup?: JournalCgroup | undefined } | { restoreOf: string } | { podDirectory: string },
-  ): Journal {
+  static create(stateDir: string, work: JournalWork): Journal {
     prepareStateDir(stateDir);
-    const id = randomUUID();
-    const entry: JournalEntry = {
-      format: 1,
-      id,
-      lock: 'waiting',
-      since: new Date().toISOString(),
-      ...here(),
-      ...('restoreOf' in work
-        ? { restore: { archivePath: work.restoreOf, trees: [], pids: [], newNames: [], destinations: [] } }
-        : 'podDirectory' in work
-          ? work
-          : { target: work.target, ...(work.cgroup === undefined ? {} : { cgroup: work.cgroup }) }),
-      window: 'never',
-      foundFrozen: false,
-      removals: [],
-    };
-    const journal = new Journal(join(stateDir, nameFor(id, thisProcess())), entry);
+    const entry = newEntry(work);
+    const journal = new Journal(join(stateDir, nameFor(entry.id, thisProcess())), entry);
     journal.update({});
     return journal;
   }
@@ -150,10 +155,11 @@ export class Journal implements Disposable {
 /**
  * Every journal. What a process of this pid namespace that died in the middle of a write left is removed on the way; of
  * another namespace it cannot be told whether the process has died.
+ * @param tidy False: nothing is removed.
  */
-export function listJournals(stateDir: string): { found: FoundJournal[]; unknown: UnknownJournal[] } {
+export function listJournals(stateDir: string, tidy = true): { found: FoundJournal[]; unknown: UnknownJournal[] } {
   for (;;) {
-    const listed = tryListJournals(stateDir);
+    const listed = tryListJournals(stateDir, tidy);
     if (listed !== undefined) return listed;
   }
 }
@@ -166,7 +172,7 @@ export function readJournals(stateDir: string): FoundJournal[] {
 /**
  * `undefined` when one vanished between listing and reading: it may stand under a new name, claimed by another process.
  */
-function tryListJournals(stateDir: string): ReturnType<typeof listJournals> | undefined {
+function tryListJournals(stateDir: string, tidy: boolean): ReturnType<typeof listJournals> | undefined {
   const found: FoundJournal[] = [];
   const unknown: UnknownJournal[] = [];
   for (const name of namesIn(stateDir)) {
@@ -175,7 +181,7 @@ function tryListJournals(stateDir: string): ReturnType<typeof listJournals> | un
     const { id, owner, freshOf } = named;
     const path = join(stateDir, name);
     if (freshOf !== undefined) {
-      if (freshOf === freshSuffix() && !isRunning(owner)) removeFile(path);
+      if (tidy && freshOf === freshSuffix() && !isRunning(owner)) removeFile(path);
       continue;
     }
     const content = readEntry(path, id);

@@ -11,12 +11,14 @@ import { identify } from '../../proc/identity.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 import type { JournalCgroup, JournalClaim, JournalEntry } from './journal-entry.js';
 import {
+  checkStateDir,
   isAbandoned,
   isEmpty,
   isOwnerDead,
   Journal,
   listJournals,
   mayBeAlive,
+  newEntry,
   readJournals,
   STATE_DIR,
   type FoundJournal,
@@ -58,6 +60,23 @@ export async function lockTarget(options: LockOptions): Promise<Journal> {
     journal.remove();
     throw error;
   }
+}
+
+/**
+ * The error that `lockTarget` would throw now; undefined where it would take the lock. Nothing is written, and what the
+ * dead left behind stays.
+ * @throws CheckpointError TARGET_GONE, STATE_DIR_UNSAFE
+ */
+export function whoHoldsTarget({ pid, cgroup, stateDir = STATE_DIR }: LockOptions): CheckpointError | undefined {
+  const target = identify(pid);
+  if (target === undefined) throw new CheckpointError('TARGET_GONE', { pid });
+  checkStateDir(stateDir);
+  const wanted = newEntry({ target, cgroup: cgroup === undefined ? undefined : withIds(cgroup) });
+  const { found, unknown } = listJournals(stateDir, false);
+  const stranger = unknown.find((other) => mayBeAlive(other) && mayOverlap(other, wanted));
+  if (stranger !== undefined) return busyWithUnknown(wanted, stranger);
+  const holder = found.find((other) => !isAbandoned(other) && overlap(other.entry, wanted));
+  return holder === undefined ? undefined : busy(wanted, holder);
 }
 
 /**

@@ -3,7 +3,7 @@ import { bytesToJson, locateTree } from '../../archive/index.js';
 import { mountLines } from '../../proc/mountinfo.js';
 import { unescapeOctalBytes } from '../../proc/octal.js';
 import { openForWriting, sharedWritableMappings } from '../window/files-in-use.js';
-import type { FileTree } from '../window/ready-target.js';
+import type { FileTree } from '../window/target.js';
 import { stampOf, type OutsideFile } from './outside-file.js';
 
 /** Where files of the target may be, and what the archive holds of them. */

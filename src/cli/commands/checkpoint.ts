@@ -4,10 +4,16 @@ import {
   checkpointContainer,
   ContainerError,
   containerOf,
+  planCheckpoint,
+  planContainerCheckpoint,
   ServiceManager,
   writeImage,
+  type CheckpointPlan,
   type CheckpointReport,
+  type CheckpointOptions,
   type ContainerCheckpointReport,
+  type ContainerName,
+  type ContainerTargetOptions,
   type PhaseEvent,
   type PreDumpPlan,
   type WarningEvent,
@@ -17,7 +23,8 @@ import { byteCount, cgroupVersion, duration, positiveInteger, required, tree, wh
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
 import { addDumpFlags, criuFlags, criuOptions, type CriuFlags } from '../criu-options.js';
 import { EventLog } from '../event-log.js';
-import { bytes, facts, json, leftOutFacts, milliseconds, print, printError } from '../output.js';
+import { bytes, EXIT_FAILED, facts, json, leftOutFacts, milliseconds, print, printError } from '../output.js';
+import { planText } from '../plan-text.js';
 import { ProgressLine } from '../progress.js';
 import { warningsText } from '../warnings.js';
 
@@ -29,7 +36,8 @@ interface Options extends ContainerOptions, CriuFlags {
   freezer?: 1 | 2;
   adopt?: boolean;
   files?: [path: string, name: string][];
-  output: string;
+  output?: string;
+  dryRun?: boolean;
   overwrite?: boolean;
   compress?: 'gzip' | 'zstd';
   stop?: boolean;
@@ -66,6 +74,7 @@ export function checkpointCommand(signal: AbortSignal): Command {
     .option('--whole-rootfs', 'archive the entire root file system (for containers that do not use an overlay)')
     .option('--oci <dir>', 'also write the checkpoint as an OCI image layout, for a registry')
     .option('--output <file>', 'the archive to write; - for stdout')
+    .option('--dry-run', 'say what the checkpoint would do, and touch nothing; exit status 1 if it would be refused')
     .option(
       '--files <dir=name>',
       'a directory or file to archive, and its name in the archive (default: its own); may be repeated',
@@ -126,6 +135,7 @@ export function checkpointCommand(signal: AbortSignal): Command {
       `
 Examples:
   stillframe checkpoint --pid 4711 --files /srv/app/data=data --output app.tar
+  stillframe checkpoint --pid 4711 --files /srv/app/data --dry-run  what would be archived, and for how long it would stand still
   stillframe checkpoint --podman web --output web.tar             for: podman container restore --import web.tar
   stillframe checkpoint --runc c1 --output c1.tar --oci c1-image  for: skopeo copy oci:c1-image docker://...
   stillframe checkpoint --pid 4711 --adopt --output app.tar       a tree that shares its cgroup with other processes
@@ -133,25 +143,32 @@ Examples:
   stillframe checkpoint --pid 4711 --stop --output app.tar        move it: end it here, restore it there
   stillframe checkpoint --pid 4711 --pre-dump-until 16M --output app.tar   for large memory: dump most of it before the freeze`,
     )
-    .action((options: Options, own: Command) => {
-      required<string>(options.output, '--output <file>');
-      return run(options, signal, own);
-    });
+    .action((options: Options, own: Command) =>
+      options.dryRun === true ? dryRun(options, signal, own) : run(options, signal, own),
+    );
+}
+
+async function dryRun(options: Options, signal: AbortSignal, command: Command): Promise<void> {
+  const common = { ...commonOptions(options, signal), output: options.output };
+  const { container, tree } = await targetOf(options);
+  const plan: CheckpointPlan & { leftOut?: ContainerCheckpointReport['leftOut'] } =
+    container !== undefined
+      ? await planContainerCheckpoint({ ...common, ...container })
+      : await planCheckpoint({ ...common, ...tree });
+  print(options.json === true ? json(plan) : `${warningsText(plan.warnings, command)}${planText(plan, command)}`);
+  if (plan.refusals.length > 0) process.exitCode = EXIT_FAILED;
 }
 
 async function run(options: Options, signal: AbortSignal, command: Command): Promise<void> {
+  const output = required(options.output, '--output <file>');
   const progress = new ProgressLine();
   using events = options.events === undefined ? undefined : new EventLog(options.events);
   using manager = options.notify === true ? ServiceManager.connect() : undefined;
   let report: Report;
   try {
     const common = {
-      output: options.output === '-' ? process.stdout : options.output,
-      compress: options.compress ?? compressionOf(options.output),
-      precopy: options.precopy,
-      ...(options.watch ? {} : { watchFromMs: Infinity }),
-      preDump: preDumpPlan(options),
-      signal,
+      ...commonOptions(options, signal),
+      output: output === '-' ? process.stdout : output,
       onProgress: (event: PhaseEvent) => {
         progress.update(event);
         events?.write(event);
@@ -159,49 +176,65 @@ async function run(options: Options, signal: AbortSignal, command: Command): Pro
       },
       onWindow: (event: WindowEvent) => events?.writeWindow(event),
       onWarning: (event: WarningEvent) => events?.writeWarning(event),
-      filesInUse: options.filesInUse,
-      strict: options.strict,
-      stop: options.stop,
-      overwrite: options.overwrite,
-      workDir: options.workDir,
-      criuLog: options.criuLog,
-      freezeTimeoutMs: options.freezeTimeout,
-      maxFrozenMs: options.maxFrozen,
-      criuStartTimeoutMs: options.criuStartTimeout,
-      placeGuardianIn: options.placeGuardianIn,
-      retries: options.retries,
-      stateDir: options.stateDir,
-      criu: criuOptions(criuFlags(options)),
     };
-    const container = containerName(options);
+    const { container, tree } = await targetOf(options);
     if (container !== undefined) {
-      if (options.output === '-') refuseBeside('--output -', options, ['oci']);
-      refuseBeside('a container', options, ['pid', 'cgroup', 'freezer', 'adopt', 'files']);
-      report = await checkpointContainer({ ...common, ...container, wholeRootfs: options.wholeRootfs });
+      report = await checkpointContainer({ ...common, ...container });
       if (options.oci !== undefined)
-        report.image = await writeImage({ archive: options.output, directory: options.oci, signal });
-    } else {
-      if (options.pid === undefined)
-        throw new InvalidArgumentError('Specify what to checkpoint: --pid, --runc, --crun or --podman.');
-      refuseBeside('--pid', options, ['stateRoot', 'bundle', 'wholeRootfs', 'oci']);
-      const container = await containerOf(options.pid);
-      if (container !== undefined) throw new ContainerError('PID_IN_CONTAINER', { pid: options.pid, ...container });
-      const files = (options.files ?? []).map(([path, name]) => ({ path, name }));
-      report = await checkpoint({
-        ...common,
-        pid: options.pid,
-        files,
-        cgroup: options.cgroup,
-        cgroupVersion: options.freezer,
-        adopt: options.adopt,
-      });
-    }
+        report.image = await writeImage({ archive: output, directory: options.oci, signal });
+    } else report = await checkpoint({ ...common, ...tree });
   } finally {
     progress.stop();
   }
   // The archive itself may be on stdout.
-  const words = options.output === '-' ? printError : print;
+  const words = output === '-' ? printError : print;
   words(options.json === true ? json(report) : `${warningsText(report.warnings, command)}${reportText(report)}`);
+}
+
+function commonOptions(options: Options, signal: AbortSignal) {
+  return {
+    compress: options.compress ?? compressionOf(options.output ?? ''),
+    precopy: options.precopy,
+    ...(options.watch ? {} : { watchFromMs: Infinity }),
+    preDump: preDumpPlan(options),
+    signal,
+    filesInUse: options.filesInUse,
+    strict: options.strict,
+    stop: options.stop,
+    overwrite: options.overwrite,
+    workDir: options.workDir,
+    criuLog: options.criuLog,
+    freezeTimeoutMs: options.freezeTimeout,
+    maxFrozenMs: options.maxFrozen,
+    criuStartTimeoutMs: options.criuStartTimeout,
+    placeGuardianIn: options.placeGuardianIn,
+    retries: options.retries,
+    stateDir: options.stateDir,
+    criu: criuOptions(criuFlags(options)),
+  };
+}
+
+/** What the options name: a container, or a process tree. */
+async function targetOf(
+  options: Options,
+): Promise<
+  | { container: ContainerName & ContainerTargetOptions; tree?: undefined }
+  | { container?: undefined; tree: Pick<CheckpointOptions, 'pid' | 'files' | 'cgroup' | 'cgroupVersion' | 'adopt'> }
+> {
+  const name = containerName(options);
+  if (name !== undefined) {
+    if (options.output === '-') refuseBeside('--output -', options, ['oci']);
+    refuseBeside('a container', options, ['pid', 'cgroup', 'freezer', 'adopt', 'files']);
+    return { container: { ...name, wholeRootfs: options.wholeRootfs } };
+  }
+  const { pid, cgroup, adopt, freezer: cgroupVersion } = options;
+  if (pid === undefined)
+    throw new InvalidArgumentError('Specify what to checkpoint: --pid, --runc, --crun or --podman.');
+  refuseBeside('--pid', options, ['stateRoot', 'bundle', 'wholeRootfs', 'oci']);
+  const container = await containerOf(pid);
+  if (container !== undefined) throw new ContainerError('PID_IN_CONTAINER', { pid, ...container });
+  const files = (options.files ?? []).map(([path, treeName]) => ({ path, name: treeName }));
+  return { tree: { pid, files, cgroup, cgroupVersion, adopt } };
 }
 
 /** As the name of the archive says: what calls itself x.tar.gz had better be one. */

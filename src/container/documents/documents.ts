@@ -5,7 +5,7 @@
  */
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { ArchiveDocument } from '../../checkpoint/window/ready-target.js';
+import type { ArchiveDocument } from '../../checkpoint/window/target.js';
 import type { Container } from '../model/container.js';
 import { engineFacts } from '../model/engine.js';
 import { isBindMount, type OciSpec } from '../model/spec.js';

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runningPids } from '../../checkpoint/base/pids.js';
-import type { FileTree, Target } from '../../checkpoint/window/ready-target.js';
+import type { FileTree, Target } from '../../checkpoint/window/target.js';
 import { thawImages } from './cgroup-image.js';
 import { hasTcpConnections } from './connections.js';
 import type { Container } from '../model/container.js';
