@@ -55,7 +55,9 @@ export {
   type ArchiveMember,
   type ArchiveVerification,
   type ReadOptions,
+  type VerifyOptions,
 } from './checkpoint/inspect.js';
+export type { ForeignCheckpoint } from './checkpoint/foreign-checkpoint.js';
 export type {
   ArchiveSource,
   ByteRange,

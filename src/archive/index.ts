@@ -27,8 +27,9 @@ export {
   type TarRange,
 } from './read/reader.js';
 export { isSource, nameOfSource, type ArchiveSource } from './read/source.js';
-export type { Compression } from './read/spool.js';
-export { inspectArchive, type InspectOptions } from './read/inspect.js';
+export type { Compression } from './read/begin.js';
+export { openInOrder, type MemberInTurn } from './read/in-order.js';
+export { inspectArchive, inspectMembers } from './read/inspect.js';
 export type { MemberPlace, TreePlace } from './read/places.js';
 export { verifyArchive, type VerifiedArchive, type VerifyOptions } from './read/verify.js';
 

@@ -1,16 +1,15 @@
 import {
   ArchiveError,
-  inspectArchive,
+  inspectMembers,
   nameOfSource,
   openArchive,
+  openInOrder,
   printable,
-  readMember as readMemberOf,
   verifyArchive,
-  walkMembers,
   type ArchiveSource,
   type Manifest,
-  type OpenArchive,
 } from '../archive/index.js';
+import { ForeignReader, type ForeignCheckpoint } from './foreign-checkpoint.js';
 import { recordedWarnings, type RecordedWarning } from './warnings/recorded.js';
 
 export interface ArchiveMember {
@@ -26,6 +25,8 @@ export interface ArchiveInspection {
   compression: 'none' | 'gzip' | 'zstd';
   /** Undefined for an archive that another engine wrote. */
   manifest: Manifest | undefined;
+  /** What the archive of another engine (Podman, CRI-O, containerd) says of itself; undefined for any other archive. */
+  foreign: ForeignCheckpoint | undefined;
   /** What the checkpoint warned of. */
   warnings: RecordedWarning[];
   members: ArchiveMember[];
@@ -43,27 +44,53 @@ export interface ReadOptions {
   /** How errors and the result name the archive. Default: its path, or what it is. */
   archiveName?: string | undefined;
   signal?: AbortSignal;
-  /** Where a compressed archive is unpacked to, and a stream is kept: needs its whole size. Default: the system's temporary directory. */
-  tmpDir?: string;
-  /** How much a compressed archive may unpack to, and a stream may bring, in bytes. Default: nine tenths of what is free where it is unpacked. */
+  /** How much a compressed archive may unpack to, and a stream may bring, in bytes. Default: 1 TiB. */
   maxUnpackedBytes?: number | undefined;
 }
 
+export interface VerifyOptions extends ReadOptions {
+  /** Where a compressed archive is unpacked to, and a stream is kept: needs its whole size. Default: the system's temporary directory. */
+  tmpDir?: string;
+  /** As in `ReadOptions`. Default: nine tenths of what is free in `tmpDir`. */
+  maxUnpackedBytes?: number | undefined;
+  onProgress?: (progress: { bytes: number; totalBytes: number }) => void;
+}
+
+/** The list of an archive's members may take this much memory. Eight million short names do. */
+const MAX_LIST_BYTES = 2 ** 30;
+/** What a member takes beside its name. */
+const BYTES_OF_MEMBER = 100;
+
 /**
- * What an archive says it holds. Nothing is verified; see `verify`.
- * @throws ArchiveError NOT_AN_ARCHIVE, ARCHIVE_UNREADABLE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED
+ * What an archive says it holds. Nothing is verified; see `verify`. A stream or a compressed archive is read to its end,
+ * and stored nowhere.
+ * @throws ArchiveError NOT_AN_ARCHIVE, ARCHIVE_UNREADABLE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED, ARCHIVE_TOO_BIG,
+ * ARCHIVE_UNSUPPORTED
  */
 export async function inspect(source: ArchiveSource, options: ReadOptions = {}): Promise<ArchiveInspection> {
-  await using archive = await open(source, options);
+  await using archive = await openInOrder(source, named(source, options));
   const members: ArchiveMember[] = [];
-  const manifest = await inspectArchive(archive, {
+  const foreign = new ForeignReader();
+  let listBytes = 0;
+  const manifest = await inspectMembers(archive.members(), archive.path, {
     signal: options.signal,
-    onMember: ({ entry: { name, type, size } }) => members.push({ name: printable(name), type, bytes: size }),
+    onMember: async (member) => {
+      const { name, type, size } = member.entry;
+      listBytes += name.length + BYTES_OF_MEMBER;
+      if (listBytes > MAX_LIST_BYTES)
+        throw new ArchiveError('ARCHIVE_UNSUPPORTED', {
+          archivePath: archive.path,
+          what: `more members than fit into a list of ${MAX_LIST_BYTES} bytes`,
+        });
+      members.push({ name: printable(name), type, bytes: size });
+      await foreign.look(member);
+    },
   });
   return {
     archivePath: archive.path,
     compression: archive.compression,
     manifest,
+    foreign: manifest === undefined ? foreign.found() : undefined,
     warnings: recordedWarnings(manifest?.subject ?? {}),
     members,
   };
@@ -73,17 +100,15 @@ export async function inspect(source: ArchiveSource, options: ReadOptions = {}):
  * Checks every byte of an archive against its manifest.
  * @throws ArchiveError ARCHIVE_DAMAGED with the member, ARCHIVE_TRUNCATED, NOT_AN_ARCHIVE, FORMAT_TOO_NEW
  */
-export async function verify(
-  source: ArchiveSource,
-  options: ReadOptions & { onProgress?: (progress: { bytes: number; totalBytes: number }) => void } = {},
-): Promise<ArchiveVerification> {
-  await using archive = await open(source, options);
+export async function verify(source: ArchiveSource, options: VerifyOptions = {}): Promise<ArchiveVerification> {
+  await using archive = await openArchive(source, named(source, options));
   const { manifest } = await verifyArchive(archive, options);
   return { archivePath: archive.path, members: manifest.integrity.members, bytes: manifest.integrity.bytes, manifest };
 }
 
 /**
- * The data of one regular member. Not verified; see `verify`.
+ * The data of one regular member. Not verified; see `verify`. A stream is read as far as the end of the member, and stored
+ * nowhere.
  * @param options `maxBytes`: a larger member is refused with MEMBER_TOO_BIG. Default 64 MiB.
  * @throws ArchiveError MEMBER_MISSING, MEMBER_TOO_BIG, and those of `inspect`
  */
@@ -93,16 +118,15 @@ export async function readMember(
   options: ReadOptions & { maxBytes?: number } = {},
 ): Promise<Buffer> {
   const { maxBytes = 64 << 20, ...reading } = options;
-  await using archive = await open(source, reading);
+  await using archive = await openInOrder(source, named(source, reading));
   const wanted = Buffer.from(name);
-  for await (const member of walkMembers(archive)) {
+  for await (const { entry, read } of archive.members()) {
     reading.signal?.throwIfAborted();
-    if (member.entry.type === 'file' && member.entry.name.equals(wanted))
-      return readMemberOf(archive, member, maxBytes);
+    if (entry.type === 'file' && entry.name.equals(wanted)) return await read(maxBytes);
   }
   throw new ArchiveError('MEMBER_MISSING', { archivePath: archive.path, member: printable(wanted) });
 }
 
-function open(source: ArchiveSource, { archiveName, ...options }: ReadOptions): Promise<OpenArchive> {
-  return openArchive(source, { ...options, name: archiveName ?? nameOfSource(source) });
+function named<T extends ReadOptions>(source: ArchiveSource, { archiveName, ...options }: T) {
+  return { ...options, name: archiveName ?? nameOfSource(source) };
 }

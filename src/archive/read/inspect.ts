@@ -1,30 +1,37 @@
 import { MANIFEST_JSON, MAX_MANIFEST_BYTES, parseManifest, type Manifest } from '../format/manifest.js';
-import { readMember, walkMembers, type Member, type OpenArchive } from './reader.js';
+import { membersOfFile, type MemberInTurn } from './in-order.js';
+import type { OpenArchive } from './reader.js';
 import { takeTurns } from '../../yield-to-loop.js';
 
 export interface InspectOptions {
   signal?: AbortSignal | undefined;
-  /** Called with each member in order. What it keeps of them is the memory that this takes. */
-  onMember?: ((member: Member) => void) | undefined;
+  /** Called with each member in order, and awaited. What it keeps of them is the memory that this takes. */
+  onMember?: ((member: MemberInTurn) => unknown) | undefined;
 }
 
 /**
- * Walks over the members and reads the manifest, without reading, and so without checking, any other data. Nothing that
- * it says of itself is proven. Undefined for an archive that is not ours.
+ * Walks over the members and reads the manifest, without checking any other data. Nothing that it says of itself is
+ * proven. Undefined for an archive that is not ours.
  * @throws ArchiveError NOT_AN_ARCHIVE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED, FORMAT_TOO_NEW
  */
-export async function inspectArchive(
-  archive: OpenArchive,
+export async function inspectMembers(
+  members: AsyncIterable<MemberInTurn>,
+  archivePath: string,
   { signal, onMember }: InspectOptions = {},
 ): Promise<Manifest | undefined> {
   const name = Buffer.from(MANIFEST_JSON);
   let manifest: Manifest | undefined;
   let turn = performance.now();
-  for await (const member of walkMembers(archive)) {
-    onMember?.(member);
+  for await (const member of members) {
+    await onMember?.(member);
     if (member.entry.name.equals(name) && member.entry.type === 'file')
-      manifest = parseManifest(await readMember(archive, member, MAX_MANIFEST_BYTES), archive.path);
+      manifest = parseManifest(await member.read(MAX_MANIFEST_BYTES), archivePath);
     turn = await takeTurns(turn, signal);
   }
   return manifest;
+}
+
+/** The same of an archive that can be read at any offset: its data is not read. */
+export function inspectArchive(archive: OpenArchive, options: InspectOptions = {}): Promise<Manifest | undefined> {
+  return inspectMembers(membersOfFile(archive), archive.path, options);
 }

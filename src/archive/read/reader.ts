@@ -1,13 +1,13 @@
-import { constants } from 'node:fs';
-import { open, type FileHandle } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { ArchiveError } from '../format/archive-error.js';
 import { printable } from '../format/byte-text.js';
 import type { Entry } from '../format/entry.js';
 import { TarParser } from '../format/tar-decode.js';
 import { padding } from '../format/tar-encode.js';
-import { chunksOf, firstBytes, isStream, joined, nameOfSource, untilAborted, type ArchiveSource } from './source.js';
-import { spool, type Compression, type Spooling } from './spool.js';
+import { begin, type Compression } from './begin.js';
+import { nameOfSource, type ArchiveSource } from './source.js';
+import { spool } from './spool.js';
 
 /** An archive that is open for reading at any offset. A compressed one has been unpacked to a file without a name. */
 export interface OpenArchive extends AsyncDisposable {
@@ -57,50 +57,13 @@ export interface TarRange {
  */
 export async function openArchive(source: ArchiveSource, options: OpenArchiveOptions = {}): Promise<OpenArchive> {
   const { tmpDir = tmpdir(), maxUnpackedBytes, name: path = nameOfSource(source), signal } = options;
-  signal?.throwIfAborted();
-  const spooling = { path, tmpDir, maxUnpackedBytes, signal };
-  if (isStream(source)) return spooled(spooling, source);
-  const handle = typeof source === 'string' ? await openPath(source) : source;
-  const close = typeof source === 'string' ? () => handle.close() : () => Promise.resolve();
+  const begun = await begin(source, path, signal);
+  if (begun.kind === 'file') return opened(path, begun.handle, begun.bytes, 'none', begun.close);
   try {
-    const stat = await handle.stat();
-    if (!stat.isFile() && typeof source !== 'string') return await spooled(spooling, chunksOf(handle, null));
-    if (!stat.isFile()) throw new ArchiveError('ARCHIVE_UNREADABLE', { archivePath: path, what: 'not a regular file' });
-    const compression = compressionOf((await handle.read(Buffer.alloc(4), 0, 4, 0)).buffer);
-    if (compression === 'none') return opened(path, handle, stat.size, compression, close);
-    const unpacked = await spool(spooling, chunksOf(handle, 0), compression);
-    await close();
-    return opened(path, unpacked, (await unpacked.stat()).size, compression);
-  } catch (error) {
-    await close().catch(() => undefined);
-    throw error;
-  }
-}
-
-async function openPath(path: string): Promise<FileHandle> {
-  try {
-    // O_NONBLOCK: a FIFO of that name must not hold a thread for ever.
-    return await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
-  } catch (cause) {
-    throw new ArchiveError('ARCHIVE_UNREADABLE', { archivePath: path, cause });
-  }
-}
-
-/** From what comes in order. */
-async function spooled(spooling: Spooling, source: AsyncIterable<Uint8Array>): Promise<OpenArchive> {
-  const chunks = untilAborted(source, spooling.path, spooling.signal);
-  try {
-    const head = await firstBytes(chunks, 4);
-    if (head.length === 0)
-      throw new ArchiveError('ARCHIVE_TRUNCATED', {
-        archivePath: spooling.path,
-        what: 'nothing came: the program that was to send it may have failed',
-      });
-    const compression = compressionOf(head);
-    const handle = await spool(spooling, joined(head, chunks), compression);
-    return opened(spooling.path, handle, (await handle.stat()).size, compression);
+    const handle = await spool({ path, tmpDir, maxUnpackedBytes, signal }, begun);
+    return opened(path, handle, (await handle.stat()).size, begun.compression);
   } finally {
-    await chunks.return(undefined);
+    await begun.close();
   }
 }
 
@@ -112,11 +75,6 @@ function opened(
   close: () => Promise<void> = () => handle.close(),
 ): OpenArchive {
   return { path, handle, bytes, compression, close, [Symbol.asyncDispose]: close };
-}
-
-function compressionOf(head: Buffer): Compression {
-  if (head.length >= 2 && head.readUInt16BE(0) === 0x1f8b) return 'gzip';
-  return head.length >= 4 && head.readUInt32BE(0) === 0x28b52ffd ? 'zstd' : 'none';
 }
 
 /**

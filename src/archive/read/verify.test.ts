@@ -16,7 +16,8 @@ import {
 } from '../../../test/root/archive/archive-fixture.js';
 import { readVerifiedMember } from '../extract/extract.js';
 import { FORMAT_VERSION, MANIFEST_JSON, MEMBERS_SHA256 } from '../format/manifest.js';
-import { openArchive, walkMembers, type Member, type OpenArchive } from './reader.js';
+import type { MemberInTurn } from './in-order.js';
+import { openArchive, walkMembers, type OpenArchive } from './reader.js';
 import { encodeHeader } from '../format/tar-encode.js';
 import { inspectArchive } from './inspect.js';
 import { verifyArchive, type VerifiedArchive } from './verify.js';
@@ -341,7 +342,7 @@ describe('inspectArchive', () => {
       const bad = Buffer.from(good);
       bad.write('HELLO', bad.indexOf('hello, world'));
       await using archive = await openArchive(await writeArchive(dir, bad));
-      const listed: Member[] = [];
+      const listed: MemberInTurn[] = [];
       const manifest = await inspectArchive(archive, { onMember: (member) => listed.push(member) });
       expect(manifest?.trees).toEqual(trees);
       expect(listed.slice(0, members.length).map(({ entry }) => entry)).toEqual(members.map(toEntry));

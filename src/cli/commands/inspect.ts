@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { inspect, verify } from '../../index.js';
+import { inspect, verify, type ForeignCheckpoint } from '../../index.js';
 import { byteCount } from '../arguments.js';
 import { archiveOf } from '../standard-input.js';
 import { bytes, facts, json, table, print } from '../output.js';
@@ -11,15 +11,11 @@ export function inspectCommand(signal: AbortSignal): Command {
     .description('Show what an archive contains, without verifying it.')
     .argument('<archive>', 'a path; - for the standard input')
     .option('--members', 'list every member')
-    .option(
-      '--max-unpacked-bytes <size>',
-      'size limit for unpacking a compressed archive (default: 90 % of the free space)',
-      byteCount,
-    )
+    .option('--max-unpacked-bytes <size>', 'size limit of a compressed archive or a stream (default: 1 TiB)', byteCount)
     .option('--json', 'print everything as JSON')
     .addHelpText(
       'after',
-      '\nExample:\n  stillframe inspect app.tar --members\n  ssh host cat app.tar | stillframe inspect -',
+      '\nNothing is unpacked to a disk.\n\nExamples:\n  stillframe inspect app.tar --members\n  ssh host cat app.tar.gz | stillframe inspect -',
     )
     .action(async (argument: string, options: { members?: boolean; maxUnpackedBytes?: number; json?: boolean }) => {
       await using source = await archiveOf(argument);
@@ -30,7 +26,7 @@ export function inspectCommand(signal: AbortSignal): Command {
         print(json(inspection));
         return;
       }
-      const { manifest, members, warnings } = inspection;
+      const { manifest, foreign, members, warnings } = inspection;
       const subject = (manifest?.subject ?? {}) as {
         createdAt?: unknown;
         pid?: unknown;
@@ -42,7 +38,7 @@ export function inspectCommand(signal: AbortSignal): Command {
         ['archive', inspection.archivePath],
         ['members', `${members.length} (${bytes(members.reduce((sum, m) => sum + m.bytes, 0))})`],
       ];
-      if (manifest === undefined) lines.push(['manifest', 'none: another engine wrote this archive']);
+      if (manifest === undefined) lines.push(...foreignLines(foreign));
       else {
         lines.push(
           ['made', text(subject.createdAt)],
@@ -105,6 +101,21 @@ export function verifyCommand(signal: AbortSignal): Command {
           : `${archivePath}: ${members} members, ${bytes(size)}: every byte verified`,
       );
     });
+}
+
+/** What the archive of another engine says of itself. */
+function foreignLines(foreign: ForeignCheckpoint | undefined): [string, string][] {
+  if (foreign === undefined) return [['manifest', 'none: not written by Stillframe']];
+  const { engine = 'another engine', id, name, image, runtime, checkpointedAt } = foreign;
+  const lines: [string, string | undefined][] = [
+    ['made by', engine],
+    ['container', [name, id && `(${id})`].filter(Boolean).join(' ')],
+    ['image', image],
+    ['runtime', runtime],
+    ['made', checkpointedAt],
+    ['manifest', 'none: without hashes, Stillframe can neither verify nor restore it'],
+  ];
+  return lines.filter((line): line is [string, string] => line[1] !== undefined && line[1] !== '');
 }
 
 /** A fact of the manifest, which nobody has checked. */

@@ -3,7 +3,7 @@ import {
   checkMembers,
   inspectArchive,
   verifyArchive,
-  type Member,
+  type MemberInTurn,
   type OpenArchive,
   type VerifiedArchive,
   type VerifyOptions,
@@ -35,7 +35,7 @@ export async function verifyContainerArchive(
 /** The members of a container's checkpoint, and no manifest of ours. One that cannot be read to its end is just damaged. */
 async function isForeign(archive: OpenArchive): Promise<boolean> {
   const missing = new Set<string>([members.config, members.spec]);
-  const onMember = ({ entry }: Member): unknown => missing.delete(entry.name.toString('latin1'));
+  const onMember = ({ entry }: MemberInTurn): unknown => missing.delete(entry.name.toString('latin1'));
   try {
     return (await inspectArchive(archive, { onMember })) === undefined && missing.size === 0;
   } catch {
