@@ -8,6 +8,8 @@ export interface BenchArguments {
   with: RegExp | undefined;
   json: string | undefined;
   report: string | undefined;
+  /** The gaps in short, for the chart. */
+  figures: string | undefined;
   directory: string;
   /** Write nothing but the summary and the reports of an earlier run, read from these files. */
   from: string[];
@@ -28,6 +30,7 @@ export function parseArguments(argv: readonly string[]): BenchArguments {
     .option('--with <regex>', 'only the contenders whose name matches', pattern)
     .option('--json <file>', 'write every sample as JSON')
     .option('--report <file.html>', 'write a report with plots, in one file')
+    .option('--figures <file.json>', 'write median, least and most of each gap, for chart.js')
     .option('--directory <dir>', 'where the files under test are made: the file system that is measured', tmpdir())
     .option(
       '--from <file.json>',
@@ -43,6 +46,7 @@ export function parseArguments(argv: readonly string[]): BenchArguments {
     with: options.with,
     json: options.json,
     report: options.report,
+    figures: options.figures,
     directory: options.directory,
     from: options.from ?? [],
   };

@@ -9,6 +9,7 @@ import { measureFreezer } from './freezer-layer.js';
 import { runInOwnProcess } from './in-own-process.js';
 import { describeMachine } from './machine.js';
 import { StatusLine } from './progress.js';
+import { figuresFor } from './report/chart.js';
 import { reportHtml } from './report/html.js';
 import type { BenchResult, SmallResult } from './results.js';
 import { scenarios } from './scenarios.js';
@@ -114,6 +115,8 @@ try {
   if (args.from.length > 0) say(`${result.cases.map(caseText).join('\n\n')}\n`);
   say(summaryText(result));
   if (args.json !== undefined) await writeFile(args.json, `${JSON.stringify(result, undefined, 1)}\n`);
+  if (args.figures !== undefined)
+    await writeFile(args.figures, `${JSON.stringify(figuresFor(result), undefined, 1)}\n`);
   if (args.report !== undefined) await writeFile(args.report, reportHtml(result));
 } catch (error) {
   status.clear();

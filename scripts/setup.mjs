@@ -1,7 +1,8 @@
-// setup.mjs [--tests]: makes a fresh clone ready to run, and does nothing twice. What it needs and does not find it says first.
+// setup.mjs [--tests | --quickstart]: makes a fresh clone ready to run, and does nothing twice. What it needs and does not find it
+// says first.
 //
 //   1. Debian packages that the build needs (gcc, patchelf), by apt, when missing
-//   2. npm packages (npm ci)
+//   2. npm packages (npm ci); with --quickstart without the tools of tests, linter, documentation and bench: a quarter of their size
 //   3. the build: CRIU's protobuf messages, the native part, TypeScript, the workloads in C
 //   4. a CRIU that works on the running kernel
 //
@@ -13,6 +14,8 @@ import {
   existsSync,
   mkdirSync,
   readdirSync,
+  readFileSync,
+  renameSync,
   rmSync,
   statSync,
   utimesSync,
@@ -25,6 +28,7 @@ import { fileURLToPath } from 'node:url';
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 process.chdir(root);
 const forTests = process.argv.includes('--tests');
+const forQuickstart = process.argv.includes('--quickstart');
 const stamps = join(root, '.stillframe', 'stamps');
 
 function say(text) {
@@ -112,7 +116,16 @@ function checkNode() {
   if (process.platform !== 'linux') fail(`${process.platform} has no cgroup freezer`, 'run this on Linux');
 }
 
-const npmStep = { inputs: ['package.json', 'package-lock.json'], outputs: ['node_modules/.package-lock.json'] };
+// What is there may have been installed, or built, for the quickstart.
+const npmStep = { inputs: ['package.json', 'package-lock.json'], outputs: ['node_modules/vitest'] };
+const fewNpmStep = { inputs: npmStep.inputs, outputs: ['node_modules/typescript'] };
+const typescriptStep = {
+  inputs: ['src', 'bench', 'examples', 'tsconfig.json', 'tsconfig.build.json'],
+  outputs: ['dist/src/index.js', 'dist/src/cli/main.js', 'dist/bench/main.js'],
+};
+const BUILD_TOOLS = ['typescript', 'protobufjs-cli', '@types/node', '@types/cli-progress'];
+
+const hasPackages = () => isFresh('npm', npmStep) || (forQuickstart && isFresh('npm-quickstart', fewNpmStep));
 
 function missingPackages() {
   return [
@@ -138,9 +151,9 @@ function checkNeeds() {
   const again = script === undefined ? 'sudo node scripts/setup.mjs' : `sudo npm run ${script}`;
   if (process.getuid() !== 0) fail('this needs root: CRIU and the freezer work for root only', again);
   const packages = missingPackages();
-  const toFetch = [...packages, ...(isFresh('npm', npmStep) ? [] : ['npm packages'])];
+  const toFetch = [...packages, ...(hasPackages() ? [] : ['npm packages'])];
   if (toFetch.length === 0) return;
-  if (!isFresh('npm', npmStep) && !onPath('npm'))
+  if (!hasPackages() && !onPath('npm'))
     fail(
       'npm is missing',
       onPath('apt-get') ? 'apt-get install npm' : 'install npm (https://nodejs.org has it with Node.js)',
@@ -176,12 +189,51 @@ function headersHere() {
 }
 
 async function npmPackages() {
+  if (hasPackages()) return;
+  if (forQuickstart)
+    await step('npm-quickstart', { ...fewNpmStep, say: 'installing npm packages', run: fewNpmPackages });
+  else await allNpmPackages();
+}
+
+/** Those that the build and the library need, in the versions of the lock file: npm has no way to name some of them. */
+async function fewNpmPackages() {
+  const dir = join(root, '.stillframe', 'npm');
+  rmSync(dir, { recursive: true, force: true });
+  mkdirSync(dir, { recursive: true });
+  for (const name of npmStep.inputs) {
+    const json = JSON.parse(readFileSync(name, 'utf8'));
+    const own = json.packages?.[''] ?? json;
+    for (const tool of Object.keys(own.devDependencies))
+      if (!BUILD_TOOLS.includes(tool)) delete own.devDependencies[tool];
+    delete json.scripts;
+    writeFileSync(join(dir, name), JSON.stringify(json));
+  }
+  const args = ['ci', '--prefix', dir, '--ignore-scripts', '--omit=optional', '--no-audit', '--no-fund'];
+  await run('npm', args, { remedy: 'npm ci, and see what it says' });
+  rmSync('node_modules', { recursive: true, force: true });
+  renameSync(join(dir, 'node_modules'), 'node_modules');
+  rmSync(dir, { recursive: true });
+}
+
+async function allNpmPackages() {
   await step('npm', {
     ...npmStep,
     say: 'installing npm packages',
     run: () =>
       run('npm', ['ci', '--no-audit', '--no-fund'], { remedy: 'npm ci, and see what it says', env: headersHere() }),
   });
+}
+
+function compileTo(config) {
+  return {
+    say: 'compiling TypeScript',
+    run: async () => {
+      // What an earlier source left behind would be published.
+      rmSync('dist', { recursive: true, force: true });
+      await run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', config]);
+      await run(process.execPath, ['scripts/generate-proto.mjs']); // the compiler does not copy JavaScript
+    },
+  };
 }
 
 async function build() {
@@ -200,17 +252,22 @@ async function build() {
         remedy: 'node scripts/build-native.mjs, and see what the compiler says',
       }),
   });
-  await step('typescript', {
-    inputs: ['src', 'bench', 'examples', 'tsconfig.json', 'tsconfig.build.json'],
-    outputs: ['dist/src/index.js', 'dist/src/cli/main.js'],
-    say: 'compiling TypeScript',
-    run: async () => {
-      // What an earlier source left behind would be published.
-      rmSync('dist', { recursive: true, force: true });
-      await run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json']);
-      await run(process.execPath, ['scripts/generate-proto.mjs']); // the compiler does not copy JavaScript
-    },
-  });
+  if (!forQuickstart) await step('typescript', { ...typescriptStep, ...compileTo('tsconfig.build.json') });
+  else if (!isFresh('typescript', typescriptStep)) {
+    // Without the bench, whose packages are not there.
+    const config = {
+      extends: '../tsconfig.build.json',
+      compilerOptions: { rootDir: '..', outDir: '../dist' },
+      include: ['../src', '../examples'],
+    };
+    mkdirSync(stamps, { recursive: true });
+    writeFileSync('.stillframe/tsconfig.json', JSON.stringify(config));
+    await step('typescript-quickstart', {
+      inputs: typescriptStep.inputs,
+      outputs: ['dist/src/index.js', 'dist/examples/quickstart.js'],
+      ...compileTo('.stillframe/tsconfig.json'),
+    });
+  }
   await step('workloads', {
     inputs: ['workloads'],
     outputs: ['build/workloads/busy-writer'],

@@ -211,9 +211,10 @@ function spanOf(
 const CONTENDERS = lineUps
   .flatMap(({ contenders }) => contenders.map(({ name }) => name))
   .filter((name) => !/ alone/.test(name));
-const COLORS = ['#0b6bcb', '#6ea8dc', '#4b5563', '#d97706', '#b42318', '#7c5cbf'];
+export const COLORS = ['#0b6bcb', '#6ea8dc', '#4b5563', '#d97706', '#b42318', '#7c5cbf'];
 
-function draw(options: Plot.PlotOptions): string {
+/** An svg element that needs nothing around it. */
+export function draw(options: Plot.PlotOptions): string {
   const { document } = parseHTML('<!doctype html><html><body></body></html>');
   const element = Plot.plot({
     ...options,
@@ -227,6 +228,6 @@ function bytesText(bytes: number): string {
   return bytes === 0 ? 'no files' : bytes < 2 ** 30 ? `${bytes / 2 ** 20} MiB` : `${bytes / 2 ** 30} GiB`;
 }
 
-function plainNumber(value: number): string {
+export function plainNumber(value: number): string {
   return value >= 1000 ? Math.round(value).toLocaleString('en-US') : value >= 10 ? value.toFixed(0) : value.toFixed(1);
 }

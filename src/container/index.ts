@@ -15,6 +15,7 @@ export {
 export { restoreContainer, type ContainerRestoreOptions, type ContainerRestoreReport } from './restore-container.js';
 export { HOST_SETTINGS, type DroppedSetting, type HostSetting } from './documents/archived-spec.js';
 export { writeImage, type ImageOptions, type ImageReport } from './documents/oci-image.js';
+export type { LeftOutMount } from './target/left-out.js';
 export { containerTarget, type ContainerTarget, type ContainerTargetOptions } from './target/container-target.js';
 export { containerOf, type ContainerOfProcess } from './runtimes/container-of.js';
 export { findContainer, type ContainerName } from './runtimes/find-container.js';
@@ -22,4 +23,4 @@ export type { Container, ContainerImage, PodmanRecord, PodmanVolume, RuntimeName
 export type { RuntimeOptions } from './runtimes/runc.js';
 export type { PodmanOptions } from './runtimes/podman.js';
 export type { OciSpec, SpecMount, SpecNamespace } from './model/spec.js';
-export { ContainerError, type ContainerErrorCode, type ContainerFacts } from './model/container-error.js';
+export { ContainerError, type ContainerErrorCode, type ContainerFacts, type Dropped } from './model/container-error.js';

@@ -23,6 +23,7 @@ export {
   type ContainerTargetOptions,
   type DroppedSetting,
   type HostSetting,
+  type LeftOutMount,
   type ImageOptions,
   type ImageReport,
   type OciSpec,
@@ -35,5 +36,40 @@ export {
   type SpecMount,
   type SpecNamespace,
 } from '../container/index.js';
-export { ContainerError, type ContainerErrorCode, type ContainerFacts } from '../container/index.js';
+export { ContainerError, type ContainerErrorCode, type ContainerFacts, type Dropped } from '../container/index.js';
 export { StillframeError, type ErrorText } from '../errors.js';
+
+// What their options and reports name.
+export type { ByteRange, Entry, EntryType, JsonBytes, OutputCompression, TreeLayout, Xattr } from '../archive/index.js';
+export type { BadOption } from '../bad-option.js';
+export type { PreDumpPlan, PreDumpRound } from '../checkpoint/dump/pre-dump.js';
+export type {
+  OnProgress,
+  OnWarning,
+  OnWindow,
+  Phase,
+  PhaseEvent,
+  WarningEvent,
+  WindowEvent,
+} from '../checkpoint/events/phases.js';
+export type { CheckpointOptions, CheckpointPlanOptions } from '../checkpoint/options.js';
+export type { CheckpointPlan, PlannedTree } from '../checkpoint/plan/plan-checkpoint.js';
+export type { PlannedMemory, PlannedProcess } from '../checkpoint/plan/planned-memory.js';
+export type { PredictedWindow } from '../checkpoint/plan/predict-window.js';
+export type { LostLock } from '../checkpoint/restore/restore-locks.js';
+export type { ChangedFile } from '../checkpoint/warnings/find-changed-files.js';
+export type { FileStamp, OutsideFile } from '../checkpoint/warnings/outside-file.js';
+export type { TaskState } from '../checkpoint/warnings/task-state.js';
+export type { Warning, WarningCode, WarningFacts } from '../checkpoint/warnings/warning.js';
+export type { WindowParts } from '../checkpoint/window/snapshot.js';
+export type { FileTree, Target } from '../checkpoint/window/target.js';
+export type {
+  CgroupRoot,
+  CpuCap,
+  CriuOptions,
+  DumpStats,
+  InheritFd,
+  JoinNamespace,
+  PageServer,
+  RawOption,
+} from '../criu/index.js';

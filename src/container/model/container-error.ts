@@ -27,7 +27,7 @@ export interface ContainerFacts {
 }
 
 /** Of a restore that failed: what was left out of the configuration that the archive brought along. */
-interface Dropped {
+export interface Dropped {
   /** By which value of `keep` it can be kept; undefined for what never is. */
   setting: string | undefined;
   what: string;
