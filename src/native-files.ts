@@ -65,8 +65,8 @@ export interface StageNative {
   treeUnwatch(tree: NativeTree): void;
   /**
    * Scans on `threads` threads and compares with the scan before: see `treeNews`. Rejects with ESTALE, `syscall: root`,
-   * where `path` names something else than the root by now; an empty one is not asked. `excludes`: paths below the root,
-   * each with a zero byte after it. `inodes`: where the kernel tells what has changed, these are looked at besides.
+   * where `path` names something else than the root by now; an empty one is not asked. `excludes`: patterns for paths
+   * below the root (native/tree/exclude.h), each with a zero byte after it. `inodes`: where the kernel tells what has changed, these are looked at besides.
    * 32-bit words: the counts of three lists and of file systems, the bytes in all files added or changed (two words,
    * low first), 1 when the kernel had told what changed, how many entries were looked at, and one more than the id of
    * an entry that is different although it has not changed since `stillSinceMs`, or 0; then the lists: ids on another
@@ -83,6 +83,11 @@ export interface StageNative {
     inodes: BigUint64Array,
     stillSinceMs: number,
   ): Promise<Buffer>;
+  /**
+   * Whether these patterns (native/tree/exclude.h), each with a zero byte after it, leave out a path below the root, by
+   * itself or with a directory above it. Throws EINVAL where they have too many parts.
+   */
+  excludeMatches(patterns: Buffer, path: Buffer): boolean;
   /**
    * Puts ids that the last scan added (0), saw changed (1) or removed (2) into `ids`, from this one on; returns how
    * many.

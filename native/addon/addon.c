@@ -48,6 +48,7 @@ static napi_value init(napi_env env, napi_value exports)
 	sf_init_store(env, exports);
 	sf_init_tree(env, exports);
 	sf_init_scan(env, exports);
+	sf_init_exclude(env, exports);
 	sf_init_describe(env, exports);
 	sf_init_hash(env, exports);
 	sf_init_lines(env, exports);

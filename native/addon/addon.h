@@ -11,6 +11,7 @@ void sf_init_spawn(napi_env env, napi_value exports);
 void sf_init_store(napi_env env, napi_value exports);
 void sf_init_tree(napi_env env, napi_value exports);
 void sf_init_scan(napi_env env, napi_value exports);
+void sf_init_exclude(napi_env env, napi_value exports);
 void sf_init_describe(napi_env env, napi_value exports);
 void sf_init_hash(napi_env env, napi_value exports);
 void sf_init_lines(napi_env env, napi_value exports);

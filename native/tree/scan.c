@@ -10,6 +10,7 @@
  * whose names came or went are read again with all that they name, other inodes told of are looked at by each of their
  * names, and what is known of the rest is true still.
  */
+#include "exclude.h"
 #include "tree.h"
 
 #include <dirent.h>
@@ -33,7 +34,6 @@
 #define SHARE_AT 256
 /* So many of the files that changed last are told in the order of their change. */
 #define MAX_HOT 16384
-#define MAX_EXCLUDES 64
 #define MAX_THREADS 16
 /* So many directories are kept open for what is still to be looked at in them; of the others the way is found again. */
 #define MAX_OPEN_DIRS 64
@@ -74,8 +74,7 @@ struct dirref {
 	uint32_t id;
 	uint8_t fs;
 	uint32_t dev;
-	uint64_t excludes; /* the exclusions that lie below it */
-	uint32_t depth;
+	struct sf_excluding excluding;
 	bool known; /* its names are those of the last scan, and `fd` is -1 */
 	struct match match;
 	uint32_t last; /* the last of its new list; 0 before the first */
@@ -89,13 +88,8 @@ struct item {
 		*dir; /* to go on reading, or of the entries to look at; of a directory to read its parent, NULL for the root */
 	uint32_t id; /* READ: the directory */
 	bool known; /* READ: nothing has happened to its names */
-	uint64_t excludes;
+	struct sf_excluding excluding;
 	uint32_t *ids; /* LOOK */
-	uint32_t count;
-};
-
-struct exclude {
-	char *parts[64];
 	uint32_t count;
 };
 
@@ -108,8 +102,7 @@ struct scan {
 	int64_t hot_since_sec;
 	double still_since_ms;
 	char *exclude_text;
-	struct exclude excludes[MAX_EXCLUDES];
-	uint32_t n_excludes;
+	struct sf_excludes excludes;
 
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
@@ -263,25 +256,6 @@ static void give(struct scan *scan, struct item item)
 	pthread_mutex_unlock(&scan->lock);
 }
 
-/* The exclusions below this child; `*whole` when the child itself is one. */
-static uint64_t excluded(struct scan *scan, struct dirref *dir, const char *name, bool *whole)
-{
-	uint64_t below = 0;
-
-	*whole = false;
-	for (uint64_t rest = dir->excludes; rest; rest &= rest - 1) {
-		uint32_t at = (uint32_t)__builtin_ctzll(rest);
-		struct exclude *exclude = &scan->excludes[at];
-		if (strcmp(exclude->parts[dir->depth], name) != 0)
-			continue;
-		if (exclude->count == dir->depth + 1)
-			*whole = true;
-		else
-			below |= 1ull << at;
-	}
-	return below;
-}
-
 /* A name in the directory `parent`, or with an empty one `parent` itself. */
 static uint8_t file_system(struct worker *worker, int parent, const char *name, uint32_t id, uint32_t dev)
 {
@@ -323,11 +297,11 @@ static bool is_as_known(const struct scan *scan, const struct dirref *dir, uint3
 /* To be read when there is time, or taken from what is known. */
 static void give_dir(struct scan *scan, struct dirref *dir, uint32_t id, const char *name, bool known)
 {
-	bool whole = false;
-	uint64_t below =
-		dir ? excluded(scan, dir, name, &whole) : (scan->n_excludes == 64 ? ~0ull : (1ull << scan->n_excludes) - 1);
+	struct item item = { .work = READ, .dir = ref(dir), .id = id, .known = known, .excluding = scan->excludes.root };
 
-	give(scan, (struct item){ .work = READ, .dir = ref(dir), .id = id, .known = known, .excludes = below });
+	if (dir)
+		sf_excluded(&scan->excludes, &dir->excluding, name, &item.excluding);
+	give(scan, item);
 }
 
 /* A descriptor of the directory that the entry is in, which may be the caller's `fd`; -errno. */
@@ -353,7 +327,7 @@ static void look(struct worker *worker, struct dirref *dir, int fd, uint32_t id)
 		sf_set_bit(tree->alive, id);
 		if (!S_ISDIR(entry.mode))
 			return;
-		if (dir->excludes)
+		if (!sf_excluding_nothing(&dir->excluding))
 			sf_entry_name(tree, id, name);
 		give_dir(scan, dir, id, name, true);
 		return;
@@ -519,14 +493,12 @@ static bool take_names(struct worker *worker, struct dirref *dir, int fd, const 
 	for (long at = 0; at < bytes && ok;) {
 		const struct dent *dent = (const struct dent *)(buffer + at);
 		size_t len = strlen(dent->name);
-		bool whole = false;
+		struct sf_excluding below;
 
 		at += dent->reclen;
 		if (strcmp(dent->name, ".") == 0 || strcmp(dent->name, "..") == 0)
 			continue;
-		if (dir->excludes)
-			excluded(scan, dir, dent->name, &whole);
-		if (whole)
+		if (!sf_excluding_nothing(&dir->excluding) && sf_excluded(&scan->excludes, &dir->excluding, dent->name, &below))
 			continue;
 		uint32_t id = find_name(scan->tree, &dir->match, dent->name, len);
 		if (id == 0)
@@ -629,8 +601,7 @@ static void read_dir(struct worker *worker, const struct item *item)
 		.id = item->id,
 		.fs = entry.fs,
 		.dev = entry.dev,
-		.excludes = item->excludes,
-		.depth = item->dir ? item->dir->depth + 1 : 0,
+		.excluding = item->excluding,
 		.known = item->known,
 		.match = { .first = first, .expected = first },
 	};
@@ -857,26 +828,6 @@ static char *copy_bytes(napi_env env, napi_value value)
 	return text;
 }
 
-/* Each exclusion ends in a NUL; its parts are split at slashes. */
-static bool parse_excludes(struct scan *scan, size_t len)
-{
-	for (char *at = scan->exclude_text, *end = at + len; at < end;) {
-		char *next = at + strlen(at) + 1, *save = NULL;
-		if (scan->n_excludes == MAX_EXCLUDES)
-			return false;
-		struct exclude *exclude = &scan->excludes[scan->n_excludes++];
-		for (char *part = strtok_r(at, "/", &save); part; part = strtok_r(NULL, "/", &save)) {
-			if (exclude->count == 64)
-				return false;
-			exclude->parts[exclude->count++] = part;
-		}
-		if (exclude->count == 0)
-			scan->n_excludes--;
-		at = next;
-	}
-	return true;
-}
-
 static bool add_changes(napi_env env, napi_value inodes, struct sf_inodes *changes)
 {
 	uint64_t *items;
@@ -913,7 +864,8 @@ static napi_value tree_scan(napi_env env, napi_callback_info info)
 		scan->threads = 1;
 	if (scan->threads > MAX_THREADS)
 		scan->threads = MAX_THREADS;
-	if (!scan->tree || !scan->path || !scan->exclude_text || !parse_excludes(scan, exclude_len) ||
+	if (!scan->tree || !scan->path || !scan->exclude_text ||
+		!sf_excludes_parse(&scan->excludes, scan->exclude_text, exclude_len) ||
 		!add_changes(env, argv[6], &scan->changes)) {
 		bool pending = false;
 		release(&scan->job);

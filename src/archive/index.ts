@@ -55,5 +55,6 @@ export {
 export type { TreeSource } from './write/staged-tree.js';
 export type { FilesInUse } from './scan/copy-trust.js';
 export { surveyTrees, type TreeSurvey } from './scan/survey.js';
+export { hasTooManyParts, isExcluded, whyNoExclude } from './scan/excludes.js';
 export { locateTree } from './scan/tree-root.js';
 export { openNameless } from './file/unnamed-file.js';

@@ -3,8 +3,10 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, resolve } from 'node:path';
 import { Writable } from 'node:stream';
 import {
+  hasTooManyParts,
   isSource,
   nameOfSource,
+  whyNoExclude,
   type ArchiveSource,
   type ArchiveWriterOptions,
   type OutputCompression,
@@ -348,8 +350,9 @@ function checkPreDump(plan: PreDumpPlan): PreDumpPlan {
   return plan;
 }
 
-function checkTree({ path, name }: FileTree): void {
+function checkTree({ path, name, exclude = [] }: FileTree): void {
   requirePath('files[].path', path);
+  checkExclude(exclude);
   const segments = name.split('/');
   if (
     name === '' ||
@@ -365,6 +368,19 @@ function checkTree({ path, name }: FileTree): void {
       name,
       'a name that does not begin with checkpoint/ or stillframe/, which the archive itself uses',
     );
+}
+
+function checkExclude(exclude: FileTree['exclude'] & {}): void {
+  if (!Array.isArray(exclude)) bad('files[].exclude', exclude, 'a list of patterns');
+  const patterns = exclude.map((pattern: unknown) => {
+    if (typeof pattern !== 'string' && !(pattern instanceof Uint8Array)) bad('files[].exclude', pattern, 'a pattern');
+    return Buffer.from(pattern as string).toString('latin1');
+  });
+  for (const pattern of patterns) {
+    const expected = whyNoExclude(pattern);
+    if (expected !== undefined) bad('files[].exclude', pattern, expected);
+  }
+  if (hasTooManyParts(patterns)) bad('files[].exclude', patterns, 'at most 256 components in all patterns together');
 }
 
 function checkNames(trees: FileTree[]): void {

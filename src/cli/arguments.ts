@@ -45,19 +45,21 @@ export function cgroupVersion(text: string): 1 | 2 {
   throw new InvalidArgumentError('Give v1 or v2.');
 }
 
-/** `DIR=NAME` or `DIR`, whose last component is its name then; repeated. */
-export function tree(text: string, before: [string, string][] | undefined): [string, string][] {
-  if (text.includes('=')) return pair(text, before);
-  const name = basename(resolve(text));
-  if (name === '') throw new InvalidArgumentError('Give it a name in the archive: DIR=NAME.');
-  return [...(before ?? []), [text, name]];
-}
-
-/** `LEFT=RIGHT`, repeated; split at the last `=`, since a path may hold one and a name in the archive seldom does. */
-export function pair(text: string, before: [string, string][] | undefined): [string, string][] {
-  const at = text.lastIndexOf('=');
-  if (at <= 0 || at === text.length - 1) throw new InvalidArgumentError('Give it as LEFT=RIGHT.');
-  return [...(before ?? []), [text.slice(0, at), text.slice(at + 1)]];
+/**
+ * `NAME=DIR`, or `DIR`, whose last component is the name then; repeated. What begins with a slash or a dot is the
+ * directory, so that `DIR=NAME` is understood too.
+ */
+export function tree(text: string, before: [name: string, path: string][] = []): [name: string, path: string][] {
+  const isPathFirst = /^[/.]/.test(text);
+  const at = isPathFirst ? text.lastIndexOf('=') : text.indexOf('=');
+  if (at === -1) {
+    const name = basename(resolve(text));
+    if (name === '') throw new InvalidArgumentError('Give it a name in the archive: NAME=DIR.');
+    return [...before, [name, text]];
+  }
+  const [left, right] = [text.slice(0, at), text.slice(at + 1)];
+  if (left === '' || right === '') throw new InvalidArgumentError('Give it as NAME=DIR, or DIR alone.');
+  return [...before, isPathFirst ? [right, left] : [left, right]];
 }
 
 /** One of the settings of an archive's configuration that can be kept, repeated. */

@@ -31,7 +31,7 @@ Exit status: 0 success, 1 failure, 2 wrong usage, 130 or 143 cancelled by SIGINT
 
 Examples:
   sudo stillframe doctor
-  sudo stillframe checkpoint --pid 4711 --files /srv/app/data=data --output app.tar
+  sudo stillframe checkpoint --pid 4711 --files /srv/app/data --output app.tar
   sudo stillframe restore app.tar`,
   );
 

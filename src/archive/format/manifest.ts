@@ -58,6 +58,8 @@ export interface TreeRecord {
   bytes: number;
   /** Sockets, which no archive can hold: names relative to the tree's root. */
   skippedSockets: JsonBytes[];
+  /** The patterns by which files were left out (src/archive/scan/excludes.ts); absent where none were given. */
+  exclude?: JsonBytes[];
 }
 
 export type TreeLayout = 'members' | 'nested';
@@ -143,6 +145,7 @@ function isTree(value: unknown): value is TreeRecord {
     isCount(value['entries']) &&
     isCount(value['bytes']) &&
     Array.isArray(value['skippedSockets']) &&
-    value['skippedSockets'].every(isJsonBytes)
+    value['skippedSockets'].every(isJsonBytes) &&
+    (value['exclude'] === undefined || (Array.isArray(value['exclude']) && value['exclude'].every(isJsonBytes)))
   );
 }

@@ -9,12 +9,16 @@ import { printable } from '../format/byte-text.js';
 import { UnsafePathError } from '../../safe-path.js';
 import { Scratch } from '../tables/page-file.js';
 import { tellsChanges } from './copy-trust.js';
+import { excludesBuffer } from './excludes.js';
 import { openTreeRoot } from './tree-root.js';
 import { unlessHeldUp } from './unless-held-up.js';
 
 export interface FileTreeOptions {
-  /** Paths below the root that are left out, with all below them. At most 64. */
-  exclude?: readonly (string | Buffer)[];
+  /**
+   * Patterns for paths below the root that are left out, with all below them: `cache`, `*.log`.
+   * See src/archive/scan/excludes.ts.
+   */
+  exclude?: readonly (string | Buffer)[] | undefined;
   /** Directories on other file systems stay empty, as with GNU tar's option. Default false: they are archived. */
   oneFileSystem?: boolean;
 }
@@ -75,9 +79,7 @@ export class FileTree {
   constructor(path: string | Buffer, options: FileTreeOptions = {}, scratch = new Scratch()) {
     this.path = absolute(Buffer.from(path as string));
     this.#native = native().treeCreate(scratch.store);
-    this.#excludes = Buffer.concat(
-      (options.exclude ?? []).flatMap((name) => [Buffer.from(name as string), Buffer.alloc(1)]),
-    );
+    this.#excludes = excludesBuffer(options.exclude ?? []);
     this.#oneFileSystem = options.oneFileSystem ?? false;
   }
 

@@ -406,6 +406,7 @@ export class ArchiveWriter implements AsyncDisposable {
     const records: TreeRecord[] = [];
     for (const { tree } of this.#staged) {
       const { entries, bytes, skippedSockets } = await tree.totals();
+      const { exclude = [] } = tree.source;
       records.push({
         name: bytesToJson(tree.name),
         source: bytesToJson(tree.files.path),
@@ -413,6 +414,9 @@ export class ArchiveWriter implements AsyncDisposable {
         entries,
         bytes,
         skippedSockets: skippedSockets.map(bytesToJson),
+        ...(exclude.length === 0
+          ? {}
+          : { exclude: exclude.map((pattern) => bytesToJson(Buffer.from(pattern as string))) }),
       });
     }
     return records;

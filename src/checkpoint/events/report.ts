@@ -67,6 +67,8 @@ export interface RestoreReport {
   hasTerminal: boolean;
   /** Files that were there before, and that others have taken the place of (`replaceFiles`). */
   replaced: ReplacedTree[];
+  /** File trees of which the checkpoint left files out, and by which patterns (`exclude`). */
+  excluded: { tree: string; patterns: string[] }[];
   /** What is not as it was at the checkpoint. With `strict` none. */
   warnings: Warning[];
   totalMs: number;

@@ -1,10 +1,17 @@
 /** Where the trees of an archive go, and how they take the place of what is there. */
 import { realpath } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { ArchiveError, type Destination, type Replacement, type VerifiedArchive } from '../../archive/index.js';
+import {
+  ArchiveError,
+  type Destination,
+  type Replacement,
+  type TreeRecord,
+  type VerifiedArchive,
+} from '../../archive/index.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
-import type { ReplacedTree } from '../events/report.js';
+import type { ReplacedTree, RestoreReport } from '../events/report.js';
 import type { RestoreSettings } from '../options.js';
+import { printableJson } from '../warnings/outside-file.js';
 
 /**
  * Where each tree of the archive goes: a place that the archive recorded is not believed as one is that the caller
@@ -85,4 +92,11 @@ export async function settled(replacements: readonly [string, Replacement][]): P
   const replaced: ReplacedTree[] = [];
   for (const [tree, replacement] of replacements) replaced.push({ tree, ...(await replacement.settle()) });
   return replaced;
+}
+
+/** What the checkpoint left out of the trees, for the report. */
+export function excludedFrom(trees: readonly TreeRecord[]): RestoreReport['excluded'] {
+  return trees.flatMap(({ name, exclude = [] }) =>
+    exclude.length === 0 ? [] : [{ tree: printableJson(name), patterns: exclude.map(printableJson) }],
+  );
 }

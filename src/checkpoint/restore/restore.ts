@@ -52,7 +52,7 @@ import { runningPids } from '../base/pids.js';
 import { placesFor, PrivateDir } from '../base/private-dir.js';
 import type { RestoreReport } from '../events/report.js';
 import { parseSubject, type Subject } from '../base/recorded-target.js';
-import { resolvedPlaces, requirePlace, settled, takePlaces, treeDestinations } from './destinations.js';
+import { excludedFrom, resolvedPlaces, requirePlace, settled, takePlaces, treeDestinations } from './destinations.js';
 import { restoreLocks, type LostLock } from './restore-locks.js';
 import { waitForPids } from './wait-pids.js';
 import { findChangedFiles } from '../warnings/find-changed-files.js';
@@ -195,6 +195,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
       cgroup,
       hasTerminal: terminal !== undefined,
       replaced,
+      excluded: excludedFrom(verified.manifest.trees),
       warnings: warnings.list,
       totalMs: phases.elapsedMs,
       phasesMs: phases.durationsMs,

@@ -1,5 +1,5 @@
 import { lstatSync, readFileSync, readlinkSync, statSync, type BigIntStats } from 'node:fs';
-import { bytesToJson, locateTree } from '../../archive/index.js';
+import { bytesToJson, isExcluded, locateTree } from '../../archive/index.js';
 import { mountLines } from '../../proc/mountinfo.js';
 import { unescapeOctalBytes } from '../../proc/octal.js';
 import { openForWriting, sharedWritableMappings } from '../window/files-in-use.js';
@@ -18,7 +18,7 @@ export interface Surroundings {
 /** Where a tree of the archive lies. */
 export interface TreePlace {
   root: Buffer;
-  excluded: Buffer[];
+  exclude: readonly (string | Buffer)[];
   /** The only file system that is archived of it. */
   dev: bigint | undefined;
 }
@@ -90,8 +90,7 @@ export async function placesOf(
     signal?.throwIfAborted();
     if (found === undefined) continue;
     const { root, dev } = found;
-    const excluded = exclude.map((name) => Buffer.concat([root, Buffer.from('/'), Buffer.from(name as string)]));
-    places.push({ root, excluded, dev: oneFileSystem ? dev : undefined });
+    places.push({ root, exclude, dev: oneFileSystem ? dev : undefined });
   }
   return places;
 }
@@ -128,8 +127,8 @@ function* linksInUse(pids: readonly number[]): Generator<[OutsideFile['use'], st
 
 function isArchived(path: Buffer, fileDev: bigint | undefined, places: readonly TreePlace[]): boolean {
   return places.some(
-    ({ root, excluded, dev }) =>
-      isWithin(path, root) && !excluded.some((name) => isWithin(path, name)) && (dev ?? fileDev) === fileDev,
+    ({ root, exclude, dev }) =>
+      isWithin(path, root) && !isExcluded(exclude, path.subarray(root.length)) && (dev ?? fileDev) === fileDev,
   );
 }
 

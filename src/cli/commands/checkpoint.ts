@@ -19,7 +19,16 @@ import {
   type WarningEvent,
   type WindowEvent,
 } from '../../index.js';
-import { byteCount, cgroupVersion, duration, positiveInteger, required, tree, wholeNumber } from '../arguments.js';
+import {
+  byteCount,
+  cgroupVersion,
+  collect,
+  duration,
+  positiveInteger,
+  required,
+  tree,
+  wholeNumber,
+} from '../arguments.js';
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
 import { addDumpFlags, criuFlags, criuOptions, type CriuFlags } from '../criu-options.js';
 import { EventLog } from '../event-log.js';
@@ -35,7 +44,8 @@ interface Options extends ContainerOptions, CriuFlags {
   cgroup?: string;
   freezer?: 1 | 2;
   adopt?: boolean;
-  files?: [path: string, name: string][];
+  files?: [name: string, path: string][];
+  exclude?: string[];
   output?: string;
   dryRun?: boolean;
   overwrite?: boolean;
@@ -76,9 +86,14 @@ export function checkpointCommand(signal: AbortSignal): Command {
     .option('--output <file>', 'the archive to write; - for stdout')
     .option('--dry-run', 'say what the checkpoint would do, and touch nothing; exit status 1 if it would be refused')
     .option(
-      '--files <dir=name>',
-      'a directory or file to archive, and its name in the archive (default: its own); may be repeated',
+      '--files <name=dir>',
+      'a directory or file to archive, and its name in the archive (DIR alone: its own); may be repeated',
       tree,
+    )
+    .option(
+      '--exclude <glob>',
+      "leave these files out: a path relative to each directory of --files, where * and ? stay within a component and ** is any number of them, such as cache or '**/*.log'; may be repeated",
+      collect,
     )
     .option('--cgroup <dir>', "the tree's freezer cgroup (default: found from the pid)")
     .option('--freezer <v1|v2>', 'the freezer to use, if the machine has both', cgroupVersion)
@@ -134,8 +149,9 @@ export function checkpointCommand(signal: AbortSignal): Command {
       'after',
       `
 Examples:
-  stillframe checkpoint --pid 4711 --files /srv/app/data=data --output app.tar
+  stillframe checkpoint --pid 4711 --files data=/srv/app/data --output app.tar
   stillframe checkpoint --pid 4711 --files /srv/app/data --dry-run  what would be archived, and for how long it would stand still
+  stillframe checkpoint --pid 4711 --files /srv/app --exclude cache --exclude '**/*.log' --output app.tar
   stillframe checkpoint --podman web --output web.tar             for: podman container restore --import web.tar
   stillframe checkpoint --runc c1 --output c1.tar --oci c1-image  for: skopeo copy oci:c1-image docker://...
   stillframe checkpoint --pid 4711 --adopt --output app.tar       a tree that shares its cgroup with other processes
@@ -224,7 +240,7 @@ async function targetOf(
   const name = containerName(options);
   if (name !== undefined) {
     if (options.output === '-') refuseBeside('--output -', options, ['oci']);
-    refuseBeside('a container', options, ['pid', 'cgroup', 'freezer', 'adopt', 'files']);
+    refuseBeside('a container', options, ['pid', 'cgroup', 'freezer', 'adopt', 'files', 'exclude']);
     return { container: { ...name, wholeRootfs: options.wholeRootfs } };
   }
   const { pid, cgroup, adopt, freezer: cgroupVersion } = options;
@@ -233,7 +249,10 @@ async function targetOf(
   refuseBeside('--pid', options, ['stateRoot', 'bundle', 'wholeRootfs', 'oci']);
   const container = await containerOf(pid);
   if (container !== undefined) throw new ContainerError('PID_IN_CONTAINER', { pid, ...container });
-  const files = (options.files ?? []).map(([path, treeName]) => ({ path, name: treeName }));
+  const { files: named = [], exclude } = options;
+  if (exclude !== undefined && named.length === 0)
+    throw new InvalidArgumentError('--exclude needs --files: it names what is left out of these.');
+  const files = named.map(([treeName, path]) => ({ path, name: treeName, exclude }));
   return { tree: { pid, files, cgroup, cgroupVersion, adopt } };
 }
 

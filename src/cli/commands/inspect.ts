@@ -64,6 +64,14 @@ export function inspectCommand(signal: AbortSignal): Command {
           ),
         );
       }
+      const excluded = manifest?.trees.filter(({ exclude = [] }) => exclude.length > 0) ?? [];
+      if (excluded.length > 0)
+        texts.push(
+          table(
+            ['file tree', 'excluded'],
+            excluded.map((t) => [showBytes(t.name), (t.exclude ?? []).map(showBytes).join(', ')]),
+          ),
+        );
       if (options.members === true)
         texts.push(
           table(

@@ -8,7 +8,7 @@ import {
   type HostSetting,
   type RestoreReport,
 } from '../../index.js';
-import { byteCount, hostSetting, duration, pair } from '../arguments.js';
+import { byteCount, hostSetting, duration, tree } from '../arguments.js';
 import { addRestoreFlags, criuFlags, criuOptions, type CriuFlags } from '../criu-options.js';
 import { exitStatus } from '../cancelled.js';
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
@@ -40,7 +40,7 @@ export function restoreCommand(signal: AbortSignal): Command {
   const command = new Command('restore')
     .description('Verify an archive, put its files back and restore its process tree.')
     .argument('<archive>', 'what `stillframe checkpoint` wrote; - for the standard input')
-    .option('--files <name=dir>', 'where to put a file tree (default: where it was); may be repeated', pair)
+    .option('--files <name=dir>', 'where to put a file tree (default: where it was); may be repeated', tree)
     .option('--replace', 'replace the files that are there, as after a crash; the old ones are kept under another name')
     .option('--discard-replaced', 'with --replace: delete the old files once the tree runs')
     .option('--cgroup <dir>', 'restore into this cgroup, created if missing (default: the recorded one)')
@@ -190,6 +190,10 @@ function ofTree(report: RestoreReport): [string, string | number][] {
   return [
     ['processes', report.pids.length],
     ['cgroup', report.cgroup ?? "this command's own"],
+    ...report.excluded.map(({ tree: name, patterns }): [string, string] => [
+      'not archived',
+      `${patterns.join(', ')} (excluded from ${name})`,
+    ]),
     ...report.replaced.map(({ path, keptAs, problem }): [string, string] => [
       'replaced',
       `${path} (${keptAs === undefined ? 'the old files were deleted' : `the old files are now ${keptAs}`}${problem === undefined ? '' : `: ${problem}`})`,
