@@ -11,8 +11,8 @@ export {
   readVerifiedMember,
   type ExtractedTree,
   type ExtractOptions,
-  type ExtractProgress,
 } from './extract/extract.js';
+export type { ExtractProgress } from './extract/extraction.js';
 export { describeFd } from './extract/openat-dir.js';
 export type { Destination } from './extract/destination.js';
 export type { PlannedReplacement, ReplacedFiles, Replacement, ReplacementWatch } from './extract/replacement.js';

@@ -1,9 +1,6 @@
-import { closeSync, fstatSync, lstatSync } from 'node:fs';
+import { fstatSync, lstatSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { errnoOf } from '../../errors.js';
-import { native } from '../../native.js';
 import { ArchiveError } from '../format/archive-error.js';
-import { Beneath, describeFd } from './openat-dir.js';
 import { printable } from '../format/byte-text.js';
 import { checkTar, relativeName, type CheckOptions } from '../read/refuse-unsafe.js';
 import {
@@ -13,17 +10,15 @@ import {
   removeTarget,
   type Destination,
   type RootEntry,
-  type Target,
 } from './destination.js';
+import { Extraction, type ExtractionOptions, type ExtractProgress } from './extraction.js';
 import { Replacement, type ReplaceOptions } from './replacement.js';
-import type { Entry } from '../format/entry.js';
 import { ROOT_NAME } from '../format/names.js';
-import { readMember, walkMembers, type Member, type OpenArchive, type TarRange } from '../read/reader.js';
-import { takeTurns } from '../../yield-to-loop.js';
+import { readMember, walkMembers, type OpenArchive, type TarRange } from '../read/reader.js';
 import { placeOf } from '../read/places.js';
 import type { VerifiedArchive } from '../read/verify.js';
 
-export interface ExtractOptions {
+export interface ExtractOptions extends ExtractionOptions {
   /** The tree's root. A directory may exist when it is empty, a single file must not; the parent must exist. */
   destination: Destination;
   /**
@@ -40,22 +35,11 @@ export interface ExtractOptions {
   onDestination?:
     | { willMake: (path: string) => void; opened: (path: string, id: { dev: bigint; ino: bigint }) => Promise<void> }
     | undefined;
-  /** See `CheckOptions`. */
-  skip?: CheckOptions['skip'];
   /**
    * The destination may hold other files: the tree is made beside it then, hidden, until `replacement` is told to take
    * the place. Not for a destination that the caller holds open. Default: it must be empty.
    */
   replace?: ReplaceOptions | undefined;
-  signal?: AbortSignal | undefined;
-  onProgress?: ((progress: ExtractProgress) => void) | undefined;
-}
-
-export interface ExtractProgress {
-  /** Entries that are done, the tree's root included. */
-  entries: number;
-  /** Data copied, in bytes; holes do not count. */
-  bytes: number;
 }
 
 export interface ExtractedTree extends ExtractProgress {
@@ -67,11 +51,6 @@ export interface ExtractedTree extends ExtractProgress {
   /** With `replace`, where there was something to replace. */
   replacement: Replacement | undefined;
 }
-
-/** A batch of small files is copied by one trip to a thread. */
-const BATCH_FILES = 64;
-const BATCH_BYTES = 8 * 1024 * 1024;
-const MAX_BATCHES = 2;
 
 /**
  * Extracts one file tree of a verified archive: names, modes, owners, nanosecond times, links, devices,
@@ -203,155 +182,4 @@ async function ownerOfRoot(archive: OpenArchive, range: TarRange, root: string):
   for await (const { entry } of walkMembers(archive, range))
     return relativeName(entry.name, root) === '' ? entry.uid : undefined;
   return undefined;
-}
-
-interface PendingFile {
-  fd: number;
-  entry: Entry;
-  dataOffset: number;
-  storedBytes: number;
-}
-
-class Extraction {
-  readonly progress: ExtractProgress = { entries: 0, bytes: 0 };
-  readonly #archive: OpenArchive;
-  readonly #target: Target;
-  readonly #options: ExtractOptions;
-  readonly #beneath: Beneath;
-  readonly #directories: { name: string; entry: Entry }[] = [];
-  readonly #running = new Set<Promise<void>>();
-  #batch: PendingFile[] = [];
-  #batchBytes = 0;
-  /** Something may have been made that is ours to remove. */
-  begun = false;
-
-  constructor(archive: OpenArchive, target: Target, options: ExtractOptions) {
-    this.#archive = archive;
-    this.#target = target;
-    this.#options = options;
-    this.begun = target.fileName === undefined;
-    this.#beneath = new Beneath(target.fd);
-  }
-
-  async run(range: TarRange, root: string): Promise<void> {
-    try {
-      let turn = performance.now();
-      for await (const member of walkMembers(this.#archive, range)) {
-        if (this.#options.skip?.(member.entry) === true) continue;
-        const name = relativeName(member.entry.name, root) as string;
-        const linkname = member.entry.linkname === undefined ? undefined : relativeName(member.entry.linkname, root);
-        this.#attempt(member.entry, () => this.#make(this.#target.fileName ?? name, member, linkname));
-        if (this.#batch.length >= BATCH_FILES || this.#batchBytes >= BATCH_BYTES) await this.#startBatch();
-        turn = await takeTurns(turn, this.#options.signal);
-      }
-      await this.#startBatch();
-      await Promise.all(this.#running);
-    } finally {
-      // Whatever happened: no thread may write to a descriptor that is closed, or to a tree that is being removed.
-      await Promise.allSettled(this.#running);
-      for (const { fd } of this.#batch.splice(0)) closeSync(fd);
-    }
-    await this.#finishDirectories();
-    this.#options.onProgress?.({ ...this.progress });
-  }
-
-  #make(name: string, member: Member, linkname: string | undefined): void {
-    const { entry, dataOffset, storedBytes } = member;
-    const { type } = entry;
-    if (type === 'file') {
-      this.#batch.push({ fd: this.#beneath.createFile(name), entry, dataOffset, storedBytes });
-      this.begun = true;
-      this.#batchBytes += storedBytes;
-      return;
-    }
-    this.progress.entries++;
-    if (type === 'directory') {
-      if (name !== '') this.#beneath.createDirectory(name);
-      this.#directories.push({ name, entry });
-    } else if (type === 'hardlink') {
-      this.#beneath.createHardlink(name, linkname as string);
-    } else {
-      if (type === 'symlink') this.#beneath.createSymlink(name, entry.linkname as Buffer);
-      else this.#beneath.createNode(name, entry);
-      this.begun = true;
-      this.#beneath.finishUnopened(name, entry);
-    }
-  }
-
-  /** Sends the gathered files to a thread; waits only when enough are on their way already. */
-  async #startBatch(): Promise<void> {
-    const files = this.#batch;
-    if (files.length === 0) return;
-    while (this.#running.size >= MAX_BATCHES) await Promise.race(this.#running);
-    this.#batch = [];
-    this.#batchBytes = 0;
-    const copy = this.#copyBatch(files);
-    this.#running.add(copy);
-    // A rejection stays in #running, and is met by the next race or by the last wait.
-    copy.then(
-      () => this.#running.delete(copy),
-      () => undefined,
-    );
-  }
-
-  async #copyBatch(files: PendingFile[]): Promise<void> {
-    try {
-      const ranges: number[] = [];
-      const owners: PendingFile[] = [];
-      for (const file of files) {
-        const { fd, entry, storedBytes } = file;
-        if (entry.data !== undefined) this.#attempt(entry, () => this.#beneath.truncate(fd, entry.size));
-        let from = file.dataOffset;
-        for (const { offset, length } of entry.data ?? [{ offset: 0, length: storedBytes }]) {
-          if (length === 0) continue;
-          ranges.push(from, fd, offset, length);
-          owners.push(file);
-          from += length;
-        }
-      }
-      try {
-        if (ranges.length > 0) await native().copyRanges(this.#archive.handle.fd, Float64Array.from(ranges));
-      } catch (error) {
-        const { range } = error as { range?: number };
-        throw this.#failed(owners[range ?? 0]?.entry, error);
-      }
-      for (const { fd, entry, storedBytes } of files) {
-        this.#attempt(entry, () => describeFd(fd, entry));
-        this.progress.entries++;
-        this.progress.bytes += storedBytes;
-      }
-      this.#options.onProgress?.({ ...this.progress });
-    } finally {
-      for (const { fd } of files) closeSync(fd);
-    }
-  }
-
-  /** Children before parents: making a child changes its parent's time, and a mode may forbid it. */
-  async #finishDirectories(): Promise<void> {
-    let turn = performance.now();
-    for (const { name, entry } of this.#directories.reverse()) {
-      this.#attempt(entry, () => this.#beneath.finishDirectory(name, entry));
-      turn = await takeTurns(turn, this.#options.signal);
-    }
-  }
-
-  #attempt(entry: Entry, act: () => void): void {
-    try {
-      act();
-    } catch (error) {
-      throw this.#failed(entry, error);
-    }
-  }
-
-  #failed(entry: Entry | undefined, cause: unknown): ArchiveError {
-    const errno = errnoOf(cause);
-    const { path, fileName } = this.#target;
-    if (errno === 'EEXIST' && fileName !== undefined) return new ArchiveError('DESTINATION_EXISTS', { path });
-    const facts = { archivePath: this.#archive.path, member: printable(entry?.name ?? ''), path, cause };
-    return new ArchiveError(errno === 'ENOSPC' || errno === 'EDQUOT' ? 'DESTINATION_FULL' : 'EXTRACT_FAILED', facts);
-  }
-
-  close(): void {
-    this.#beneath.close();
-  }
 }

@@ -66,3 +66,9 @@ export function parsePax(body: Buffer): { records: [keyword: string, value: stri
   }
   return { records };
 }
+
+/** NaN where the text is no number that can be counted with. */
+export function paxNumber(text: string): number {
+  const value = /^[0-9]{1,19}$/.test(text) ? Number(text) : NaN;
+  return Number.isSafeInteger(value) ? value : NaN;
+}

@@ -8,10 +8,12 @@
  */
 import { ArchiveError, type ArchiveErrorCode } from './archive-error.js';
 import { printable } from './byte-text.js';
-import type { ByteRange, Entry, EntryType, Xattr } from './entry.js';
+import type { Entry, EntryType, Xattr } from './entry.js';
 import { MAX_NAME_BYTES } from './names.js';
-import { MAX_PAX_BYTES, parsePax, parsePaxTime, unescapeKeyword } from './pax.js';
-import { BLOCK_BYTES, MAX_MAP_BYTES, padding, storedSize } from './tar-encode.js';
+import { MAX_PAX_BYTES, parsePax, parsePaxTime, paxNumber, unescapeKeyword } from './pax.js';
+import { SparseMap } from './sparse-map.js';
+import { BLOCK_BYTES, padding, storedSize } from './tar-encode.js';
+import { checksumFits, fieldNumber, isZero, normalName, untilZero, ustarName } from './tar-fields.js';
 
 export type Parsed =
   /** All headers of a member are read; its data and padding follow. */
@@ -59,13 +61,7 @@ type State =
       step: 'map';
       entry: Entry;
       archivedBytes: number;
-      mapBytes: number;
-      rest: string;
-      /** How many ranges are still to come; undefined before the first number, which says it. */
-      left: number | undefined;
-      /** The offset whose length comes next. */
-      offset: number | undefined;
-      ranges: ByteRange[];
+      map: SparseMap;
     };
 
 export interface TarParserOptions {
@@ -249,58 +245,21 @@ export class TarParser {
       step: 'map',
       entry,
       archivedBytes,
-      mapBytes: 0,
-      rest: '',
-      left: undefined,
-      offset: undefined,
-      ranges: [],
+      map: new SparseMap(realsize, archivedBytes),
     };
     return undefined;
   }
 
-  #map(state: Extract<State, { step: 'map' }>, block: Buffer): Parsed | undefined {
-    const { entry, archivedBytes } = state;
-    state.mapBytes += BLOCK_BYTES;
-    if (state.mapBytes > archivedBytes || state.mapBytes > MAX_MAP_BYTES)
-      throw this.#error('ARCHIVE_DAMAGED', 'a sparse map without end', entry.name);
-    if (!this.#takeRanges(state, block)) return undefined;
-    entry.data = state.ranges;
+  #map({ entry, archivedBytes, map }: Extract<State, { step: 'map' }>, block: Buffer): Parsed | undefined {
+    const wrong = map.add(block);
+    if (wrong !== undefined) throw this.#error('ARCHIVE_DAMAGED', wrong, entry.name);
+    if (!map.isWhole) return undefined;
+    entry.data = map.ranges;
     const storedBytes = storedSize(entry);
-    if (storedBytes !== archivedBytes - state.mapBytes)
+    if (storedBytes !== archivedBytes - map.bytes)
       throw this.#error('ARCHIVE_DAMAGED', 'a sparse map that does not fit its data', entry.name);
     this.#state = { step: 'header' };
     return { kind: 'member', entry, storedBytes };
-  }
-
-  /**
-   * The map's ranges, block by block: first their count, then offset and length of each. True when they are complete.
-   */
-  #takeRanges(state: Extract<State, { step: 'map' }>, block: Buffer): boolean {
-    const text = state.rest + block.toString('latin1');
-    let at = 0;
-    for (let line = text.indexOf('\n'); line >= 0; line = text.indexOf('\n', at)) {
-      const number = this.#paxNumber(text.slice(at, line), 'sparse map', state.entry.name) ?? 0;
-      at = line + 1;
-      if (state.left === undefined) state.left = number;
-      else if (state.offset === undefined) state.offset = number;
-      else this.#addRange(state, state.offset, number);
-      if (state.left === 0) return true;
-    }
-    state.rest = text.slice(at);
-    if (state.rest.length > 20) throw this.#error('ARCHIVE_DAMAGED', 'an impossible sparse map', state.entry.name);
-    return false;
-  }
-
-  #addRange(state: Extract<State, { step: 'map' }>, offset: number, length: number): void {
-    const { ranges, entry } = state;
-    state.offset = undefined;
-    state.left = (state.left as number) - 1;
-    const last = ranges.at(-1);
-    if (offset < (last === undefined ? 0 : last.offset + last.length) || offset + length > entry.size)
-      throw this.#error('ARCHIVE_DAMAGED', 'a sparse map that is not ascending, or past its end', entry.name);
-    if (length > 0) ranges.push({ offset, length });
-    // Only the last one may be empty, where a file ends in a hole: empty ones cost memory and say nothing.
-    else if (state.left > 0) throw this.#error('ARCHIVE_DAMAGED', 'a sparse map with an empty range', entry.name);
   }
 
   /** What a member has, and what global headers give it; a list that may be shared with other members. */
@@ -311,14 +270,14 @@ export class TarParser {
   }
 
   #paxNumber(text: string | undefined, field: string, name: Buffer): number | undefined {
-    if (text === undefined) return undefined;
-    const value = /^[0-9]{1,19}$/.test(text) ? Number(text) : NaN;
-    if (!Number.isSafeInteger(value)) throw this.#error('ARCHIVE_DAMAGED', `an impossible ${field}`, name);
+    const value = text === undefined ? undefined : paxNumber(text);
+    if (value !== undefined && Number.isNaN(value))
+      throw this.#error('ARCHIVE_DAMAGED', `an impossible ${field}`, name);
     return value;
   }
 
   #number(block: Buffer, at: number, width: number, field: string, name?: Buffer, negative = false): number {
-    const value = (block[at] as number) & 0x80 ? base256(block, at, width) : parseOctal(block, at, width);
+    const value = fieldNumber(block, at, width);
     if (!Number.isSafeInteger(value) || (value < 0 && !negative))
       throw this.#error('ARCHIVE_DAMAGED', `an impossible ${field}`, name);
     return value;
@@ -347,65 +306,4 @@ function xattrsOf(pax: ReadonlyMap<string, string>): Map<string, Xattr> {
     xattrs.set(keyword, { name, value: Buffer.from(value, 'latin1') });
   }
   return xattrs;
-}
-
-export function isZero(bytes: Buffer): boolean {
-  return bytes.length === 0 || (bytes[0] === 0 && bytes.subarray(1).equals(bytes.subarray(0, -1)));
-}
-
-/** Without `./` in front and slashes at the end; everything else about a name is for the reader to judge. */
-function normalName(raw: string): Buffer {
-  let from = 0;
-  while (raw.startsWith('./', from) && raw.length > from + 2) from += 2;
-  let to = raw.length;
-  while (to > from + 1 && raw[to - 1] === '/') to--;
-  return Buffer.from(raw.slice(from, to), 'latin1');
-}
-
-function ustarName(block: Buffer): string {
-  const name = untilZero(block.toString('latin1', 0, 100));
-  // GNU's own magic is "ustar  ": there the prefix's place holds times.
-  const prefix = block.toString('latin1', 257, 263) === 'ustar\0' ? untilZero(block.toString('latin1', 345, 500)) : '';
-  return prefix === '' ? name : `${prefix}/${name}`;
-}
-
-function untilZero(text: string): string {
-  const zero = text.indexOf('\0');
-  return zero < 0 ? text : text.slice(0, zero);
-}
-
-/** Sums by unsigned bytes, and by signed ones as some old tars did. */
-function checksumFits(block: Buffer): boolean {
-  const claimed = parseOctal(block, 148, 8);
-  let unsigned = 0;
-  let negative = 0;
-  for (let i = 0; i < BLOCK_BYTES; i++) {
-    const byte = i >= 148 && i < 156 ? 0x20 : (block[i] as number);
-    unsigned += byte;
-    if (byte > 127) negative += 256;
-  }
-  return claimed === unsigned || claimed === unsigned - negative;
-}
-
-/** NaN when the field is no octal number; an empty field is 0. */
-function parseOctal(block: Buffer, at: number, width: number): number {
-  let i = at;
-  const end = at + width;
-  while (i < end && block[i] === 0x20) i++;
-  let value = 0;
-  for (; i < end; i++) {
-    const byte = block[i] as number;
-    if (byte === 0 || byte === 0x20) break;
-    if (byte < 0x30 || byte > 0x37) return NaN;
-    value = value * 8 + (byte - 0x30);
-  }
-  return value;
-}
-
-function base256(block: Buffer, at: number, width: number): number {
-  const first = block[at] as number;
-  // 0xff in front is a negative number in two's complement, 0x80 a positive one.
-  let value = first === 0xff ? -1n : BigInt(first & 0x7f);
-  for (let i = at + 1; i < at + width; i++) value = value * 256n + BigInt(block[i] as number);
-  return Number(value);
 }

@@ -12,8 +12,9 @@ import {
   type Manifest,
 } from '../format/manifest.js';
 import { ROOT_NAME, unsafeName } from '../format/names.js';
-import { isZero, TarParser } from '../format/tar-decode.js';
+import { TarParser } from '../format/tar-decode.js';
 import { encodeHeader, END_OF_ARCHIVE, padding } from '../format/tar-encode.js';
+import { isZero } from '../format/tar-fields.js';
 import { firstDifference } from './first-difference.js';
 import { NameSet } from './name-set.js';
 import { Places, placeTrees, type MemberPlace, type TreePlace } from './places.js';
