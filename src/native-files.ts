@@ -27,26 +27,29 @@ export interface ExtractNative {
   copyRanges(srcFd: number, ranges: Float64Array): Promise<void>;
 }
 
-/** native/tree/store.h: pages that may be in a file. */
-export type NativeStore = object;
-
 /**
  * native/tree/tree.h: what the last scan of a tree saw. Its entries have ids, which stay the same from scan to scan.
  */
 export type NativeTree = object;
 
-/** native/{store,tree,scan,describe,copy,move,hash,lines}.c. Promises reject with errno errors. */
+export interface NativeScanOptions {
+  /** What the root must still be; an empty one is not asked. */
+  path: Buffer;
+  threads: number;
+  /** In seconds. */
+  hotSinceSec: number;
+  /** In milliseconds. */
+  stillSinceMs: number;
+  oneFileSystem: boolean;
+  /** Patterns for paths below the root (native/tree/exclude.h), each with a zero byte after it. */
+  excludes: Buffer;
+  /** Where the kernel tells what has changed, these are looked at besides. */
+  inodes: BigUint64Array;
+}
+
+/** native/tree/ and native/archive/. Promises reject with errno errors. */
 export interface StageNative {
-  /** `fd`: -1 for none. The first `fixedPages` of 64 KiB stay in memory, and at most `cachedPages` others. */
-  storeCreate(fd: number, fixedPages: number, cachedPages: number): NativeStore;
-  /** The number of a page of the file that is the caller's: at this many times 64 KiB. */
-  storePlace(store: NativeStore): number;
-  /** Rejects when a write to the disk has failed, ever: what was read back may be wrong then. */
-  storeSettle(store: NativeStore): Promise<void>;
-  /** Before the file is closed. */
-  storeClose(store: NativeStore): void;
-  /** Its entries are in this store. Where that fails, the error's `syscall` is `scratch`. */
-  treeCreate(store: NativeStore): NativeTree;
+  treeCreate(): NativeTree;
   /** Lets go of the directory that the tree holds open; the entries stay readable. */
   treeClose(tree: NativeTree): void;
   /**
@@ -64,25 +67,15 @@ export interface StageNative {
   treeWatch(tree: NativeTree, ignoredFds: Int32Array): Promise<void>;
   treeUnwatch(tree: NativeTree): void;
   /**
-   * Scans on `threads` threads and compares with the scan before: see `treeNews`. Rejects with ESTALE, `syscall: root`,
-   * where `path` names something else than the root by now; an empty one is not asked. `excludes`: patterns for paths
-   * below the root (native/tree/exclude.h), each with a zero byte after it. `inodes`: where the kernel tells what has changed, these are looked at besides.
+   * Scans and compares with the scan before: see `treeNews`. Rejects with ESTALE, `syscall: root`, where the path names
+   * something else than the root by now.
    * 32-bit words: the counts of three lists and of file systems, the bytes in all files added or changed (two words,
    * low first), 1 when the kernel had told what changed, how many entries were looked at, and one more than the id of
    * an entry that is different although it has not changed since `stillSinceMs`, or 0; then the lists: ids on another
    * mount than their parent, pairs of id and errno, new files changed since `hotSinceSec` (the latest, at most 16,384,
    * in the order of their change); then for each file system its device, its statfs type, and the id of an entry on it.
    */
-  treeScan(
-    tree: NativeTree,
-    path: Buffer,
-    threads: number,
-    hotSinceSec: number,
-    oneFileSystem: boolean,
-    excludes: Buffer,
-    inodes: BigUint64Array,
-    stillSinceMs: number,
-  ): Promise<Buffer>;
+  treeScan(tree: NativeTree, options: NativeScanOptions): Promise<Buffer>;
   /**
    * Whether these patterns (native/tree/exclude.h), each with a zero byte after it, leave out a path below the root, by
    * itself or with a directory above it. Throws EINVAL where they have too many parts.

@@ -45,7 +45,6 @@ static napi_value init(napi_env env, napi_value exports)
 	sf_init_socket(env, exports);
 	sf_init_poll(env, exports);
 	sf_init_spawn(env, exports);
-	sf_init_store(env, exports);
 	sf_init_tree(env, exports);
 	sf_init_scan(env, exports);
 	sf_init_exclude(env, exports);
@@ -53,6 +52,7 @@ static napi_value init(napi_env env, napi_value exports)
 	sf_init_hash(env, exports);
 	sf_init_lines(env, exports);
 	sf_init_copy(env, exports);
+	sf_init_copy_ranges(env, exports);
 	sf_init_move(env, exports);
 	sf_init_files(env, exports);
 	sf_init_remove(env, exports);

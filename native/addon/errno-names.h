@@ -1,4 +1,7 @@
-/* The names of errno values, as Node.js has them in an error's `code`: musl has no strerrorname_np(), nor has glibc before 2.32. */
+/*
+ * The names of errno values, as Node.js has them in an error's `code`: musl has no strerrorname_np(), nor has glibc
+ * before 2.32.
+ */
 #ifndef STILLFRAME_ERRNO_NAMES_H
 #define STILLFRAME_ERRNO_NAMES_H
 

@@ -1,6 +1,6 @@
 /*
  * What extracting needs and Node.js lacks: the *at() calls, by which a path is resolved below a directory that
- * is held open and nowhere else; attributes; nanosecond times; many ranges copied off the event loop at once.
+ * is held open and nowhere else; attributes; nanosecond times.
  * One function a syscall; paths are buffers, because Linux names are bytes.
  */
 #include "addon.h"
@@ -20,9 +20,6 @@
 #include <unistd.h>
 
 #define MAX_ARGS 8
-#define COPY_BUFFER (256 * 1024)
-/* The kernel takes no more in one call; and no longer is a queue held up by one copy. */
-#define COPY_STEP (1UL << 30)
 #define OPENAT2_ATTEMPTS 1000
 
 struct args {
@@ -118,7 +115,9 @@ static napi_value sf_openat2(napi_env env, napi_callback_info info)
 		.mode = (uint64_t)number(&args, 3),
 		.resolve = (uint64_t)number(&args, 4),
 	};
-	/* EAGAIN: a rename anywhere went between. Somebody who renames all the time must not hold the event loop for ever. */
+	/*
+	 * EAGAIN: a rename anywhere went between. Somebody who renames all the time must not hold the event loop for ever.
+	 */
 	int attempts = 0;
 	do
 		fd = (int)syscall(SYS_openat2, (int)number(&args, 0), path.text, &how, sizeof(how));
@@ -288,153 +287,6 @@ static napi_value sf_setxattr_path_fd(napi_env env, napi_callback_info info)
 	return done(env, setxattr(link, name.text, value.data, value.length, 0), "setxattr");
 }
 
-/* ---- copyRanges ---- */
-
-struct range {
-	double src_offset, dst_fd, dst_offset, length;
-};
-
-struct copy_job {
-	napi_async_work work;
-	napi_deferred deferred;
-	int src_fd;
-	size_t count;
-	size_t failed_at;
-	int err;
-	const char *syscall;
-	char *buffer;
-	struct range ranges[];
-};
-
-static int copy_plain(struct copy_job *job, int dst, off_t from, off_t to, size_t length)
-{
-	int err = 0;
-
-	while (length > 0 && err == 0) {
-		ssize_t got = pread(job->src_fd, job->buffer, length < COPY_BUFFER ? length : COPY_BUFFER, from);
-
-		job->syscall = "read";
-		if (got == 0)
-			err = ENODATA;
-		if (got < 0 && errno != EINTR)
-			err = errno;
-		for (ssize_t put = 0; err == 0 && put < got;) {
-			ssize_t n = pwrite(dst, job->buffer + put, got - put, to + put);
-
-			job->syscall = "write";
-			if (n < 0 && errno != EINTR)
-				err = errno;
-			if (n > 0)
-				put += n;
-		}
-		if (got > 0) {
-			from += got;
-			to += got;
-			length -= got;
-		}
-	}
-	return err;
-}
-
-static int copy_one(struct copy_job *job, const struct range *range)
-{
-	int dst = (int)range->dst_fd;
-	off_t from = (off_t)range->src_offset;
-	off_t to = (off_t)range->dst_offset;
-	size_t length = (size_t)range->length;
-
-	/* A small file costs copy_file_range, which goes through a pipe where it cannot share blocks, far more than a copy. */
-	if (length <= COPY_BUFFER)
-		return copy_plain(job, dst, from, to, length);
-	while (length > 0) {
-		ssize_t n = copy_file_range(job->src_fd, &from, dst, &to, length < COPY_STEP ? length : COPY_STEP, 0);
-
-		job->syscall = "copy_file_range";
-		if (n > 0) {
-			length -= n;
-			continue;
-		}
-		if (n < 0 && errno == EINTR)
-			continue;
-		/* Not between these two files; or 0, which some file systems answer although data is there. */
-		if (n == 0 || errno == EXDEV || errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS)
-			return copy_plain(job, dst, from, to, length);
-		return errno;
-	}
-	return 0;
-}
-
-static void copy_work(napi_env env, void *data)
-{
-	struct copy_job *job = data;
-
-	job->buffer = malloc(COPY_BUFFER);
-	if (job->buffer == NULL) {
-		job->err = ENOMEM;
-		job->syscall = "malloc";
-	}
-	for (size_t i = 0; i < job->count && job->err == 0; i++) {
-		job->failed_at = i;
-		job->err = copy_one(job, &job->ranges[i]);
-	}
-	free(job->buffer);
-}
-
-static void copy_done(napi_env env, napi_status status, void *data)
-{
-	struct copy_job *job = data;
-	napi_value value, index;
-
-	if (status != napi_ok && job->err == 0) {
-		job->err = ECANCELED;
-		job->syscall = "copy_file_range";
-	}
-	if (job->err != 0) {
-		value = sf_errno_error(env, job->err, job->syscall);
-		napi_create_uint32(env, (uint32_t)job->failed_at, &index);
-		napi_set_named_property(env, value, "range", index);
-		napi_reject_deferred(env, job->deferred, value);
-	} else {
-		napi_get_undefined(env, &value);
-		napi_resolve_deferred(env, job->deferred, value);
-	}
-	napi_delete_async_work(env, job->work);
-	free(job);
-}
-
-/* copyRanges(srcFd, Float64Array of (source offset, destination fd, destination offset, length)...) -> Promise */
-static napi_value sf_copy_ranges(napi_env env, napi_callback_info info)
-{
-	struct args args;
-	struct copy_job *job;
-	napi_typedarray_type type;
-	napi_value array, promise, name;
-	size_t length, offset;
-	void *data;
-	bool is_typed = false;
-
-	if (!get_args(env, info, &args, 2))
-		return NULL;
-	napi_is_typedarray(env, args.at[1], &is_typed);
-	if (!is_typed || napi_get_typedarray_info(env, args.at[1], &type, &length, &data, &array, &offset) != napi_ok ||
-		type != napi_float64_array || length % 4 != 0) {
-		napi_throw_type_error(env, NULL, "a Float64Array of four numbers a range was expected");
-		return NULL;
-	}
-	job = calloc(1, sizeof(*job) + length * sizeof(double));
-	if (job == NULL)
-		return sf_throw_errno(env, ENOMEM, "malloc");
-	job->src_fd = (int)number(&args, 0);
-	job->count = length / 4;
-	if (length > 0)
-		memcpy(job->ranges, data, length * sizeof(double));
-	napi_create_promise(env, &job->deferred, &promise);
-	napi_create_string_utf8(env, "stillframe:copyRanges", NAPI_AUTO_LENGTH, &name);
-	napi_create_async_work(env, NULL, name, copy_work, copy_done, job, &job->work);
-	napi_queue_async_work(env, job->work);
-	return promise;
-}
-
 void sf_init_files(napi_env env, napi_value exports)
 {
 	sf_set_function(env, exports, "openat2", sf_openat2);
@@ -450,5 +302,4 @@ void sf_init_files(napi_env env, napi_value exports)
 	sf_set_function(env, exports, "utimensat", sf_utimensat);
 	sf_set_function(env, exports, "fsetxattr", sf_fsetxattr);
 	sf_set_function(env, exports, "setxattrPathFd", sf_setxattr_path_fd);
-	sf_set_function(env, exports, "copyRanges", sf_copy_ranges);
 }

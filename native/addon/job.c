@@ -14,15 +14,20 @@ static void execute(napi_env env, void *data)
 /* Settles the promise and frees the job. */
 static void finish(napi_env env, struct sf_job *job)
 {
-	napi_value value;
+	napi_value value = NULL;
 
-	if (job->err != 0) {
-		napi_reject_deferred(env, job->deferred, sf_errno_error(env, job->err, job->syscall));
-	} else {
+	if (job->err == 0) {
 		napi_get_undefined(env, &value);
 		if (job->result)
 			value = job->result(env, job);
+	}
+	if (job->err == 0) {
 		napi_resolve_deferred(env, job->deferred, value);
+	} else {
+		value = sf_errno_error(env, job->err, job->syscall);
+		if (job->explain)
+			job->explain(env, job, value);
+		napi_reject_deferred(env, job->deferred, value);
 	}
 	for (size_t i = 0; i < job->n_keeps; i++)
 		napi_delete_reference(env, job->keeps[i]);

@@ -18,8 +18,10 @@
 struct sf_job {
 	/* On the thread. A failure is left in `err` and `syscall`. */
 	void (*run)(struct sf_job *job);
-	/* What the promise resolves with; NULL for undefined. */
+	/* What the promise resolves with; NULL for undefined. It may still fail, as `run` does. */
 	napi_value (*result)(napi_env env, struct sf_job *job);
+	/* Adds to the error that the promise rejects with; NULL for nothing. */
+	void (*explain)(napi_env env, struct sf_job *job, napi_value error);
 	/* Frees all of it, the job too. */
 	void (*release)(struct sf_job *job);
 	int err;

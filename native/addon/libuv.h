@@ -1,6 +1,7 @@
 /*
- * The few functions of libuv that are called, which every Node.js exports. Declared here, not included: Debian's Node.js comes
- * without uv.h, and what is declared is the same in every libuv 1.x (uv.h, since 1.19), as long as a handle's size is asked for.
+ * The few functions of libuv that are called, which every Node.js exports. Declared here, not included: Debian's
+ * Node.js comes without uv.h, and what is declared is the same in every libuv 1.x (uv.h, since 1.19), as long as a
+ * handle's size is asked for.
  */
 #ifndef STILLFRAME_LIBUV_H
 #define STILLFRAME_LIBUV_H

@@ -8,7 +8,7 @@
  *
  * The end shows on a pidfd, and is fetched by it: libuv, which waits for its own children by pid, never sees ours.
  */
-#include "addon.h"
+#include "job.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,8 +32,7 @@
 #endif
 
 struct spawn {
-	napi_async_work work; /* these two: only in a thread */
-	napi_deferred deferred;
+	struct sf_job job; /* which one that starts at once has only the errors of */
 	char *path;
 	char *cwd; /* NULL: ours */
 	char **argv;
@@ -45,8 +44,6 @@ struct spawn {
 	int umask; /* -1: ours */
 	pid_t pid;
 	int pidfd;
-	int err;
-	const char *syscall; /* that failed */
 };
 
 static void free_strings(char **strings)
@@ -56,8 +53,10 @@ static void free_strings(char **strings)
 	free(strings);
 }
 
-static void free_spawn(struct spawn *spawn)
+static void release(struct sf_job *job)
 {
+	struct spawn *spawn = (struct spawn *)job;
+
 	for (uint32_t i = 0; i < spawn->fd_count; i++)
 		if (spawn->fds[i] >= 0)
 			close(spawn->fds[i]);
@@ -214,22 +213,22 @@ static void start(struct spawn *spawn)
 
 	posix_spawn_file_actions_init(&actions);
 	posix_spawnattr_init(&attributes);
-	spawn->syscall = "spawn";
-	spawn->err = set_attributes(&attributes, spawn);
-	if (!spawn->err)
-		spawn->err = set_actions(&actions, spawn);
-	if (!spawn->err)
-		spawn->err = posix_spawn(&spawn->pid, spawn->path, &actions, &attributes, spawn->argv, spawn->envp);
+	spawn->job.syscall = "spawn";
+	spawn->job.err = set_attributes(&attributes, spawn);
+	if (!spawn->job.err)
+		spawn->job.err = set_actions(&actions, spawn);
+	if (!spawn->job.err)
+		spawn->job.err = posix_spawn(&spawn->pid, spawn->path, &actions, &attributes, spawn->argv, spawn->envp);
 	posix_spawnattr_destroy(&attributes);
 	posix_spawn_file_actions_destroy(&actions);
-	if (spawn->err)
+	if (spawn->job.err)
 		return;
 	/* Always close-on-exec. Until it is reaped, which nobody but us does, the pid is the child's. */
 	spawn->pidfd = (int)syscall(SYS_pidfd_open, spawn->pid, 0);
 	if (spawn->pidfd >= 0)
 		return;
-	spawn->err = errno;
-	spawn->syscall = "pidfd_open";
+	spawn->job.err = errno;
+	spawn->job.syscall = "pidfd_open";
 	end_child(spawn);
 }
 
@@ -242,8 +241,8 @@ static void *start_with_umask(void *data)
 	struct spawn *spawn = data;
 
 	if (unshare(CLONE_FS)) {
-		spawn->err = errno;
-		spawn->syscall = "unshare";
+		spawn->job.err = errno;
+		spawn->job.syscall = "unshare";
 		return NULL;
 	}
 	umask((mode_t)spawn->umask);
@@ -251,9 +250,9 @@ static void *start_with_umask(void *data)
 	return NULL;
 }
 
-static void execute(napi_env env, void *data)
+static void run(struct sf_job *job)
 {
-	struct spawn *spawn = data;
+	struct spawn *spawn = (struct spawn *)job;
 	pthread_t thread;
 
 	if (spawn->umask < 0) {
@@ -264,9 +263,9 @@ static void execute(napi_env env, void *data)
 	 * One of its own, which ends with this: a thread of the pool would keep its working directory to itself from then
 	 * on.
 	 */
-	spawn->syscall = "pthread_create";
-	spawn->err = pthread_create(&thread, NULL, start_with_umask, spawn);
-	if (!spawn->err)
+	spawn->job.syscall = "pthread_create";
+	spawn->job.err = pthread_create(&thread, NULL, start_with_umask, spawn);
+	if (!spawn->job.err)
 		pthread_join(thread, NULL);
 }
 
@@ -300,14 +299,14 @@ static struct spawn *read_arguments(napi_env env, napi_callback_info info)
 	}
 	if (!spawn->path || !spawn->argv || !spawn->envp ||
 		(cwd_type == napi_string && !(spawn->cwd = read_string(env, args[4])))) {
-		free_spawn(spawn);
+		release(&spawn->job);
 		napi_throw_type_error(env, NULL,
 			"path, arguments, environment, descriptors, cwd, sharesSession, opensTerminal, umask; without zero bytes");
 		return NULL;
 	}
 	err = take_fds(env, args[3], spawn);
 	if (err) {
-		free_spawn(spawn);
+		release(&spawn->job);
 		sf_throw_errno(env, err, "fcntl");
 		return NULL;
 	}
@@ -318,74 +317,54 @@ static struct spawn *read_arguments(napi_env env, napi_callback_info info)
  * [pid, pidfd]; NULL, with no child, when there is no JavaScript any more that could have them (a worker was
  * terminated).
  */
-static napi_value started(napi_env env, struct spawn *spawn)
+static napi_value result(napi_env env, struct sf_job *job)
 {
-	napi_value result, number;
+	struct spawn *spawn = (struct spawn *)job;
+	napi_value pair, number;
 
-	if (!(spawn->err = sf_hold_child(env, spawn->pidfd))) {
-		if (napi_create_array_with_length(env, 2, &result) == napi_ok &&
+	if (!(spawn->job.err = sf_hold_child(env, spawn->pidfd))) {
+		if (napi_create_array_with_length(env, 2, &pair) == napi_ok &&
 			napi_create_int32(env, spawn->pid, &number) == napi_ok &&
-			napi_set_element(env, result, 0, number) == napi_ok &&
+			napi_set_element(env, pair, 0, number) == napi_ok &&
 			napi_create_int32(env, spawn->pidfd, &number) == napi_ok &&
-			napi_set_element(env, result, 1, number) == napi_ok)
-			return result;
+			napi_set_element(env, pair, 1, number) == napi_ok)
+			return pair;
 		sf_close_fd(env, spawn->pidfd);
-		spawn->err = ECANCELED;
+		spawn->job.err = ECANCELED;
 	} else {
 		close(spawn->pidfd);
 	}
-	spawn->syscall = "spawn";
+	spawn->job.syscall = "spawn";
 	end_child(spawn);
 	return NULL;
 }
 
 static napi_value spawn_now(napi_env env, napi_callback_info info)
 {
-	napi_value result = NULL;
+	napi_value pair = NULL;
 	struct spawn *spawn = read_arguments(env, info);
 
 	if (!spawn)
 		return NULL;
-	execute(env, spawn);
-	if (!spawn->err)
-		result = started(env, spawn);
-	if (spawn->err)
-		sf_throw_errno(env, spawn->err, spawn->syscall);
-	free_spawn(spawn);
-	return result;
-}
-
-static void complete(napi_env env, napi_status status, void *data)
-{
-	struct spawn *spawn = data;
-	napi_value result = NULL;
-
-	napi_delete_async_work(env, spawn->work);
-	if (status == napi_cancelled) {
-		spawn->err = ECANCELED;
-		spawn->syscall = "spawn";
-	}
-	if (!spawn->err)
-		result = started(env, spawn);
-	if (spawn->err)
-		napi_reject_deferred(env, spawn->deferred, sf_errno_error(env, spawn->err, spawn->syscall));
-	else
-		napi_resolve_deferred(env, spawn->deferred, result);
-	free_spawn(spawn);
+	run(&spawn->job);
+	if (!spawn->job.err)
+		pair = result(env, &spawn->job);
+	if (spawn->job.err)
+		sf_throw_errno(env, spawn->job.err, spawn->job.syscall);
+	release(&spawn->job);
+	return pair;
 }
 
 static napi_value spawn_in_thread(napi_env env, napi_callback_info info)
 {
-	napi_value promise, name;
 	struct spawn *spawn = read_arguments(env, info);
 
 	if (!spawn)
 		return NULL;
-	napi_create_promise(env, &spawn->deferred, &promise);
-	napi_create_string_utf8(env, "stillframe:spawn", NAPI_AUTO_LENGTH, &name);
-	napi_create_async_work(env, NULL, name, execute, complete, spawn, &spawn->work);
-	napi_queue_async_work(env, spawn->work);
-	return promise;
+	spawn->job.run = run;
+	spawn->job.result = result;
+	spawn->job.release = release;
+	return sf_job_start(env, &spawn->job, "stillframe:spawn", NULL, 0);
 }
 
 static napi_value pidfd_open(napi_env env, napi_callback_info info)

@@ -6,7 +6,7 @@
 #include "digest.h"
 #include "../addon/job.h"
 #include "out.h"
-#include "../tree/tree.h"
+#include "../tree/walk.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -52,7 +52,7 @@ struct batch {
 /* 0 when the open file is the entry as it was described; STATUS_CHANGED, or -errno. */
 static int compare(struct sf_tree *tree, uint32_t id, int fd)
 {
-	struct sf_entry entry = sf_entry_of(tree, id);
+	struct sf_entry entry = *sf_entry_of(&tree->records, id);
 	struct statx st;
 
 	if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &st) != 0)
@@ -241,7 +241,6 @@ static void run(struct sf_job *job)
 	job->syscall = "write";
 	if (sf_tree_cancelled(batch->tree))
 		job->err = ECANCELED;
-	sf_store_tell(batch->tree->store, job);
 	if (batch->ahead && !out.err)
 		start_writing(batch, first, out.offset);
 }
@@ -268,7 +267,7 @@ static size_t count_ops(struct batch *batch)
 		const struct op *op = (const struct op *)(batch->ops + at);
 		double sum = 0;
 		if (op->n_ranges < 0 || op->n_ranges > (double)batch->n_ops_words || op->id < 0 ||
-			op->id >= batch->tree->n_entries)
+			op->id >= batch->tree->records.count)
 			return 0;
 		at += words;
 		if (at + 2 * (size_t)op->n_ranges > batch->n_ops_words)

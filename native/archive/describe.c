@@ -8,6 +8,7 @@
 #include "digest.h"
 #include "../addon/job.h"
 #include "member.h"
+#include "../tree/walk.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -58,8 +59,11 @@ struct describe {
 	char *prefix; /* of member names; NULL when members are not to be made */
 	size_t prefix_len;
 	struct sf_digest *digest;
-	struct sf_bytes
-		out; /* how many are ready, and how many were left without data (a word each), then the records; the caller's memory while they fit */
+	/*
+	 * How many are ready, and how many were left without data (a word each), then the records; the caller's memory
+	 * while they fit.
+	 */
+	struct sf_bytes out;
 	char *data; /* the caller's: what was read */
 	size_t data_len, data_room;
 	struct ready *ready; /* the caller's, like the digests: room for one of each id */
@@ -77,7 +81,7 @@ static bool vanished(int err)
 /* A path below the root, into the records. 0, or an errno. */
 static int append_path(struct describe *job, uint32_t id, uint32_t *path_len)
 {
-	int len = sf_tree_path_near(job->tree, job->near, id, job->value, SF_XATTR_BYTES);
+	int len = sf_path_near(&job->tree->records, job->near, id, job->value, SF_XATTR_BYTES);
 
 	if (len < 0)
 		return ENAMETOOLONG;
@@ -103,7 +107,7 @@ static int append_xattrs(struct describe *job, const struct sf_place *place, str
 static int append_details(
 	struct describe *job, struct sf_walk *walk, uint32_t id, const struct sf_entry *entry, struct record *record)
 {
-	char name[SF_NAME_ROOM], proc[320];
+	char proc[320];
 
 	if (S_ISREG(entry->mode) && entry->sparse) {
 		int fd = sf_walk_open(walk, id);
@@ -126,7 +130,7 @@ static int append_details(
 	int dir = sf_walk_parent(walk, id);
 	if (dir < 0)
 		return -dir;
-	sf_entry_name(job->tree, id, name);
+	const char *name = sf_name_of(&job->tree->records, id);
 	if (S_ISLNK(entry->mode)) {
 		ssize_t link = readlinkat(dir, name, job->value, SF_XATTR_BYTES);
 		if (link < 0)
@@ -142,7 +146,6 @@ static int append_details(
 static int settle(struct sf_tree *tree, struct sf_walk *walk, uint32_t id, struct sf_entry *entry)
 {
 	struct statx st;
-	char name[SF_NAME_ROOM];
 	int rc;
 
 	if (id == SF_ROOT) {
@@ -151,8 +154,7 @@ static int settle(struct sf_tree *tree, struct sf_walk *walk, uint32_t id, struc
 		int dir = sf_walk_parent(walk, id);
 		if (dir < 0)
 			return vanished(-dir) ? STATUS_GONE : dir;
-		sf_entry_name(tree, id, name);
-		rc = statx(dir, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &st);
+		rc = statx(dir, sf_name_of(&tree->records, id), AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &st);
 	}
 	if (rc != 0)
 		return vanished(errno) ? STATUS_GONE : -errno;
@@ -291,7 +293,7 @@ static void finish_record(struct describe *job, const struct sf_entry *entry, si
 
 static void describe_one(struct describe *job, struct sf_walk *walk, uint32_t id)
 {
-	const struct sf_entry before = sf_entry_of(job->tree, id);
+	const struct sf_entry before = *sf_entry_of(&job->tree->records, id);
 	struct sf_entry entry = before;
 	size_t start = job->out.len;
 	struct record record;
@@ -325,7 +327,7 @@ static void describe_one(struct describe *job, struct sf_walk *walk, uint32_t id
 	}
 	job->n_left += left;
 	if (memcmp(&entry, &before, sizeof(entry)) != 0)
-		sf_entry_put(job->tree, id, &entry);
+		*sf_entry_of(&job->tree->records, id) = entry;
 	if (job->out.len > start)
 		finish_record(job, &entry, start, &record);
 }
@@ -350,7 +352,7 @@ static void run(struct sf_job *base)
 	sf_walk_begin(&walk, job->tree);
 	for (size_t i = 0; i < job->count && !job->out.failed && !sf_tree_cancelled(job->tree); i++) {
 		job->other = job->others ? job->others[i] : job->ids[i];
-		if (job->ids[i] < job->tree->n_entries && job->other < job->tree->n_entries)
+		if (job->ids[i] < job->tree->records.count && job->other < job->tree->records.count)
 			describe_one(job, &walk, job->ids[i]);
 	}
 	sf_walk_end(&walk);
@@ -360,7 +362,6 @@ static void run(struct sf_job *base)
 		memcpy(job->out.at, (uint32_t[]){ job->n_ready, job->n_left }, sizeof(head));
 	if (sf_tree_cancelled(job->tree))
 		base->err = ECANCELED;
-	sf_store_tell(job->tree->store, base);
 }
 
 static void free_bytes(napi_env env, void *data, void *hint)

@@ -24,7 +24,9 @@ struct sf_place {
 	bool follow;
 };
 
-/* Lengths of name and value, name, value, for each attribute. `list` and `value` have SF_XATTR_BYTES. 0, or an errno. */
+/*
+ * Lengths of name and value, name, value, for each attribute. `list` and `value` have SF_XATTR_BYTES. 0, or an errno.
+ */
 int sf_append_xattrs(struct sf_bytes *out, const struct sf_place *place, char *list, char *value, uint32_t *count);
 
 /* Offset and length, as doubles, of each range of data in a file that has holes. 0, or an errno. */

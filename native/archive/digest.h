@@ -1,6 +1,6 @@
 /*
- * SHA-256 (FIPS 180-4) of our own, so that the addon needs no symbol of the host's OpenSSL: one binary then serves every
- * Node.js, and any other host of Node-API. It takes the CPU's instructions for SHA-256 where there are some.
+ * SHA-256 (FIPS 180-4) of our own, so that the addon needs no symbol of the host's OpenSSL: one binary then serves
+ * every Node.js, and any other host of Node-API. It takes the CPU's instructions for SHA-256 where there are some.
  */
 #ifndef STILLFRAME_DIGEST_H
 #define STILLFRAME_DIGEST_H
@@ -29,7 +29,10 @@ void sf_digest_take(struct sf_digest *digest, unsigned char out[SF_DIGEST]);
 void sf_digest_of(
 	struct sf_digest *digest, const void *a, size_t a_len, const void *b, size_t b_len, unsigned char out[SF_DIGEST]);
 
-/* For the test of each: "portable", "sha-ni", "armv8", NULL for the fastest here. 0, or ENOTSUP where the CPU has none such. */
+/*
+ * For the test of each: "portable", "sha-ni", "armv8", NULL for the fastest here. 0, or ENOTSUP where the CPU has none
+ * such.
+ */
 int sf_digest_use(const char *implementation);
 
 #endif

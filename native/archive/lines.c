@@ -73,9 +73,10 @@ struct lines {
 static int append_lines(struct lines *lines)
 {
 	for (size_t i = 0; i < lines->n_ids; i++, lines->done++) {
-		if (lines->ids[i] >= lines->tree->n_entries || (lines->rows[i] + 1ull) * SF_MEMBER_DIGESTS > lines->digests_len)
+		if (lines->ids[i] >= lines->tree->records.count ||
+			(lines->rows[i] + 1ull) * SF_MEMBER_DIGESTS > lines->digests_len)
 			return EINVAL;
-		int len = sf_tree_path(lines->tree, lines->ids[i], lines->name + lines->prefix_len, PATH_BYTES);
+		int len = sf_path_of(&lines->tree->records, lines->ids[i], lines->name + lines->prefix_len, PATH_BYTES);
 		if (len < 0)
 			return EINVAL;
 		/* The prefix ends in a slash, which the root itself goes without. */
@@ -95,7 +96,6 @@ static void run(struct sf_job *job)
 	struct lines *lines = (struct lines *)job;
 
 	job->err = append_lines(lines);
-	sf_store_tell(lines->tree->store, job);
 }
 
 static napi_value result(napi_env env, struct sf_job *job)

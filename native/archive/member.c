@@ -1,3 +1,8 @@
+/*
+ * The headers of small regular files with nothing odd about them. All others are made by
+ * src/archive/format/tar-encode.ts, which also makes these where a filter wants to see every entry. Both must make the
+ * same bytes: test/root/archive/ready-members.test.ts compares them.
+ */
 #include "member.h"
 
 #include <string.h>

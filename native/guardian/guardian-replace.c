@@ -1,7 +1,7 @@
 /*
  * What a restore puts new files in the place of. The new ones are made as `tree` in a hidden directory of ours beside
- * the old ones, and the two are exchanged by one rename: so the old ones are `tree` from then on. Which is which is told
- * by inode, never by what we believe to have done.
+ * the old ones, and the two are exchanged by one rename: so the old ones are `tree` from then on. Which is which is
+ * told by inode, never by what we believe to have done.
  */
 #include "guardian.h"
 
@@ -68,7 +68,9 @@ static void forget_hidden(struct guard *g, const char *hidden)
 	}
 }
 
-/* DEVICE INODE DEVICE INODE HIDDEN/KEPT/PATH: the new files, the old ones; KEPT is empty for old ones that are to go. */
+/*
+ * DEVICE INODE DEVICE INODE HIDDEN/KEPT/PATH: the new files, the old ones; KEPT is empty for old ones that are to go.
+ */
 int add_replacement(struct guard *g, char *rest)
 {
 	static char directory[PATH_MAX];

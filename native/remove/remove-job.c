@@ -28,7 +28,9 @@ static void release(struct sf_job *job)
 	free(job);
 }
 
-/* removeAt(dirfd, name: Buffer, cancelled: Int32Array of one) -> Promise. An empty name: all that is in the directory. */
+/*
+ * removeAt(dirfd, name: Buffer, cancelled: Int32Array of one) -> Promise. An empty name: all that is in the directory.
+ */
 static napi_value remove_entry(napi_env env, napi_callback_info info)
 {
 	napi_value argv[3];

@@ -187,7 +187,9 @@ static void read_events(struct sf_watch *watch)
 			return;
 		}
 		struct fanotify_event_metadata event;
-		/* A copy: the kernel aligns an event to 4 bytes (FANOTIFY_EVENT_ALIGN), and the macros of fanotify(7) want 8. */
+		/*
+		 * A copy: the kernel aligns an event to 4 bytes (FANOTIFY_EVENT_ALIGN), and the macros of fanotify(7) want 8.
+		 */
 		for (const char *at = watch->buffer; bytes >= (ssize_t)FAN_EVENT_METADATA_LEN;
 			 at += event.event_len, bytes -= event.event_len, left--) {
 			memcpy(&event, at, sizeof(event));

@@ -1,11 +1,10 @@
-import { Column, DigestColumn } from '../tables/page-column.js';
+import { BytesColumn, Column } from '../tables/column.js';
 import { JobQueue } from '../../job-queue.js';
 import { MEMBER_DIGESTS } from './description.js';
 import { HashJob } from './hash-job.js';
 import { Moves } from './range-moves.js';
-import type { Scratch } from '../tables/page-file.js';
 import { takeTurns } from '../../yield-to-loop.js';
-import { PAGE_BYTES, padding } from '../format/tar-encode.js';
+import { SHARED_BLOCK_BYTES, padding } from '../format/tar-encode.js';
 
 /**
  * A part of a staging file that grows by segments: a segment is one member's header, data and padding. A
@@ -19,24 +18,16 @@ export class Area {
   end: number;
   /** How many segments there are, dropped ones included. */
   count = 0;
-  readonly #scratch: Scratch;
-  readonly #offsets: Column;
-  readonly #dataBytes: Column;
-  readonly #headerBytes: Column;
-  readonly #owners: Column;
-  readonly #states: Column;
-  readonly #digests: DigestColumn;
+  readonly #offsets = new Column(Float64Array);
+  readonly #dataBytes = new Column(Float64Array);
+  readonly #headerBytes = new Column(Uint32Array);
+  readonly #owners = new Column(Uint32Array);
+  readonly #states = new Column(Uint8Array);
+  readonly #digests = new BytesColumn(MEMBER_DIGESTS);
   /** Of segments that are at the end for now: where they belong. */
   readonly #homes = new Map<number, number>();
 
-  constructor(scratch: Scratch, fd: number, start = 0) {
-    this.#scratch = scratch;
-    this.#offsets = new Column(scratch, Float64Array);
-    this.#dataBytes = new Column(scratch, Float64Array);
-    this.#headerBytes = new Column(scratch, Uint32Array);
-    this.#owners = new Column(scratch, Uint32Array);
-    this.#states = new Column(scratch, Uint8Array);
-    this.#digests = new DigestColumn(scratch);
+  constructor(fd: number, start = 0) {
     this.fd = fd;
     this.start = start;
     this.end = start;
@@ -72,7 +63,7 @@ export class Area {
     if (this.#homes.has(segment)) return;
     const home = this.offsetOf(segment);
     this.#homes.set(segment, home);
-    const offset = this.end + ((((home - this.end) % PAGE_BYTES) + PAGE_BYTES) % PAGE_BYTES);
+    const offset = this.end + ((((home - this.end) % SHARED_BLOCK_BYTES) + SHARED_BLOCK_BYTES) % SHARED_BLOCK_BYTES);
     this.#offsets.set(segment, offset);
     this.end = offset + this.lengthOf(segment);
   }
@@ -165,7 +156,7 @@ export class Area {
 
   /** Copies the live segments into another file, `first` at the front, and returns the area that they are there. */
   async copyTo(fd: number, start: number, first: number): Promise<Area> {
-    const copy = new Area(this.#scratch, fd, start);
+    const copy = new Area(fd, start);
     const moves = new Moves(this.fd, fd);
     const digests = Buffer.alloc(MEMBER_DIGESTS);
     const take = (segment: number): void => {

@@ -1,6 +1,5 @@
-import { Column } from '../tables/page-column.js';
-import { HashTable } from '../tables/paged-hash-table.js';
-import type { Scratch } from '../tables/page-file.js';
+import { Column } from '../tables/column.js';
+import { HashTable } from '../tables/hash-table.js';
 
 /**
  * Which entry of a tree carries the data of an inode with several names; the others are links to it. What
@@ -10,28 +9,15 @@ export class HardLinks {
   /** All carriers, by the hashes of their inodes. */
   readonly #carriers = new HashTable();
   /** By a carrier's id: its inode. */
-  readonly #dev: Column;
-  readonly #inoLow: Column;
-  readonly #inoHigh: Column;
+  readonly #dev = new Column(Uint32Array);
+  readonly #inoLow = new Column(Uint32Array);
+  readonly #inoHigh = new Column(Uint32Array);
   /**
    * By id, each from 1 on: its carrier, and its neighbours in the ring of all that have this carrier. 0: it is in none.
    */
-  readonly #carrier: Column;
-  readonly #next: Column;
-  readonly #previous: Column;
-
-  constructor(scratch: Scratch) {
-    [this.#dev, this.#inoLow, this.#inoHigh] = [
-      new Column(scratch, Uint32Array),
-      new Column(scratch, Uint32Array),
-      new Column(scratch, Uint32Array),
-    ];
-    [this.#carrier, this.#next, this.#previous] = [
-      new Column(scratch, Uint32Array),
-      new Column(scratch, Uint32Array),
-      new Column(scratch, Uint32Array),
-    ];
-  }
+  readonly #carrier = new Column(Uint32Array);
+  readonly #next = new Column(Uint32Array);
+  readonly #previous = new Column(Uint32Array);
 
   /** No entry has ever had several names. */
   get isEmpty(): boolean {

@@ -7,7 +7,6 @@ import { kernelIsFrom } from '../../proc/kernel.js';
 import { ArchiveError } from '../format/archive-error.js';
 import { printable } from '../format/byte-text.js';
 import { UnsafePathError } from '../../safe-path.js';
-import { Scratch } from '../tables/page-file.js';
 import { tellsChanges } from './copy-trust.js';
 import { excludesBuffer } from './excludes.js';
 import { openTreeRoot } from './tree-root.js';
@@ -76,9 +75,9 @@ export class FileTree {
   /** What the tree holds open. */
   #root: { dev: bigint; ino: bigint } | undefined;
 
-  constructor(path: string | Buffer, options: FileTreeOptions = {}, scratch = new Scratch()) {
+  constructor(path: string | Buffer, options: FileTreeOptions = {}) {
     this.path = absolute(Buffer.from(path as string));
-    this.#native = native().treeCreate(scratch.store);
+    this.#native = native().treeCreate();
     this.#excludes = excludesBuffer(options.exclude ?? []);
     this.#oneFileSystem = options.oneFileSystem ?? false;
   }
@@ -125,7 +124,7 @@ export class FileTree {
     const path = printable(this.path);
     if (cause instanceof UnsafePathError) return new ArchiveError('TREE_UNSAFE', { path, cause });
     const errno = errnoOf(cause);
-    if (errno === undefined || (cause as NodeJS.ErrnoException).syscall === 'scratch') return cause;
+    if (errno === undefined) return cause;
     const isMissing = errno === 'ENOENT' || errno === 'ENOTDIR';
     return new ArchiveError(isMissing ? 'TREE_MISSING' : 'TREE_UNREADABLE', { path, cause });
   }
@@ -134,20 +133,19 @@ export class FileTree {
     native().treeUnwatch(this.#native);
   }
 
-  /** @throws ArchiveError TREE_MISSING, TREE_UNREADABLE, TREE_UNSAFE; errno errors of the scratch file */
+  /** @throws ArchiveError TREE_MISSING, TREE_UNREADABLE, TREE_UNSAFE */
   async scan({ hotSinceSec = 0, inodes, stillSinceMs = 0, signal }: ScanOptions = {}): Promise<ScanResult> {
     const threads = Math.max(2, Math.min(8, availableParallelism()));
     const scanOf = (path: Buffer): Promise<Buffer> => {
-      const scanning = native().treeScan(
-        this.#native,
+      const scanning = native().treeScan(this.#native, {
         path,
         threads,
         hotSinceSec,
-        this.#oneFileSystem,
-        this.#excludes,
-        BigUint64Array.from(inodes ?? []),
         stillSinceMs,
-      );
+        oneFileSystem: this.#oneFileSystem,
+        excludes: this.#excludes,
+        inodes: BigUint64Array.from(inodes ?? []),
+      });
       return unlessHeldUp(this.#native, scanning, signal);
     };
     const bytes = await this.#whileNamed(scanOf, signal);

@@ -1,8 +1,7 @@
 import type { Area } from '../members/segments.js';
 import { Bits } from '../scan/id-set.js';
-import { Column } from '../tables/page-column.js';
+import { Column } from '../tables/column.js';
 import { HardLinks } from '../scan/hard-links.js';
-import type { Scratch } from '../tables/page-file.js';
 import { takeTurns } from '../../yield-to-loop.js';
 import type { PassTrust } from '../scan/copy-trust.js';
 
@@ -23,28 +22,24 @@ const CHUNK = 8192;
 export class Copies {
   /** Where the copies are. Sealing may put them elsewhere. */
   area: Area;
-  readonly links: HardLinks;
+  readonly links = new HardLinks();
   /** Ids of sockets, which have none. */
   readonly sockets = new Set<number>();
   /** One more than the highest id seen. */
   count = 0;
   /** By id: the segment's number from 1 on, or 0; and flags. */
-  readonly #segments: Column;
-  readonly #flags: Column;
+  readonly #segments = new Column(Uint32Array);
+  readonly #flags = new Column(Uint8Array);
   /** Ids of what lives and has no good copy. */
   readonly #pending = new Bits();
   /** By id: the apparent size where it is not the stored one; else 0. */
-  readonly #apparent: Column;
+  readonly #apparent = new Column(Float64Array);
   /** In their order; those among them that have the flag LATE. */
   #late: Uint32Array = new Uint32Array();
   #deferred = 0;
 
-  constructor(area: Area, scratch: Scratch) {
+  constructor(area: Area) {
     this.area = area;
-    this.links = new HardLinks(scratch);
-    this.#segments = new Column(scratch, Uint32Array);
-    this.#flags = new Column(scratch, Uint8Array);
-    this.#apparent = new Column(scratch, Float64Array);
   }
 
   #mark(id: number, flags: number): void {

@@ -5,7 +5,6 @@ import { CopyPass, type KnownFileSystem, type PassOptions } from './copy-pass.js
 import type { Entry } from '../format/entry.js';
 import { canBeWatched, FileTree, type FileTreeOptions, type ScanResult } from '../scan/scanned-tree.js';
 import type { TreeLayout } from '../format/manifest.js';
-import type { Scratch } from '../tables/page-file.js';
 import { sharesBlocks } from '../members/share-blocks.js';
 import { takeTurns } from '../../yield-to-loop.js';
 import { notifiesWrites } from '../scan/copy-trust.js';
@@ -67,13 +66,13 @@ export class StagedTree {
   #stillSinceMs: number | undefined;
 
   /** Its area is the staging file's `fd` from `start` on. */
-  constructor(source: TreeSource, scratch: Scratch, fd: number, start: number) {
+  constructor(source: TreeSource, fd: number, start: number) {
     this.source = source;
     this.layout = source.layout ?? 'members';
     this.name = Buffer.from(source.name as string);
     this.prefix = this.layout === 'nested' ? Buffer.alloc(0) : Buffer.concat([this.name, Buffer.from('/')]);
-    this.files = new FileTree(source.path, source, scratch);
-    this.#copies = new Copies(new Area(scratch, fd, start), scratch);
+    this.files = new FileTree(source.path, source);
+    this.#copies = new Copies(new Area(fd, start));
   }
 
   /** Where the copy is. Sealing may put it elsewhere. */

@@ -27,7 +27,6 @@ import {
   writableOf,
   type OutputCompression,
 } from '../file/deliver.js';
-import { Scratch, type ScratchLimits } from '../tables/page-file.js';
 import { StagedTree, type TreeSource } from './staged-tree.js';
 import { StagingFile, type HiddenNames } from '../file/staging-file.js';
 import { BLOCK_BYTES, encodeHeader, END_OF_ARCHIVE, padding } from '../format/tar-encode.js';
@@ -37,8 +36,6 @@ export type ArchiveWriterOptions = (FileOutput | StreamOutput) & {
   compress?: OutputCompression | undefined;
   /** Told of hidden files, where there are any. */
   hidden?: HiddenNames | undefined;
-  /** How much of what is known of the files is kept in memory. Default: 28 MiB. */
-  scratch?: ScratchLimits | undefined;
 };
 
 export interface FileOutput {
@@ -90,14 +87,12 @@ export class ArchiveWriter implements AsyncDisposable {
   readonly #output: FileOutput | StreamOutput;
   readonly #compress: OutputCompression | undefined;
   readonly #hidden: HiddenNames;
-  readonly #limits: ScratchLimits | undefined;
   readonly #staged: NestedTree[] = [];
   readonly #files = new Set<StagingFile>();
   readonly #trees = new Set<StagedTree>();
   /** Opened already, and not yet in use. */
   #first: StagingFile | undefined;
   #body: Promise<Body> | undefined;
-  #scratch: Promise<Scratch> | undefined;
 
   private constructor(options: ArchiveWriterOptions) {
     this.#output = options;
@@ -105,7 +100,6 @@ export class ArchiveWriter implements AsyncDisposable {
     this.#directory = 'outputPath' in options ? dirname(this.#path) : this.#path;
     this.#compress = options.compress;
     this.#hidden = options.hidden ?? {};
-    this.#limits = options.scratch;
   }
 
   /** @throws ArchiveError OUTPUT_EXISTS, OUTPUT_DIR_MISSING, OUTPUT_FAILED */
@@ -121,7 +115,7 @@ export class ArchiveWriter implements AsyncDisposable {
     const file = await this.#openFile();
     const mtimeNs = source.layout === 'nested' ? nestedTime() : undefined;
     const start = mtimeNs === undefined ? 0 : nestedHeader(Buffer.from(source.name as string), mtimeNs, 0).length;
-    const tree = new StagedTree(source, await this.#openScratch(), file.fd, start);
+    const tree = new StagedTree(source, file.fd, start);
     this.#trees.add(tree);
     await this.#checkOutside(tree, signal);
     this.#staged.push({ tree, file, mtimeNs });
@@ -152,7 +146,7 @@ export class ArchiveWriter implements AsyncDisposable {
   async addTree(source: Omit<TreeSource, 'layout'>, options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
     await this.#guard(async () => {
       const body = await this.#assembled();
-      const tree = new StagedTree(source, await this.#openScratch(), body.fd, body.end);
+      const tree = new StagedTree(source, body.fd, body.end);
       this.#trees.add(tree);
       await tree.scan();
       await tree.copy({ hopeful: false, hash: true, ahead: false, onCopied: () => options.signal?.throwIfAborted() });
@@ -248,7 +242,6 @@ export class ArchiveWriter implements AsyncDisposable {
       // What has slid down left its old bytes behind the end.
       await body.file.handle.truncate(bytes);
       options.signal?.throwIfAborted();
-      await (await this.#scratch)?.settle();
       const written = await this.#hand(body.file, bytes, options);
       await this.abort();
       return { path: 'outputPath' in this.#output ? this.#path : undefined, bytes: written, members, memberBytes };
@@ -276,7 +269,6 @@ export class ArchiveWriter implements AsyncDisposable {
   /** Lets go of everything. Before `seal` that means: as if it had never been. */
   async abort(): Promise<void> {
     await this.#body?.catch(() => undefined);
-    (await this.#scratch?.catch(() => undefined))?.close();
     for (const tree of this.#trees) tree.files.close();
     this.#trees.clear();
     const files = [...this.#files];
@@ -336,10 +328,6 @@ export class ArchiveWriter implements AsyncDisposable {
       if (found?.dev === root.dev && found.ino === root.ino)
         throw new ArchiveError('STAGING_INSIDE_TREE', { path: printable(files.path) });
     }
-  }
-
-  #openScratch(): Promise<Scratch> {
-    return (this.#scratch ??= this.#openFile().then(({ fd }) => new Scratch(fd, this.#limits)));
   }
 
   async #openFile(): Promise<StagingFile> {

@@ -5,7 +5,6 @@ import { Area } from '../../../src/archive/members/segments.js';
 import { CopyBatch } from '../../../src/archive/members/copy-batch.js';
 import { Room } from '../../../src/archive/members/description.js';
 import { FileTree } from '../../../src/archive/scan/scanned-tree.js';
-import { Scratch as Tables } from '../../../src/archive/tables/page-file.js';
 import { padding } from '../../../src/archive/format/tar-encode.js';
 import { Scratch } from './trees.js';
 
@@ -25,7 +24,7 @@ test('a batch takes whatever headers and ranges its entries have, and is emptied
   const room = new Room();
   const description = await room.describe(tree.handle, ids, { hash: false, prefix: undefined });
   const fd = openSync(scratch.in('out'), 'w+');
-  const area = new Area(new Tables(), fd);
+  const area = new Area(fd);
   const batch = new CopyBatch(fd, tree.handle);
   const ranges = Array.from({ length: 6000 }, (_, i) => ({ offset: i * STEP, length: 1 }));
 
