@@ -34,24 +34,11 @@ export type { MemberPlace, TreePlace } from './read/places.js';
 export { verifyArchive, type VerifiedArchive, type VerifyOptions } from './read/verify.js';
 
 // The writing.
-export {
-  ArchiveWriter,
-  refuseExisting,
-  type ArchiveWriterOptions,
-  type FileOutput,
-  type SealedArchive,
-  type SealOptions,
-  type StreamOutput,
-} from './write/writer.js';
+export { ArchiveWriter, type ArchiveWriterOptions, type SealedArchive, type SealOptions } from './write/writer.js';
+export { refuseExisting, type FileOutput, type StreamOutput } from './write/output.js';
 export type { OutputCompression } from './file/deliver.js';
-export {
-  Stage,
-  type Copied,
-  type PrecopyOptions,
-  type RefreshOptions,
-  type StageProgress,
-  type StageTimes,
-} from './write/stage.js';
+export { Stage, type PrecopyOptions, type RefreshOptions, type StageTimes } from './write/stage.js';
+export type { Copied, StageProgress } from './write/stage-work.js';
 export type { TreeSource } from './write/staged-tree.js';
 export type { FilesInUse } from './scan/copy-trust.js';
 export { surveyTrees, type TreeSurvey } from './scan/survey.js';

@@ -1,5 +1,4 @@
 import { native } from '../../native.js';
-import type { Area } from '../members/segments.js';
 import { MEMBER_DIGESTS } from '../members/description.js';
 import type { StagedTree } from './staged-tree.js';
 
@@ -22,7 +21,8 @@ export class MemberLines {
   #job: Promise<[done: number, bytes: number]> | undefined;
 
   /** Begins with the segments from this one on; adds what they are to `totals`, and returns the segment after them. */
-  start(tree: StagedTree, area: Area, from: number, totals: { members: number; bytes: number }): number {
+  start(tree: StagedTree, from: number, totals: { members: number; bytes: number }): number {
+    const { area } = tree;
     const end = Math.min(area.count, from + SEGMENTS);
     this.#tree = tree;
     this.#count = this.#done = 0;

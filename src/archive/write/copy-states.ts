@@ -20,7 +20,7 @@ const CHUNK = 8192;
 
 /** Where the copy of each entry of a tree is, if it has one, and whether it can be believed. */
 export class Copies {
-  /** Where the copies are. Sealing may put them elsewhere. */
+  /** Where the copies are; the tree may move them. */
   area: Area;
   readonly links = new HardLinks();
   /** Ids of sockets, which have none. */

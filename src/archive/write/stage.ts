@@ -5,16 +5,8 @@ import { ArchiveError } from '../format/archive-error.js';
 import type { StagedTree, TreeSource } from './staged-tree.js';
 import { inodesOf, PassTrust, TICKS_MS, type FilesInUse } from '../scan/copy-trust.js';
 import type { ScanResult } from '../scan/scanned-tree.js';
+import { StageWork, type Copied, type StageProgress } from './stage-work.js';
 import type { ArchiveWriter } from './writer.js';
-
-export interface StageProgress {
-  /** Bytes of file data copied since the call, and the bytes that are to be copied as far as is known. */
-  done: number;
-  total: number;
-  unit: 'bytes';
-  /** `precopy`, after a pass: how long `refresh` would take now, in milliseconds. */
-  predictedWindowMs?: number;
-}
 
 export interface PrecopyOptions {
   /** Reads which files are mapped shared and writable now. It is called once a pass. */
@@ -35,11 +27,6 @@ export interface RefreshOptions {
   writable: () => FilesInUse | Promise<FilesInUse>;
   signal?: AbortSignal | undefined;
   onProgress?: ((progress: StageProgress) => void) | undefined;
-}
-
-export interface Copied {
-  files: number;
-  bytes: number;
 }
 
 export interface StageTimes {
@@ -86,7 +73,7 @@ export class Stage {
   readonly #writer: ArchiveWriter;
   readonly #sources: readonly TreeSource[];
   readonly #watchFromMs: number;
-  #trees: StagedTree[] | undefined;
+  #isOpen = false;
   #rate = { bytes: 0, ms: 0 };
   #lastScanMs = 0;
   readonly copied: { precopied: Copied; refreshed: Copied } = {
@@ -117,9 +104,9 @@ export class Stage {
    */
   async precopy(options: PrecopyOptions): Promise<void> {
     const begin = performance.now();
-    const work = new Work(this.copied.precopied, options);
-    await this.#guard(async () => {
-      if (this.#trees === undefined && this.#watchFromMs < Infinity)
+    const work = new StageWork(this.copied.precopied, options);
+    await this.#writer.guard(async () => {
+      if (!this.#isOpen && this.#watchFromMs < Infinity)
         for (const tree of await this.#open(options.signal))
           await tree.watch(this.#writer.fds, this.#watchFromMs, options.signal);
       const written: Promise<void>[] = [];
@@ -137,7 +124,7 @@ export class Stage {
    * Looks and copies, until it is not worth it. The disk needs no core: the next look goes on beside what `onCopied`
    * begins.
    */
-  async #passes(options: PrecopyOptions, work: Work, onCopied: (tree: StagedTree) => void): Promise<void> {
+  async #passes(options: PrecopyOptions, work: StageWork, onCopied: (tree: StagedTree) => void): Promise<void> {
     let lastCost = Infinity;
     for (let pass = 0; pass < (options.maxPasses ?? 4); pass++) {
       if (pass > 0) await sleep(TICKS_MS); // what was too young to be believed is old enough then
@@ -179,8 +166,8 @@ export class Stage {
   async refresh(options: RefreshOptions): Promise<void> {
     const begin = performance.now();
     const stillSinceMs = Date.now() - TICK_MS;
-    const work = new Work(this.copied.refreshed, options);
-    await this.#guard(async () => {
+    const work = new StageWork(this.copied.refreshed, options);
+    await this.#writer.guard(async () => {
       const isWatched = (await this.#open(options.signal)).some((tree) => tree.isWatched);
       let found = await this.#scan(
         work,
@@ -214,14 +201,14 @@ export class Stage {
 
   /** Below the root of a tree, all that the last look at it found; what its filter left out included. */
   livePaths(name: string): Iterable<Buffer> {
-    return this.#trees?.find((tree) => tree.name.equals(Buffer.from(name)))?.livePaths() ?? [];
+    return this.#writer.trees.find((tree) => tree.name.equals(Buffer.from(name)))?.livePaths() ?? [];
   }
 
   /**
    * Looks at every tree, and at `writable` in any case; for each, what is to be copied. With `doubted`, as nothing runs
    * any more, that is everything without a good copy.
    */
-  async #scan(work: Work, doubted?: ReadonlySet<bigint>, writable?: ReadonlySet<bigint>): Promise<Found[]> {
+  async #scan(work: StageWork, doubted?: ReadonlySet<bigint>, writable?: ReadonlySet<bigint>): Promise<Found[]> {
     const started = performance.now();
     const found = [];
     for (const tree of [...(await this.#open(work.signal))]) {
@@ -247,25 +234,24 @@ export class Stage {
     } catch (error) {
       if (tree.source.mayVanish !== true || !(error instanceof ArchiveError && error.code === 'TREE_MISSING'))
         throw error;
-      this.#trees = this.#trees?.filter((other) => other !== tree);
       await this.#writer.dropTree(tree);
       return undefined;
     }
   }
 
-  async #open(signal?: AbortSignal): Promise<StagedTree[]> {
-    if (this.#trees === undefined) {
-      this.#trees = [];
-      for (const source of this.#sources) this.#trees.push(await this.#writer.openTree(source, signal));
+  async #open(signal?: AbortSignal): Promise<readonly StagedTree[]> {
+    if (!this.#isOpen) {
+      this.#isOpen = true;
+      for (const source of this.#sources) await this.#writer.openTree(source, signal);
     }
-    return this.#trees;
+    return this.#writer.trees;
   }
 
   /** The scan, and what the last pass cost: a file that changed once will probably change again. */
   async #predictMs(): Promise<number> {
     const { bytes, ms } = this.#rate;
     let left = 0;
-    for (const tree of this.#trees ?? []) {
+    for (const tree of this.#writer.trees) {
       const pending = await tree.left({ hopeful: false });
       left += pending.bytes + pending.entries * FILE_COST_BYTES;
     }
@@ -275,54 +261,5 @@ export class Stage {
   #changed(found: readonly { tree: StagedTree }[]): ArchiveError {
     const path = found.map(({ tree }) => tree.firstPending()).find((p) => p !== undefined);
     return new ArchiveError('FILE_CHANGED', { ...(path === undefined ? {} : { path }) });
-  }
-
-  async #guard(act: () => Promise<void>): Promise<void> {
-    try {
-      await act();
-    } catch (error) {
-      throw this.#writer.explain(error);
-    }
-  }
-}
-
-/** What one call has done so far, and whether it may go on. */
-class Work {
-  readonly #copied: Copied;
-  readonly #options: Pick<RefreshOptions, 'signal' | 'onProgress'>;
-  #done = 0;
-  #total = 0;
-
-  constructor(copied: Copied, options: Pick<RefreshOptions, 'signal' | 'onProgress'>) {
-    this.#copied = copied;
-    this.#options = options;
-  }
-
-  expect(bytes: number): void {
-    this.#total += bytes;
-  }
-
-  readonly onCopied = (files: number, bytes: number): void => {
-    this.#copied.files += files;
-    this.#copied.bytes += bytes;
-    this.#done += bytes;
-    this.#tell({});
-    this.throwIfAborted();
-  };
-
-  predict(predictedWindowMs: number): void {
-    this.#tell({ predictedWindowMs });
-  }
-
-  get signal(): AbortSignal | undefined {
-    return this.#options.signal;
-  }
-
-  throwIfAborted(): void {
-    this.#options.signal?.throwIfAborted();
-  }
-
-  #tell(more: { predictedWindowMs?: number }): void {
-    this.#options.onProgress?.({ done: this.#done, total: Math.max(this.#done, this.#total), unit: 'bytes', ...more });
   }
 }

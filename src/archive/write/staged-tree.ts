@@ -5,6 +5,8 @@ import { CopyPass, type KnownFileSystem, type PassOptions } from './copy-pass.js
 import type { Entry } from '../format/entry.js';
 import { canBeWatched, FileTree, type FileTreeOptions, type ScanResult } from '../scan/scanned-tree.js';
 import type { TreeLayout } from '../format/manifest.js';
+import type { StagingFile } from '../file/staging-file.js';
+import { ownHeader } from './own-header.js';
 import { sharesBlocks } from '../members/share-blocks.js';
 import { takeTurns } from '../../yield-to-loop.js';
 import { notifiesWrites } from '../scan/copy-trust.js';
@@ -50,7 +52,13 @@ export class StagedTree {
   readonly files: FileTree;
   /** Ids on another mount than their parent, as the last scan had them. */
   crossings: Uint32Array = new Uint32Array();
+  #file: StagingFile;
   readonly #copies: Copies;
+  /**
+   * Of the member that a nested tree is. A fraction of a second, so that its header has a pax part whatever the size:
+   * then its length is known beforehand.
+   */
+  readonly #memberTimeNs = BigInt(Date.now()) * 1_000_000n + 1n;
   /** As `Described.fs` counts them. */
   readonly #fileSystems: KnownFileSystem[] = [];
   #scannedBytes = 0;
@@ -65,23 +73,44 @@ export class StagedTree {
   /** Since when the files had stood still, for `confirm`; in milliseconds. */
   #stillSinceMs: number | undefined;
 
-  /** Its area is the staging file's `fd` from `start` on. */
-  constructor(source: TreeSource, fd: number, start: number) {
+  /** In its file the copy, and with layout `nested` the member that it is, is from `start` on. */
+  constructor(source: TreeSource, file: StagingFile, start = 0) {
     this.source = source;
     this.layout = source.layout ?? 'members';
     this.name = Buffer.from(source.name as string);
     this.prefix = this.layout === 'nested' ? Buffer.alloc(0) : Buffer.concat([this.name, Buffer.from('/')]);
     this.files = new FileTree(source.path, source);
-    this.#copies = new Copies(new Area(fd, start));
+    this.#file = file;
+    this.#copies = new Copies(new Area(file.fd, start + this.memberHeader(0).length));
   }
 
-  /** Where the copy is. Sealing may put it elsewhere. */
+  /** The staging file that has the copy, */
+  get file(): StagingFile {
+    return this.#file;
+  }
+
+  /** and where it is there. */
   get area(): Area {
     return this.#copies.area;
   }
 
-  set area(area: Area) {
-    this.#copies.area = area;
+  /** Of the member that a nested tree is, its tar being the member's data; empty where its files are the members. */
+  memberHeader(dataBytes: number): Buffer {
+    return this.layout === 'nested' ? ownHeader(this.name, dataBytes, this.#memberTimeNs) : Buffer.alloc(0);
+  }
+
+  /** The copy can be the first part of an archive without being moved. */
+  get mayStay(): boolean {
+    const { area } = this;
+    return this.#rootSegment() === firstLive(area) && this.memberHeader(area.end).length === area.start;
+  }
+
+  /** Copies what is good of the copy into another file, from `start` on. The old file is of no use afterwards. */
+  async moveTo(file: StagingFile, start: number): Promise<void> {
+    const { area } = this;
+    const headerBytes = this.memberHeader(area.end).length;
+    this.#copies.area = await area.copyTo(file.fd, start + headerBytes, this.#rootSegment());
+    this.#file = file;
   }
 
   /** Nothing has been scanned yet. */
@@ -215,7 +244,7 @@ export class StagedTree {
   }
 
   /** The segment of the root, which must come first in an archive. */
-  get rootSegment(): number {
+  #rootSegment(): number {
     for (let segment = 0; segment < this.area.count; segment++)
       if (this.area.isLive(segment) && this.area.ownerOf(segment) === ROOT) return segment;
     return -1;
@@ -226,4 +255,9 @@ export class StagedTree {
     if (path.length === 0) return this.layout === 'nested' ? Buffer.from('.') : this.name;
     return this.prefix.length === 0 ? path : Buffer.concat([this.prefix, path]);
   }
+}
+
+function firstLive(area: Area): number {
+  for (let segment = 0; segment < area.count; segment++) if (area.isLive(segment)) return segment;
+  return -1;
 }
