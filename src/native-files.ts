@@ -165,10 +165,26 @@ export interface LocksNative {
   /**
    * Has the stopped or waiting process set POSIX record locks, four numbers each: descriptor, F_RDLCK (0) or F_WRLCK
    * (1), start, length. `results` gets 0 or an errno for each. Rejects with an errno error where it could not be asked:
-   * EPERM for a process that is traced already, EAGAIN for one that is in no system call, ENOSYS where the machine is
+   * EPERM for a process that cannot be traced, EAGAIN for one that is in no system call, ENOSYS where the machine is
    * no x86-64.
    */
   setPosixLocks(pid: number, locks: BigInt64Array, results: Int32Array): Promise<void>;
+}
+
+/** native/addon/descriptors.c */
+export interface DescriptorsNative {
+  /**
+   * Borrows descriptors of a process. `options` has three numbers each: level, option, and when it counts; `groups`, of
+   * 24 bytes each, are multicast groups. `differs` gets a byte for each option of each descriptor: 1 where it is not as
+   * on a new socket of that kind and network namespace. Rejects with an errno error when the process cannot be asked.
+   */
+  lookAtDescriptors(
+    pid: number,
+    fds: Int32Array,
+    options: Int32Array,
+    groups: Uint8Array,
+    differs: Uint8Array,
+  ): Promise<void>;
 }
 
 /** native/addon/look-up.c */
@@ -190,4 +206,10 @@ export interface OpenEntryNative {
   openEntry(dirfd: number, name: Buffer, follow: boolean): Promise<Buffer>;
 }
 
-export type FilesNative = ExtractNative & StageNative & RemoveNative & LocksNative & LookUpNative & OpenEntryNative;
+export type FilesNative = ExtractNative &
+  StageNative &
+  RemoveNative &
+  LocksNative &
+  DescriptorsNative &
+  LookUpNative &
+  OpenEntryNative;

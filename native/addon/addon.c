@@ -57,6 +57,7 @@ static napi_value init(napi_env env, napi_value exports)
 	sf_init_files(env, exports);
 	sf_init_remove(env, exports);
 	sf_init_locks(env, exports);
+	sf_init_descriptors(env, exports);
 	sf_init_look_up(env, exports);
 	sf_init_open_entry(env, exports);
 	return exports;

@@ -20,6 +20,7 @@ void sf_init_move(napi_env env, napi_value exports);
 void sf_init_files(napi_env env, napi_value exports);
 void sf_init_remove(napi_env env, napi_value exports);
 void sf_init_locks(napi_env env, napi_value exports);
+void sf_init_descriptors(napi_env env, napi_value exports);
 void sf_init_look_up(napi_env env, napi_value exports);
 void sf_init_open_entry(napi_env env, napi_value exports);
 

@@ -1,28 +1,53 @@
 import { listProc, readProc, readProcLink } from '../../proc/task.js';
 import { takeTurns } from '../../yield-to-loop.js';
+import { lookAtDescriptors } from './borrowed-descriptors.js';
 import type { TaskState } from './task-state.js';
 
-const kinds = ['EFD_SEMAPHORE', 'timerfd at a CLOCK_REALTIME time', 'unread UDP datagrams'] as const;
+const kinds = [
+  'EFD_SEMAPHORE',
+  'timerfd at a CLOCK_REALTIME time',
+  'unread UDP datagrams',
+  'unread inotify events',
+  'unread fanotify events',
+  'unread packets',
+  'socket options',
+] as const;
 export type DescriptorState = (typeof kinds)[number];
 
 export function isOfDescriptor(what: string): boolean {
   return (kinds as readonly string[]).includes(what);
 }
 
+const EVENTS = {
+  'anon_inode:inotify': 'unread inotify events',
+  'anon_inode:[fanotify]': 'unread fanotify events',
+} as const;
+
 /** What CRIU does not dump of a process's descriptors; empty when it has gone. */
 export async function descriptorStates(pid: number, udp: UdpQueues): Promise<TaskState[]> {
   const found: TaskState[] = [];
+  const note = (fd: number, what: DescriptorState, options?: string[]): void => {
+    found.push({ pid, tid: pid, what, value: String(fd), ...(options === undefined ? {} : { options }) });
+  };
+  /** What /proc says too little of, and what it is when something waits there to be read. */
+  const toBorrow = new Map<number, DescriptorState>();
   let turn = performance.now();
-  for (const fd of listProc(`${pid}/fd`)) {
-    const what = stateOf(pid, fd, udp);
-    if (what !== undefined) found.push({ pid, tid: pid, what, value: fd });
+  for (const name of listProc(`${pid}/fd`)) {
+    const fd = Number(name);
+    const target = readProcLink(`${pid}/fd/${fd}`) ?? '';
+    if (target in EVENTS) toBorrow.set(fd, EVENTS[target as keyof typeof EVENTS]);
+    else if (target.startsWith('socket:[')) toBorrow.set(fd, 'unread packets');
+    const what = stateOf(pid, fd, target, udp);
+    if (what !== undefined) note(fd, what);
     turn = await takeTurns(turn);
   }
+  const { options, waiting } = await lookAtDescriptors(pid, [...toBorrow.keys()]);
+  for (const [fd, what] of toBorrow) if (waiting.has(fd)) note(fd, what);
+  for (const [fd, set] of options) note(fd, 'socket options', set);
   return found;
 }
 
-function stateOf(pid: number, fd: string, udp: UdpQueues): DescriptorState | undefined {
-  const target = readProcLink(`${pid}/fd/${fd}`) ?? '';
+function stateOf(pid: number, fd: number, target: string, udp: UdpQueues): DescriptorState | undefined {
   if (target.startsWith('socket:['))
     return udp.ofProcess(pid).has(target.slice('socket:['.length, -1)) ? 'unread UDP datagrams' : undefined;
   if (target === 'anon_inode:[eventfd]') {

@@ -23,12 +23,20 @@ export interface TaskState {
     | DescriptorState;
   /** As /proc writes it; of a descriptor's state its number. */
   value: string;
+  /** Of `socket options` which: those that are not as on a new socket, and `multicast membership`. */
+  options?: string[];
   /** Both ids in the task's own pid namespace, where they are others there. */
   inside?: { pid: number; tid: number };
 }
 
 /** Lost in any case, though /proc shows nothing of it after the restore. */
-const NEVER_RESTORED: readonly string[] = ['timerfd at a CLOCK_REALTIME time', 'unread UDP datagrams'];
+const NEVER_RESTORED: readonly string[] = [
+  'timerfd at a CLOCK_REALTIME time',
+  'unread UDP datagrams',
+  'unread inotify events',
+  'unread fanotify events',
+  'unread packets',
+];
 
 /** A task that has not asked for anything has these of its parent's, or the kernel's default; and what tells the rest. */
 interface Usual {
@@ -115,8 +123,10 @@ export async function statesNotRestored(recorded: readonly RecordedWarning[], ro
     const task = now.get(inside.pid);
     const tid = task?.tids.get(inside.tid);
     if (task === undefined || tid === undefined) return [state];
-    const isThere = task.has.some((one) => one.tid === tid && one.what === what && one.value === wanted);
-    return isThere && !NEVER_RESTORED.includes(what) ? [] : [{ ...state, pid: task.pid, tid }];
+    const has = task.has.find((one) => one.tid === tid && one.what === what && one.value === wanted);
+    const options = state.options?.filter((option) => has?.options?.includes(option) !== true);
+    const isThere = has !== undefined && (options ?? []).length === 0 && !NEVER_RESTORED.includes(what);
+    return isThere ? [] : [{ ...state, pid: task.pid, tid, ...(options === undefined ? {} : { options }) }];
   });
 }
 
@@ -132,8 +142,10 @@ function tidsByInnermost(pid: number): Map<number, number> {
 
 function isTaskState(value: unknown): value is TaskState {
   if (typeof value !== 'object' || value === null) return false;
-  const { pid, tid, what, value: text, inside } = value as Partial<Record<keyof TaskState, unknown>>;
-  const areTexts = typeof what === 'string' && typeof text === 'string';
+  const { pid, tid, what, value: text, inside, options } = value as Partial<Record<keyof TaskState, unknown>>;
+  const areTexts =
+    [what, text].every((one) => typeof one === 'string') &&
+    (options === undefined || (Array.isArray(options) && options.every((one) => typeof one === 'string')));
   return areTexts && areIds({ pid, tid }) && (inside === undefined || areIds(inside));
 }
 

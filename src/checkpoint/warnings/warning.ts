@@ -97,8 +97,8 @@ const texts: { readonly [C in WarningCode]: (facts: WarningFacts[C]) => ErrorTex
   STATE_LOST: ({ states }) => ({
     what: `CRIU does not bring back: ${listed(
       states.map(
-        ({ pid, tid, what, value }) =>
-          `${what} of ${tid === pid ? `process ${pid}` : `thread ${tid} of process ${pid}`} (${isOfDescriptor(what) ? 'descriptor ' : ''}${value})`,
+        ({ pid, tid, what, value, options }) =>
+          `${options === undefined ? what : options.join(' and ')} of ${tid === pid ? `process ${pid}` : `thread ${tid} of process ${pid}`} (${isOfDescriptor(what) ? 'descriptor ' : ''}${value})`,
       ),
     )}`,
     remedy:

@@ -3,9 +3,17 @@ import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
-import { unusualState, usualState } from '../../../src/checkpoint/warnings/task-state.js';
+import { isOfDescriptor } from '../../../src/checkpoint/warnings/descriptor-state.js';
+import {
+  statesNotRestored,
+  unusualState,
+  usualState,
+  type TaskState,
+} from '../../../src/checkpoint/warnings/task-state.js';
+import type { RecordedWarning } from '../../../src/index.js';
 import { Cpusets } from '../../../src/cgroup/index.js';
 import { endChild, until } from '../../fixtures/processes.js';
+import { State } from './state/state.js';
 
 /** A cgroup whose tasks may run on the first CPU only. */
 function makeCpuset(): string {
@@ -39,4 +47,29 @@ it('CPUs that a cpuset allows are no affinity of a task, and fewer of them are',
   writeFileSync(join(cpuset, 'cpuset.cpus'), '0-1');
   execFileSync('taskset', ['-p', '-c', '1', String(pid)]);
   expect(await affinityOf(pid)).toEqual([{ pid, tid: pid, what: 'CPU affinity', value: '2' }]);
+});
+
+const options = (states: readonly TaskState[]): string[] => states.flatMap(({ options = [] }) => options);
+
+it('sockets on which nothing was set have no options to warn of, connected or not', async () => {
+  const { pid } = await State.start([
+    ...['unix_stream_queue', 'unix_seqpacket_queue', 'unix_listener', 'unix_peer_credentials'],
+    ...['tcp_backlog', 'tcp_connection', 'tcp6_connection', 'tcp_half_closed', 'udp_connected', 'socket_filter'],
+    ...['netlink', 'packet_socket', 'raw_socket', 'inotify', 'fanotify', 'eventfd', 'timerfd'],
+  ]);
+  expect((await unusualState(pid, usualState())).filter(({ what }) => isOfDescriptor(what))).toEqual([]);
+});
+
+it('of the options that were lost, a restored tree is told of those that it does not have again', async () => {
+  const { pid } = await State.start(['options_unix']);
+  const states = await unusualState(pid, usualState());
+  expect(options(states)).toEqual(['SO_PASSPIDFD']);
+  const recorded = (of: TaskState[]): RecordedWarning[] => [
+    { code: 'STATE_LOST', facts: { states: of }, message: '', remedy: '' },
+  ];
+  expect(options(await statesNotRestored(recorded(states), pid))).toEqual([]);
+  const more = states.map((state) => ({ ...state, options: ['SO_ZEROCOPY', 'SO_PASSPIDFD'] }));
+  expect(options(await statesNotRestored(recorded(more), pid))).toEqual(['SO_ZEROCOPY']);
+  const elsewhere = more.map((state) => ({ ...state, value: '999' }));
+  expect(options(await statesNotRestored(recorded(elsewhere), pid))).toEqual(['SO_ZEROCOPY', 'SO_PASSPIDFD']);
 });

@@ -1,94 +1,43 @@
-import { spawn, spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { once } from 'node:events';
-import {
-  closeSync,
-  existsSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { expect, it, onTestFinished, test } from 'vitest';
-import { checkpoint, findCriu, restore } from '../../../src/index.js';
-import { runningPids } from '../../../src/checkpoint/base/pids.js';
-import { compiled } from '../../fixtures/compiled.js';
-import { until } from '../../fixtures/criu.js';
+import { expect, it, test } from 'vitest';
+import { checkpoint, findCriu, restore, type Warning } from '../../../src/index.js';
+import { program, State } from './state/state.js';
 import { asMarkdown, sections, type Row } from './state/table.js';
 
-const folder = fileURLToPath(new URL('state/', import.meta.url));
-const program = (() => {
-  const hash = createHash('sha256');
-  for (const name of readdirSync(folder).toSorted()) hash.update(readFileSync(join(folder, name)));
-  // The other files are included: their contents are part of what is compiled.
-  const sources = `-DSOURCES_${hash.digest('hex').slice(0, 12)}`;
-  return compiled(join(folder, 'state.c'), ['-O1', '-Wall', '-Wextra', '-D_GNU_SOURCE', '-pthread', sources]);
-})();
 const { version } = await findCriu();
 /** What is lost with the CRIU of the table may come back with another. */
 const isTablesCriu = version.startsWith('4.2');
 
-/** A process that holds these objects, and says what they are when asked. */
-class State {
-  private constructor(
-    readonly dir: string,
-    readonly pid: number,
-    readonly rows: readonly string[],
-  ) {}
-
-  static async start(rows: readonly string[]): Promise<State> {
-    const dir = mkdtempSync(join(tmpdir(), 'stillframe-test-state-'));
-    const output = openSync(join(dir, 'errors'), 'w');
-    // No terminal, no socket of ours, and a session of its own.
-    const child = spawn(program, [dir, ...rows], { detached: true, stdio: ['ignore', output, output] });
-    closeSync(output);
-    await once(child, 'spawn');
-    child.unref();
-    const state = new State(dir, child.pid as number, rows);
-    onTestFinished(async () => {
-      await state.end();
-      rmSync(dir, { recursive: true, force: true });
-    });
-    let ended = false;
-    child.once('exit', () => (ended = true));
-    await until(() => ended || existsSync(join(dir, 'ready')), 'all is set up');
-    if (ended) throw new Error(readFileSync(join(dir, 'errors'), 'utf8'));
-    return state;
-  }
-
-  /** Each row's line; of a row of options one for each option. */
-  async ask(): Promise<Map<string, string>> {
-    const answer = join(this.dir, 'answer');
-    writeFileSync(join(this.dir, 'ask'), '');
-    await until(() => existsSync(answer), `${this.rows.join(', ')} are probed`);
-    const lines = new Map<string, string>();
-    for (const line of readFileSync(answer, 'latin1').split('\n').filter(Boolean)) {
-      const [name = '', value = ''] = [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 2)];
-      if (!name.startsWith('options_')) lines.set(name, value);
-      else for (const option of value.trim().split(' ')) lines.set(`${name} ${option.split('=')[0]}`, option);
-    }
-    return lines;
-  }
-
-  async end(): Promise<void> {
-    if (!existsSync(`/proc/${this.pid}`)) return;
-    for (const pid of runningPids(this.pid)) {
-      try {
-        process.kill(pid, 'SIGKILL');
-      } catch {
-        // it ended with its parent
-      }
-    }
-    await until(() => !existsSync(`/proc/${this.pid}`), `${this.pid} is reaped`);
-  }
+interface Lost {
+  whats: string[];
+  options: string[];
 }
 
-async function archived(state: State): Promise<{ archive: string; warnedAs: string[] }> {
+/** What was warned of. */
+function lostBy(warnings: readonly Warning[]): Lost {
+  const states = warnings.flatMap((each) => (each.code === 'STATE_LOST' ? each.facts.states : []));
+  const unique = (all: string[]): string[] => [...new Set(all)].toSorted();
+  return {
+    whats: unique(states.map(({ what }) => what)),
+    options: unique(states.flatMap(({ options = [] }) => options)),
+  };
+}
+
+/** What has to be. */
+function lostOf(rows: readonly Row[]): Lost {
+  const named = (option: string): string => (/^(IP|IPV6|TCP|UDP)_/.test(option) ? option : `SO_${option}`);
+  const unique = (all: string[]): string[] => [...new Set(all)].toSorted();
+  return {
+    whats: unique(rows.flatMap(({ warnedAs = [] }) => warnedAs)),
+    options: unique(
+      rows.flatMap(({ options = [], warnedOption = [] }) => [...options.map(named), ...[warnedOption].flat()]),
+    ),
+  };
+}
+
+async function archived(state: State): Promise<{ archive: string; lost: Lost }> {
   const output = join(state.dir, 'archive.tar');
   const { warnings } = await checkpoint({
     pid: state.pid,
@@ -97,8 +46,7 @@ async function archived(state: State): Promise<{ archive: string; warnedAs: stri
     stateDir: state.dir,
     criu: { tcpEstablished: true },
   });
-  const states = warnings.flatMap((each) => (each.code === 'STATE_LOST' ? each.facts.states : []));
-  return { archive: output, warnedAs: [...new Set(states.map(({ what }) => what))] };
+  return { archive: output, lost: lostBy(warnings) };
 }
 
 /** Names a row; of a row of options, its options that are lost. */
@@ -113,10 +61,11 @@ async function compare(rows: readonly Row[]): Promise<void> {
   const before = await untouched.ask();
   await untouched.end();
   const state = await State.start(names);
-  const { archive, warnedAs } = await archived(state);
-  expect(warnedAs.toSorted()).toEqual([...new Set(rows.flatMap((row) => row.warnedAs ?? []))].toSorted());
+  const { archive, lost: warnedOf } = await archived(state);
+  expect(warnedOf).toEqual(lostOf(rows));
   await state.end();
-  await restore({ archive });
+  const { warnings } = await restore({ archive });
+  expect(lostBy(warnings)).toEqual(warnedOf);
   const after = await state.ask();
   const lost = rows.flatMap(lostKeys);
   const changed = [...before].filter(([key, value]) => after.get(key) !== value).map(([key]) => key);

@@ -2,6 +2,7 @@
 #include "row.h"
 #include <arpa/inet.h>
 #include <linux/filter.h>
+#include <linux/if_packet.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <netinet/in.h>
@@ -445,6 +446,22 @@ GET(udp_multicast_membership)
 
 	say("%d", setsockopt(multicast, IPPROTO_IP, IP_DROP_MEMBERSHIP, &group, sizeof(group)) == 0);
 }
+static int multicast6;
+SET(udp6_multicast_membership)
+{
+	struct ipv6_mreq group = { .ipv6mr_interface = 1 };
+
+	inet_pton(AF_INET6, "ff05::1:3", &group.ipv6mr_multiaddr);
+	multicast6 = inet_socket(AF_INET6, SOCK_DGRAM);
+	must(setsockopt(multicast6, IPPROTO_IPV6, IPV6_JOIN_GROUP, &group, sizeof(group)));
+}
+GET(udp6_multicast_membership)
+{
+	struct ipv6_mreq group = { .ipv6mr_interface = 1 };
+
+	inet_pton(AF_INET6, "ff05::1:3", &group.ipv6mr_multiaddr);
+	say("%d", setsockopt(multicast6, IPPROTO_IPV6, IPV6_LEAVE_GROUP, &group, sizeof(group)) == 0);
+}
 static int corked;
 SET(udp_corked_data)
 {
@@ -458,17 +475,32 @@ GET(udp_corked_data)
 	say_message(corked);
 }
 static int connection[2];
-static void make_connection(int ends[2])
+static void make_connection_of(int family, int ends[2])
 {
-	int listener = inet_socket(AF_INET, SOCK_STREAM);
-	struct sockaddr_in address;
+	int listener = inet_socket(family, SOCK_STREAM);
+	struct sockaddr_storage address;
+	socklen_t size = sizeof(address);
 
 	must(listen(listener, 1));
-	must(getsockname(listener, (void *)&address, &(socklen_t){ sizeof(address) }));
-	ends[0] = must(socket(AF_INET, SOCK_STREAM, 0));
-	must(connect(ends[0], (void *)&address, sizeof(address)));
+	must(getsockname(listener, (void *)&address, &size));
+	ends[0] = must(socket(family, SOCK_STREAM, 0));
+	must(connect(ends[0], (void *)&address, size));
 	ends[1] = must(accept(listener, NULL, NULL));
 	close(listener);
+}
+static void make_connection(int ends[2])
+{
+	make_connection_of(AF_INET, ends);
+}
+static int connection6[2];
+SET(tcp6_connection)
+{
+	make_connection_of(AF_INET6, connection6);
+	must(send(connection6[0], "sent", 4, 0));
+}
+GET(tcp6_connection)
+{
+	say_message(connection6[1]);
 }
 SET(tcp_connection)
 {
@@ -560,6 +592,34 @@ GET(raw_socket)
 	must(getsockopt(raw, SOL_SOCKET, SO_TYPE, &type, &(socklen_t){ sizeof(type) }));
 	say("%d", type);
 }
+/* Nobody else uses these protocols: what comes is what has been sent here. */
+static int packet_queue, raw_queue;
+SET(packet_socket_queue)
+{
+	struct sockaddr_ll to = {
+		.sll_family = AF_PACKET, .sll_protocol = htons(0x88b6), .sll_ifindex = 1, .sll_halen = 6
+	};
+
+	packet_queue = must(socket(AF_PACKET, SOCK_DGRAM, htons(0x88b6)));
+	must(sendto(packet_queue, "packet", 6, 0, (void *)&to, sizeof(to)));
+	usleep(10000);
+}
+GET(packet_socket_queue)
+{
+	say_message(packet_queue);
+}
+SET(raw_socket_queue)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+
+	raw_queue = must(socket(AF_INET, SOCK_RAW, 253));
+	must(sendto(raw_queue, "packet", 6, 0, (void *)&to, sizeof(to)));
+	usleep(10000);
+}
+GET(raw_socket_queue)
+{
+	say("%zd", recv(raw_queue, (char[64]){ 0 }, 64, MSG_DONTWAIT));
+}
 
 static struct row socket_rows[] = {
 	ROW(unix_stream_queue),
@@ -583,12 +643,16 @@ static struct row socket_rows[] = {
 	ROW(udp_queue),
 	ROW(udp_connected),
 	ROW(udp_multicast_membership),
+	ROW(udp6_multicast_membership),
 	ROW(udp_corked_data),
 	ROW(tcp_connection),
+	ROW(tcp6_connection),
 	ROW(tcp_urgent_data),
 	ROW(tcp_half_closed),
 	ROW(options_tcp_connection),
 	ROW(netlink),
 	ROW(packet_socket),
+	ROW(packet_socket_queue),
 	ROW(raw_socket),
+	ROW(raw_socket_queue),
 };

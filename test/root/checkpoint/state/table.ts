@@ -20,11 +20,18 @@ export interface Row {
   refusal?: { by: 'checkpoint' | 'restore'; code: string; says: string };
   /** What the checkpoint's STATE_LOST calls it, where /proc shows it. */
   warnedAs?: TaskState['what'];
+  /** What it calls the option, where the row is of one that is not among `options`. */
+  warnedOption?: string;
   /** It needs a process of its own, because it would disturb others. */
   alone?: true;
 }
 
 const warned = (row: Row, warnedAs: TaskState['what']): Row => ({ ...row, warnedAs });
+
+const warnedMembership = (row: Row): Row => ({
+  ...warned(row, 'socket options'),
+  warnedOption: 'multicast membership',
+});
 
 type Extra = Omit<Row, 'name' | 'what' | 'fate'>;
 const back = (name: string, what: string, extra: Extra = {}): Row => ({ name, what, fate: 'comes back', ...extra });
@@ -171,9 +178,15 @@ export const sections: readonly { title: string; rows: readonly Row[] }[] = [
       back('epoll_closed_descriptor', 'epoll on a descriptor that is closed, with another of the same file open'),
       back('epoll_nested', 'epoll on an epoll'),
       back('inotify', 'inotify, its watches and their numbers'),
-      lost('inotify_queue', 'events of inotify that were not read yet', 'the queue is empty'),
+      warned(
+        lost('inotify_queue', 'events of inotify that were not read yet', 'the queue is empty'),
+        'unread inotify events',
+      ),
       back('fanotify', 'fanotify, its marks'),
-      lost('fanotify_queue', 'events of fanotify that were not read yet', 'the queue is empty'),
+      warned(
+        lost('fanotify_queue', 'events of fanotify that were not read yet', 'the queue is empty'),
+        'unread fanotify events',
+      ),
       back('fanotify_by_id', 'fanotify that names files by their ids (FAN_REPORT_FID)', alone),
       back('pidfd', 'pidfd'),
       back('namespace_descriptor', 'descriptor of a namespace'),
@@ -207,47 +220,72 @@ export const sections: readonly { title: string; rows: readonly Row[] }[] = [
         "CRIU alone refuses to restore it when its descriptor is lower than the listener's",
       ),
       back('unix_peer_credentials', 'SO_PEERCRED'),
-      lost('unix_peek_offset', 'SO_PEEK_OFF', 'off'),
-      lost('options_unix', 'options of a unix socket', 'off', ['PASSPIDFD']),
-      lost('options_tcp_listener', 'options of a listening TCP socket', 'as on a new socket', [
-        ...socketOptions,
-        ...ipOptions,
-        ...tcpOptions,
-        'TCP_FASTOPEN',
-        'TCP_THIN_LINEAR_TIMEOUTS',
-      ]),
-      lost(
-        'options_tcp_unconnected',
-        'options of a TCP socket that is not connected',
-        'as on a new socket',
-        tcpOptions,
+      { ...warned(lost('unix_peek_offset', 'SO_PEEK_OFF', 'off'), 'socket options'), warnedOption: 'SO_PEEK_OFF' },
+      warned(lost('options_unix', 'options of a unix socket', 'off', ['PASSPIDFD']), 'socket options'),
+      warned(
+        lost('options_tcp_listener', 'options of a listening TCP socket', 'as on a new socket', [
+          ...socketOptions,
+          ...ipOptions,
+          ...tcpOptions,
+          'TCP_FASTOPEN',
+          'TCP_THIN_LINEAR_TIMEOUTS',
+        ]),
+        'socket options',
       ),
-      lost('options_tcp_connection', 'options of a TCP connection', 'as on a new socket', [
-        ...socketOptions.filter((option) => option !== 'INCOMING_CPU'),
-        ...ipOptions,
-        ...tcpOptions,
-      ]),
-      lost('options_udp', 'options of a UDP socket', 'as on a new socket', [
-        ...socketOptions,
-        ...ipOptions,
-        'IP_MULTICAST_TTL',
-        'UDP_SEGMENT',
-        'UDP_GRO',
-      ]),
-      lost('options_ipv6', 'options of an IPv6 socket', 'as on a new socket', ['IPV6_UNICAST_HOPS', 'IPV6_TCLASS']),
-      lost('options_structured', 'options of more than one number', "the kernel's default", ['TCP_CONGESTION']),
+      warned(
+        lost(
+          'options_tcp_unconnected',
+          'options of a TCP socket that is not connected',
+          'as on a new socket',
+          tcpOptions,
+        ),
+        'socket options',
+      ),
+      warned(
+        lost('options_tcp_connection', 'options of a TCP connection', 'as on a new socket', [
+          ...socketOptions.filter((option) => option !== 'INCOMING_CPU'),
+          ...ipOptions,
+          ...tcpOptions,
+        ]),
+        'socket options',
+      ),
+      warned(
+        lost('options_udp', 'options of a UDP socket', 'as on a new socket', [
+          ...socketOptions,
+          ...ipOptions,
+          'IP_MULTICAST_TTL',
+          'UDP_SEGMENT',
+          'UDP_GRO',
+        ]),
+        'socket options',
+      ),
+      warned(
+        lost('options_ipv6', 'options of an IPv6 socket', 'as on a new socket', ['IPV6_UNICAST_HOPS', 'IPV6_TCLASS']),
+        'socket options',
+      ),
+      warned(
+        lost('options_structured', 'options of more than one number', "the kernel's default", ['TCP_CONGESTION']),
+        'socket options',
+      ),
       back('socket_filter', 'filter (SO_ATTACH_FILTER)'),
       back('tcp_backlog', 'backlog of a listening TCP socket'),
       back('tcp_connection', 'TCP connection within the tree, with what is in it (`tcpEstablished`)', alone),
+      back('tcp6_connection', 'the same, IPv6', alone),
       back('tcp_half_closed', 'TCP connection with one direction shut down', alone),
       lost('tcp_urgent_data', 'urgent data (MSG_OOB)', 'gone'),
       warned(lost('udp_queue', 'datagrams that were not received yet', 'gone'), 'unread UDP datagrams'),
       back('udp_connected', 'peer of a UDP socket'),
-      lost('udp_multicast_membership', 'membership in a multicast group', 'it is no member'),
+      warnedMembership(lost('udp_multicast_membership', 'membership in a multicast group', 'it is no member')),
+      warnedMembership(lost('udp6_multicast_membership', 'the same, IPv6', 'it is no member')),
       refused('udp_corked_data', 'datagram that is begun and not sent (UDP_CORK)', 'corked'),
       back('netlink', 'netlink, its address and groups'),
       back('packet_socket', 'packet socket'),
+      warned(
+        lost('packet_socket_queue', 'packets that a packet socket has not received yet', 'gone'),
+        'unread packets',
+      ),
       back('raw_socket', 'raw socket'),
+      warned(lost('raw_socket_queue', 'packets that a raw socket has not received yet', 'gone'), 'unread packets'),
     ],
   },
   {
