@@ -21,7 +21,8 @@ import {
   StillframeError,
 } from '../src/index.js';
 import { ProgressLine } from '../src/cli/progress.js';
-import { bytes, table } from '../src/cli/output.js';
+import { bytes } from '../src/cli/output.js';
+import { table } from '../src/cli/table.js';
 
 const WORKERS = 3;
 const writer = join(dirname(fileURLToPath(import.meta.url)), '../../build/workloads/busy-writer');

@@ -52,6 +52,7 @@ export {
   readMember,
   verify,
   type ArchiveInspection,
+  type InspectOptions,
   type ArchiveMember,
   type ArchiveVerification,
   type ReadOptions,

@@ -29,6 +29,10 @@ export interface ArchiveInspection {
   foreign: ForeignCheckpoint | undefined;
   /** What the checkpoint warned of. */
   warnings: RecordedWarning[];
+  memberCount: number;
+  /** Apparent sizes of all members together, in bytes. */
+  memberBytes: number;
+  /** Empty when `onMember` takes them. */
   members: ArchiveMember[];
 }
 
@@ -46,6 +50,14 @@ export interface ReadOptions {
   signal?: AbortSignal;
   /** How much a compressed archive may unpack to, and a stream may bring, in bytes. Default: 1 TiB. */
   maxUnpackedBytes?: number | undefined;
+}
+
+export interface InspectOptions extends ReadOptions {
+  /**
+   * Takes the members one by one, in their order, so that no list of them is held. It is awaited; when it throws,
+   * `inspect` rejects with that.
+   */
+  onMember?: ((member: ArchiveMember) => Promise<void> | undefined) | undefined;
 }
 
 export interface VerifyOptions extends ReadOptions {
@@ -67,22 +79,31 @@ const BYTES_OF_MEMBER = 100;
  * @throws ArchiveError NOT_AN_ARCHIVE, ARCHIVE_UNREADABLE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED, ARCHIVE_TOO_BIG,
  * ARCHIVE_UNSUPPORTED
  */
-export async function inspect(source: ArchiveSource, options: ReadOptions = {}): Promise<ArchiveInspection> {
-  await using archive = await openInOrder(source, named(source, options));
+export async function inspect(source: ArchiveSource, options: InspectOptions = {}): Promise<ArchiveInspection> {
+  const { onMember, ...reading } = options;
+  await using archive = await openInOrder(source, named(source, reading));
   const members: ArchiveMember[] = [];
+  let memberCount = 0;
+  let memberBytes = 0;
   const foreign = new ForeignReader();
   let listBytes = 0;
   const manifest = await inspectMembers(archive.members(), archive.path, {
     signal: options.signal,
     onMember: async (member) => {
       const { name, type, size } = member.entry;
-      listBytes += name.length + BYTES_OF_MEMBER;
-      if (listBytes > MAX_LIST_BYTES)
-        throw new ArchiveError('ARCHIVE_UNSUPPORTED', {
-          archivePath: archive.path,
-          what: `more members than fit into a list of ${MAX_LIST_BYTES} bytes`,
-        });
-      members.push({ name: printable(name), type, bytes: size });
+      const shown = { name: printable(name), type, bytes: size };
+      memberCount++;
+      memberBytes += size;
+      if (onMember !== undefined) await onMember(shown);
+      else {
+        listBytes += name.length + BYTES_OF_MEMBER;
+        if (listBytes > MAX_LIST_BYTES)
+          throw new ArchiveError('ARCHIVE_UNSUPPORTED', {
+            archivePath: archive.path,
+            what: `more members than fit into a list of ${MAX_LIST_BYTES} bytes: take them one by one (\`onMember\`)`,
+          });
+        members.push(shown);
+      }
       await foreign.look(member);
     },
   });
@@ -92,6 +113,8 @@ export async function inspect(source: ArchiveSource, options: ReadOptions = {}):
     manifest,
     foreign: manifest === undefined ? foreign.found() : undefined,
     warnings: recordedWarnings(manifest?.subject ?? {}),
+    memberCount,
+    memberBytes,
     members,
   };
 }

@@ -13,7 +13,7 @@ import {
 } from '../archive/index.js';
 import type { CriuRestoreOptions } from '../criu/index.js';
 import { CheckpointError } from './base/checkpoint-error.js';
-import { STATE_DIR } from './guardian/journal.js';
+import { STATE_DIR } from '../state-dir.js';
 import type { OnProgress, OnWarning, OnWindow } from './events/phases.js';
 import type { PreDumpPlan } from './dump/pre-dump.js';
 import type { FileTree, Target } from './window/target.js';

@@ -1,4 +1,4 @@
-import Table from 'cli-table3';
+import { setImmediate as immediate } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { StillframeError } from '../index.js';
 import { Cancelled, cancelledText } from './cancelled.js';
@@ -9,50 +9,42 @@ import { visible, visibleJson, visibleName } from '../visible.js';
 export const EXIT_FAILED = 1;
 export const EXIT_USAGE = 2;
 
+let hasReader = true;
+
 /** Whoever reads stdout may have read enough (`| head`): that is no failure of ours, and no stack trace is due. */
 export function endQuietlyWithoutReader(): void {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error;
+    hasReader = false;
   });
 }
 
-const PLAIN_BORDERS = Object.fromEntries(
-  [
-    'top',
-    'top-mid',
-    'top-left',
-    'top-right',
-    'bottom',
-    'bottom-mid',
-    'bottom-left',
-    'bottom-right',
-    'left',
-    'left-mid',
-    'mid',
-    'mid-mid',
-    'right',
-    'right-mid',
-  ].map((name) => [name, '']),
-);
+/** Nothing more has to be worked out for it. */
+export class ReaderGone extends Error {
+  override readonly name = 'ReaderGone';
+}
 
-/** Rows under a head, in columns a person can read and `awk` can split; numbers to the right. */
-export function table(head: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
-  const numeric = head.map(
-    (_, column) =>
-      rows.length > 0 &&
-      rows.every(
-        (row) =>
-          typeof row[column] === 'number' || /^[\d.,]+( (ms|s|B|[KMGT]iB|%|x))?$/.test(String(row[column] ?? '')),
-      ),
-  );
-  const grid = new Table({
-    head: [...head],
-    colAligns: numeric.map((right) => (right ? 'right' : 'left')),
-    chars: { ...PLAIN_BORDERS, middle: '  ' },
-    style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
-  });
-  for (const row of rows) grid.push(row.map((cell) => visibleName(String(cell))));
-  return grid.toString().replace(/[ \t]+$/gm, '');
+const CHUNK_CHARS = 1 << 16;
+
+/** For stdout, as `print`, for text of any length: it goes out as fast as it is read, and is not held. */
+export class LongOutput {
+  #text = '';
+
+  /** @throws ReaderGone, from the promise */
+  add(text: string): Promise<void> | undefined {
+    this.#text += text;
+    return this.#text.length < CHUNK_CHARS ? undefined : this.flush();
+  }
+
+  /** @throws ReaderGone */
+  async flush(): Promise<void> {
+    const text = this.#text;
+    this.#text = '';
+    // The callback comes in any case, with an error too. That there is no reader is known after it.
+    await new Promise<void>((resolve) => process.stdout.write(visible(text), () => resolve()));
+    await immediate();
+    if (!hasReader) throw new ReaderGone();
+  }
 }
 
 /** `name: value` lines, the values under each other. */
@@ -90,17 +82,25 @@ export function json(value: unknown): string {
 
 /** What a failure looks like: on stderr for a person, as an object with `error` for a program. */
 export function errorText(error: unknown, asJson: boolean, command: Command): string {
-  if (asJson) {
-    return json({
-      error:
-        error instanceof StillframeError
-          ? { ...error.toJSON(), message: inFlags(error.message, command), remedy: inFlags(error.remedy, command) }
-          : { name: 'Error', message: plainText(error, command) },
-    });
-  }
+  if (asJson) return json({ error: errorObject(error, command) });
+  // The first is what failed, the others are what could not be undone.
+  if (error instanceof AggregateError)
+    return [`stillframe: ${error.message}`, ...error.errors.map((each) => errorText(each, false, command))].join('\n');
   if (error instanceof StillframeError) return `stillframe: ${inFlags(error.message, command)} [${error.code}]`;
   if (error instanceof Cancelled) return `stillframe: ${cancelledText(error, command.name())}`;
   return `stillframe: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`;
+}
+
+function errorObject(error: unknown, command: Command): Record<string, unknown> {
+  if (error instanceof StillframeError)
+    return { ...error.toJSON(), message: inFlags(error.message, command), remedy: inFlags(error.remedy, command) };
+  if (error instanceof AggregateError)
+    return {
+      name: error.name,
+      message: error.message,
+      errors: error.errors.map((each) => errorObject(each, command)),
+    };
+  return { name: 'Error', message: plainText(error, command) };
 }
 
 function plainText(error: unknown, command: Command): string {

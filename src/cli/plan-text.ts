@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
 import type { CheckpointPlan, ContainerCheckpointPlan } from '../index.js';
 import { inFlags } from './flags.js';
-import { bytes, facts, leftOutFacts, milliseconds, table } from './output.js';
+import { bytes, facts, leftOutFacts, milliseconds } from './output.js';
+import { table } from './table.js';
 
 const MOVES = {
   none: '',

@@ -1,6 +1,6 @@
 import { lstat, writeFile } from 'node:fs/promises';
 import { Guardian } from '../checkpoint/guardian/guardian.js';
-import { STATE_DIR } from '../checkpoint/guardian/journal.js';
+import { STATE_DIR } from '../state-dir.js';
 import { journalPod } from '../checkpoint/guardian/lock.js';
 import type { Rendezvous } from '../checkpoint/window/target.js';
 import { openPlain, PrivateDirectory } from '../private-directory.js';

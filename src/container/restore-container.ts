@@ -5,7 +5,7 @@ import { openFreezer } from '../cgroup/index.js';
 import { Phases, type OnProgress, type OnWarning } from '../checkpoint/events/phases.js';
 import { placesFor, PrivateDir } from '../checkpoint/base/private-dir.js';
 import { Guardian } from '../checkpoint/guardian/guardian.js';
-import { STATE_DIR } from '../checkpoint/guardian/journal.js';
+import { STATE_DIR } from '../state-dir.js';
 import { journalRestore } from '../checkpoint/guardian/lock.js';
 import { findChangedFiles } from '../checkpoint/warnings/find-changed-files.js';
 import { restoreLocks, type LostLock } from '../checkpoint/restore/restore-locks.js';

@@ -1,6 +1,7 @@
 import { badOptionText, type BadOption } from '../../bad-option.js';
 import { compileCommand } from '../../installed.js';
 import { StillframeError, type ErrorText } from '../../errors.js';
+import { recoverCommandFor } from '../../state-dir.js';
 import { textOfAll, type Warning } from '../warnings/warning.js';
 
 /** An open file whose size on disk is not the one that CRIU recorded: CRIU would refuse the restore. */
@@ -15,11 +16,12 @@ export interface DifferingFile {
 export interface PidHolder {
   /** The id that is taken. */
   pid: number;
-  /** Who holds it: the process itself, or a member of the group or session of that number. */
+  /** Who holds it: the process itself, the process whose thread has it, or a member of the group or session. */
   holder: number;
+  /** The process's name and state; the thread's own where a thread has the id. */
   name: string;
   state: string;
-  as: 'process' | 'process group' | 'session';
+  as: 'process' | 'thread' | 'process group' | 'session';
   /** Of a zombie: who has to reap it. */
   parent?: { pid: number; name: string };
 }
@@ -78,6 +80,7 @@ export interface CheckpointFacts {
     cgroup: string | undefined;
     did: string[];
     journalPath: string;
+    stateDir: string;
   };
   DEADLINE_EXCEEDED: { maxFrozenMs: number; phase: string };
   /** `state`: CRIU's, a letter of /proc/PID/stat, when the time was up; `during`: it was ready, and then stopped. */
@@ -101,6 +104,13 @@ export class CheckpointError<C extends CheckpointErrorCode = CheckpointErrorCode
 
 const list = <T>(items: readonly T[], show: (item: T) => string): string =>
   items.slice(0, 10).map(show).join(', ') + (items.length > 10 ? `, and ${items.length - 10} more` : '');
+
+const HELD_AS: Readonly<Record<PidHolder['as'], (id: number) => string>> = {
+  process: () => '',
+  thread: (id) => `thread ${id} of `,
+  'process group': () => 'the process group of ',
+  session: () => 'the session of ',
+};
 
 const stateOf = ({ state, parent }: PidHolder): string =>
   parent === undefined
@@ -181,7 +191,7 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
   PIDS_TAKEN: (f) => ({
     what: `the process ids of the checkpoint are still in use after ${f.timeoutMs} ms: ${list(
       f.holders,
-      (h) => `${h.pid} by ${h.as === 'process' ? '' : `the ${h.as} of `}process ${h.holder} (${h.name}, ${stateOf(h)})`,
+      (h) => `${h.pid} by ${HELD_AS[h.as](h.pid)}process ${h.holder} (${h.name}, ${stateOf(h)})`,
     )}`,
     remedy: f.holders.every(({ parent }) => parent !== undefined)
       ? 'They have ended, but their parent has not reaped them: end the parent, or make it wait for them.'
@@ -233,7 +243,7 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
   }),
   RECOVERY_FAILED: (f) => ({
     what: `what the dead ${f.restoreOf === undefined ? `checkpoint of ${f.podDirectory === undefined ? `process ${String(f.pid)}` : `a pod into ${f.podDirectory}`}` : `restore of ${f.restoreOf}`} left behind could not be cleaned up: ${f.did.join('; ') || 'the guardian reported nothing'}`,
-    remedy: `Fix the problem above, then run: stillframe recover (details are in ${f.journalPath})`,
+    remedy: `Fix the problem above, then run: ${recoverCommandFor(f.stateDir)} (details are in ${f.journalPath})`,
   }),
   DEADLINE_EXCEEDED: (f) => ({
     what: `the target stood still for more than ${f.maxFrozenMs} ms and was thawed during the phase ${f.phase}`,

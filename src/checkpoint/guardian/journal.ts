@@ -20,8 +20,6 @@ import { identify, isRunning, type ProcessId } from '../../proc/identity.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 import { readEntry, type JournalCgroup, type JournalClaim, type JournalEntry } from './journal-entry.js';
 
-export const STATE_DIR = '/run/stillframe';
-
 export interface FoundJournal {
   path: string;
   owner: ProcessId;

@@ -20,11 +20,11 @@ import {
   mayBeAlive,
   newEntry,
   readJournals,
-  STATE_DIR,
   type FoundJournal,
   targetOf,
   type UnknownJournal,
 } from './journal.js';
+import { STATE_DIR } from '../../state-dir.js';
 import { recoverJournal } from './recover.js';
 
 export interface LockOptions {

@@ -1,7 +1,8 @@
 import { readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { freezerVersions, hierarchyRoot, isFreezerError, openFreezer, type FreezerState } from '../../cgroup/index.js';
+import { STATE_DIR } from '../../state-dir.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 import { cgroupRecords, destinationRecords, logPath, replacementRecords, treeRecords } from './guardian.js';
 import { GuardianProcess } from './guardian-process.js';
@@ -14,7 +15,6 @@ import {
   listJournals,
   mayBeAlive,
   readJournals,
-  STATE_DIR,
   targetOf,
   type FoundJournal,
 } from './journal.js';
@@ -54,13 +54,14 @@ export interface Recovery {
  * the others were done
  */
 export async function recover(options: RecoverOptions = {}): Promise<Recovery[]> {
-  const { stateDir = STATE_DIR } = options;
+  // The guardian takes only absolute paths.
+  const stateDir = resolve(options.stateDir ?? STATE_DIR);
   checkStateDir(stateDir);
   const recoveries: Recovery[] = [];
   const failures: unknown[] = [];
   for (const found of readJournals(stateDir).filter(isAbandoned)) {
     try {
-      const recovery = await recoverJournal(found, options);
+      const recovery = await recoverJournal(found, { ...options, stateDir });
       if (recovery !== undefined) recoveries.push(recovery);
     } catch (error) {
       failures.push(error);
@@ -90,7 +91,7 @@ export interface LeftJournal {
  * @throws CheckpointError STATE_DIR_UNSAFE
  */
 export function leftJournals(options: { stateDir?: string } = {}): LeftJournal[] {
-  const { stateDir = STATE_DIR } = options;
+  const stateDir = resolve(options.stateDir ?? STATE_DIR);
   checkStateDir(stateDir);
   return listJournals(stateDir).unknown.map((unknown) => ({
     path: unknown.path,
@@ -104,10 +105,14 @@ export function leftJournals(options: { stateDir?: string } = {}): LeftJournal[]
  * One abandoned journal. A guardian does the work, as it would have when the owner died: it is told what the journal
  * says, and then its socket is closed.
  * @returns undefined when another process took the journal over first
+ * @param options `stateDir`: an absolute path.
  * @throws CheckpointError RECOVERY_FAILED
  */
-export async function recoverJournal(found: FoundJournal, options: RecoverOptions): Promise<Recovery | undefined> {
-  const { stateDir = STATE_DIR, criuTimeoutMs = 2000, thawTimeoutMs = 10_000 } = options;
+export async function recoverJournal(
+  found: FoundJournal,
+  options: RecoverOptions & { stateDir: string },
+): Promise<Recovery | undefined> {
+  const { stateDir, criuTimeoutMs = 2000, thawTimeoutMs = 10_000 } = options;
   const journal = Journal.claim(stateDir, found);
   if (journal === undefined) return undefined;
   const { entry } = journal;
@@ -127,6 +132,7 @@ export async function recoverJournal(found: FoundJournal, options: RecoverOption
       ...subjectOf(entry),
       did,
       journalPath: found.path,
+      stateDir,
     });
   }
   return { owner: found.owner.pid, ...subjectOf(entry), since: entry.since, did };

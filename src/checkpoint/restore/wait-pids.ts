@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { CheckpointError, type PidHolder } from '../base/checkpoint-error.js';
 import { pause } from '../../when-aborted.js';
-import { readProcess, type ProcessInfo } from '../../proc/task.js';
+import { leaderOf, readProcess, type ProcessInfo } from '../../proc/task.js';
 
 const POLL_MS = 20;
 
@@ -21,9 +21,9 @@ export async function waitForPids(pids: readonly number[], timeoutMs: number, si
   }
 }
 
-/** A zombie is its parent's to reap, which may never do so. */
-function reaper({ state, ppid }: ProcessInfo): Pick<PidHolder, 'parent'> {
-  if (state !== 'Z') return {};
+/** A zombie is its parent's to reap, which may never do so. It cannot while other threads of the process run. */
+function reaper({ state, ppid, threadCount }: ProcessInfo): Pick<PidHolder, 'parent'> {
+  if (state !== 'Z' || threadCount > 1) return {};
   return { parent: { pid: ppid, name: readProcess(ppid)?.name ?? '?' } };
 }
 
@@ -33,8 +33,11 @@ export function pidHolders(pids: readonly number[]): PidHolder[] {
   for (const pid of pids) {
     // A thread's id has a directory too, though /proc does not list it.
     const task = readProcess(pid);
-    if (task !== undefined)
-      holders.push({ pid, holder: pid, as: 'process', name: task.name, state: task.state, ...reaper(task) });
+    if (task === undefined) continue;
+    const { name, state } = task;
+    const leader = leaderOf(pid) ?? pid;
+    if (leader === pid) holders.push({ pid, holder: pid, as: 'process', name, state, ...reaper(task) });
+    else holders.push({ pid, holder: leader, as: 'thread', name, state });
   }
   const taken = new Set(holders.map((h) => h.pid));
   const wanted = new Set(pids.filter((pid) => !taken.has(pid)));

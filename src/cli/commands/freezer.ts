@@ -1,7 +1,9 @@
 import { Command } from 'commander';
 import { frozenCgroups, openFreezer, type Freezer, type FreezerState } from '../../index.js';
+import { recoverCommandFor, STATE_DIR } from '../../state-dir.js';
 import { cgroupVersion, duration, positiveInteger } from '../arguments.js';
-import { facts, json, print, table } from '../output.js';
+import { facts, json, print } from '../output.js';
+import { table } from '../table.js';
 
 interface Options {
   pid?: number;
@@ -53,7 +55,7 @@ async function printAllFrozen(asJson: boolean, stateDir: string | undefined): Pr
     const by = (owner: (typeof frozen)[number]['by']): string =>
       owner === undefined
         ? 'not by stillframe'
-        : `stillframe ${owner.pid}, for ${owner.targetPid}${owner.isAlive ? '' : ' (dead: run stillframe recover)'}`;
+        : `stillframe ${owner.pid}, for ${owner.targetPid}${owner.isAlive ? '' : ` (dead: run ${recoverCommandFor(stateDir ?? STATE_DIR)})`}`;
     print(
       table(
         ['cgroup', 'freezer', 'frozen by', 'since'],

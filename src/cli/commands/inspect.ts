@@ -1,9 +1,9 @@
 import { Command } from 'commander';
-import { inspect, verify, type ForeignCheckpoint } from '../../index.js';
+import { inspect, verify, type InspectOptions } from '../../index.js';
 import { byteCount } from '../arguments.js';
 import { archiveOf } from '../standard-input.js';
-import { bytes, facts, json, table, print } from '../output.js';
-import { warningsText } from '../warnings.js';
+import { JsonView, TextView } from '../inspection-view.js';
+import { bytes, json, LongOutput, print, ReaderGone } from '../output.js';
 import { checkpointCommand } from './checkpoint.js';
 
 export function inspectCommand(signal: AbortSignal): Command {
@@ -19,67 +19,18 @@ export function inspectCommand(signal: AbortSignal): Command {
     )
     .action(async (argument: string, options: { members?: boolean; maxUnpackedBytes?: number; json?: boolean }) => {
       await using source = await archiveOf(argument);
-      const { maxUnpackedBytes } = options;
+      const { maxUnpackedBytes, json: asJson = false, members: listMembers = false } = options;
       const { archiveName } = source;
-      const inspection = await inspect(source.archive, { archiveName, signal, maxUnpackedBytes });
-      if (options.json === true) {
-        print(json(inspection));
-        return;
+      const output = new LongOutput();
+      const view = asJson ? new JsonView() : new TextView(listMembers, checkpointCommand(signal));
+      const onMember: InspectOptions['onMember'] = (member) => output.add(view.member(member));
+      try {
+        const inspection = await inspect(source.archive, { archiveName, signal, maxUnpackedBytes, onMember });
+        await output.add(view.end(inspection));
+        await output.flush();
+      } catch (error) {
+        if (!(error instanceof ReaderGone)) throw error;
       }
-      const { manifest, foreign, members, warnings } = inspection;
-      const subject = (manifest?.subject ?? {}) as {
-        createdAt?: unknown;
-        pid?: unknown;
-        kernel?: { release?: unknown } | null;
-        criu?: { version?: unknown } | null;
-        cgroup?: { version?: unknown; name?: unknown; members?: unknown } | null;
-      };
-      const lines: [string, string | number][] = [
-        ['archive', inspection.archivePath],
-        ['members', `${members.length} (${bytes(members.reduce((sum, m) => sum + m.bytes, 0))})`],
-      ];
-      if (manifest === undefined) lines.push(...foreignLines(foreign));
-      else {
-        lines.push(
-          ['made', text(subject.createdAt)],
-          ['root pid', text(subject.pid)],
-          ['processes', Array.isArray(subject.cgroup?.members) ? subject.cgroup.members.length : '?'],
-          ['cgroup', `${text(subject.cgroup?.name)} (v${text(subject.cgroup?.version)})`],
-          ['kernel', text(subject.kernel?.release)],
-          ['CRIU', text(subject.criu?.version)],
-        );
-      }
-      const texts = [`${warningsText(warnings, checkpointCommand(signal))}${facts(lines)}`];
-      if (manifest !== undefined && manifest.trees.length > 0) {
-        texts.push(
-          table(
-            ['file tree', 'was at', 'entries', 'bytes', 'sockets left out'],
-            manifest.trees.map((t) => [
-              showBytes(t.name),
-              showBytes(t.source),
-              t.entries,
-              t.bytes,
-              t.skippedSockets.length,
-            ]),
-          ),
-        );
-      }
-      const excluded = manifest?.trees.filter(({ exclude = [] }) => exclude.length > 0) ?? [];
-      if (excluded.length > 0)
-        texts.push(
-          table(
-            ['file tree', 'excluded'],
-            excluded.map((t) => [showBytes(t.name), (t.exclude ?? []).map(showBytes).join(', ')]),
-          ),
-        );
-      if (options.members === true)
-        texts.push(
-          table(
-            ['type', 'bytes', 'member'],
-            members.map((m) => [m.type, m.bytes, m.name]),
-          ),
-        );
-      print(texts.join('\n\n'));
     });
 }
 
@@ -109,28 +60,4 @@ export function verifyCommand(signal: AbortSignal): Command {
           : `${archivePath}: ${members} members, ${bytes(size)}: every byte verified`,
       );
     });
-}
-
-/** What the archive of another engine says of itself. */
-function foreignLines(foreign: ForeignCheckpoint | undefined): [string, string][] {
-  if (foreign === undefined) return [['manifest', 'none: not written by Stillframe']];
-  const { engine = 'another engine', id, name, image, runtime, checkpointedAt } = foreign;
-  const lines: [string, string | undefined][] = [
-    ['made by', engine],
-    ['container', [name, id && `(${id})`].filter(Boolean).join(' ')],
-    ['image', image],
-    ['runtime', runtime],
-    ['made', checkpointedAt],
-    ['manifest', 'none: without hashes, Stillframe can neither verify nor restore it'],
-  ];
-  return lines.filter((line): line is [string, string] => line[1] !== undefined && line[1] !== '');
-}
-
-/** A fact of the manifest, which nobody has checked. */
-function text(value: unknown): string | number {
-  return typeof value === 'string' || typeof value === 'number' ? value : '?';
-}
-
-function showBytes(value: string | { base64: string }): string {
-  return typeof value === 'string' ? value : `base64:${value.base64}`;
 }

@@ -1,7 +1,8 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { checkpointPod, type ContainerName } from '../../index.js';
 import { collect, duration, required } from '../arguments.js';
-import { facts, json, milliseconds, print, table } from '../output.js';
+import { facts, json, milliseconds, print } from '../output.js';
+import { table } from '../table.js';
 import { warningsText } from '../warnings.js';
 
 interface Options {

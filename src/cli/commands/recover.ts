@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { leftJournals, recover, type Recovery } from '../../index.js';
+import { STATE_DIR, stateDirFlag } from '../../state-dir.js';
 import { json, print, printError } from '../output.js';
 
 export function recoverCommand(): Command {
@@ -11,7 +12,7 @@ export function recoverCommand(): Command {
     .option('--json', 'print what was done as JSON')
     .addHelpText(
       'after',
-      '\nNeeded only if a checkpoint or restore and its guardian were both killed. Running ones are left alone.\n\nExample:\n  sudo stillframe recover',
+      '\nNeeded only if a checkpoint or restore and its guardian were both killed. Running ones are left alone.\n\nExit status: 0 if nothing is left that this version can clean up, 1 if something could not be cleaned up (its journal\nstays, so that recover can be run again). Journals of another version, and damaged ones, are named on stderr; they do\nnot change the exit status.\n\nExample:\n  sudo stillframe recover',
     )
     .action(async (options: { stateDir?: string; json?: boolean }) => {
       const recoveries = await recover({ stateDir: options.stateDir });
@@ -29,7 +30,7 @@ export function recoverCommand(): Command {
           `not recovered: ${path} ${why}; ${
             isAlive
               ? `process ${owner} or its guardian may be at work`
-              : `process ${owner} has ended. Run the version of Stillframe that wrote it, or see \`stillframe status --all\` and remove the file`
+              : `process ${owner} has ended. Run the version of Stillframe that wrote it, or see \`stillframe status --all${stateDirFlag(options.stateDir ?? STATE_DIR)}\` and remove the file`
           }`,
         );
     });

@@ -1,4 +1,5 @@
 /** What people meet with ordinary programs: it works by itself, or the error says who is in the way and what to do. */
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { lstatSync, readdirSync, readFileSync, readlinkSync, rmSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -6,7 +7,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { checkpoint, CriuError, restore, type Diagnosis } from '../../../src/index.js';
 import { waitForPids } from '../../../src/checkpoint/restore/wait-pids.js';
-import { spawnCounter } from '../../fixtures/processes.js';
+import { readProcess, threadsOf } from '../../../src/proc/task.js';
+import { endChild, spawnCounter, until } from '../../fixtures/processes.js';
 import { program, run, stillframe } from '../../fixtures/program.js';
 import { OddTask } from '../../fixtures/odd-task.js';
 
@@ -101,6 +103,33 @@ it('a pid that a zombie holds is told with the parent that has not reaped it', a
     facts: { holders: [{ pid: zombie, state: 'Z', parent: { pid: counter.pid } }] },
     remedy: expect.stringContaining('reaped') as string,
   });
+});
+
+it('a pid that a thread holds is told as that thread of its process', async () => {
+  const counter = await spawnCounter({ mode: 'threads', count: 3 });
+  onTestFinished(() => counter[Symbol.asyncDispose]());
+  const thread = threadsOf(counter.pid).find((tid) => tid !== counter.pid) as number;
+  await expect(waitForPids([thread], 0)).rejects.toMatchObject({
+    code: 'PIDS_TAKEN',
+    facts: { holders: [{ pid: thread, holder: counter.pid, as: 'thread' }] },
+    message: expect.stringContaining(`${thread} by thread ${thread} of process ${counter.pid} (`) as string,
+  });
+});
+
+it('a pid whose process has ended but for its other threads is not laid at its parent', async () => {
+  // The first thread ends, the second lives: the parent has nothing to reap yet.
+  const source = [
+    'import ctypes, threading, time',
+    'threading.Thread(target=time.sleep, args=(60,)).start()',
+    'ctypes.CDLL(None).syscall(60, 0)',
+  ].join('\n');
+  const child = spawn('python3', ['-c', source], { stdio: 'ignore' });
+  onTestFinished(() => endChild(child));
+  const pid = child.pid as number;
+  expect(await until(() => readProcess(pid)?.state === 'Z', 20_000)).toBe(true);
+  const error: unknown = await waitForPids([pid], 0).catch((reason: unknown) => reason);
+  expect(error).toMatchObject({ code: 'PIDS_TAKEN', facts: { holders: [{ pid, as: 'process', state: 'Z' }] } });
+  expect((error as Error).message).not.toContain('reaped it');
 });
 
 it('a unix socket that leads out of the tree is named, with who has its other end', async () => {

@@ -1,10 +1,11 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, join, relative } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { openFreezer } from '../../../src/cgroup/index.js';
 import { frozenCgroups, recover } from '../../../src/checkpoint/guardian/recover.js';
 import { freezerVersions, withCgroup } from '../../fixtures/cgroup.js';
 import { spawnCounter, until } from '../../fixtures/processes.js';
+import { stillframe } from '../../fixtures/program.js';
 import {
   isRunning,
   killOwner,
@@ -257,4 +258,39 @@ describe('recover', () => {
     expect(await recover({ stateDir: state.dir })).toHaveLength(1);
     expect(state.journals()).toEqual([]);
   });
+
+  it('takes a relative state directory, too', async () => {
+    using state = new TestState();
+    await using counter = await spawnCounter();
+    const dir = state.path('.stillframe-images');
+    await killBoth(await startOwner({ pid: counter.pid, stateDir: state.dir, make: [dir] }));
+    expect(await recover({ stateDir: relative(process.cwd(), state.dir) })).toMatchObject([
+      { did: ['removed .stillframe-images'] },
+    ]);
+    expect(state.journals()).toEqual([]);
+  });
+});
+
+it('`stillframe recover` ends with 1 while something is left, says how to go on in that state directory, and then with 0', async () => {
+  using state = new TestState();
+  const asked = ['recover', '--state-dir', state.dir];
+  expect(await stillframe(...asked)).toMatchObject({ status: 0, stdout: 'nothing was left behind\n', stderr: '' });
+  const dirs = ['.stillframe-one', '.stillframe-two'].map((name) => state.path(name));
+  for (const dir of dirs) {
+    await using counter = await spawnCounter();
+    await killBoth(await startOwner({ pid: counter.pid, stateDir: state.dir, make: [dir] }));
+    // A link where the directory was: not ours to remove.
+    renameSync(dir, `${dir}-moved`);
+    symlinkSync('/', dir);
+  }
+  const failed = await stillframe(...asked);
+  expect(failed.status).toBe(1);
+  expect(failed.stderr).not.toContain('    at ');
+  for (const dir of dirs) expect(failed.stderr).toContain(`cannot remove ${basename(dir)}`);
+  expect(failed.stderr).toContain(`then run: stillframe recover --state-dir ${state.dir} (`);
+  const { error } = JSON.parse((await stillframe(...asked, '--json')).stderr) as { error: { errors: unknown } };
+  expect(error.errors).toMatchObject([{ code: 'RECOVERY_FAILED' }, { code: 'RECOVERY_FAILED' }]);
+  for (const dir of dirs) unlinkSync(dir);
+  expect(await stillframe(...asked)).toMatchObject({ status: 0, stderr: '' });
+  expect(state.journals()).toEqual([]);
 });

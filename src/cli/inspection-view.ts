@@ -1,0 +1,123 @@
+/**
+ * What `inspect` prints, piece by piece. An archive may have millions of members, and is read once, from its beginning:
+ * so the members come first, and what is known only at the end comes last.
+ */
+import type { Command } from 'commander';
+import type { ArchiveInspection, ArchiveMember, ForeignCheckpoint } from '../index.js';
+import { bytes, facts, json } from './output.js';
+import { table, TableLines } from './table.js';
+import { warningsText } from './warnings.js';
+
+export class JsonView {
+  #isBegun = false;
+
+  member(member: ArchiveMember): string {
+    const before = this.#isBegun ? ',' : BEGIN;
+    this.#isBegun = true;
+    return `${before}\n${json(member).replace(/^/gm, '    ')}`;
+  }
+
+  end(inspection: ArchiveInspection): string {
+    const { members: _, ...rest } = inspection;
+    return `${this.#isBegun ? '\n  ' : BEGIN}],\n${json(rest).replace(/^\{\n/, '')}\n`;
+  }
+}
+
+const BEGIN = '{\n  "members": [';
+
+export class TextView {
+  readonly #rows: TableLines | undefined;
+  /** For the remedies of warnings. */
+  readonly #checkpoint: Command;
+
+  constructor(listMembers: boolean, checkpoint: Command) {
+    this.#rows = listMembers ? new TableLines(['type', 'bytes', 'member']) : undefined;
+    this.#checkpoint = checkpoint;
+  }
+
+  member({ type, bytes, name }: ArchiveMember): string {
+    const lines = this.#rows?.add([type, bytes, name]) ?? '';
+    return lines === '' ? '' : `${lines}\n`;
+  }
+
+  end(inspection: ArchiveInspection): string {
+    const summary = `${textOf(inspection, this.#checkpoint)}\n`;
+    if (this.#rows === undefined) return summary;
+    const lines = this.#rows.end();
+    return `${lines === '' ? '' : `${lines}\n`}\n${summary}`;
+  }
+}
+
+function textOf(inspection: ArchiveInspection, checkpoint: Command): string {
+  const { archivePath, manifest, foreign, warnings, memberCount, memberBytes } = inspection;
+  const subject = (manifest?.subject ?? {}) as {
+    createdAt?: unknown;
+    pid?: unknown;
+    kernel?: { release?: unknown } | null;
+    criu?: { version?: unknown } | null;
+    cgroup?: { version?: unknown; name?: unknown; members?: unknown } | null;
+  };
+  const lines: [string, string | number][] = [
+    ['archive', archivePath],
+    ['members', `${memberCount} (${bytes(memberBytes)})`],
+  ];
+  if (manifest === undefined) lines.push(...foreignLines(foreign));
+  else {
+    lines.push(
+      ['made', text(subject.createdAt)],
+      ['root pid', text(subject.pid)],
+      ['processes', Array.isArray(subject.cgroup?.members) ? subject.cgroup.members.length : '?'],
+      ['cgroup', `${text(subject.cgroup?.name)} (v${text(subject.cgroup?.version)})`],
+      ['kernel', text(subject.kernel?.release)],
+      ['CRIU', text(subject.criu?.version)],
+    );
+  }
+  const texts = [`${warningsText(warnings, checkpoint)}${facts(lines)}`];
+  if (manifest !== undefined && manifest.trees.length > 0) {
+    texts.push(
+      table(
+        ['file tree', 'was at', 'entries', 'bytes', 'sockets left out'],
+        manifest.trees.map((t) => [
+          showBytes(t.name),
+          showBytes(t.source),
+          t.entries,
+          t.bytes,
+          t.skippedSockets.length,
+        ]),
+      ),
+    );
+  }
+  const excluded = manifest?.trees.filter(({ exclude = [] }) => exclude.length > 0) ?? [];
+  if (excluded.length > 0)
+    texts.push(
+      table(
+        ['file tree', 'excluded'],
+        excluded.map((t) => [showBytes(t.name), (t.exclude ?? []).map(showBytes).join(', ')]),
+      ),
+    );
+  return texts.join('\n\n');
+}
+
+/** What the archive of another engine says of itself. */
+function foreignLines(foreign: ForeignCheckpoint | undefined): [string, string][] {
+  if (foreign === undefined) return [['manifest', 'none: not written by Stillframe']];
+  const { engine = 'another engine', id, name, image, runtime, checkpointedAt } = foreign;
+  const lines: [string, string | undefined][] = [
+    ['made by', engine],
+    ['container', [name, id && `(${id})`].filter(Boolean).join(' ')],
+    ['image', image],
+    ['runtime', runtime],
+    ['made', checkpointedAt],
+    ['manifest', 'none: without hashes, Stillframe can neither verify nor restore it'],
+  ];
+  return lines.filter((line): line is [string, string] => line[1] !== undefined && line[1] !== '');
+}
+
+/** A fact of the manifest, which nobody has checked. */
+function text(value: unknown): string | number {
+  return typeof value === 'string' || typeof value === 'number' ? value : '?';
+}
+
+function showBytes(value: string | { base64: string }): string {
+  return typeof value === 'string' ? value : `base64:${value.base64}`;
+}
