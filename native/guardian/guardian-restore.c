@@ -336,6 +336,15 @@ void keep_restored(struct guard *g)
 	g->criu = 0;
 }
 
+/* A container runtime goes on without us, and records the container last of all. */
+void keep_if_finished(struct guard *g)
+{
+	if (g->finished_by[0] == '\0' || access(g->finished_by, F_OK) != 0)
+		return;
+	tell(g, "the restore was finished: %s", g->finished_by);
+	keep_restored(g);
+}
+
 void remove_destinations(struct guard *g)
 {
 	for (unsigned i = 0; i < g->destination_count; i++) {

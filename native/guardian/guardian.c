@@ -7,7 +7,7 @@
  *   journal PATH           log PATH               place PATH           bounds CRIU_MS THAW_MS
  *   criu PID STARTTIME     window open|closed     new-cgroup PATH
  *   tree PID STARTTIME     new PATH               destination DEVICE INODE PATH
- *   made-cgroup PATH       expect PID...          keep
+ *   made-cgroup PATH       expect PID...          keep                 finished-by PATH
  *   replace DEVICE INODE DEVICE INODE HIDDEN/KEPT/PATH
  *   ready?                 disarm
  * `ready?` and `window open` are answered: `ok`, or `error ERRNO RECORD` for the first record that failed.
@@ -243,6 +243,8 @@ static void obey(struct guard *g, char *record, int *owner_pidfd)
 		err = add_replacement(g, rest);
 	else if (starts_with(record, "made-cgroup "))
 		err = copy_path(g->made_cgroup, rest);
+	else if (starts_with(record, "finished-by "))
+		err = copy_path(g->finished_by, rest);
 	else if (strcmp(record, "keep") == 0)
 		keep_restored(g);
 	else if (starts_with(record, "journal "))
@@ -317,6 +319,7 @@ static void put_right(struct guard *g)
 	/* Before its CRIU, which sees that and ends, or has become the leader of the tree's session and would never. */
 	end_trees(g);
 	await_criu(g);
+	keep_if_finished(g);
 	end_trees(g);
 	restore_freezer(g);
 	await_trees(g);

@@ -87,6 +87,7 @@ struct guard {
 	struct new_name new_names[MAX_DESTINATIONS];
 	unsigned new_name_count;
 	char made_cgroup[PATH_MAX]; /* the outermost that it made */
+	char finished_by[PATH_MAX]; /* what another program writes when it has finished the restore; '' when none does */
 
 	/* Of a restore, finished or not. */
 	struct replacement replacements[MAX_DESTINATIONS];
@@ -148,6 +149,8 @@ int add_new_name(struct guard *g, const char *path);
 int add_destination(struct guard *g, char *rest);
 /* It is finished: all that stays. */
 void keep_restored(struct guard *g);
+/* The same, if the program that restores has come to its end after all. */
+void keep_if_finished(struct guard *g);
 /* Kills its processes, with their children. */
 void end_trees(struct guard *g);
 /* Waits for their end, which a frozen cgroup holds up. */

@@ -30,6 +30,7 @@ export { isSource, nameOfSource, type ArchiveSource } from './read/source.js';
 export type { Compression } from './read/begin.js';
 export { openInOrder, type MemberInTurn } from './read/in-order.js';
 export { inspectArchive, inspectMembers } from './read/inspect.js';
+export { refuseOccupied } from './extract/occupied.js';
 export type { MemberPlace, TreePlace } from './read/places.js';
 export { verifyArchive, type VerifiedArchive, type VerifyOptions } from './read/verify.js';
 

@@ -18,6 +18,7 @@ import { findCriu, readLastErrors } from '../criu/index.js';
 import { applyRootfs } from './documents/apply-diff.js';
 import { type AdaptedSpec, HOST_SETTINGS, type DroppedSetting, type HostSetting } from './documents/archived-spec.js';
 import { archivedLocks } from './documents/archived-locks.js';
+import { BundleRoot } from './documents/bundle-root.js';
 import { BundleSpec } from './documents/bundle-spec.js';
 import { launch, run } from './runtimes/command.js';
 import { criuForRuntime } from './runtimes/criu-for-runtime.js';
@@ -25,6 +26,9 @@ import type { Container, RuntimeName } from './model/container.js';
 import { ContainerError, type ContainerFacts } from './model/container-error.js';
 import { members } from './documents/documents.js';
 import { recordedContainer, type RecordedContainer } from './documents/recorded-container.js';
+import { crunLayout } from './runtimes/crun.js';
+import { runcLayout } from './runtimes/runc.js';
+import { stateFileOf } from './runtimes/state-file.js';
 import { findContainer, type ContainerName } from './runtimes/find-container.js';
 import { CONTAINER_NAME, refuseUnknown } from './option-names.js';
 import type { OptionNames } from '../bad-option.js';
@@ -112,10 +116,11 @@ const RUNTIME_MS = 30_000;
  * When this process dies meanwhile, the runtime ends what it has begun, for up to half a minute; then its guardian
  * removes the images.
  *
- * runc, crun: the bundle's root file system is made what the container's was. It stays so when the restore fails; a
- * config.json that was written does not.
+ * runc, crun: the bundle's root file system is made what the container's was. It stays so when the restore fails, but
+ * for an archive of a whole root file system, whose root has to be empty, and is then empty again; a config.json that
+ * was written does not stay.
  * @throws ArchiveError, ContainerError NOT_A_CONTAINER_CHECKPOINT, FOREIGN_CHECKPOINT, CONTAINER_EXISTS,
- * RUNTIME_MISSING, RUNTIME_FAILED, BUNDLE_UNREADABLE, BAD_OPTION, FreezerError
+ * RUNTIME_MISSING, RUNTIME_FAILED, BUNDLE_UNREADABLE, ROOTFS_MISSING, ROOTFS_NOT_EMPTY, BAD_OPTION, FreezerError
  */
 export async function restoreContainer(options: ContainerRestoreOptions): Promise<ContainerRestoreReport> {
   refuseUnknown(options, OPTIONS);
@@ -225,20 +230,36 @@ async function restoreBundle({ options, phases, verified, subject, scratch, env,
   if (await succeeds(command, [...root, 'state', id]))
     throw new ContainerError('CONTAINER_EXISTS', { runtime: command, id });
   const spec = await BundleSpec.of(bundle, verified, options.keep ?? []);
-  await phases.run('extract', async () => {
-    await mkdir(imagesDir, { mode: 0o700 });
-    await extractMembers({ verified, prefix: members.images, images: true, destination: imagesDir, signal });
-    const whiteouts = subject.container.whiteouts === true;
-    await applyRootfs({ verified, rootfs: spec.rootfs, whiteouts, signal, hidden: guardian.hiddenNames });
-  });
-  const flags = ['--detach', '--bundle', bundle, '--image-path', imagesDir, '--work-path', scratch, '--file-locks'];
-  if (subject.tcpEstablished) flags.push('--tcp-established');
-  // Only now: whoever dies before leaves a bundle as it was, without a configuration.
-  await spec.write();
+  const { wholeRootfs = false, whiteouts = false } = subject.container;
+  const rootfs = new BundleRoot(bundle, spec.rootfs);
+  if (wholeRootfs) {
+    await rootfs.requireEmpty(verified.archive.path);
+    await guardian.knowDestination(spec.rootfs, rootfs.id);
+  }
+  const undo = async (): Promise<void> => {
+    await spec.discard();
+    // Else a next try would not find it empty.
+    if (wholeRootfs) await rootfs.clear();
+  };
   const remove = async (): Promise<void> => {
     await succeeds(command, [...root, 'delete', '--force', id]);
-    await spec.discard();
+    await undo();
   };
+  try {
+    await phases.run('extract', async () => {
+      await mkdir(imagesDir, { mode: 0o700 });
+      await extractMembers({ verified, prefix: members.images, images: true, destination: imagesDir, signal });
+      await applyRootfs({ verified, rootfs: spec.rootfs, whiteouts, signal, hidden: guardian.hiddenNames });
+    });
+    guardian.willBeFinishedBy(stateFileOf(command === 'runc' ? runcLayout : crunLayout, id, options.stateRoot));
+    if (spec.path !== undefined) guardian.willMakeNew(spec.path);
+    await spec.write();
+  } catch (error) {
+    await undo();
+    throw error;
+  }
+  const flags = ['--detach', '--bundle', bundle, '--image-path', imagesDir, '--work-path', scratch, '--file-locks'];
+  if (subject.tcpEstablished) flags.push('--tcp-established');
   await phases.run('restore', () =>
     launch(command, [...root, 'restore', ...flags, id], {
       env,

@@ -46,6 +46,9 @@ export interface ArchiveFacts {
   path?: string;
   /** The target of a link, printable. */
   linkname?: string;
+  /** Where there are several: the first of them, and how many there are. */
+  paths?: string[];
+  count?: number;
   /** What exactly is wrong, in a few words. */
   what?: string;
   /** Position in the (uncompressed) archive, in bytes. */
@@ -62,6 +65,13 @@ const member = (f: ArchiveFacts): string => (f.member === undefined ? '' : `, me
 const what = (f: ArchiveFacts): string => (f.what === undefined ? '' : `: ${f.what}`);
 const at = (f: ArchiveFacts): string => (f.offset === undefined ? '' : ` (at byte ${f.offset})`);
 const path = (f: ArchiveFacts): string => f.path ?? '(no path)';
+
+/** One path, or all that are known, as far as a person reads on. */
+function listed({ path = '(no path)', paths = [path], count = paths.length }: ArchiveFacts): string {
+  const shown = paths.slice(0, 10);
+  return shown.join(', ') + (count > shown.length ? `, and ${count - shown.length} more` : '');
+}
+const several = ({ count = 1 }: ArchiveFacts): boolean => count > 1;
 
 const REPLACE = "`replaceFiles: 'keep'`, which keeps the old files under another name";
 
@@ -116,16 +126,23 @@ const texts: ErrorTexts<ArchiveErrorCode, ArchiveFacts> = {
     remedy: 'Nothing was extracted. Do not trust this archive.',
   }),
   DESTINATION_EXISTS: (f) => ({
-    what: `the destination exists: ${path(f)}${what(f)}`,
-    remedy: `Replace it (${REPLACE}), or name one that does not exist.`,
+    what: `${several(f) ? 'destinations exist' : 'the destination exists'}: ${listed(f)}${what(f)}`,
+    remedy: several(f)
+      ? `Replace them (${REPLACE}), or name others that do not exist (\`files\`).`
+      : `Replace it (${REPLACE}), or name one that does not exist.`,
   }),
   DESTINATION_NOT_EMPTY: (f) => ({
-    what: `the destination is not empty: ${path(f)}`,
-    remedy: `Replace it (${REPLACE}), or name an empty or a new directory.`,
+    what: `${several(f) ? 'destinations are' : 'the destination is'} not empty: ${listed(f)}`,
+    remedy: several(f)
+      ? `Replace them (${REPLACE}), or name others that are empty or new (\`files\`).`
+      : `Replace it (${REPLACE}), or name an empty or a new directory.`,
   }),
   DESTINATION_MISSING: (f) => ({
     what: `the destination cannot be opened: ${path(f)}`,
-    remedy: 'Its parent directory must exist.',
+    remedy:
+      errnoOf((f as { cause?: unknown }).cause) === 'ENOENT'
+        ? 'Make its parent directory first, or name another destination.'
+        : 'Name another destination, in a directory that this process can write to.',
   }),
   DESTINATION_MOUNTED: (f) => ({
     what: `the destination cannot be replaced: ${path(f)}${what(f)}`,

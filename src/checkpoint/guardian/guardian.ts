@@ -189,6 +189,14 @@ export class Guardian implements AsyncDisposable {
     this.#restored(() => ({ madeCgroup: path }), `made-cgroup ${path}`);
   }
 
+  /**
+   * A file that the container runtime, which may outlive us, writes when it has finished the restore: then all that the
+   * restore has made stays.
+   */
+  willBeFinishedBy(path: string): void {
+    this.#restored(() => ({ finishedBy: path }), `finished-by ${path}`);
+  }
+
   /** The restore is finished: what it made stays, whatever becomes of us. */
   keepRestored(): void {
     const { restore, criu: _, ...entry } = this.#journal.entry;
@@ -287,12 +295,13 @@ export function cgroupRecords({ version, path, adoptedFrom, homes = [] }: Journa
 }
 
 /** What dies with a restore. */
-export function treeRecords({ trees, pids, cgroup, madeCgroup }: JournalRestore): string[] {
+export function treeRecords({ trees, pids, cgroup, madeCgroup, finishedBy }: JournalRestore): string[] {
   return [
     ...trees.map(treeRecord),
     ...pidRecords(pids),
     ...(cgroup === undefined ? [] : [`cgroup ${cgroup.version} ${cgroup.path}`]),
     ...(madeCgroup === undefined ? [] : [`made-cgroup ${madeCgroup}`]),
+    ...(finishedBy === undefined ? [] : [`finished-by ${finishedBy}`]),
   ];
 }
 

@@ -67,6 +67,8 @@ export interface JournalRestore {
   newNames: string[];
   /** Directories that were empty. */
   destinations: { path: string; device: string; inode: string }[];
+  /** What the container runtime that restores writes when it has finished: then all stays. */
+  finishedBy?: string;
 }
 
 export interface JournalCgroup {
@@ -203,6 +205,7 @@ const fields: Readonly<Record<Exclude<keyof JournalEntry, 'format' | 'id'>, Chec
       pids: isListOf(isPid),
       newNames: isListOf(isText),
       destinations: isListOf(isRecordOf({ path: isText, device: isDigits, inode: isDigits })),
+      finishedBy: optional(isPath),
     }),
   ),
   podDirectory: optional(isText),

@@ -4,6 +4,7 @@ import {
   extractMembers,
   extractTree,
   openArchive,
+  refuseOccupied,
   verifyArchive,
   type ExtractedTree,
   type Replacement,
@@ -26,6 +27,7 @@ import {
   LazyPages,
   needsTerminal,
   orderUnixSockets,
+  readDumpedFiles,
   readDumpedLocks,
   readPstree,
   terminalProblem,
@@ -56,6 +58,7 @@ import { excludedFrom, resolvedPlaces, requirePlace, settled, takePlaces, treeDe
 import { restoreLocks, type LostLock } from './restore-locks.js';
 import { waitForPids } from './wait-pids.js';
 import { findChangedFiles } from '../warnings/find-changed-files.js';
+import { findMovedTrees } from '../warnings/moved-trees.js';
 import { recordedWarnings } from '../warnings/recorded.js';
 import { statesNotRestored } from '../warnings/task-state.js';
 import { warning } from '../warnings/warning.js';
@@ -102,6 +105,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   );
   const subject = parseSubject(verified.manifest.subject, settings.archive);
   const destinations = treeDestinations(verified, settings);
+  if (settings.replaceFiles === undefined) await refuseOccupied(verified, destinations);
   using journal = journalRestore(settings.archive, settings.stateDir);
   await using guardian = await phases.run('guardian', () =>
     Guardian.arm({ journal, placeGuardianIn: settings.placeGuardianIn }),
@@ -117,6 +121,8 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   const recorded = recordedWarnings(verified.manifest.subject);
   const changed = await findChangedFiles(recorded, signal);
   if (changed.length > 0) warnings.add(warning('FILES_CHANGED', { files: changed }));
+  const moved = findMovedTrees(verified.manifest, destinations, await readDumpedFiles(imagesDir));
+  if (moved.length > 0) warnings.add(warning('TREE_ELSEWHERE', { trees: moved }));
   const terminal = await terminalFor(imagesDir, subject, settings, options);
   const processes = await readPstree(imagesDir);
   const locks = await readDumpedLocks(imagesDir);

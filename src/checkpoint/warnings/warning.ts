@@ -3,6 +3,7 @@ import type { LostLock } from '../restore/restore-locks.js';
 import type { ChangedFile } from './find-changed-files.js';
 import { printableJson, type OutsideFile } from './outside-file.js';
 import { isOfDescriptor } from './descriptor-state.js';
+import type { MovedTree } from './moved-trees.js';
 import type { TaskState } from './task-state.js';
 
 /** What is known with each code. Plain JSON: the manifest records it. */
@@ -11,6 +12,8 @@ export interface WarningFacts {
   FILES_NOT_ARCHIVED: { files: OutsideFile[]; more: number };
   /** Restore. */
   FILES_CHANGED: { files: ChangedFile[] };
+  /** Restore. `destination`: where the tree goes. */
+  TREE_ELSEWHERE: { trees: MovedTree[] };
   /** Checkpoint: what CRIU does not dump. Restore: what of that the tree does not have again. */
   STATE_LOST: { states: TaskState[] };
   /**
@@ -93,6 +96,16 @@ const texts: { readonly [C in WarningCode]: (facts: WarningFacts[C]) => ErrorTex
     )}`,
     remedy:
       'What the tree remembers of them may be wrong. Put them back as they were, or archive them too at the next checkpoint.',
+  }),
+  TREE_ELSEWHERE: ({ trees }) => ({
+    what: `file trees go elsewhere although processes have files open or mapped below their old places, where CRIU opens them: ${listed(
+      trees.map(
+        ({ tree, source, destination, files, more }) =>
+          `${JSON.stringify(tree)} to ${printableJson(destination)} instead of ${printableJson(source)} (${listed(files.map(printableJson), more)})`,
+      ),
+    )}`,
+    remedy:
+      'The tree works on what is at the old places, and not on what is restored. Restore the trees to their old places, or make the old places lead to the new ones first, as by `mount --bind NEW OLD`.',
   }),
   STATE_LOST: ({ states }) => ({
     what: `CRIU does not bring back: ${listed(

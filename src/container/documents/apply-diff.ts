@@ -50,7 +50,7 @@ export async function applyRootfs(options: ApplyOptions): Promise<void> {
   const place = diffOf(options.verified);
   const deleted = await readDeletedFiles(options.verified);
   const mounts = await readBindMounts(options.verified);
-  using root = openRoot(options.rootfs);
+  using root = new RootDirectory(options.rootfs);
   await new DiffApplication(options, root).run(place);
   for (const path of deleted) await remove(root, path, options);
   for (const mount of mounts) await makeMountPoint(root, mount, options);
@@ -168,14 +168,6 @@ function makeMountPoint(
       if (errnoOf(error) !== 'EEXIST') throw error;
     }
   });
-}
-
-function openRoot(rootfs: string): RootDirectory {
-  try {
-    return new RootDirectory(rootfs);
-  } catch (cause) {
-    throw new ArchiveError('DESTINATION_MISSING', { path: rootfs, cause });
-  }
 }
 
 /** Says which path of the container could not be made what it was, and what was in the way. */

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { rm, writeFile } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readVerifiedMember, type VerifiedArchive } from '../../archive/index.js';
 import { readSpec, rootfsOf } from '../model/spec.js';
@@ -16,8 +16,8 @@ export class BundleSpec {
   readonly dropped: DroppedSetting[];
   /** The directories of this machine that the archive's own lets the container reach. */
   readonly hostMounts: AdaptedSpec['hostMounts'];
-  readonly #path: string;
-  /** What `write` writes; undefined where the bundle has its own. */
+  /** The file that `write` makes; undefined where the bundle has its own. */
+  readonly path: string | undefined;
   readonly #text: string | undefined;
   #isWritten = false;
 
@@ -25,7 +25,7 @@ export class BundleSpec {
     this.rootfs = rootfs;
     this.dropped = adapted?.dropped ?? [];
     this.hostMounts = adapted?.hostMounts ?? [];
-    this.#path = join(bundle, 'config.json');
+    this.path = adapted === undefined ? undefined : join(bundle, 'config.json');
     this.#text = adapted?.text;
   }
 
@@ -41,13 +41,18 @@ export class BundleSpec {
 
   /** Puts it where the runtime reads it. */
   async write(): Promise<void> {
-    if (this.#text === undefined) return;
-    await writeFile(this.#path, this.#text, { mode: 0o600, flag: 'wx' });
+    if (this.path === undefined || this.#text === undefined) return;
+    const file = await open(this.path, 'wx', 0o600);
     this.#isWritten = true;
+    try {
+      await file.writeFile(this.#text);
+    } finally {
+      await file.close();
+    }
   }
 
   /** A further try would take it for the bundle's own: without a word of what is not in it, and deaf to `keep`. */
   async discard(): Promise<void> {
-    if (this.#isWritten) await rm(this.#path, { force: true });
+    if (this.path !== undefined && this.#isWritten) await rm(this.path, { force: true });
   }
 }

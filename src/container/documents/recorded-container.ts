@@ -21,7 +21,8 @@ export function recordedContainer({ manifest, archive }: VerifiedArchive): Recor
   if (kind !== 'container') throw wrong(`its kind is ${shown(kind)}`);
   if (!isRecord(container) || !isRuntime(container['runtime']) || !areTexts(container, ['ociRuntime', 'id', 'name']))
     throw wrong('it names no container');
-  const { image, leftOut = [], whiteouts = false } = container;
+  const { image, leftOut = [], whiteouts = false, wholeRootfs = false } = container;
+  if (typeof wholeRootfs !== 'boolean') throw wrong('it does not say whether it holds the whole root file system');
   if (typeof whiteouts !== 'boolean') throw wrong('it does not say whether it has whiteouts');
   if (
     !Array.isArray(leftOut) ||

@@ -12,6 +12,8 @@ export interface ContainerFacts {
   RUNTIME_FAILED: { command: string; status: number | string; stderr: string; dropped?: Dropped[] };
   STATE_UNREADABLE: { path: string; what?: string };
   BUNDLE_UNREADABLE: { path: string; what?: string };
+  ROOTFS_MISSING: { bundle: string; rootfs: string };
+  ROOTFS_NOT_EMPTY: { rootfs: string; archivePath: string };
   NO_OVERLAY: { id: string; rootfs: string; fsType: string };
   OVERLAY_HIDDEN: { id: string; rootfs: string };
   OVERLAY_UNSUPPORTED: { upperDir: string; name: string; feature: string };
@@ -84,6 +86,15 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
   BUNDLE_UNREADABLE: (f) => ({
     what: `the container's configuration ${f.path} cannot be used${because(f.what)}`,
     remedy: 'Name the bundle directory, with its config.json, as `bundle`.',
+  }),
+  ROOTFS_MISSING: (f) => ({
+    what: `the bundle ${f.bundle} has no root file system that can be opened at ${f.rootfs}`,
+    remedy:
+      "Make that directory, with the container's image in it (an overlay over the image's layers, or a copy), or name another bundle with `bundle`.",
+  }),
+  ROOTFS_NOT_EMPTY: (f) => ({
+    what: `${f.archivePath} holds a whole root file system, and ${f.rootfs} is not empty: files that the container had deleted would come back`,
+    remedy: 'Nothing was changed. Empty that directory, or name a bundle with an empty one with `bundle`.',
   }),
   NO_OVERLAY: (f) => ({
     what: `the root of container ${f.id} (${f.rootfs}) is on ${f.fsType}, not on an overlay: its changes cannot be told apart from its image`,

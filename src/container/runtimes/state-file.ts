@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { ContainerError } from '../model/container-error.js';
 
 /** How one runtime keeps what it knows of a container. */
@@ -33,6 +33,11 @@ export function findStateDir(layout: StateLayout, id: string, stateRoot?: string
   if (root === undefined)
     throw new ContainerError('NO_SUCH_CONTAINER', { runtime: layout.runtime, id, searched: roots });
   return join(root, id);
+}
+
+/** Where a runtime that is given this state root, or none, will keep the state of a container that it makes. */
+export function stateFileOf({ below, fileName }: StateLayout, id: string, stateRoot?: string): string {
+  return join(resolve(stateRoot ?? join('/run', below[0] as string)), id, fileName);
 }
 
 /** The JSON of a state file. It is replaced by rename, so that a reader always sees a whole one. */

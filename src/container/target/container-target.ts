@@ -63,7 +63,7 @@ export async function containerTarget(
     criu: containerDumpOptions(container, { mounts, hasConnections: hasTcpConnections(runningPids(pid)) }),
     parts: {
       guests: true,
-      subject: subjectOf(container, leftOut),
+      subject: subjectOf(container, leftOut, options.wholeRootfs === true),
       onHost: pathsOnHost(container, leftOut),
       ...(overlay === undefined ? {} : { scannedAs: (files, signal) => upperFiles(files, overlay, signal) }),
       complete: async ({ imagesDir, livePaths, append }) => {
@@ -134,10 +134,12 @@ export interface ContainerSubject {
     leftOut?: ContainerTarget['leftOut'];
     /** The difference holds whiteouts, beside deleted.files. Absent means no. */
     whiteouts?: true;
+    /** The difference is the whole root file system: nothing says what had been deleted. Absent means no. */
+    wholeRootfs?: true;
   };
 }
 
-function subjectOf(container: Container, leftOut: LeftOutMount[]): Record<string, unknown> {
+function subjectOf(container: Container, leftOut: LeftOutMount[], wholeRootfs: boolean): Record<string, unknown> {
   const { runtime, ociRuntime, id, name, image, spec } = container;
   const subject: ContainerSubject = {
     kind: 'container',
@@ -149,6 +151,7 @@ function subjectOf(container: Container, leftOut: LeftOutMount[]): Record<string
       ...(image === undefined ? {} : { image }),
       leftOut,
       ...(isOfContainerd(spec) ? { whiteouts: true } : {}),
+      ...(wholeRootfs ? { wholeRootfs } : {}),
     },
   };
   return { ...subject };

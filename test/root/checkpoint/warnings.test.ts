@@ -2,10 +2,12 @@
 import {
   appendFileSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   readlinkSync,
+  renameSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -119,6 +121,30 @@ test('a mapped file that was written to since is named at the restore although i
   const changed = byCode(warnings)['FILES_CHANGED'] as Warning<'FILES_CHANGED'>;
   expect(changed.facts.files).toMatchObject([{ path: shm, state: 'unknown' }]);
   expect(changed.message).toContain('perhaps changed');
+}, 120_000);
+
+test('a tree that is sent elsewhere is warned of before CRIU opens its old files, and refused under strict', async () => {
+  const { dir, pid, log, shm, archive, kill } = await holder();
+  const tree = join(dir, 'tree');
+  mkdirSync(tree);
+  const inTree = join(tree, 'log');
+  // What is open keeps its inode: its path is below the tree from now on.
+  renameSync(log, inTree);
+  await checkpoint({ pid, adopt: true, output: archive, stateDir: dir, files: [{ path: tree, name: 'tree' }] });
+  await kill();
+  const elsewhere = join(dir, 'elsewhere');
+  const asked = { archive, stateDir: dir, files: { tree: elsewhere } };
+  const refusal: unknown = await restore({ ...asked, strict: true }).catch((error: unknown) => error);
+  expect(refusal).toMatchObject({ code: 'WARNINGS_REFUSED' });
+  expect(existsSync(elsewhere)).toBe(false);
+  rmSync(shm, { force: true });
+  writeFileSync(shm, Buffer.alloc(4096));
+  const told: string[] = [];
+  const { warnings } = await restore({ ...asked, onWarning: ({ warning }) => told.push(warning.code) });
+  expect(byCode(warnings)['TREE_ELSEWHERE']?.facts).toEqual({
+    trees: [{ tree: 'tree', source: tree, destination: elsewhere, files: [inTree], more: 0 }],
+  });
+  expect(told).toContain('TREE_ELSEWHERE');
 }, 120_000);
 
 test('strict refuses them before anything is frozen, and the tree runs on', async () => {

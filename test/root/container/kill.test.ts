@@ -19,6 +19,7 @@ import {
   WriterInContainer,
 } from '../../fixtures/container.js';
 import { endChild, until } from '../../fixtures/processes.js';
+import { unmount } from '../../fixtures/unmount.js';
 
 let scratch: string;
 let image: string;
@@ -48,6 +49,12 @@ async function kill(child: ChildProcess, { guardians }: { guardians: boolean }):
   expect(killed.length > 0).toBe(guardians);
   for (const one of killed) process.kill(one, 'SIGKILL');
   await endChild(child);
+}
+
+/** The runtimes that it has started. */
+function runtimesOf({ pid }: ChildProcess): number[] {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').split(' ').filter(Boolean).map(Number);
+  return children.filter((one) => readProcess(one)?.name === 'runc');
 }
 
 const isStopped = ({ pid }: ChildProcess): boolean => readProcess(pid as number)?.state === 'T';
@@ -154,6 +161,8 @@ describe('the restore of a container that is killed', () => {
     ['while the files are put in place', 'leaves nothing of it', false],
     ['while the files are put in place, with its guardian', 'leaves nothing of it after recover', true],
     ['while the runtime restores', 'leaves a whole container or none', false],
+    ['while the runtime restores, with the runtime', 'leaves nothing of it', false],
+    ['while the runtime restores, with the runtime and its guardian', 'leaves nothing of it after recover', true],
   ])('%s %s', async (when, _, guardians) => {
     await using bundle = new Bundle(image);
     rmSync(join(bundle.dir, 'config.json'));
@@ -163,23 +172,29 @@ describe('the restore of a container that is killed', () => {
     const workDir = mkdtempSync(join(scratch, 'work-'));
     const options = { archive, runc: id, stateRoot, bundle: bundle.dir, stateDir, workDir };
     const child = await startVictim({ call: 'restoreContainer', options });
-    const restores = when === 'while the runtime restores';
+    const restores = when.startsWith('while the runtime restores');
     const isThere = (): boolean => (restores ? existsSync(join(stateRoot, id)) : hiddenIn(bundle.rootfs).length > 0);
     expect(await until(isThere, 30_000)).toBe(true);
+    // We wrote it, and nothing but our journal and our guardian knows that.
+    if (restores) expect(existsSync(join(bundle.dir, 'config.json'))).toBe(true);
+    if (when.includes('with the runtime')) for (const pid of runtimesOf(child)) process.kill(pid, 'SIGKILL');
     await kill(child, { guardians });
     if (guardians) {
-      expect(hiddenIn(bundle.rootfs)).toHaveLength(1);
+      if (!restores) expect(hiddenIn(bundle.rootfs)).toHaveLength(1);
       await recover({ stateDir });
     }
     expect(await until(() => journalsIn(stateDir).length === 0, 40_000)).toBe(true);
     expect([hiddenIn(bundle.rootfs), hiddenIn(workDir)]).toEqual([[], []]);
-    if (restores && existsSync(join(stateRoot, id))) {
+    const isWhole = existsSync(join(stateRoot, id, 'state.json'));
+    expect(existsSync(join(bundle.dir, 'config.json'))).toBe(isWhole);
+    if (isWhole) {
       expect((await restored.state()).status).toBe('running');
       expect(await writerOf(bundle).isWell()).toEqual(WELL);
       return;
     }
-    expect(existsSync(join(stateRoot, id))).toBe(false);
-    expect(existsSync(join(bundle.dir, 'config.json'))).toBe(restores);
+    // What a killed runc leaves.
+    if (existsSync(join(stateRoot, id, 'criu-root'))) unmount(join(stateRoot, id, 'criu-root'));
+    rmSync(join(stateRoot, id), { recursive: true, force: true });
     await restoreContainer({ runc: id, stateRoot, bundle: bundle.dir, archive });
     expect(await writerOf(bundle).isWell()).toEqual(WELL);
   });

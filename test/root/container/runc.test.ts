@@ -151,15 +151,22 @@ describe('refuses', () => {
     await checkpointContainer({ ...options, wholeRootfs: true, stop: true });
     await container.end();
     await using second = new Bundle(join(scratch, 'image'), { overlay: false });
-    rmSync(second.rootfs, { recursive: true });
-    await must('mkdir', second.rootfs);
     await using restored = RuncContainer.adopt(second, newId(), join(second.dir, 'runc-state'));
-    await restoreContainer({
+    const again = {
       runc: restored.id,
       stateRoot: restored.stateRoot,
       bundle: second.dir,
       archive: options.output,
+    };
+    // Over the image, what the container had deleted would come back.
+    await expect(restoreContainer(again)).rejects.toMatchObject({
+      code: 'ROOTFS_NOT_EMPTY',
+      facts: { rootfs: second.rootfs },
     });
+    expect(existsSync(join(second.rootfs, 'etc/gone'))).toBe(true);
+    rmSync(second.rootfs, { recursive: true });
+    await must('mkdir', second.rootfs);
+    await restoreContainer(again);
     expect(await writerOf(second).isWell()).toEqual(WELL);
     expect(imageAsChanged(second.rootfs)).toEqual(AS_CHANGED);
   });
