@@ -1,9 +1,10 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createReadStream, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { checkpointContainer, restoreContainer, writeImage } from '../../../src/container/index.js';
+import { inspect, readMember } from '../../../src/index.js';
 import {
   AS_CHANGED,
   command,
@@ -173,6 +174,23 @@ it('carries volumes, shared memory and the log', async () => {
     expect((await command('podman', 'logs', container.name)).stdout).toBe('on standard output\n');
   } finally {
     await command('podman', 'volume', 'rm', '--force', volume);
+  }
+});
+
+it("recognizes Podman's own archives as they come through a pipe, compressed or not", async () => {
+  await using container = await PodmanContainer.run(image, 'sh', '-c', 'while :; do sleep 1; done');
+  for (const compression of ['none', 'gzip', 'zstd']) {
+    const archive = join(scratch, `own.${compression}`);
+    const how = ['--leave-running', '--compress', compression, '--export', archive];
+    await must('podman', 'container', 'checkpoint', ...how, container.name);
+    const found = await inspect(createReadStream(archive));
+    expect(found).toMatchObject({ compression, manifest: undefined });
+    expect(found.foreign).toMatchObject({ engine: 'Podman', name: container.name, runtime: 'runc' });
+    expect(found.foreign?.image).toContain(image);
+    expect(found.members.map(({ name }) => name)).toContain('checkpoint/inventory.img');
+    const config = await readMember(createReadStream(archive), 'config.dump');
+    expect(JSON.parse(config.toString('utf8'))).toMatchObject({ id: found.foreign?.id });
+    rmSync(archive);
   }
 });
 
