@@ -50,7 +50,7 @@ export async function openInOrder(source: ArchiveSource, options: OpenInOrderOpt
   if (begun.kind === 'in-order') {
     const { compression, chunks } = begun;
     const members = (): ReturnType<ArchiveInOrder['members']> =>
-      membersOfChunks(unpack({ path, mostBytes, signal }, chunks, compression), path);
+      membersOfChunks(unpack({ path, mostBytes, signal }, chunks, compression), path, compression !== 'zstd');
     return { path, compression, members, [Symbol.asyncDispose]: close };
   }
   const archive = { ...begun, path, compression: 'none' as const, [Symbol.asyncDispose]: close };
@@ -68,6 +68,7 @@ export async function* membersOfFile(archive: OpenArchive): AsyncGenerator<Membe
 async function* membersOfChunks(
   chunks: AsyncGenerator<Buffer, void, void>,
   archivePath: string,
+  mayLackEnd: boolean,
 ): AsyncGenerator<MemberInTurn, void, void> {
   const bytes = new BytesInOrder(chunks);
   const parser = new TarParser({ archivePath });
@@ -79,8 +80,8 @@ async function* membersOfChunks(
     });
   try {
     for (;;) {
-      // Some tars of others lack their end.
-      if (parser.atMember && (await bytes.atEnd())) return;
+      // Some tars of others lack their end. The zstd of Node.js 22 does not notice that its stream is cut short.
+      if (mayLackEnd && parser.atMember && (await bytes.atEnd())) return;
       const { need } = parser;
       const at = bytes.offset;
       const block = await bytes.take(need);
