@@ -17,7 +17,7 @@ const writeMib = (moreMib: number): number => 80 + moreMib + (ENTRIES * 250) / 2
 /** Of inodes with several names; what grows with a table is garbage before it is collected. */
 const LINKS_MIB = 30;
 /** Nine to eighteen bytes an entry, and the collector's room. */
-const READ_MIB = ENTRIES > 300_000 ? 120 : 100;
+const READ_MIB = ENTRIES > 300_000 ? 135 : 110;
 
 /** What each process reports. */
 interface Report {
