@@ -7,9 +7,9 @@ import { freezerVersions, hierarchyRoot } from '../cgroup/index.js';
 import { listCriu, OLDEST_CRIU, type CriuVerdict } from '../criu/index.js';
 import { compileCommand } from '../installed.js';
 import { native } from '../native.js';
-import { kernelIsFrom } from '../proc/kernel.js';
 import { openTrusted, UntrustedDirectoryError } from '../trusted-directory.js';
 import { isTmpfs } from './dump/images-place.js';
+import { beforeCriu42, thisMachine } from './older-criu.js';
 
 /** One thing that was looked at. `problem`: Stillframe cannot work; `note`: it works, less well. */
 export interface Finding {
@@ -164,13 +164,16 @@ function criuFindings(verdicts: CriuVerdict[]): Finding[] {
         remedy: verdict.error.remedy,
       };
     }
-    const refused = verdict.versionNumber < 40200 ? refusedBeforeCriu42() : undefined;
-    if (refused !== undefined)
+    const problems = verdict.versionNumber < 40200 ? beforeCriu42(thisMachine()) : [];
+    if (problems.length > 0)
       return {
         subject,
         verdict: 'note',
-        what: `${verdict.version}, ${verdict.path}: on this kernel CRIU before 4.2 refuses ${refused}`,
-        remedy: 'Take CRIU 4.2 or newer: stillframe install-criu, or set STILLFRAME_CRIU to one.',
+        what: `${verdict.version}, ${verdict.path}: on this machine CRIU before 4.2 ${problems.map(({ what }) => what).join('; and it ')}`,
+        remedy: [
+          'Take CRIU 4.2 or newer: stillframe install-criu, or set STILLFRAME_CRIU to one.',
+          ...problems.map(({ remedy }) => remedy).filter((remedy) => remedy !== ''),
+        ].join(' '),
       };
     const { memTrack, lazyPages, memCompression } = verdict.features;
     const compression = memCompression === undefined ? '' : `; compressed memory images: ${yes(memCompression)}`;
@@ -179,15 +182,6 @@ function criuFindings(verdicts: CriuVerdict[]): Finding[] {
       `${verdict.version}, ${verdict.path}; dirty tracking (iterative pre-dump): ${yes(memTrack)}; lazy pages: ${yes(lazyPages)}${compression}`,
     );
   });
-}
-
-/** Seen with 4.1.1 on Linux 6.18 and 7.2; the errors say so too (criu/known-failures.ts). */
-function refusedBeforeCriu42(): string | undefined {
-  if (!existsSync('/proc/net/udplite'))
-    return 'trees that have a network namespace of their own or a TCP or UDP socket: it knows no kernel without UDP-Lite';
-  return kernelIsFrom(6, 16)
-    ? 'trees that have a TCP or UDP socket: it asks for options that Linux 6.16 and newer have for unix sockets only'
-    : undefined;
 }
 
 const yes = (value: boolean | undefined): string => (value === true ? 'yes' : 'no');
