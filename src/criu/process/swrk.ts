@@ -9,6 +9,7 @@ import { PacketSocket, type Packet, type WaitOptions } from './packet-socket.js'
 import { PipeTail } from './pipe-tail.js';
 import { isShortage } from '../errors/resource-shortage.js';
 import { isOurTerminal } from './terminal.js';
+import { whenUnanswered } from './unanswered.js';
 
 export interface SwrkOptions {
   /** The program to run as `criuPath swrk FD`. */
@@ -176,7 +177,8 @@ export class Swrk implements Connection {
    * Closes our end, when it is this one's turn, and resolves when CRIU has been reaped. What must end at once, since it
    * holds tasks, is to be disconnected first.
    * @param graceMs How long CRIU may take to undo its work before it is killed. Default 10000. A kill can harm the
-   *   tasks it holds: their memory may still contain CRIU's own code.
+   *   tasks it holds: their memory may still contain CRIU's own code. One that waits for a file system's server is killed
+   *   after a second: it changes no task then.
    */
   async close({ graceMs = 10_000 }: { graceMs?: number } = {}): Promise<SwrkEnd> {
     if (this.disconnected) return this.#end(graceMs);
@@ -190,6 +192,8 @@ export class Swrk implements Connection {
 
   async #end(graceMs: number): Promise<SwrkEnd> {
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), graceMs);
+    // It opens files in the name of tasks that wait: it undoes nothing until the server answers.
+    const answered = whenUnanswered(this.pid, () => this.#child.kill('SIGKILL'));
     // It may be stopped while it undoes its work, too; to one that runs the signal means nothing.
     const wakening = setInterval(() => this.#child.kill('SIGCONT'), CONTINUE_MS);
     try {
@@ -198,6 +202,7 @@ export class Swrk implements Connection {
       return await this.ended;
     } finally {
       clearTimeout(timer);
+      answered();
       clearInterval(wakening);
     }
   }
