@@ -191,6 +191,7 @@ async function applying(
 const OBSTACLES: Readonly<Record<string, string>> = {
   EXDEV: 'a file system is mounted there: unmount it',
   EBUSY: 'a file system is mounted there: unmount it',
+  ENAMETOOLONG: 'its path is longer than the 4,095 bytes that the kernel takes',
   EEXIST: 'a file, or a link to nowhere, stands where a directory has to be',
 };
 

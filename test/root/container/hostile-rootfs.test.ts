@@ -135,6 +135,14 @@ describe('a link of the image that leads out of it', () => {
   });
 });
 
+it('a path of more bytes than the kernel takes is refused as that, and nothing of it is left', async () => {
+  await expect(apply({ diff: [{ name: `${'a/'.repeat(3000)}file`, stored: 'deep' }] })).rejects.toMatchObject({
+    code: 'EXTRACT_FAILED',
+    facts: { what: expect.stringContaining('longer than') as string },
+  });
+  expect(names()).toEqual(['etc', 'run']);
+});
+
 describe('links of the image that are meant', () => {
   it.each(['/run', '../run'])('lead to where they lead in the container: %s', async (target) => {
     mkdirSync(join(rootfs, 'var'));
