@@ -331,7 +331,9 @@ describe('a target that cannot be', () => {
 
   it('not root', async () => {
     const script = fileURLToPath(new URL('../../fixtures/as-nobody.mjs', import.meta.url));
-    const { stdout, stderr } = spawnSync(process.execPath, [script], { encoding: 'utf8', uid: 65534, gid: 65534 });
+    // In a user namespace: nobody could not read a checkout below /root.
+    const nobody = ['--user', '--map-user=65534', '--map-group=65534'];
+    const { stdout, stderr } = spawnSync('unshare', [...nobody, process.execPath, script], { encoding: 'utf8' });
     expect(stderr).toBe('');
     expect(stdout.trim()).toBe('NOT_ROOT');
   });
