@@ -10,7 +10,7 @@ export type { TreeEnd } from './tree-end.js';
 export type { LostLock } from './checkpoint/restore/restore-locks.js';
 export type { PreDumpPlan, PreDumpRound } from './checkpoint/dump/pre-dump.js';
 export type { FileTree, Target } from './checkpoint/window/target.js';
-export type { WindowParts } from './checkpoint/window/snapshot.js';
+export type { WindowParts } from './checkpoint/window/part-clock.js';
 export {
   PHASE_CHANNEL,
   WARNING_CHANNEL,

@@ -20,6 +20,8 @@ export interface AdoptOptions {
   version?: CgroupVersion;
   /** How long to chase a tree that forks while it is moved, in milliseconds. Default 10000. */
   timeoutMs?: number;
+  /** Cancels: what has been moved by then is moved back. */
+  signal?: AbortSignal | undefined;
   /**
    * Told of the cgroup that is about to be made for the tree: for whoever undoes this when we die, as are the others.
    */
@@ -70,10 +72,11 @@ const MAX_ROUNDS = 200;
  * place still holds, and the kernel allows it wherever a process already is (a v2 cgroup with processes
  * passes no controllers on). Prefers v2: a task frozen there can still be killed, and the kernel notifies.
  * When it fails midway, everything is moved back.
- * @throws FreezerError the codes of checkProcess; CGROUP_NOT_VISIBLE; ADOPT_FAILED; CGROUP_DENIED
+ * @throws FreezerError the codes of checkProcess; CGROUP_NOT_VISIBLE; ADOPT_FAILED; CGROUP_DENIED; the signal's reason
  */
 export async function adopt(options: AdoptOptions): Promise<Adoption> {
-  const { pid, timeoutMs = 10_000 } = options;
+  const { pid, timeoutMs = 10_000, signal } = options;
+  signal?.throwIfAborted();
   const home = adoptableHome(pid, options.version);
   const { version } = home;
   const path = join(home.path, `stillframe-${pid}-${randomBytes(4).toString('hex')}`);
@@ -83,7 +86,7 @@ export async function adopt(options: AdoptOptions): Promise<Adoption> {
   const adoption = new KernelAdoption(pid, home, path, options.onHomes);
   try {
     await options.onMade?.({ version, path, adoptedFrom: home.path });
-    await adoption.gather(performance.now() + timeoutMs);
+    await adoption.gather(performance.now() + timeoutMs, signal);
     return adoption;
   } catch (error) {
     try {
@@ -142,12 +145,13 @@ class KernelAdoption implements Adoption {
   }
 
   /** A child forked between the look and the move is born outside: look again until there is none. */
-  async gather(deadline: number): Promise<void> {
+  async gather(deadline: number, signal: AbortSignal | undefined): Promise<void> {
     for (let outside = this.#outside(); outside.length > 0; outside = this.#outside()) {
       const homes = outside.flatMap((process) => this.#learnHome(process));
       const elsewhere = homes.filter(({ directory }) => directory !== this.#home.path);
       if (elsewhere.length > 0) this.#onHomes?.(elsewhere);
       for (const process of outside) {
+        signal?.throwIfAborted();
         this.#take(process);
         await immediate();
       }

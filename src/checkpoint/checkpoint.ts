@@ -1,36 +1,27 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ArchiveError, ArchiveWriter, Stage, type SealedArchive } from '../archive/index.js';
-import {
-  findCriu,
-  needsTerminal,
-  orderUnixSockets,
-  readDumpStats,
-  repairTimers,
-  type DumpStats,
-} from '../criu/index.js';
+import { ArchiveError, ArchiveWriter, Stage } from '../archive/index.js';
+import { findCriu, readDumpStats, type CriuBinary, type DumpStats } from '../criu/index.js';
 import { withoutLostLog } from './base/criu-log.js';
 import { cancellation } from './base/cancellation.js';
 import { Deadline } from './window/deadline.js';
 import { withoutBreakingLeases } from './dump/leases.js';
-import { DUMP_LOG, dumpOptions, explainDumpFailure, imagesBytes } from './dump/dump.js';
+import { DUMP_LOG, dumpOptions, explainDumpFailure } from './dump/dump.js';
 import { explainFailedPlace } from './base/failed-place.js';
 import { FrozenWindow } from './window/frozen-window.js';
-import { Guardian } from './guardian/guardian.js';
-import { placeForImages } from './dump/images-place.js';
-import { lockCgroup, lockTarget } from './guardian/lock.js';
+import { imagesBytes, placeForImages } from './dump/images-place.js';
 import { CHECKPOINT_OPTIONS, refuseUnknown } from './option-names.js';
 import { checkCheckpointOptions, type CheckpointOptions, type CheckpointSettings } from './options.js';
 import { Phases } from './events/phases.js';
-import { runningPids } from './base/pids.js';
+import { runningPids, runningTree } from './base/pids.js';
 import { preDump, PRE_DUMP_LOG, requireMemTrack, type PreDumps } from './dump/pre-dump.js';
 import { placesFor, PrivateDir } from './base/private-dir.js';
 import type { CheckpointReport } from './events/report.js';
 import { passesByItself, withRetries } from './retry.js';
 import { withUnixPeers } from './dump/unix-peers.js';
 import { takeSnapshot } from './window/snapshot.js';
-import { repeatedOptions, thisKernel, type Subject } from './base/recorded-target.js';
-import { findFreezer, ReadyTarget } from './window/ready-target.js';
+import { withHeldTarget, type HeldTarget } from './hold-target.js';
+import { seal } from './seal.js';
+import type { ReadyTarget } from './window/ready-target.js';
 import { Warnings } from './warnings/warnings.js';
 
 /**
@@ -53,221 +44,186 @@ export async function checkpoint(options: CheckpointOptions): Promise<Checkpoint
   // another.
   let { watchFromMs } = settings;
   return withRetries({ retries: settings.retries, phases, signal: options.signal }, async (attempt, isLast) => ({
-    ...(await checkpointOnce(options, { ...settings, watchFromMs }, phases, isLast).catch((error: unknown) => {
-      if (error instanceof ArchiveError && error.code === 'CHANGE_UNNOTICED') watchFromMs = Infinity;
-      throw cancellation(explainFailedPlace(error), options.signal);
-    })),
+    ...(await checkpointOnce({ options, settings: { ...settings, watchFromMs }, phases, isLast }).catch(
+      (error: unknown) => {
+        if (error instanceof ArchiveError && error.code === 'CHANGE_UNNOTICED') watchFromMs = Infinity;
+        throw cancellation(explainFailedPlace(error), options.signal);
+      },
+    )),
     attempts: attempt,
   }));
 }
 
-async function checkpointOnce(
-  options: CheckpointOptions,
-  settings: CheckpointSettings,
-  phases: Phases,
-  isLast: boolean,
-): Promise<Omit<CheckpointReport, 'attempts'>> {
-  const { signal } = options;
-  const { stateDir } = settings;
-  const createdAt = new Date().toISOString();
-  const warnings = new Warnings(phases, settings.strict);
+/** One try. */
+interface Attempt {
+  options: CheckpointOptions;
+  settings: CheckpointSettings;
+  phases: Phases;
+  /** None follows, whatever becomes of it. */
+  isLast: boolean;
+}
 
-  const criu = await findCriu({ criuPath: options.criuPath, timeoutMs: settings.criuStartTimeoutMs });
-  if (settings.preDump !== undefined)
-    await requireMemTrack(criu.path, { signal, timeoutMs: settings.criuStartTimeoutMs });
-  signal?.throwIfAborted();
-  const freezer = await phases.run('resolve', () => findFreezer(options, signal));
-  using journal = await phases.run('lock', () =>
-    lockTarget({ pid: options.pid, cgroup: freezer && { version: freezer.version, path: freezer.path }, stateDir }),
-  );
-  signal?.throwIfAborted();
-  await using guardian = await phases.run('guardian', () =>
-    Guardian.arm({ journal, placeGuardianIn: settings.placeGuardianIn }),
-  );
-  signal?.throwIfAborted();
-  await using target = await phases.run('adopt', () =>
-    ReadyTarget.make(options, freezer, {
-      onMaking: (path) => guardian.willMakeCgroup(path),
-      onMade: async (cgroup) => {
-        await lockCgroup(journal, cgroup, stateDir);
-        await guardian.keepCgroup();
-      },
-      onHomes: (homes) => guardian.keepHomes(homes),
-    }),
-  );
-  signal?.throwIfAborted();
-  const running = runningPids(target.pid);
-  await (settings.filesInUse ? target.takeFilesInUse(running, signal) : target.locateTrees(signal));
-  warnings.add(...(await target.unusual(running)));
-  warnings.add(...(await target.lostLocks(running, signal)));
-  // What is written to may change until the freeze: there it is asked again, and counts.
-  if (settings.strict) warnings.refuse(target.outside(running));
+type AttemptReport = Omit<CheckpointReport, 'attempts'>;
+
+async function checkpointOnce(attempt: Attempt): Promise<AttemptReport> {
+  const { options, settings } = attempt;
+  const call = { timeoutMs: settings.criuStartTimeoutMs, signal: options.signal };
+  const createdAt = new Date().toISOString();
+  const criu = await findCriu({ criuPath: options.criuPath, ...call });
+  if (settings.preDump !== undefined) await requireMemTrack(criu.path, call);
+  return withHeldTarget(attempt, (held) => checkpointHeld(held, { ...attempt, createdAt, criu }));
+}
+
+/** The target is held: its warnings, then its files and memory as far as they can be copied ahead, then the instant. */
+async function checkpointHeld(
+  { target, pids, guardian }: HeldTarget,
+  attempt: Attempt & { createdAt: string; criu: CriuBinary },
+): Promise<AttemptReport> {
+  const { options, settings, phases, criu, createdAt } = attempt;
+  const warnings = new Warnings(phases, settings.strict);
+  await warnAhead(target, pids, attempt, warnings);
+
   const hidden = guardian.hiddenNames;
   await using writer = await ArchiveWriter.create({ ...settings.writer, hidden });
-  const imagesPlaces =
-    settings.workDir ??
-    placesFor(settings.preDump === undefined ? placeForImages(target.pid, settings.diskDir) : settings.diskDir);
-  await using scratch = await PrivateDir.make(imagesPlaces, hidden);
-  const images = scratch.makeInner('images');
-  const imagesDir = images.path;
-
+  await using privateDir = await PrivateDir.make(placesOfImages(settings, pids), hidden);
+  const images = privateDir.makeInner('images');
   const stage = new Stage(writer, target.files, settings);
-  if (settings.precopy) {
-    await phases.run('precopy', () =>
-      stage.precopy({
-        mapped: () => target.mapped(runningPids(target.pid), signal),
-        signal,
-        onProgress: (work) => phases.progress('precopy', work),
-      }),
-    );
-  }
-  signal?.throwIfAborted();
+  if (settings.precopy) await precopy(stage, target, attempt);
+  options.signal?.throwIfAborted();
+
   using deadline = new Deadline({
     maxFrozenMs: settings.maxFrozenMs,
     criuStartTimeoutMs: settings.criuStartTimeoutMs,
-    signal,
+    signal: options.signal,
     phase: () => phases.current,
   });
-  let ahead: PreDumps | undefined;
-  const plan = settings.preDump;
-  // A frozen task writes nothing: there would be nothing to gain, and CRIU could not stop it.
-  if (plan !== undefined && !target.freezer.state().frozen) {
-    const onRound = ({ writtenBytes }: { writtenBytes: number }): void =>
-      phases.progress('pre-dump', { done: writtenBytes, unit: 'bytes' });
-    ahead = await phases
-      .run('pre-dump', () =>
-        preDump({
-          criuPath: criu.path,
-          pid: target.pid,
-          imagesDir,
-          workDir: scratch.path,
-          plan,
-          overrides: target.criu,
-          deadline,
-          onRound,
-        }),
-      )
-      .catch(async (error: unknown) => {
-        throw await withoutLostLog(error, join(scratch.path, PRE_DUMP_LOG), settings.criuLog);
-      });
-  }
+  const place = { imagesDir: images.path, workDir: privateDir.path };
+  const ahead = await writeMemoryAhead({ target, deadline, place }, attempt);
 
   const window = new FrozenWindow(target.freezer, {
     freezeTimeoutMs: settings.freezeTimeoutMs,
     thawTimeoutMs: settings.thawTimeoutMs,
     signal: deadline.signal,
   });
-  const pids = runningPids(target.pid);
-  const leases = await withoutBreakingLeases(pids, {
+  // Much may have happened since the target was found: the copies take as long as they take.
+  const tree = runningTree(target.pid);
+  const treePids = tree.map(({ pid }) => pid);
+  const leases = await withoutBreakingLeases(treePids, {
     configFile: target.criu.configFile,
-    directory: scratch.lastingPath,
+    directory: privateDir.lastingPath,
   });
   const dump = dumpOptions({
     pid: target.pid,
+    tree,
     freezeCgroup: target.freezer.path,
     imagesDir: images.fd,
-    workDir: scratch.fd,
+    workDir: privateDir.fd,
     leaveRunning: !settings.stop,
     overrides: { ...target.criu, ...leases, ...ahead?.dump },
   });
-  const neededBytes = imagesBytes(pids);
+  const neededBytes = imagesBytes(treePids);
+  const sealPlan = {
+    ...{ target, stage, writer, dump, createdAt, warnings, phases, ...place },
+    criuVersion: criu.version,
+    signal: deadline.signal,
+  };
 
-  let needs = false;
-  /** With the tree's life at stake (`stop`) this runs before CRIU ends it, and then knows less. */
-  const seal = (facts: Pick<Subject, 'windowMs'>, members: Subject['cgroup']['members']): Promise<SealedArchive> =>
-    phases.run('seal', async () => {
-      const subject: Subject = {
-        kind: 'process-tree',
-        createdAt,
-        kernel: thisKernel(),
-        criu: { version: criu.version },
-        pid: target.pid,
-        cgroup: { ...target.home, members },
-        criuOptions: repeatedOptions(dump),
-        ...facts,
-        ...target.parts.subject,
-        warnings: warnings.list,
-      };
-      needs = dump.shellJob === true && dump.orphanPtsMaster !== true && (await needsTerminal(imagesDir));
-      // Here too, for restores by others, such as a runtime's.
-      await repairTimers(imagesDir);
-      await orderUnixSockets(imagesDir);
-      const documents =
-        (await target.parts.complete?.({
-          imagesDir,
-          livePaths: (name) => stage.livePaths(name),
-          append: (name, entries) => writer.appendTo(name, entries),
-        })) ?? [];
-      await writer.addTree({ path: imagesDir, name: 'checkpoint' });
-      for (const name of [DUMP_LOG, 'stats-dump']) {
-        const document = await readOptional(join(scratch.path, name));
-        if (document !== undefined) await writer.addDocument({ name, data: document });
-      }
-      for (const document of documents)
-        await ('file' in document
-          ? writer.addFile(document, { signal: deadline.signal })
-          : writer.addDocument(document));
-      return writer.seal({
-        subject: { ...subject },
-        signal: deadline.signal,
-        onProgress: (work) => phases.progress('seal', work),
-      });
-    });
-
-  let sealed: SealedArchive | undefined;
   const snapshot = await takeSnapshot({
-    target,
-    stage,
-    window,
-    phases,
-    warnings,
-    guardian,
-    deadline,
+    ...{ target, stage, window, phases, warnings, guardian, deadline, dump },
     criuPath: criu.path,
-    dump,
-    beforeRelease: settings.stop
-      ? async (members) => {
-          sealed = await seal({}, members);
-        }
-      : undefined,
+    // The tree's life is at stake: the archive is sealed before CRIU ends it, and then knows less.
+    sealBeforeEnd: settings.stop ? (members) => phases.run('seal', () => seal(sealPlan, { members })) : undefined,
   }).catch(async (error: unknown) => {
-    const explain = (reason: unknown): unknown =>
-      explainDumpFailure(reason, { pid: target.pid, imagesDir, neededBytes });
-    const isFinal = isLast || !passesByItself(explain(error));
-    const lasting = await withoutLostLog(error, join(scratch.path, DUMP_LOG), isFinal ? settings.criuLog : undefined);
-    throw await withUnixPeers(explain(lasting), target.pid);
+    throw await explained(error, { pid: target.pid, neededBytes, ...place }, attempt);
   });
-  sealed ??= await seal({ windowMs: snapshot.windowMs }, snapshot.members);
+  const { members, windowMs, parts } = snapshot;
+  const sealed = snapshot.sealed ?? (await phases.run('seal', () => seal(sealPlan, { members, windowMs })));
 
   return {
     archivePath: settings.outputPath,
-    archiveBytes: sealed.bytes,
+    ...sealed,
     pid: target.pid,
-    pids: snapshot.members.map((member) => member.pid),
+    pids: members.map(({ pid }) => pid),
     cgroup: { version: target.freezer.version, path: target.freezer.path, adopted: options.adopt === true },
-    windowMs: snapshot.windowMs,
-    window: snapshot.parts,
+    windowMs,
+    window: parts,
     totalMs: phases.elapsedMs,
     phasesMs: phases.durationsMs,
     files: stage.copied,
     preDumps: ahead?.rounds ?? [],
-    criuStats: await optionalStats(scratch.path),
+    criuStats: await optionalStats(privateDir.path),
     criu: { path: criu.path, version: criu.version },
     foundFrozen: window.foundFrozen,
     stopped: settings.stop,
-    needsTerminal: needs,
     guardianLost: guardian.lost !== undefined,
     warnings: warnings.list,
   };
 }
 
-async function readOptional(path: string): Promise<Buffer | undefined> {
+/** What can be said of the running target; with `filesInUse` it gets its further trees. */
+async function warnAhead(
+  target: ReadyTarget,
+  pids: readonly number[],
+  { options: { signal }, settings }: Attempt,
+  warnings: Warnings,
+): Promise<void> {
+  await (settings.filesInUse ? target.takeFilesInUse(pids, signal) : target.locateTrees(signal));
+  warnings.add(...(await target.unusual(pids)));
+  warnings.add(...(await target.lostLocks(pids, signal)));
+  // What is written to may change until the freeze: there it is asked again, and counts.
+  if (settings.strict) warnings.refuse(target.outside(pids));
+}
+
+function placesOfImages({ workDir, preDump: plan, diskDir }: CheckpointSettings, pids: readonly number[]) {
+  return workDir ?? placesFor(plan === undefined ? placeForImages(pids, diskDir) : diskDir);
+}
+
+async function precopy(stage: Stage, target: ReadyTarget, { options: { signal }, phases }: Attempt): Promise<void> {
+  await phases.run('precopy', () =>
+    stage.precopy({
+      // Of the tree as it is in that pass: what a process maps that is gone by the freeze is seen only here.
+      mapped: () => target.mapped(runningPids(target.pid), signal),
+      signal,
+      onProgress: (work) => phases.progress('precopy', work),
+    }),
+  );
+}
+
+interface ImagesPlace {
+  imagesDir: string;
+  workDir: string;
+}
+
+/** A frozen task writes nothing: there would be nothing to gain, and CRIU could not stop it. */
+async function writeMemoryAhead(
+  { target, deadline, place }: { target: ReadyTarget; deadline: Deadline; place: ImagesPlace },
+  { settings: { preDump: plan, criuLog }, phases, criu }: Attempt & { criu: CriuBinary },
+): Promise<PreDumps | undefined> {
+  if (plan === undefined || target.freezer.state().frozen) return undefined;
   try {
-    return await readFile(path);
+    return await phases.run('pre-dump', () =>
+      preDump({
+        ...{ plan, deadline, ...place },
+        criuPath: criu.path,
+        pid: target.pid,
+        overrides: target.criu,
+        onRound: ({ writtenBytes }) => phases.progress('pre-dump', { done: writtenBytes, unit: 'bytes' }),
+      }),
+    );
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
+    throw await withoutLostLog(error, join(place.workDir, PRE_DUMP_LOG), criuLog);
   }
+}
+
+/** Why there is no snapshot, and where CRIU's log is: it is kept of the last try only. */
+async function explained(
+  error: unknown,
+  place: ImagesPlace & { pid: number; neededBytes: number },
+  { settings: { criuLog }, isLast }: Attempt,
+): Promise<unknown> {
+  const isFinal = isLast || !passesByItself(explainDumpFailure(error, place));
+  const lasting = await withoutLostLog(error, join(place.workDir, DUMP_LOG), isFinal ? criuLog : undefined);
+  return withUnixPeers(explainDumpFailure(lasting, place), place.pid);
 }
 
 /** CRIU's figures are for the report only: a CRIU that wrote none did not fail. */

@@ -72,7 +72,11 @@ export async function checkpointPod(options: PodCheckpointOptions): Promise<PodC
   const containers = await members({ names, parentCgroup, stateRoot });
 
   using journal = journalPod(directory, resolve(rest.stateDir ?? STATE_DIR));
-  await using guardian = await Guardian.arm({ journal, placeGuardianIn: rest.placeGuardianIn });
+  await using guardian = await Guardian.arm({
+    journal,
+    placeGuardianIn: rest.placeGuardianIn,
+    signal: options.signal,
+  });
   const hidden = PrivateDirectory.make(await openPlain(dirname(directory)), guardian.hiddenNames);
   // By its descriptor: whoever can write to the parent could put another directory in its place.
   const fresh = hidden.lastingPath;

@@ -12,7 +12,8 @@ export {
   type PodCheckpointReport,
   type PodManifest,
 } from './checkpoint-pod.js';
-export { restoreContainer, type ContainerRestoreOptions, type ContainerRestoreReport } from './restore-container.js';
+export { restoreContainer, type ContainerRestoreReport } from './restore-container.js';
+export type { ContainerRestoreOptions } from './restore/options.js';
 export { HOST_SETTINGS, type DroppedSetting, type HostSetting } from './documents/archived-spec.js';
 export { writeImage, type ImageOptions, type ImageReport } from './documents/oci-image.js';
 export type { LeftOutMount } from './target/left-out.js';

@@ -3,6 +3,7 @@ import { access, stat } from 'node:fs/promises';
 import { delimiter, join, resolve } from 'node:path';
 import { ownCriuPaths } from '../installed.js';
 import { CriuClient, type CriuFeatures } from './client/client.js';
+import type { CallOptions } from './client/session.js';
 import { CriuError } from './errors/criu-error.js';
 import { OLDEST_CRIU } from './oldest.js';
 
@@ -11,6 +12,7 @@ export interface FindCriuOptions {
   criuPath?: string;
   /** How long one CRIU may take to answer, in milliseconds. Default 30000: an emulated machine takes over ten seconds. */
   timeoutMs?: number;
+  signal?: AbortSignal | undefined;
 }
 
 /** A CRIU that works on the running kernel: it has answered VERSION and CHECK. */
@@ -30,6 +32,8 @@ export type CriuVerdict =
   | (CriuBinary & { usable: true; features: CriuFeatures })
   | { usable: false; path: string; from: CriuSource; version?: string; versionNumber?: number; error: CriuError };
 
+type AskOptions = Pick<FindCriuOptions, 'timeoutMs' | 'signal'>;
+
 interface Candidate {
   path: string;
   from: CriuSource;
@@ -37,12 +41,14 @@ interface Candidate {
 
 /**
  * The first CRIU that works here. One that has worked is not asked again in this process, unless its file has changed.
- * @throws CriuError CRIU_NOT_FOUND when there is none, CRIU_UNUSABLE when none works, with what each one said
+ * @throws CriuError CRIU_NOT_FOUND when there is none, CRIU_UNUSABLE when none works, with what each one said; the
+ * signal's reason
  */
-export async function findCriu({ criuPath, timeoutMs = 30_000 }: FindCriuOptions = {}): Promise<CriuBinary> {
+export async function findCriu({ criuPath, ...options }: FindCriuOptions = {}): Promise<CriuBinary> {
+  options.signal?.throwIfAborted();
   const tried: { path: string; problem: CriuError }[] = [];
   for (const candidate of await candidates(criuPath)) {
-    const verdict = await judgeOnce(candidate, timeoutMs);
+    const verdict = await judgeOnce(candidate, options);
     if (!(verdict instanceof CriuError)) return verdict;
     tried.push({ path: candidate.path, problem: verdict });
   }
@@ -53,14 +59,16 @@ export async function findCriu({ criuPath, timeoutMs = 30_000 }: FindCriuOptions
 }
 
 /** Every candidate, in the order in which `findCriu` asks them, with what it can do or why it does not work. */
-export async function listCriu({ criuPath, timeoutMs = 30_000 }: FindCriuOptions = {}): Promise<CriuVerdict[]> {
+export async function listCriu({ criuPath, ...options }: FindCriuOptions = {}): Promise<CriuVerdict[]> {
+  options.signal?.throwIfAborted();
   const verdicts: CriuVerdict[] = [];
   for (const candidate of await candidates(criuPath)) {
     let version: Pick<CriuBinary, 'version' | 'versionNumber'> | undefined;
     try {
-      const binary = await judge(candidate, timeoutMs, (known) => (version = known));
-      verdicts.push({ ...binary, usable: true, features: await featuresOf(binary, timeoutMs) });
+      const binary = await judge(candidate, options, (known) => (version = known));
+      verdicts.push({ ...binary, usable: true, features: await featuresOf(binary, options) });
     } catch (error) {
+      options.signal?.throwIfAborted();
       if (!(error instanceof CriuError)) throw error;
       verdicts.push({ ...candidate, ...version, usable: false, error });
     }
@@ -70,13 +78,14 @@ export async function listCriu({ criuPath, timeoutMs = 30_000 }: FindCriuOptions
 
 const usable = new Map<string, CriuBinary>();
 
-async function judgeOnce(candidate: Candidate, timeoutMs: number): Promise<CriuBinary | CriuError> {
+async function judgeOnce(candidate: Candidate, options: AskOptions): Promise<CriuBinary | CriuError> {
   try {
     const key = await fileKey(candidate.path);
-    const binary = usable.get(key) ?? (await judge(candidate, timeoutMs));
+    const binary = usable.get(key) ?? (await judge(candidate, options));
     usable.set(key, binary);
     return { ...binary, ...candidate };
   } catch (error) {
+    options.signal?.throwIfAborted();
     if (error instanceof CriuError) return error;
     throw error;
   }
@@ -93,17 +102,18 @@ async function fileKey(path: string): Promise<string> {
 
 async function judge(
   { path, from }: Candidate,
-  timeoutMs: number,
+  options: AskOptions,
   onVersion?: (known: Pick<CriuBinary, 'version' | 'versionNumber'>) => void,
 ): Promise<CriuBinary> {
+  const call = callOptions(options);
   // A candidate that hangs is killed at once: it has done nothing that it could undo.
   await using client = await CriuClient.start({ criuPath: path, graceMs: 1000 });
-  const { text: version, versionNumber } = await client.version({ timeoutMs });
+  const { text: version, versionNumber } = await client.version(call);
   onVersion?.({ version, versionNumber });
   if (versionNumber < OLDEST_CRIU.versionNumber)
     throw new CriuError('CRIU_TOO_OLD', { criuPath: path, version, since: OLDEST_CRIU.text });
   try {
-    await client.check({ timeoutMs });
+    await client.check(call);
   } catch (cause) {
     if (cause instanceof CriuError && cause.code === 'CRIU_REQUEST_FAILED')
       throw new CriuError('CRIU_UNUSABLE', { ...cause.facts, version });
@@ -112,13 +122,17 @@ async function judge(
   return { path, from, version, versionNumber };
 }
 
-async function featuresOf({ path, versionNumber }: CriuBinary, timeoutMs: number): Promise<CriuFeatures> {
+async function featuresOf({ path, versionNumber }: CriuBinary, options: AskOptions): Promise<CriuFeatures> {
   await using client = await CriuClient.start({ criuPath: path, graceMs: 1000 });
   // An older CRIU does not know the question: its silence would read as a lack that a build with LZ4 mends.
   return await client.featureCheck(
     { memTrack: true, lazyPages: true, pidfdStore: true, memCompression: versionNumber >= 40300 },
-    { timeoutMs },
+    callOptions(options),
   );
+}
+
+function callOptions({ timeoutMs = 30_000, signal }: AskOptions): CallOptions {
+  return { timeoutMs, signal };
 }
 
 async function candidates(criuPath: string | undefined): Promise<Candidate[]> {

@@ -61,7 +61,7 @@ export type { ChangedFile } from '../checkpoint/warnings/find-changed-files.js';
 export type { FileStamp, OutsideFile } from '../checkpoint/warnings/outside-file.js';
 export type { TaskState } from '../checkpoint/warnings/task-state.js';
 export type { Warning, WarningCode, WarningFacts } from '../checkpoint/warnings/warning.js';
-export type { WindowParts } from '../checkpoint/window/snapshot.js';
+export type { WindowParts } from '../checkpoint/window/part-clock.js';
 export type { FileTree, Target } from '../checkpoint/window/target.js';
 export type {
   CgroupRoot,

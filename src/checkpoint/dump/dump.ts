@@ -1,13 +1,14 @@
-import { readFileSync, statfsSync, statSync } from 'node:fs';
+import { statfsSync } from 'node:fs';
 import type { CriuDumpRequest, CriuOptions } from '../../criu/index.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 import { tryWrite } from '../base/failed-place.js';
 import { runningPids } from '../base/pids.js';
-import { readProcess } from '../../proc/task.js';
-import { descriptorsOf } from '../window/files-in-use.js';
+import type { ProcessInfo } from '../../proc/task.js';
 
 export interface DumpPlan {
   pid: number;
+  /** The tree as it is now. */
+  tree: readonly ProcessInfo[];
   freezeCgroup: string;
   /** Descriptors: CRIU opens what they hold, and no path. */
   imagesDir: number;
@@ -27,13 +28,13 @@ export const DUMP_LOG = 'dump.log';
 export const GHOST_LIMIT = 256 * 1024 * 1024;
 
 /** What Stillframe asks of CRIU for a dump. */
-export function dumpOptions({ pid, overrides, ...dirs }: DumpPlan): CriuDumpRequest {
+export function dumpOptions({ pid, tree, overrides, ...dirs }: DumpPlan): CriuDumpRequest {
   return {
     logFile: DUMP_LOG,
     logLevel: 2,
     // A lock that a task of the tree holds belongs to the checkpoint; without this CRIU refuses such a tree.
     fileLocks: true,
-    shellJob: sessionIsOutside(pid),
+    shellJob: sessionIsOutside(tree),
     ghostLimit: GHOST_LIMIT,
     ...overrides,
     pid,
@@ -42,13 +43,9 @@ export function dumpOptions({ pid, overrides, ...dirs }: DumpPlan): CriuDumpRequ
 }
 
 /** A tree whose session leader is not part of it, such as a shell's job: CRIU wants to be told. */
-export function sessionIsOutside(pid: number): boolean {
-  const pids = runningPids(pid);
-  const inside = new Set(pids);
-  return pids.some((member) => {
-    const stat = readProcess(member);
-    return stat !== undefined && !(inside.has(stat.session) && inside.has(stat.group));
-  });
+export function sessionIsOutside(tree: readonly ProcessInfo[]): boolean {
+  const inside = new Set(tree.map(({ pid }) => pid));
+  return tree.some(({ session, group }) => !(inside.has(session) && inside.has(group)));
 }
 
 /**
@@ -84,39 +81,4 @@ function freeBytesAt(path: string): number {
   } catch {
     return Infinity;
   }
-}
-
-/**
- * About what the images will take, in bytes: the memory that the tree has in use, and the deleted files that it has
- * open.
- */
-export function imagesBytes(pids: readonly number[]): number {
-  return residentBytes(pids) + deletedBytes(pids);
-}
-
-/** CRIU puts them into the images whole, up to `ghostLimit` each. */
-export function deletedBytes(pids: readonly number[]): number {
-  const files = new Map<string, number>();
-  for (const link of descriptorsOf(pids)) {
-    try {
-      const stat = statSync(link);
-      if (stat.isFile() && stat.nlink === 0) files.set(`${stat.dev}:${stat.ino}`, stat.blocks * 512);
-    } catch {
-      // it was closed
-    }
-  }
-  return [...files.values()].reduce((sum, bytes) => sum + bytes, 0);
-}
-
-function residentBytes(pids: readonly number[]): number {
-  let bytes = 0;
-  for (const pid of pids) {
-    try {
-      const kib = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1];
-      bytes += Number(kib ?? 0) * 1024;
-    } catch {
-      // it ended
-    }
-  }
-  return bytes;
 }

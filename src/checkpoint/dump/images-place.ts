@@ -1,6 +1,5 @@
-import { statfsSync, type StatsFs } from 'node:fs';
-import { imagesBytes } from './dump.js';
-import { runningPids } from '../base/pids.js';
+import { readFileSync, statfsSync, statSync, type StatsFs } from 'node:fs';
+import { descriptorsOf } from '../window/files-in-use.js';
 
 const SHARED_MEMORY = '/dev/shm';
 const MIB = 1 << 20;
@@ -17,8 +16,8 @@ export function isTmpfs({ type }: StatsFs): boolean {
  * The tree can grow until it is dumped, and what is in tmpfs counts as memory of this process's cgroup: hence twice the
  * tree's resident memory must be free in the file system, and four times as much as memory.
  */
-export function placeForImages(pid: number, onDisk: string): string {
-  const neededBytes = imagesBytes(runningPids(pid));
+export function placeForImages(pids: readonly number[], onDisk: string): string {
+  const neededBytes = imagesBytes(pids);
   try {
     const stats = statfsSync(SHARED_MEMORY);
     const fits =
@@ -28,4 +27,39 @@ export function placeForImages(pid: number, onDisk: string): string {
   } catch {
     return onDisk; // there is none
   }
+}
+
+/**
+ * About what the images will take, in bytes: the memory that the tree has in use, and the deleted files that it has
+ * open.
+ */
+export function imagesBytes(pids: readonly number[]): number {
+  return residentBytes(pids) + deletedBytes(pids);
+}
+
+/** CRIU puts them into the images whole, up to `ghostLimit` each. */
+export function deletedBytes(pids: readonly number[]): number {
+  const files = new Map<string, number>();
+  for (const link of descriptorsOf(pids)) {
+    try {
+      const stat = statSync(link);
+      if (stat.isFile() && stat.nlink === 0) files.set(`${stat.dev}:${stat.ino}`, stat.blocks * 512);
+    } catch {
+      // it was closed
+    }
+  }
+  return [...files.values()].reduce((sum, bytes) => sum + bytes, 0);
+}
+
+function residentBytes(pids: readonly number[]): number {
+  let bytes = 0;
+  for (const pid of pids) {
+    try {
+      const kib = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1];
+      bytes += Number(kib ?? 0) * 1024;
+    } catch {
+      // it ended
+    }
+  }
+  return bytes;
 }

@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CriuClient, CriuError, readDumpStats, type CriuOptions } from '../../criu/index.js';
+import { runningTree } from '../base/pids.js';
 import type { Deadline } from '../window/deadline.js';
 import { GHOST_LIMIT, sessionIsOutside } from './dump.js';
 
@@ -96,7 +97,7 @@ export async function preDump({
         {
           logLevel: 2,
           fileLocks: true,
-          shellJob: sessionIsOutside(pid),
+          shellJob: sessionIsOutside(runningTree(pid)),
           ghostLimit: GHOST_LIMIT,
           ...overrides,
           pid,

@@ -1,7 +1,7 @@
 import type { DumpStats } from '../../criu/index.js';
 import type { Phase } from './phases.js';
 import type { PreDumpRound } from '../dump/pre-dump.js';
-import type { WindowParts } from '../window/snapshot.js';
+import type { WindowParts } from '../window/part-clock.js';
 import type { TreeEnd } from '../../tree-end.js';
 import type { Warning } from '../warnings/warning.js';
 

@@ -3,6 +3,7 @@ import type { PlannedReplacement, ReplacementWatch } from '../../archive/index.j
 import type { ProcessHome } from '../../cgroup/index.js';
 import { identify, type ProcessId } from '../../proc/identity.js';
 import type { ProcessEnd } from '../../process.js';
+import { whileWanted } from '../../while-wanted.js';
 import { GuardianProcess } from './guardian-process.js';
 import type { JournalCgroup, JournalEntry, JournalReplacement, JournalRestore } from './journal-entry.js';
 import type { Journal } from './journal.js';
@@ -22,6 +23,7 @@ export interface GuardianOptions {
   criuTimeoutMs?: number;
   /** How long the guardian tries to thaw, in milliseconds. Default 30,000. */
   thawTimeoutMs?: number;
+  signal?: AbortSignal | undefined;
 }
 
 /**
@@ -40,25 +42,25 @@ export class Guardian implements AsyncDisposable {
 
   /**
    * Resolves when the guardian runs and has taken in what it has to know.
-   * @throws CheckpointError GUARDIAN_MISSING, GUARDIAN_LOST, GUARDIAN_REFUSED (`placeGuardianIn` does not exist, ...)
+   * @throws CheckpointError GUARDIAN_MISSING, GUARDIAN_LOST, GUARDIAN_REFUSED (`placeGuardianIn` does not exist, ...); the
+   * signal's reason
    */
   static async arm(options: GuardianOptions): Promise<Guardian> {
-    const { journal, placeGuardianIn, criuTimeoutMs = 10_000, thawTimeoutMs = 30_000 } = options;
+    const { journal, placeGuardianIn, criuTimeoutMs = 10_000, thawTimeoutMs = 30_000, signal } = options;
+    signal?.throwIfAborted();
     const guardian = GuardianProcess.start();
     const { cgroup, removals } = journal.entry;
     try {
-      await guardian.ask(
-        [
-          `owner ${process.pid}`,
-          ...(placeGuardianIn === undefined ? [] : [`place ${resolve(placeGuardianIn)}`]),
-          `bounds ${Math.ceil(criuTimeoutMs)} ${Math.ceil(thawTimeoutMs)}`,
-          `log ${logPath(journal)}`,
-          `journal ${journal.path}`,
-          ...(cgroup === undefined ? [] : cgroupRecords(cgroup)),
-          ...removals.map((path) => `remove ${path}`),
-        ],
-        'ready?',
-      );
+      const records = [
+        `owner ${process.pid}`,
+        ...(placeGuardianIn === undefined ? [] : [`place ${resolve(placeGuardianIn)}`]),
+        `bounds ${Math.ceil(criuTimeoutMs)} ${Math.ceil(thawTimeoutMs)}`,
+        `log ${logPath(journal)}`,
+        `journal ${journal.path}`,
+        ...(cgroup === undefined ? [] : cgroupRecords(cgroup)),
+        ...removals.map((path) => `remove ${path}`),
+      ];
+      await whileWanted(guardian.ask(records, 'ready?'), signal);
     } catch (error) {
       guardian.kill();
       throw error;

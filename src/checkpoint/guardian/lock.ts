@@ -6,8 +6,9 @@
  */
 import { rmSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { identify } from '../../proc/identity.js';
+import { pause } from '../../when-aborted.js';
+import { whileWanted } from '../../while-wanted.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 import type { JournalCgroup, JournalClaim, JournalEntry } from './journal-entry.js';
 import {
@@ -36,6 +37,7 @@ export interface LockOptions {
   cgroup?: { version: 1 | 2; path: string; adoptedFrom?: string };
   /** Default /run/stillframe. */
   stateDir?: string;
+  signal?: AbortSignal | undefined;
 }
 
 // A guardian needs milliseconds, unless it waits for a CRIU that does not end.
@@ -46,15 +48,16 @@ const POLL_MS = 2;
  * Takes the lock; the journal is its proof and releases it when removed. What a dead checkpoint of the same
  * cgroup left behind (both it and its guardian were killed) is put right first.
  * @throws CheckpointError TARGET_BUSY at once when somebody alive holds it, TARGET_GONE, STATE_DIR_UNSAFE,
- * RECOVERY_FAILED
+ * RECOVERY_FAILED; the signal's reason
  */
 export async function lockTarget(options: LockOptions): Promise<Journal> {
-  const { pid, cgroup, stateDir = STATE_DIR } = options;
+  const { pid, cgroup, stateDir = STATE_DIR, signal } = options;
+  signal?.throwIfAborted();
   const target = identify(pid);
   if (target === undefined) throw new CheckpointError('TARGET_GONE', { pid });
   const journal = Journal.create(stateDir, { target, cgroup: cgroup === undefined ? undefined : withIds(cgroup) });
   try {
-    await winOver(journal, stateDir);
+    await winOver(journal, stateDir, signal);
     return journal;
   } catch (error) {
     journal.remove();
@@ -81,15 +84,16 @@ export function whoHoldsTarget({ pid, cgroup, stateDir = STATE_DIR }: LockOption
 
 /**
  * Adds the cgroup to a lock that was taken for the pid alone.
- * @throws CheckpointError TARGET_BUSY; the lock on the pid is still held then
+ * @throws CheckpointError TARGET_BUSY; the signal's reason. The lock on the pid is still held then
  */
 export async function lockCgroup(
   journal: Journal,
   cgroup: NonNullable<LockOptions['cgroup']>,
-  stateDir: string = STATE_DIR,
+  { stateDir = STATE_DIR, signal }: Pick<LockOptions, 'stateDir' | 'signal'> = {},
 ): Promise<void> {
+  signal?.throwIfAborted();
   journal.update({ cgroup: withIds(cgroup), lock: 'waiting' });
-  await winOver(journal, stateDir);
+  await winOver(journal, stateDir, signal);
 }
 
 /**
@@ -118,7 +122,7 @@ function removeEmptyJournals(stateDir: string): void {
     if (isAbandoned(found) && isEmpty(found)) rmSync(found.path, { force: true });
 }
 
-async function winOver(journal: Journal, stateDir: string): Promise<void> {
+async function winOver(journal: Journal, stateDir: string, signal: AbortSignal | undefined): Promise<void> {
   removeEmptyJournals(stateDir);
   const patienceEnd = performance.now() + PUT_RIGHT_PATIENCE_MS;
   for (;;) {
@@ -126,7 +130,8 @@ async function winOver(journal: Journal, stateDir: string): Promise<void> {
     const others = found.filter(({ entry }) => entry.id !== journal.entry.id && overlap(entry, journal.entry));
     const abandoned = others.find(isAbandoned);
     if (abandoned !== undefined) {
-      await recoverJournal(abandoned, { stateDir });
+      // A recovery that is under way goes on to its end, whether we wait for it or not.
+      await whileWanted(recoverJournal(abandoned, { stateDir }), signal);
       continue;
     }
     // Of another version, which takes no turns with ours.
@@ -137,7 +142,7 @@ async function winOver(journal: Journal, stateDir: string): Promise<void> {
     if (holder !== undefined && !(isOwnerDead(holder) && performance.now() < patienceEnd))
       throw busy(journal.entry, holder);
     // A guardian at work, or one that ended a moment ago, or a competitor that will see us and give way.
-    await sleep(POLL_MS);
+    await pause(POLL_MS, signal);
   }
   journal.update({ lock: 'held' });
 }

@@ -20,7 +20,7 @@ import {
 import type { Warning } from '../warnings/warning.js';
 import { sharedWritableMappings } from '../window/files-in-use.js';
 import { ObservedTarget } from '../window/observed-target.js';
-import { findFreezer } from '../window/ready-target.js';
+import { checkTree } from '../window/ready-target.js';
 import { lookAtMemory, type PlannedMemory, type PlannedProcess } from './planned-memory.js';
 import { predictWindow, type PredictedWindow } from './predict-window.js';
 
@@ -96,10 +96,10 @@ export async function planCheckpoint(options: CheckpointPlanOptions): Promise<Ch
     }
   };
 
-  const criu = await attempt(() => findCriu({ criuPath: options.criuPath, timeoutMs: settings.criuStartTimeoutMs }));
+  const criu = await attempt(() => findCriu({ criuPath: options.criuPath, timeoutMs: settings.criuStartTimeoutMs, signal }));
   if (criu !== undefined && settings.preDump !== undefined)
     await attempt(() => requireMemTrack(criu.path, { signal, timeoutMs: settings.criuStartTimeoutMs }));
-  const freezer = await attempt(() => findFreezer(options, signal));
+  const freezer = (await attempt(() => checkTree(options, signal)))?.freezer;
   const cgroup = await whereItIs(options, freezer, refusals, attempt);
   await attempt(() => {
     const busy = whoHoldsTarget({
@@ -127,7 +127,7 @@ export async function planCheckpoint(options: CheckpointPlanOptions): Promise<Ch
   }
   const { processes, memory } = await lookAtMemory(tree);
   const dumpedBytes = memory.dumpedBytes + memory.deletedFilesBytes;
-  const images = await imagesPlace(options.pid, settings, dumpedBytes);
+  const images = await imagesPlace(pids, settings, dumpedBytes);
   if (images.freeBytes < dumpedBytes) refusals.push(new CheckpointError('IMAGES_FULL', images));
   if (settings.outputPath !== undefined && output !== undefined)
     await attempt(() => refuseExisting(settings.outputPath as string, options.overwrite === true));
@@ -208,11 +208,11 @@ async function mappedBytes(
 }
 
 async function imagesPlace(
-  pid: number,
+  pids: readonly number[],
   { workDir, preDump, diskDir }: CheckpointSettings,
   neededBytes: number,
 ): Promise<CheckpointPlan['images']> {
-  const path = workDir ?? (preDump === undefined ? placeForImages(pid, diskDir) : diskDir);
+  const path = workDir ?? (preDump === undefined ? placeForImages(pids, diskDir) : diskDir);
   return { path, freeBytes: await freeAt(path).catch(() => Infinity), neededBytes };
 }
 

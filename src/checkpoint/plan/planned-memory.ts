@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { deletedBytes } from '../dump/dump.js';
+import { deletedBytes } from '../dump/images-place.js';
 import type { ProcessInfo } from '../../proc/task.js';
 
 /** Sizes in bytes. */

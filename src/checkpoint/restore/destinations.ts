@@ -3,6 +3,7 @@ import { realpath } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import {
   ArchiveError,
+  extractTree,
   type Destination,
   type Replacement,
   type TreeRecord,
@@ -10,8 +11,10 @@ import {
 } from '../../archive/index.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 import type { ReplacedTree, RestoreReport } from '../events/report.js';
-import type { RestoreSettings } from '../options.js';
+import type { Guardian } from '../guardian/guardian.js';
+import type { RestoreOptions, RestoreSettings } from '../options.js';
 import { printableJson } from '../warnings/outside-file.js';
+import type { Undo } from './undo.js';
 
 /**
  * Where each tree of the archive goes: a place that the archive recorded is not believed as one is that the caller
@@ -40,8 +43,43 @@ export function treeDestinations(
   });
 }
 
+export interface ExtractPlan {
+  verified: VerifiedArchive;
+  destinations: readonly [name: string, destination: Destination][];
+  guardian: Guardian;
+  settings: RestoreSettings;
+  options: RestoreOptions;
+}
+
+/**
+ * Extracts every tree; with `replaceFiles` beside what is there.
+ * @param undo Told how each is removed again.
+ * @returns what is to take the place of what
+ */
+export async function extractTrees(
+  { verified, destinations, guardian, settings: { replaceFiles }, options: { signal } }: ExtractPlan,
+  undo: Undo,
+): Promise<[tree: string, replacement: Replacement][]> {
+  const replacements: [tree: string, replacement: Replacement][] = [];
+  const places = await resolvedPlaces(destinations);
+  for (const [name, destination] of destinations) {
+    await requirePlace(name, destination, places.get(name));
+    const tree = await extractTree({
+      verified,
+      tree: name,
+      destination,
+      signal,
+      onDestination: guardian.destinations,
+      replace: replaceFiles === undefined ? undefined : { old: replaceFiles, watch: guardian.replacements },
+    });
+    undo.push(() => tree.remove());
+    if (tree.replacement !== undefined) replacements.push([name, tree.replacement]);
+  }
+  return replacements;
+}
+
 /** Where each destination leads before any tree is there. */
-export async function resolvedPlaces(
+async function resolvedPlaces(
   destinations: readonly [name: string, destination: Destination][],
 ): Promise<Map<string, string>> {
   const places = new Map<string, string>();
@@ -53,7 +91,7 @@ export async function resolvedPlaces(
  * A tree that has been extracted before must not change where the next one goes: a link in it could lead anywhere.
  * @throws ArchiveError DESTINATION_UNSAFE
  */
-export async function requirePlace(tree: string, destination: Destination, place: string | undefined): Promise<void> {
+async function requirePlace(tree: string, destination: Destination, place: string | undefined): Promise<void> {
   if ((await placeOf(destination)) === place) return;
   throw new ArchiveError('DESTINATION_UNSAFE', {
     path: pathOf(destination),

@@ -8,6 +8,7 @@ import {
   type Adoption,
   type AdoptOptions,
   type CgroupMember,
+  type CheckedTarget,
   type Freezer,
   type TargetToCheck,
 } from '../../cgroup/index.js';
@@ -16,18 +17,26 @@ import { pause } from '../../when-aborted.js';
 import { ObservedTarget } from './observed-target.js';
 import type { Target } from './target.js';
 
+/** A tree in a cgroup that holds nothing else. */
+export interface CheckedTree {
+  freezer: Freezer;
+  /** Its processes at the time of the check. */
+  pids: readonly number[];
+}
+
 /**
  * The target's freezer, its cgroup checked to hold the tree and nothing else; undefined for a tree that is to be
  * adopted, which has no cgroup of its own yet. Nothing is touched.
  * @throws FreezerError the codes of openFreezer, checkTarget and checkProcess
  */
-export async function findFreezer(target: Target, signal?: AbortSignal): Promise<Freezer | undefined> {
+export async function checkTree(target: Target, signal?: AbortSignal): Promise<CheckedTree | undefined> {
+  signal?.throwIfAborted();
   const { pid, cgroup, cgroupVersion, adopt: willAdopt, parts } = target;
   checkProcess(pid);
   if (willAdopt === true) return undefined;
   const freezer = open({ pid, cgroup, cgroupVersion });
-  await checkWithoutGuests({ pid, cgroup: freezer.path, guests: parts?.guests === true }, signal);
-  return freezer;
+  const { pids } = await checkWithoutGuests({ pid, cgroup: freezer.path, guests: parts?.guests === true }, signal);
+  return { freezer, pids };
 }
 
 // A probe takes a tenth of a second as a rule, and a health check a second; longer is somebody's shell.
@@ -35,11 +44,10 @@ const GUESTS_PATIENCE_MS = 5000;
 const LOOK_MS = 10;
 
 /** `checkTarget`, again and again while only guests are in the way, for a while. */
-async function checkWithoutGuests(target: TargetToCheck, signal: AbortSignal | undefined): Promise<void> {
+async function checkWithoutGuests(target: TargetToCheck, signal: AbortSignal | undefined): Promise<CheckedTarget> {
   for (const end = performance.now() + GUESTS_PATIENCE_MS; ; await pause(LOOK_MS, signal)) {
     try {
-      checkTarget(target);
-      return;
+      return checkTarget(target);
     } catch (error) {
       const isGuest = isFreezerError(error, 'CGROUP_HAS_STRANGERS') && error.facts.guests === true;
       if (!isGuest || performance.now() >= end) throw error;
@@ -71,14 +79,14 @@ export class ReadyTarget extends ObservedTarget implements AsyncDisposable {
   }
 
   /**
-   * @param freezer What findFreezer found; without one the tree is adopted.
+   * @param freezer What checkTree found; without one the tree is adopted.
    * @param watch Told of what an adoption is about to do.
    * @throws FreezerError the codes of adopt
    */
   static async make(
     target: Target,
     freezer: Freezer | undefined,
-    watch: Pick<AdoptOptions, 'onMaking' | 'onMade' | 'onHomes'>,
+    watch: Pick<AdoptOptions, 'onMaking' | 'onMade' | 'onHomes' | 'signal'>,
   ): Promise<ReadyTarget> {
     if (freezer !== undefined) return new ReadyTarget(target, freezer, undefined);
     const adoption = await adopt({ pid: target.pid, version: target.cgroupVersion, ...watch });

@@ -7,9 +7,11 @@ import { CheckpointError } from '../base/checkpoint-error.js';
 import { DUMP_LOG } from '../dump/dump.js';
 import type { Deadline } from './deadline.js';
 import type { FrozenWindow } from './frozen-window.js';
+import { PartClock, type WindowParts } from './part-clock.js';
 import type { Guardian } from '../guardian/guardian.js';
 import type { Phases } from '../events/phases.js';
 import type { ReadyTarget } from './ready-target.js';
+import type { SealedCheckpoint } from '../seal.js';
 import { refuseVfork } from './refuse-vfork.js';
 import type { Warnings } from '../warnings/warnings.js';
 
@@ -23,25 +25,11 @@ export interface SnapshotPlan {
   dump: CriuDumpRequest;
   guardian: Guardian;
   deadline: Deadline;
-  /** Runs when memory and files are complete and CRIU still holds every task: a failure here undoes the dump. */
-  beforeRelease?: ((members: CgroupMember[]) => Promise<void>) | undefined;
-}
-
-/** What each part of the frozen window cost, in milliseconds. */
-export interface WindowParts {
-  /** From the write that asks for the freeze until the kernel said frozen. */
-  freezeMs: number;
   /**
-   * CRIU: from our answer to `pre-dump` until `post-dump`. Meanwhile the target is checked again and changed files are
-   * copied.
+   * For a tree that CRIU is to end: makes the archive safe when memory and files are complete and CRIU still holds every
+   * task. A failure here undoes the dump.
    */
-  dumpMs: number;
-  /** Waiting, at `post-dump`, for the files that changed to be copied. */
-  waitForFilesMs: number;
-  /** CRIU: from our answer to `post-dump` until it had let every task go. */
-  releaseMs: number;
-  /** From the write that thaws until the kernel said running. */
-  thawMs: number;
+  sealBeforeEnd?: ((members: CgroupMember[]) => Promise<SealedCheckpoint>) | undefined;
 }
 
 export interface Snapshot {
@@ -49,6 +37,8 @@ export interface Snapshot {
   /** From the write that asks for the freeze to the verified thaw, in milliseconds: the sum of the parts. */
   windowMs: number;
   parts: WindowParts;
+  /** What `sealBeforeEnd` made. */
+  sealed: SealedCheckpoint | undefined;
 }
 
 /**
@@ -61,6 +51,7 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
   let copied: Promise<void> | undefined;
   let tree: ProcessInfo[] = [];
   let members: CgroupMember[] = [];
+  let sealed: SealedCheckpoint | undefined;
   /** Why the frozen target is not the one that was checked: CRIU often fails for that too, and says less. */
   let refused: unknown;
 
@@ -112,8 +103,9 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     await copied;
     await plan.target.parts.together?.dumped();
     clock.mark('waitForFilesMs');
-    await plan.beforeRelease?.(members);
-    if (plan.beforeRelease !== undefined) await plan.target.parts.together?.sealed();
+    if (plan.sealBeforeEnd === undefined) return;
+    sealed = await plan.sealBeforeEnd(members);
+    await plan.target.parts.together?.sealed();
   };
 
   const onNotify = async ({ script }: CriuNotification): Promise<void> => {
@@ -135,12 +127,12 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     await phases.run('dump', () => client.dump(plan.dump, { onNotify, signal: deadline.signal, ...told }));
     deadline.stop();
     clock.mark('releaseMs');
-    // With `beforeRelease` the archive is complete by now, and CRIU has ended the tree: nothing is left to hold.
+    // With `sealBeforeEnd` the archive is complete by now, and CRIU has ended the tree: nothing is left to hold.
     if (plan.dump.leaveRunning === true) await window.verifyHeld();
     await phases.run('thaw', () => window.close());
     clock.mark('thawMs');
     phases.window({ pid: plan.target.pid, cgroup: window.cgroup, windowMs: clock.totalMs, outcome: 'dumped' });
-    return { members, windowMs: clock.totalMs, parts: clock.parts };
+    return { members, windowMs: clock.totalMs, parts: clock.parts, sealed };
   } catch (error) {
     deadline.cancel(error);
     const reason = deadline.exceeded ?? refused ?? error;
@@ -173,31 +165,5 @@ async function closeAfter(window: FrozenWindow, error: unknown): Promise<void> {
       cgroup: window.cgroup,
       cause: new AggregateError([error, thawError], 'the checkpoint failed, and so did the thaw'),
     });
-  }
-}
-
-class PartClock {
-  readonly parts: WindowParts = { freezeMs: 0, dumpMs: 0, waitForFilesMs: 0, releaseMs: 0, thawMs: 0 };
-  #start = 0;
-  #last = 0;
-
-  get totalMs(): number {
-    return Object.values(this.parts).reduce((sum: number, ms: number) => sum + ms, 0);
-  }
-
-  /** By now, whichever part is under way. */
-  get sinceStartMs(): number {
-    return performance.now() - this.#start;
-  }
-
-  start(): void {
-    this.#start = this.#last = performance.now();
-  }
-
-  /** What passed since the last mark belongs to this part. */
-  mark(part: keyof WindowParts): void {
-    const now = performance.now();
-    this.parts[part] = now - this.#last;
-    this.#last = now;
   }
 }

@@ -10,10 +10,10 @@ const MAX_BYTES = 64 * 1024 * 1024;
 
 /**
  * The locks of the images in an archive. Podman unpacks the images itself: this takes out what it needs.
- * @param scratch A private directory.
+ * @param privateDir A private directory.
  * @throws ArchiveError, CriuError CRIU_IMAGE
  */
-export async function archivedLocks(verified: VerifiedArchive, scratch: string): Promise<DumpedLock[]> {
+export async function archivedLocks(verified: VerifiedArchive, privateDir: string): Promise<DumpedLock[]> {
   let image: Buffer;
   try {
     image = await readVerifiedMember(verified, `${members.images}/${IMAGE}`, MAX_BYTES);
@@ -21,7 +21,7 @@ export async function archivedLocks(verified: VerifiedArchive, scratch: string):
     if (error instanceof ArchiveError && error.code === 'MEMBER_MISSING') return [];
     throw error;
   }
-  const dir = join(scratch, 'locks');
+  const dir = join(privateDir, 'locks');
   await mkdir(dir, { mode: 0o700 });
   await writeFile(join(dir, IMAGE), image, { mode: 0o600 });
   return readDumpedLocks(dir);

@@ -21,7 +21,7 @@ export interface CommandOptions {
 
 /**
  * Runs a runtime's command to its end.
- * @throws ContainerError RUNTIME_MISSING, RUNTIME_FAILED
+ * @throws ContainerError RUNTIME_MISSING, RUNTIME_FAILED; the signal's reason
  */
 export function run(command: string, args: readonly string[], options: CommandOptions = {}): Promise<CommandResult> {
   const { timeoutMs = 0, signal, env, cwd, onStarted } = options;
@@ -32,6 +32,7 @@ export function run(command: string, args: readonly string[], options: CommandOp
       { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024, timeout: timeoutMs, signal, env, cwd },
       (error, stdout, stderr) => {
         if (error === null) resolve({ stdout, stderr });
+        else if (signal?.aborted === true) reject(signal.reason as Error);
         else if (error.code === 'ENOENT')
           reject(new ContainerError('RUNTIME_MISSING', { runtime: command, command, cause: error }));
         else
@@ -52,7 +53,7 @@ export function run(command: string, args: readonly string[], options: CommandOp
 /**
  * Runs a command that leaves a container behind. Nothing of it is read through a pipe: the container may inherit its
  * standard streams, and a pipe would be open as long as the container lives. What went wrong is in the command's log.
- * @throws ContainerError RUNTIME_MISSING, RUNTIME_FAILED
+ * @throws ContainerError RUNTIME_MISSING, RUNTIME_FAILED; the signal's reason
  */
 export async function launch(
   command: string,
@@ -66,6 +67,7 @@ export async function launch(
   try {
     ended = (await once(child, 'exit')) as typeof ended;
   } catch (cause) {
+    signal?.throwIfAborted();
     if (errnoOf(cause) === 'ENOENT') throw new ContainerError('RUNTIME_MISSING', { runtime: command, command, cause });
     throw cause;
   }
@@ -77,4 +79,15 @@ export async function launch(
     status: killedBy ?? status ?? 'unknown',
     stderr,
   });
+}
+
+/** Whether a command that asks or removes succeeds. @throws ContainerError RUNTIME_MISSING */
+export async function succeeds(command: string, args: readonly string[]): Promise<boolean> {
+  try {
+    await run(command, args);
+    return true;
+  } catch (error) {
+    if (error instanceof ContainerError && error.code === 'RUNTIME_FAILED') return false;
+    throw error;
+  }
 }

@@ -133,7 +133,7 @@ describe('the lock', () => {
       await expect(lockTarget({ pid: counter.pid, stateDir: state.dir })).rejects.toMatchObject({
         code: 'TARGET_BUSY',
       });
-      await lockCgroup(lock, place, state.dir);
+      await lockCgroup(lock, place, { stateDir: state.dir });
       await expect(lockTarget({ pid: other.pid, cgroup: place, stateDir: state.dir })).rejects.toMatchObject({
         code: 'TARGET_BUSY',
       });

@@ -1,0 +1,59 @@
+import { join, resolve } from 'node:path';
+import { ContainerError } from '../model/container-error.js';
+import { run, succeeds } from '../runtimes/command.js';
+import { findContainer } from '../runtimes/find-container.js';
+import type { ContainerRestorePlan, RestoredContainer } from './plan.js';
+import { withCriuLog } from './criu-log.js';
+
+/**
+ * Podman reads the archive itself.
+ * @throws ContainerError CONTAINER_EXISTS, RUNTIME_MISSING, RUNTIME_FAILED
+ */
+export async function restorePodman({
+  options,
+  phases,
+  subject,
+  env,
+  guardian,
+}: ContainerRestorePlan): Promise<RestoredContainer> {
+  const name = options.podman as string;
+  const { podmanOptions = [], pod, ignoreVolumes = false, signal } = options;
+  const podman = [...podmanOptions, 'container'];
+  const isRenamed = name !== subject.container.name;
+  // Under its old name it gets its old id, too.
+  for (const taken of isRenamed ? [name] : [name, subject.container.id])
+    if (await succeeds('podman', [...podman, 'exists', taken]))
+      throw new ContainerError('CONTAINER_EXISTS', { runtime: 'podman', id: taken });
+  const flags = ['--import', resolve(options.archive), '--file-locks'];
+  if (isRenamed) flags.push('--name', name);
+  if (pod !== undefined) flags.push('--pod', pod);
+  if (ignoreVolumes) flags.push('--ignore-volumes');
+  if (subject.tcpEstablished) flags.push('--tcp-established');
+  await phases.run('restore', () =>
+    run('podman', [...podman, 'restore', ...flags], {
+      env,
+      signal,
+      onStarted: (pid) => guardian.knowCriu(pid),
+    }).catch(async (error: unknown) => {
+      throw await withoutContainer(error, name, podman);
+    }),
+  );
+  const remove = async (): Promise<void> => {
+    await succeeds('podman', [...podman, 'rm', '--force', name]);
+  };
+  return { container: await findContainer({ podman: name, podmanOptions }), dropped: [], hostMounts: [], remove };
+}
+
+/**
+ * Podman leaves the container behind that it could not bring to life, and CRIU's log in its directory: says why, and
+ * removes it.
+ */
+async function withoutContainer(error: unknown, name: string, podman: readonly string[]): Promise<unknown> {
+  const { stdout } = await run('podman', [...podman, 'inspect', '--format', '{{.StaticDir}}', name]).catch(() => ({
+    stdout: '',
+  }));
+  if (stdout.trim() === '') return error;
+  const explained = await withCriuLog(error, join(stdout.trim(), 'restore.log'));
+  await succeeds('podman', [...podman, 'rm', '--force', name]);
+  return explained;
+}
