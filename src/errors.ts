@@ -12,7 +12,8 @@ export abstract class StillframeError<Code extends string = string, Facts extend
   /** What to do about it, one sentence or two; in the message, too. Names of options stand in backticks. */
   readonly remedy: string;
 
-  protected constructor(code: Code, text: ErrorText, facts: Facts & { cause?: unknown }) {
+  /** @param facts Of this code, as the room's class has checked; `cause` is none of them. */
+  protected constructor(code: Code, text: ErrorText, facts: object & { cause?: unknown }) {
     const { cause, ...rest } = facts;
     const parts = [`${text.what}${causeText(cause)}`, text.remedy, text.details ?? ''].filter((part) => part !== '');
     // Here for all: most messages hold a name or a path of somebody else's.
@@ -45,8 +46,24 @@ export interface ErrorText {
   details?: string;
 }
 
-/** A room's table: every code it has, and how its text is made from the facts. */
-export type ErrorTexts<Code extends string, Facts> = { readonly [K in Code]: (facts: Facts) => ErrorText };
+/**
+ * A room's table: every code it has, and how its text is made of that code's facts. `Table` is the interface that says
+ * which facts come with which code.
+ */
+export type ErrorTexts<Table> = {
+  readonly [Code in keyof Table]: (facts: Table[Code] & { cause?: unknown }) => ErrorText;
+};
+
+type KeysOf<T> = T extends unknown ? keyof T : never;
+type ValueOf<T, K> = T extends unknown ? (K extends keyof T ? T[K] : never) : never;
+
+/**
+ * The facts of an error: of one code those that the table says; where the code may be one of several also whatever any
+ * of them has, if it is there.
+ */
+export type FactsOf<Table, Code extends keyof Table> = Table[Code] & {
+  [K in Exclude<KeysOf<Table[Code]>, keyof Table[Code]>]?: ValueOf<Table[Code], K>;
+};
 
 function causeText(cause: unknown): string {
   if (cause === undefined) return '';

@@ -6,35 +6,37 @@
 import { createRequire } from 'node:module';
 import { existsSync } from 'node:fs';
 import { builtPaths, compileCommand } from './installed.js';
-import { StillframeError, type ErrorTexts } from './errors.js';
+import { StillframeError, type ErrorTexts, type FactsOf } from './errors.js';
 import type { PollHandle, SocketNative, SpawnNative } from './native-socket.js';
 import type { FilesNative } from './native-files.js';
 
 export type { PollHandle };
 export type Native = SocketNative & SpawnNative & FilesNative;
 
-export type NativeErrorCode = 'NATIVE_MISSING' | 'KERNEL_TOO_OLD' | 'DESCRIPTOR_NOT_SENT';
-
+/** What is known when each code comes. */
 export interface NativeFacts {
-  /** NATIVE_MISSING: where it was looked for. */
-  tried?: string[];
-  /** KERNEL_TOO_OLD: what it lacks, and the first Linux that has it. */
-  syscall?: string;
-  since?: string;
-  /** DESCRIPTOR_NOT_SENT: where to, and which. */
-  socketPath?: string;
-  fd?: number;
+  /** Where it was looked for. */
+  NATIVE_MISSING: { tried: string[] };
+  /** What the kernel lacks, and the first Linux that has it. */
+  KERNEL_TOO_OLD: { syscall: string; since: string };
+  /** Where to, and which. */
+  DESCRIPTOR_NOT_SENT: { socketPath: string; fd: number };
 }
 
-export class NativeError extends StillframeError<NativeErrorCode, NativeFacts> {
+export type NativeErrorCode = keyof NativeFacts;
+
+export class NativeError<C extends NativeErrorCode = NativeErrorCode> extends StillframeError<
+  C,
+  FactsOf<NativeFacts, C>
+> {
   override readonly name = 'NativeError';
-  constructor(code: NativeErrorCode, facts: NativeFacts & { cause?: unknown }) {
+  constructor(code: C, facts: NativeFacts[C] & { cause?: unknown }) {
     super(code, texts[code](facts), facts);
   }
 }
 
-const texts: ErrorTexts<NativeErrorCode, NativeFacts> = {
-  NATIVE_MISSING: ({ tried = [] }) => ({
+const texts: ErrorTexts<NativeFacts> = {
+  NATIVE_MISSING: ({ tried }) => ({
     what: `the native part of stillframe could not be loaded (tried ${tried.join(', ')})`,
     remedy: `Compile it, with gcc and libc's headers at hand: ${compileCommand}. npm 12 and newer want to be told first: npm install-scripts approve stillframe`,
   }),
@@ -43,7 +45,7 @@ const texts: ErrorTexts<NativeErrorCode, NativeFacts> = {
     remedy: `Use Linux ${since} or newer.`,
   }),
   DESCRIPTOR_NOT_SENT: ({ socketPath, fd }) => ({
-    what: `descriptor ${String(fd)} could not be sent to ${socketPath}`,
+    what: `descriptor ${fd} could not be sent to ${socketPath}`,
     remedy:
       'Somebody has to listen there, on a unix socket of type SOCK_STREAM; the descriptor has to be open, and the data not empty.',
   }),

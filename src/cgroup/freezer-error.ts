@@ -1,4 +1,5 @@
-import { StillframeError, type ErrorText } from '../errors.js';
+import { badOptionText, type BadOption } from '../bad-option.js';
+import { StillframeError, type ErrorTexts, type FactsOf } from '../errors.js';
 
 /** A task that the kernel had not frozen when the caller's patience ended. */
 export interface UnfrozenTask {
@@ -22,7 +23,7 @@ export interface NamedProcess {
 
 /** What is known when each code comes. */
 export interface FreezerFacts {
-  BAD_OPTION: { argument: string; value: unknown; expected: string };
+  BAD_OPTION: BadOption;
   CGROUP_NOT_FOUND: { path: string };
   NOT_A_CGROUP: { path: string };
   /** `mayAdopt`: it was to be checkpointed, for which there is `adopt`. */
@@ -61,7 +62,10 @@ export type FreezerErrorCode = keyof FreezerFacts;
 export type AfterFailure = 'thawed' | 'was-self-frozen' | 'held-by-ancestor' | 'not-thawed' | 'untouched';
 
 /** Every error of the cgroup room. Match on `code`; `facts` has the paths, pids and tasks. */
-export class FreezerError<C extends FreezerErrorCode = FreezerErrorCode> extends StillframeError<C, FreezerFacts[C]> {
+export class FreezerError<C extends FreezerErrorCode = FreezerErrorCode> extends StillframeError<
+  C,
+  FactsOf<FreezerFacts, C>
+> {
   override readonly name = 'FreezerError';
   constructor(code: C, facts: FreezerFacts[C] & { cause?: unknown }) {
     super(code, texts[code](facts), facts);
@@ -73,8 +77,8 @@ export function isFreezerError<C extends FreezerErrorCode>(error: unknown, code:
   return error instanceof FreezerError && error.code === code;
 }
 
-const texts: { readonly [C in FreezerErrorCode]: (facts: FreezerFacts[C]) => ErrorText } = {
-  BAD_OPTION: (f) => ({ what: `\`${f.argument}\` is ${String(f.value)}, expected ${f.expected}`, remedy: '' }),
+const texts: ErrorTexts<FreezerFacts> = {
+  BAD_OPTION: badOptionText,
   CGROUP_NOT_FOUND: (f) => ({
     what: `no such cgroup: ${f.path}`,
     remedy: 'Give the directory of a cgroup on a mounted cgroup file system.',
@@ -114,10 +118,13 @@ const texts: { readonly [C in FreezerErrorCode]: (facts: FreezerFacts[C]) => Err
   FREEZE_TIMEOUT: (f) => ({
     what: `cgroup not frozen after ${f.timeoutMs} ms: ${f.path} (${taskList(f.tasks)}); ${afterText[f.after]}`,
     remedy:
-      'Raise `timeoutMs`, or look for a task in uninterruptible sleep: state D waits for a disk, a network file system or a driver.',
+      'Raise `timeoutMs`, or look for a task in uninterruptible sleep: state D waits for a disk, a network file ' +
+      'system or a driver.',
   }),
   FREEZE_ABORTED: (f) => ({
-    what: `freeze aborted by the caller: ${f.path}${f.tasks.length === 0 ? '' : ` (${taskList(f.tasks)})`}; ${afterText[f.after]}`,
+    what:
+      `freeze aborted by the caller: ${f.path}${f.tasks.length === 0 ? '' : ` (${taskList(f.tasks)})`}; ` +
+      `${afterText[f.after]}`,
     remedy: '',
   }),
   THAW_TIMEOUT: (f) => ({
@@ -158,11 +165,15 @@ const texts: { readonly [C in FreezerErrorCode]: (facts: FreezerFacts[C]) => Err
   CGROUP_HAS_STRANGERS: (f) =>
     f.guests === true
       ? {
-          what: `the container of process ${f.pid} also runs processes that were started in it from outside (exec, a health check, a probe): ${processList(f.strangers)}`,
+          what:
+            `the container of process ${f.pid} also runs processes that were started in it from outside (exec, a ` +
+            `health check, a probe): ${processList(f.strangers)}`,
           remedy: 'They did not end in time. Try again when they have, or end them.',
         }
       : {
-          what: `the cgroup ${f.path} also holds processes that are not in the tree of ${f.pid}: ${processList(f.strangers)}`,
+          what:
+            `the cgroup ${f.path} also holds processes that are not in the tree of ${f.pid}: ` +
+            `${processList(f.strangers)}`,
           remedy: `They would be frozen too. ${ADOPT}`,
         },
   CGROUP_HOLDS_CALLER: (f) => ({
@@ -211,6 +222,7 @@ function taskList(tasks: readonly UnfrozenTask[]): string {
   return list(
     tasks,
     (t) =>
-      `${t.pid === t.tid ? `pid ${t.pid}` : `pid ${t.pid} tid ${t.tid}`} ${t.name} state ${t.state}${t.wchan === '' ? '' : ` in ${t.wchan}`}`,
+      `${t.pid === t.tid ? `pid ${t.pid}` : `pid ${t.pid} tid ${t.tid}`} ${t.name} state ` +
+      `${t.state}${t.wchan === '' ? '' : ` in ${t.wchan}`}`,
   );
 }

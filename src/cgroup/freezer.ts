@@ -147,7 +147,7 @@ class KernelFreezer implements Freezer {
 function checkedTimeout(timeoutMs: number = DEFAULT_TIMEOUT_MS): number {
   if (typeof timeoutMs === 'number' && timeoutMs >= 0 && timeoutMs <= 0x7fff_ffff) return timeoutMs;
   throw new FreezerError('BAD_OPTION', {
-    argument: 'timeoutMs',
+    option: 'timeoutMs',
     value: timeoutMs,
     expected: 'milliseconds from 0 to 2147483647',
   });

@@ -75,7 +75,7 @@ export function moveThread(tid: number, cgroupPath: string): void {
 function move(id: number, cgroupPath: string, file: string): void {
   // The kernel takes 0 for the writer itself: a caller who mistook it would move this very process.
   if (!Number.isInteger(id) || id <= 0)
-    throw new FreezerError('BAD_OPTION', { argument: 'pid', value: id, expected: 'a process id' });
+    throw new FreezerError('BAD_OPTION', { option: 'pid', value: id, expected: 'a process id' });
   try {
     writeControl(join(cgroupPath, file), String(id));
   } catch (error) {

@@ -73,7 +73,7 @@ export function checkTarget(target: TargetToCheck): CheckedTarget {
  */
 export function checkProcess(pid: number): ProcessInfo {
   if (!Number.isInteger(pid) || pid <= 0)
-    throw new FreezerError('BAD_OPTION', { argument: 'pid', value: pid, expected: 'a process id' });
+    throw new FreezerError('BAD_OPTION', { option: 'pid', value: pid, expected: 'a process id' });
   const info = readProcess(pid);
   // A thread's id has a /proc entry too, but it is no process.
   if (info === undefined || leaderOf(pid) !== pid) throw new FreezerError('NO_SUCH_PROCESS', { pid });

@@ -3,7 +3,7 @@ import type { CheckpointOptions, CheckpointPlanOptions } from '../checkpoint/opt
 import { planCheckpoint, type CheckpointPlan } from '../checkpoint/plan/plan-checkpoint.js';
 import type { CheckpointReport } from '../checkpoint/events/report.js';
 import { runningPids } from '../checkpoint/base/pids.js';
-import type { CriuOptions } from '../criu/index.js';
+import type { CriuDumpOptions } from '../criu/index.js';
 import type { Rendezvous, TargetParts } from '../checkpoint/window/target.js';
 import { hasTcpConnections } from './target/connections.js';
 import type { Container, RuntimeName } from './model/container.js';
@@ -62,7 +62,7 @@ export async function planContainerCheckpoint(options: ContainerPlanOptions): Pr
 }
 
 /** The caller's options over the container's own; what is external to the container stays so. */
-function merged(own: CriuOptions = {}, given: CriuOptions = {}): CriuOptions {
+function merged(own: CriuDumpOptions = {}, given: CriuDumpOptions = {}): CriuDumpOptions {
   const external = [...(own.external ?? []), ...(given.external ?? [])];
   // Both at once would contradict each other.
   const connections = given.tcpClose === true ? { tcpEstablished: false } : {};

@@ -20,6 +20,7 @@ export type {
   CriuOptions,
   CriuRequestOptions,
   CriuRestoreOptions,
+  CriuRestoreRequest,
   InheritFd,
   JoinNamespace,
   PageServer,
@@ -34,7 +35,14 @@ export {
   type NotificationScript,
   type OnNotify,
 } from './rpc/notification.js';
-export { CriuError, type CriuErrorCode, type CriuErrorFacts, type UnixPeer } from './errors/criu-error.js';
+export {
+  CriuError,
+  type CriuErrorCode,
+  type CriuFacts,
+  type SessionFacts,
+  type TriedCriu,
+  type UnixPeer,
+} from './errors/criu-error.js';
 export type { CriuProblem } from './errors/known-failures.js';
 export { criuErrorOf } from './client/exchange.js';
 export type { CriuVersion, VersionNumber } from './rpc/version.js';

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { errnoOf } from '../errors.js';
 import { native, NativeError } from '../native.js';
 import { Child } from '../process.js';
-import { CriuError, type CriuErrorCode, type CriuErrorFacts } from './errors/criu-error.js';
+import { CriuError } from './errors/criu-error.js';
 import { SharedDirectory } from './process/shared-directory.js';
 import { readLastErrors } from './errors/log-line.js';
 import { requireMs } from './rpc/milliseconds.js';
@@ -118,8 +118,8 @@ export class LazyPages implements AsyncDisposable {
   }
 
   async #failure(
-    code: CriuErrorCode = 'CRIU_DIED',
-    facts: CriuErrorFacts & { cause?: unknown } = {},
+    code: 'CRIU_DIED' | 'CRIU_IO' | 'CRIU_TIMEOUT' = 'CRIU_DIED',
+    facts: { timeoutMs?: number; cause?: unknown } = {},
   ): Promise<CriuError> {
     const ending = await this.#child.ended;
     const log = existsSync(this.#logPath)

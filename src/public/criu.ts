@@ -28,6 +28,7 @@ export {
   type CriuOptions,
   type CriuRequestOptions,
   type CriuRestoreOptions,
+  type CriuRestoreRequest,
   type CriuSource,
   type CriuVerdict,
   type CriuVersion,
@@ -63,5 +64,12 @@ export {
 } from '../criu/index.js';
 export type { ProcessEnd } from '../process.js';
 export { openPipe, sendDescriptor } from '../descriptors.js';
-export { CriuError, type CriuErrorCode, type CriuErrorFacts, type UnixPeer } from '../criu/index.js';
+export {
+  CriuError,
+  type CriuErrorCode,
+  type CriuFacts,
+  type SessionFacts,
+  type TriedCriu,
+  type UnixPeer,
+} from '../criu/index.js';
 export { StillframeError, type ErrorText } from '../errors.js';

@@ -6,7 +6,7 @@
  * and base-256 numbers, GNU sparse 1.0. No length of the archive is believed before it is bounded.
  * Source: POSIX.1-2017, pax; GNU tar manual, "Basic Tar Format" and "Storing Sparse Files".
  */
-import { ArchiveError, type ArchiveErrorCode } from './archive-error.js';
+import { ArchiveError } from './archive-error.js';
 import { printable } from './byte-text.js';
 import type { Entry, EntryType, Xattr } from './entry.js';
 import { MAX_NAME_BYTES } from './names.js';
@@ -23,6 +23,8 @@ export type Parsed =
 
 /** Each member looks at all of them. */
 const MAX_GLOBALS = 100;
+
+type ParseErrorCode = 'NOT_AN_ARCHIVE' | 'ARCHIVE_DAMAGED' | 'ARCHIVE_UNSUPPORTED' | 'ARCHIVE_TRUNCATED';
 
 const XATTR = 'SCHILY.xattr.';
 
@@ -283,7 +285,7 @@ export class TarParser {
     return value;
   }
 
-  #error(code: ArchiveErrorCode, what: string, name?: Buffer): ArchiveError {
+  #error(code: ParseErrorCode, what: string, name?: Buffer): ArchiveError {
     return new ArchiveError(code, {
       ...(this.#archivePath === undefined ? {} : { archivePath: this.#archivePath }),
       ...(name === undefined ? {} : { member: printable(name) }),

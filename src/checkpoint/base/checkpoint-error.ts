@@ -1,6 +1,6 @@
 import { badOptionText, type BadOption } from '../../bad-option.js';
 import { compileCommand } from '../../installed.js';
-import { StillframeError, type ErrorText } from '../../errors.js';
+import { StillframeError, type ErrorTexts, type FactsOf } from '../../errors.js';
 import { recoverCommandFor } from '../../state-dir.js';
 import { textOfAll, type Warning } from '../warnings/warning.js';
 
@@ -94,7 +94,7 @@ export type CheckpointErrorCode = keyof CheckpointFacts;
 /** Every error of checkpoint and restore themselves. Match on `code`. */
 export class CheckpointError<C extends CheckpointErrorCode = CheckpointErrorCode> extends StillframeError<
   C,
-  CheckpointFacts[C]
+  FactsOf<CheckpointFacts, C>
 > {
   override readonly name = 'CheckpointError';
   constructor(code: C, facts: CheckpointFacts[C] & { cause?: unknown }) {
@@ -117,7 +117,19 @@ const stateOf = ({ state, parent }: PidHolder): string =>
     ? `state ${state}`
     : `a zombie that process ${parent.pid} (${parent.name}), its parent, has not reaped`;
 
-const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) => ErrorText } = {
+const endOf = ({ exitCode, exitSignal }: CheckpointFacts['GUARDIAN_LOST']): string => {
+  if (exitSignal !== undefined) return `was ended by ${exitSignal}`;
+  return exitCode === undefined ? 'does not answer' : `ended with status ${exitCode}`;
+};
+
+const operationOf = ({ restoreOf, podDirectory, pid }: CheckpointFacts['RECOVERY_FAILED']): string => {
+  if (restoreOf !== undefined) return `restore of ${restoreOf}`;
+  return podDirectory === undefined
+    ? `checkpoint of process ${String(pid)}`
+    : `checkpoint of a pod into ${podDirectory}`;
+};
+
+const texts: ErrorTexts<CheckpointFacts> = {
   BAD_OPTION: badOptionText,
   NOT_ROOT: (f) => ({ what: `${f.action} needs root; this process runs as uid ${f.uid}`, remedy: 'Run it with sudo.' }),
   ANCESTOR_FROZEN: (f) => ({
@@ -139,10 +151,13 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
   WORK_DIR_UNSAFE: (f) => ({
     what: `memory images cannot be stored safely in ${f.path}: ${f.directory} ${f.why}`,
     remedy:
-      'Name a directory with `workDir` that only root can write to, parents included, such as one in /var/lib; or /var/tmp.',
+      'Name a directory with `workDir` that only root can write to, parents included, such as one in /var/lib; or ' +
+      '/var/tmp.',
   }),
   IMAGES_FULL: (f) => ({
-    what: `the file system of the images directory ${f.path} is full: ${f.freeBytes} bytes are left, the images need about ${f.neededBytes}`,
+    what:
+      `the file system of the images directory ${f.path} is full: ${f.freeBytes} bytes are left, the images need ` +
+      `about ${f.neededBytes}`,
     remedy: 'Make room, or name a directory on a larger file system with `workDir`.',
   }),
   IMAGES_FAILED: (f) => ({
@@ -158,7 +173,9 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
     remedy: 'Start it again; nothing was left behind.',
   }),
   TARGET_FORKING: (f) => ({
-    what: `process ${f.pid} (${f.name}) waits in vfork for its child to start another program, and CRIU cannot stop a task in that state`,
+    what:
+      `process ${f.pid} (${f.name}) waits in vfork for its child to start another program, and CRIU cannot stop a ` +
+      'task in that state',
     remedy: 'Try again a moment later (`retries`): this state usually lasts a millisecond.',
   }),
   NOT_A_CHECKPOINT: (f) => ({
@@ -185,7 +202,9 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
     remedy: 'Put these files back as they were, or archive them with the next checkpoint (`files`).',
   }),
   NO_TERMINAL: (f) => ({
-    what: `the tree in ${f.archivePath} had a terminal from outside the tree, like a shell's job: it cannot be restored without one`,
+    what:
+      `the tree in ${f.archivePath} had a terminal from outside the tree, like a shell's job: it cannot be restored ` +
+      'without one',
     remedy: 'Restore it from a terminal, or provide one with `terminal`.',
   }),
   PIDS_TAKEN: (f) => ({
@@ -213,7 +232,9 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
     const target = `process ${f.pid}${f.cgroup === undefined ? '' : ` (cgroup ${f.cgroup})`}`;
     if (f.unknownJournal !== undefined)
       return {
-        what: `${target} may be in the hands of process ${f.holder.pid}, or of its guardian: the journal ${f.unknownJournal.path} ${f.unknownJournal.why}`,
+        what:
+          `${target} may be in the hands of process ${f.holder.pid}, or of its guardian: the journal ` +
+          `${f.unknownJournal.path} ${f.unknownJournal.why}`,
         remedy:
           'Wait for that process to end, or end it. Two versions of Stillframe may be at work here: use the same one.',
       };
@@ -233,16 +254,19 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
     remedy: `Compile it: ${compileCommand}`,
   }),
   GUARDIAN_LOST: (f) => ({
-    what: `the guardian (process ${f.pid}) ${f.exitSignal !== undefined ? `was ended by ${f.exitSignal}` : f.exitCode !== undefined ? `ended with status ${f.exitCode}` : 'does not answer'}, so nothing would thaw the target if this process died`,
+    what: `the guardian (process ${f.pid}) ${endOf(f)}, so nothing would thaw the target if this process died`,
     remedy:
-      'Find out what ends it. If a service manager kills the whole cgroup, put the guardian elsewhere with `placeGuardianIn`.',
+      'Find out what ends it. If a service manager kills the whole cgroup, put the guardian elsewhere with ' +
+      '`placeGuardianIn`.',
   }),
   GUARDIAN_REFUSED: (f) => ({
     what: `the guardian rejected the record "${f.record}" (errno ${f.errno})`,
     remedy: 'See docs/guardian.md for what each record needs.',
   }),
   RECOVERY_FAILED: (f) => ({
-    what: `what the dead ${f.restoreOf === undefined ? `checkpoint of ${f.podDirectory === undefined ? `process ${String(f.pid)}` : `a pod into ${f.podDirectory}`}` : `restore of ${f.restoreOf}`} left behind could not be cleaned up: ${f.did.join('; ') || 'the guardian reported nothing'}`,
+    what:
+      `what the dead ${operationOf(f)} left behind could not be cleaned up: ` +
+      (f.did.join('; ') || 'the guardian reported nothing'),
     remedy: `Fix the problem above, then run: ${recoverCommandFor(f.stateDir)} (details are in ${f.journalPath})`,
   }),
   DEADLINE_EXCEEDED: (f) => ({
@@ -252,12 +276,16 @@ const texts: { readonly [C in CheckpointErrorCode]: (facts: CheckpointFacts[C]) 
   CRIU_NOT_READY: (f) => ({
     what:
       f.during !== undefined
-        ? `CRIU (process ${f.pid}) was stopped (SIGSTOP) for ${f.timeoutMs} ms in a ${f.during}; it was continued and ended, and the tree keeps running`
-        : `CRIU (process ${f.pid}) was not ready to dump after ${f.timeoutMs} ms${f.state === 'T' ? ', because it was stopped (SIGSTOP)' : ''}; nothing had been frozen, and CRIU was ended`,
+        ? `CRIU (process ${f.pid}) was stopped (SIGSTOP) for ${f.timeoutMs} ms in a ${f.during}; it was continued ` +
+          'and ended, and the tree keeps running'
+        : `CRIU (process ${f.pid}) was not ready to dump after ${f.timeoutMs} ` +
+          `ms${f.state === 'T' ? ', because it was stopped (SIGSTOP)' : ''}; nothing had been frozen, and CRIU was ` +
+          'ended',
     remedy:
       f.state === 'T'
         ? 'Find out what stops it, and try again.'
-        : 'CRIU probes the kernel before it is ready: run `stillframe doctor`, or raise `criuStartTimeoutMs` on a slow machine.',
+        : 'CRIU probes the kernel before it is ready: run `stillframe doctor`, or raise `criuStartTimeoutMs` on a ' +
+          'slow machine.',
   }),
   SERVICE_MANAGER_UNREACHABLE: (f) => ({
     what: `cannot notify the service manager at ${f.socket}`,

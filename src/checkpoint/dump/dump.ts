@@ -1,5 +1,5 @@
 import { statfsSync } from 'node:fs';
-import type { CriuDumpRequest, CriuOptions } from '../../criu/index.js';
+import type { CriuDumpOptions, CriuDumpRequest } from '../../criu/index.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 import { tryWrite } from '../base/failed-place.js';
 import { runningPids } from '../base/pids.js';
@@ -15,7 +15,7 @@ export interface DumpPlan {
   workDir: number;
   leaveRunning: boolean;
   /** What the caller wants otherwise. */
-  overrides: CriuOptions;
+  overrides: CriuDumpOptions;
 }
 
 /** The name of CRIU's log in the work directory, and of its copy in the archive. */

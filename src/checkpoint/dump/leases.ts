@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { CriuOptions } from '../../criu/index.js';
+import type { CriuDumpOptions } from '../../criu/index.js';
 import { lockHolders } from '../../proc/locks.js';
 
 /**
@@ -12,7 +12,7 @@ import { lockHolders } from '../../proc/locks.js';
 export async function withoutBreakingLeases(
   pids: readonly number[],
   { configFile, directory }: { configFile: string | undefined; directory: string },
-): Promise<Pick<CriuOptions, 'configFile'>> {
+): Promise<Pick<CriuDumpOptions, 'configFile'>> {
   const holders = lockHolders('LEASE', 'WRITE');
   if (configFile !== undefined || !pids.some((pid) => holders.has(pid))) return {};
   const path = join(directory, 'criu.conf');

@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CriuClient, CriuError, readDumpStats, type CriuOptions } from '../../criu/index.js';
+import { CriuClient, CriuError, readDumpStats, type CriuDumpOptions } from '../../criu/index.js';
 import { runningTree } from '../base/pids.js';
 import type { Deadline } from '../window/deadline.js';
 import { GHOST_LIMIT, sessionIsOutside } from './dump.js';
@@ -22,7 +22,7 @@ export interface PreDumpRound {
 export interface PreDumps {
   rounds: PreDumpRound[];
   /** What the dump needs to rest on them. */
-  dump: Pick<CriuOptions, 'trackMem' | 'parentImg'>;
+  dump: Pick<CriuDumpOptions, 'trackMem' | 'parentImg'>;
 }
 
 export interface PreDumpOptions {
@@ -33,7 +33,7 @@ export interface PreDumpOptions {
   /** Where the logs go, and each round's statistics. */
   workDir: string;
   plan: PreDumpPlan;
-  overrides: CriuOptions;
+  overrides: CriuDumpOptions;
   /** Ends it when the caller cancels, or when somebody stops CRIU. */
   deadline: Deadline;
   onRound?: (round: PreDumpRound) => void;

@@ -1,5 +1,5 @@
 import { badOptionText, type BadOption } from '../../bad-option.js';
-import { StillframeError, type ErrorText } from '../../errors.js';
+import { StillframeError, type ErrorTexts, type FactsOf } from '../../errors.js';
 
 /** What is known when each code comes. */
 export interface ContainerFacts {
@@ -40,7 +40,7 @@ export type ContainerErrorCode = keyof ContainerFacts;
 /** Every error about containers, their runtimes and their images. Match on `code`. */
 export class ContainerError<C extends ContainerErrorCode = ContainerErrorCode> extends StillframeError<
   C,
-  ContainerFacts[C]
+  FactsOf<ContainerFacts, C>
 > {
   override readonly name = 'ContainerError';
   constructor(code: C, facts: ContainerFacts[C] & { cause?: unknown }) {
@@ -50,9 +50,11 @@ export class ContainerError<C extends ContainerErrorCode = ContainerErrorCode> e
 
 const because = (what: string | undefined): string => (what === undefined ? '' : `: ${what}`);
 
-const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) => ErrorText } = {
+const texts: ErrorTexts<ContainerFacts> = {
   NO_SUCH_CONTAINER: (f) => ({
-    what: `there is no ${f.runtime} container ${f.id} (looked in ${f.searched.join(', ') || 'no directory: none exists'})`,
+    what:
+      `there is no ${f.runtime} container ${f.id} (looked in ` +
+      `${f.searched.join(', ') || 'no directory: none exists'})`,
     remedy: 'Check the id. If the runtime keeps its state elsewhere, name that directory with `stateRoot`.',
   }),
   AMBIGUOUS_CONTAINER: (f) => ({
@@ -64,7 +66,9 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
     remedy: 'Start the container first.',
   }),
   CONTAINER_ROOTLESS: (f) => ({
-    what: `the ${f.runtime} container ${f.id} is rootless (it has a user namespace): CRIU cannot restore it as its runtime would`,
+    what:
+      `the ${f.runtime} container ${f.id} is rootless (it has a user namespace): CRIU cannot restore it as its ` +
+      'runtime would',
     remedy: 'Run the container as root, without a user namespace of its own.',
   }),
   PID_IN_CONTAINER: (f) => ({
@@ -97,20 +101,29 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
     remedy: 'Nothing was changed. Empty that directory, or name a bundle with an empty one with `bundle`.',
   }),
   NO_OVERLAY: (f) => ({
-    what: `the root of container ${f.id} (${f.rootfs}) is on ${f.fsType}, not on an overlay: its changes cannot be told apart from its image`,
+    what:
+      `the root of container ${f.id} (${f.rootfs}) is on ${f.fsType}, not on an overlay: its changes cannot be told ` +
+      'apart from its image',
     remedy: 'Archive the whole root file system: `wholeRootfs: true`.',
   }),
   OVERLAY_HIDDEN: (f) => ({
-    what: `the root of container ${f.id} is an overlay, but not one that is mounted, alone, on ${f.rootfs} here: the location of its upper directory on this machine is unknown`,
+    what:
+      `the root of container ${f.id} is an overlay, but not one that is mounted, alone, on ${f.rootfs} here: the ` +
+      'location of its upper directory on this machine is unknown',
     remedy:
-      'Run this in the mount namespace of the engine that mounted it. What the container itself says of its mounts is not trusted, because it could name any directory.',
+      'Run this in the mount namespace of the engine that mounted it. What the container itself says of its mounts ' +
+      'is not trusted, because it could name any directory.',
   }),
   OVERLAY_UNSUPPORTED: (f) => ({
-    what: `${f.name} in the overlay's upper directory ${f.upperDir} uses ${f.feature}: it refers to the layers below, and cannot be archived alone`,
+    what:
+      `${f.name} in the overlay's upper directory ${f.upperDir} uses ${f.feature}: it refers to the layers below, ` +
+      'and cannot be archived alone',
     remedy: 'Mount the overlay with metacopy=off,redirect_dir=off (the default of the container engines).',
   }),
   WHITEOUT_NAME: (f) => ({
-    what: `container ${f.id} has a file named ${f.path}: containerd would take it for the mark of a deletion, and neither restore it nor keep what it seems to name`,
+    what:
+      `container ${f.id} has a file named ${f.path}: containerd would take it for the mark of a deletion, and ` +
+      'neither restore it nor keep what it seems to name',
     remedy: 'Rename or remove that file, or keep it in a volume, which is not part of the root file system.',
   }),
   PODMAN_DATABASE: (f) => ({
@@ -118,7 +131,9 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
     remedy: 'Podman 4 (BoltDB) and 5 (SQLite; needs the sqlite3 command or Node 22.5) are known.',
   }),
   OUTSIDE_FILES: (f) => ({
-    what: `standard streams of container ${f.id} are files outside the container: ${f.descriptors.join(', ')}; CRIU cannot dump them`,
+    what:
+      `standard streams of container ${f.id} are files outside the container: ${f.descriptors.join(', ')}; CRIU ` +
+      'cannot dump them',
     remedy: 'Start the container with pipes or /dev/null as its standard streams, as container managers do.',
   }),
   CONTAINER_EXISTS: (f) => ({
@@ -127,7 +142,9 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
   }),
   OUTPUT_EXISTS: (f) => ({ what: `${f.path} exists`, remedy: 'Remove it, or choose another name.' }),
   ARCHIVES_KEPT: (f) => ({
-    what: `the pod's archives were complete and its containers about to end, or ended, when the directory ${f.directory} could not be finished: the archives are in ${f.path}`,
+    what:
+      "the pod's archives were complete and its containers about to end, or ended, when the directory " +
+      `${f.directory} could not be finished: the archives are in ${f.path}`,
     remedy: 'Each of them is whole: rename the directory, and restore the containers that have ended.',
   }),
   NOT_A_CONTAINER_CHECKPOINT: (f) => ({
@@ -135,7 +152,9 @@ const texts: { readonly [C in ContainerErrorCode]: (facts: ContainerFacts[C]) =>
     remedy: 'Restore a process tree with: stillframe restore ARCHIVE',
   }),
   FOREIGN_CHECKPOINT: (f) => ({
-    what: `${f.archivePath} is a container checkpoint written by another engine: it has no hashes, so its integrity cannot be verified`,
+    what:
+      `${f.archivePath} is a container checkpoint written by another engine: it has no hashes, so its integrity ` +
+      'cannot be verified',
     remedy: 'Restore it with that engine, for Podman: podman container restore --import ARCHIVE',
   }),
   BAD_OPTION: badOptionText,
@@ -147,7 +166,8 @@ function withoutDropped(dropped: readonly Dropped[] = []): string {
   const settings = [...new Set(dropped.flatMap(({ setting }) => setting ?? []))];
   const keep = settings.map((setting) => `\`keep: ${setting}\``).join(', ');
   return [
-    `It was tried without what the archive's configuration asks of this machine: ${dropped.map(({ what }) => what).join(', ')}.`,
+    "It was tried without what the archive's configuration asks of this machine: " +
+      `${dropped.map(({ what }) => what).join(', ')}.`,
     ...(settings.length === 0 ? [] : [`What the container needs of that can be kept: ${keep}.`]),
   ].join(' ');
 }

@@ -6,7 +6,7 @@
 import { existsSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { errnoOf } from '../../errors.js';
-import type { CriuOptions } from '../../criu/index.js';
+import type { CriuDumpOptions } from '../../criu/index.js';
 import type { Container } from '../model/container.js';
 import { mountAt, type Mount } from './mounts.js';
 import { resolveInRoot } from './resolve-in-root.js';
@@ -29,7 +29,7 @@ export interface ContainerSituation {
 export function containerDumpOptions(
   container: Container,
   { mounts, hasConnections }: ContainerSituation,
-): CriuOptions {
+): CriuDumpOptions {
   const { spec } = container;
   return {
     root: container.rootfs,
@@ -99,7 +99,7 @@ function isFile(path: string): boolean {
 }
 
 /** CRIU's configuration for containers, as the runtimes name it; its options win over ours. */
-function configFile({ annotations = {} }: OciSpec): CriuOptions {
+function configFile({ annotations = {} }: OciSpec): CriuDumpOptions {
   const named = annotations['org.criu.config'] ?? [RUNTIMES_CONFIG].find((path) => existsSync(path)) ?? '';
   return named === '' ? {} : { configFile: named };
 }

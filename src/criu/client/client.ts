@@ -18,7 +18,7 @@ import { identify, type ProcessId } from '../../proc/identity.js';
 import { hasUs, identifyChild, killTree } from '../process/owned-tree.js';
 import { present, type RequestType, type WireFeatures } from '../rpc/messages.js';
 import type { CriuNotification, OnNotify } from '../rpc/notification.js';
-import type { CriuDumpRequest, CriuRequestOptions } from '../rpc/options.js';
+import type { CriuDumpRequest, CriuRequestOptions, CriuRestoreRequest } from '../rpc/options.js';
 import { bad, filled } from '../rpc/option-values.js';
 import { pidWasTaken, siblingToBe } from './sibling.js';
 import { Swrk, type SwrkEnd, type SwrkOptions } from '../process/swrk.js';
@@ -220,7 +220,7 @@ export class CriuClient implements AsyncDisposable {
    * `rstSibling`
    *   the root has been reaped
    */
-  async restore(options: CriuRequestOptions, call: WorkOptions = {}): Promise<RestoreResult> {
+  async restore(options: CriuRestoreRequest, call: WorkOptions = {}): Promise<RestoreResult> {
     if (options.orphanPtsMaster === true && call.onNotify === undefined)
       bad('orphanPtsMaster', 'the terminal comes to onNotify, and without one nobody would hold it');
     let sibling: number | undefined;

@@ -3,7 +3,7 @@ import { errnoOf } from '../../errors.js';
 import { native } from '../../native.js';
 import { whenAborted } from '../../when-aborted.js';
 import type { Connection } from '../process/criu-connection.js';
-import { CriuError, errnoName, type CriuErrorFacts } from '../errors/criu-error.js';
+import { CriuError, errnoName, type SessionFacts } from '../errors/criu-error.js';
 import { readLastErrors } from '../errors/log-line.js';
 import {
   decodeMessage,
@@ -70,7 +70,7 @@ export async function exchange(
   options: SessionOptions,
   { type, data, onNotify, signal, limit, logPath, version }: Exchange,
 ): Promise<Response> {
-  const facts: CriuErrorFacts = { criuPath: options.criuPath, request: type, ...present({ logPath, version }) };
+  const facts: SessionFacts = { criuPath: options.criuPath, request: type, ...present({ logPath, version }) };
   const before = logStamp(logPath);
   const stop = stopper({ signal, limit, onNotify }, connection);
   const refused: Refusal[] = [];
@@ -158,7 +158,7 @@ function stopper(
   return { signal: controller.signal, callbackSignal: forCallbacks.signal, dispose };
 }
 
-function decode({ data, fds }: Packet, facts: CriuErrorFacts): Message {
+function decode({ data, fds }: Packet, facts: SessionFacts): Message {
   try {
     return decodeMessage(data);
   } catch (cause) {
@@ -216,7 +216,7 @@ function unlessStopped(
   });
 }
 
-function accept(response: Response, asked: RequestType, facts: CriuErrorFacts): Response {
+function accept(response: Response, asked: RequestType, facts: SessionFacts): Response {
   if (response.type !== asked && !sameAnswer(response.type, asked)) {
     throw response.success || response.type !== 'EMPTY'
       ? new CriuError('CRIU_PROTOCOL', { ...facts, reason: `an answer to ${response.type}` })
@@ -252,7 +252,7 @@ async function explain(
   error: unknown,
   connection: Connection,
   options: SessionOptions,
-  facts: CriuErrorFacts,
+  facts: SessionFacts,
   { before, aborted, limit }: Circumstances,
 ): Promise<CriuError> {
   if (!aborted && error instanceof Refused)
@@ -260,9 +260,9 @@ async function explain(
   if (!aborted && error instanceof CriuError && error.code === 'CRIU_WENT_ON') return error;
   const byClose = connection.disconnected;
   const end = await endOf(connection, options);
-  const all: CriuErrorFacts = { ...(await withLog(facts, before)), ...end };
-  if (aborted && error === timedOut)
-    return new CriuError('CRIU_TIMEOUT', { ...all, ...present({ timeoutMs: limit?.timeoutMs }) });
+  const all: SessionFacts = { ...(await withLog(facts, before)), ...end };
+  if (aborted && error === timedOut && limit !== undefined)
+    return new CriuError('CRIU_TIMEOUT', { ...all, timeoutMs: limit.timeoutMs });
   if (aborted || byClose) return new CriuError('CRIU_ABORTED', { ...all, cause: error });
   if (error instanceof CriuError) return error;
   if (error === died || peerIsGone(error))
@@ -278,7 +278,7 @@ async function refusal(
   { crErrno, crErrmsg }: Response,
   connection: Connection,
   options: SessionOptions,
-  facts: CriuErrorFacts,
+  facts: SessionFacts,
 ): Promise<CriuError> {
   const crErrnoName = crErrno === undefined ? undefined : errnoName(crErrno);
   const end = crErrmsg === undefined && (facts.logErrors ?? []).length === 0 ? await endOf(connection, options) : {};
@@ -303,7 +303,7 @@ function peerIsGone(error: unknown): boolean {
  * With the last errors of CRIU's log. One that it has not touched in this request, if there is one at all, tells of
  * another: it is not named.
  */
-async function withLog({ logPath, ...facts }: CriuErrorFacts, before: string | undefined): Promise<CriuErrorFacts> {
+async function withLog({ logPath, ...facts }: SessionFacts, before: string | undefined): Promise<SessionFacts> {
   return logPath === undefined || logStamp(logPath) === before
     ? facts
     : { ...facts, logPath, logErrors: await readLastErrors(logPath) };

@@ -1,34 +1,15 @@
 import { OLDEST_CRIU } from '../oldest.js';
 import { constants } from 'node:os';
-import { errnoOf, StillframeError, type ErrorTexts } from '../../errors.js';
+import { errnoOf, StillframeError, type ErrorTexts, type FactsOf } from '../../errors.js';
 import { knownFailure, remedyOf, type CriuProblem } from './known-failures.js';
 import { isHarmless, parseLogLine, withoutNuls } from './log-line.js';
 
-export type CriuErrorCode =
-  | 'CRIU_NOT_FOUND'
-  | 'CRIU_UNUSABLE'
-  | 'CRIU_TOO_OLD'
-  | 'CRIU_OPTION_UNSUPPORTED'
-  | 'BAD_OPTION'
-  | 'CRIU_FEATURE_MISSING'
-  | 'CRIU_BUSY'
-  | 'CRIU_SESSION_ENDED'
-  | 'CRIU_PRE_DUMPING'
-  | 'CRIU_REQUEST_FAILED'
-  | 'CRIU_WENT_ON'
-  | 'CRIU_DIED'
-  | 'CRIU_IO'
-  | 'CRIU_PROTOCOL'
-  | 'CRIU_TIMEOUT'
-  | 'CRIU_ABORTED'
-  | 'CRIU_IMAGE';
-
-/** What is known about a failure; which of it is there depends on the code. */
-export interface CriuErrorFacts {
+/** A CRIU that has been asked for something, and how that ended: as much as is known. */
+export interface SessionFacts {
   /** The program that was to be started, or was. */
   criuPath?: string;
-  /** CRIU_NOT_FOUND: of a `criu service`. */
-  socketPath?: string;
+  /** CRIU's own, once it has been asked for. */
+  version?: string;
   /** The RPC request that failed: "DUMP". */
   request?: string;
   /** CRIU's `cr_errno`, positive, and its name ("ESRCH"). */
@@ -49,25 +30,43 @@ export interface CriuErrorFacts {
   exitSignal?: NodeJS.Signals;
   /** The last of what CRIU wrote to stderr. */
   stderr?: string;
-  timeoutMs?: number;
-  /** Of the problem `unix-external`: the connections that lead out of the tree. */
-  unixPeers?: UnixPeer[];
-  /** CRIU_WENT_ON: the notification that was refused, and the root that was restored nevertheless. */
-  script?: string;
-  restoredPid?: number;
-  /** CRIU_OPTION_UNSUPPORTED, BAD_OPTION: the option, and what was wrong or which version has it. */
-  option?: string;
-  reason?: string;
-  /** CRIU's own, once it has been asked for. */
-  version?: string;
-  since?: string;
-  /** CRIU_FEATURE_MISSING: by its name in `CriuFeatures`. */
-  feature?: string;
-  /** CRIU_NOT_FOUND, CRIU_UNUSABLE: each program that was tried, and what was wrong with it. */
-  tried?: { path: string; problem: CriuError }[];
-  /** CRIU_IMAGE: the file. */
-  path?: string;
 }
+
+/** A program that was tried, and what was wrong with it. */
+export interface TriedCriu {
+  path: string;
+  problem: CriuError;
+}
+
+/** What is known when each code comes. */
+export interface CriuFacts {
+  /** A program, a `criu service`, or every program that was tried. */
+  CRIU_NOT_FOUND: { criuPath?: string; socketPath?: string; tried?: TriedCriu[] };
+  CRIU_UNUSABLE: SessionFacts & { tried?: TriedCriu[] };
+  /** `since`: the first version that would do. */
+  CRIU_TOO_OLD: { criuPath: string; version: string; since: string };
+  CRIU_OPTION_UNSUPPORTED: { option: string; version: string; since: string };
+  BAD_OPTION: { option: string; reason: string };
+  /** `feature`: by its name in `CriuFeatures`. */
+  CRIU_FEATURE_MISSING: { request: string; feature: string; problem: CriuProblem };
+  CRIU_BUSY: SessionFacts & { request: string };
+  CRIU_SESSION_ENDED: SessionFacts & { request: string };
+  CRIU_PRE_DUMPING: SessionFacts & { request: string };
+  /** `unixPeers`: of the problem `unix-external`, the connections that lead out of the tree. */
+  CRIU_REQUEST_FAILED: SessionFacts & { unixPeers?: UnixPeer[] };
+  /** The notification that was refused, and the root that was restored nevertheless. */
+  CRIU_WENT_ON: SessionFacts & { script?: string; restoredPid?: number };
+  CRIU_DIED: SessionFacts;
+  /** `option`, `reason`: what could not be opened for it. */
+  CRIU_IO: SessionFacts & { option?: string; reason?: string };
+  CRIU_PROTOCOL: SessionFacts & { reason?: string };
+  CRIU_TIMEOUT: SessionFacts & { timeoutMs: number };
+  CRIU_ABORTED: SessionFacts;
+  /** The file. */
+  CRIU_IMAGE: { path: string; reason?: string };
+}
+
+export type CriuErrorCode = keyof CriuFacts;
 
 /** A unix socket of the tree whose other end is outside. */
 export interface UnixPeer {
@@ -83,9 +82,9 @@ export interface UnixPeer {
 }
 
 /** Every failure of CRIU, of talking to it, and of reading what it wrote. */
-export class CriuError extends StillframeError<CriuErrorCode, CriuErrorFacts> {
+export class CriuError<C extends CriuErrorCode = CriuErrorCode> extends StillframeError<C, FactsOf<CriuFacts, C>> {
   override readonly name = 'CriuError';
-  constructor(code: CriuErrorCode, facts: CriuErrorFacts & { cause?: unknown }) {
+  constructor(code: C, facts: CriuFacts[C] & { cause?: unknown }) {
     const known = withProblem(code, cleaned(facts));
     super(code, texts[code](known), known);
   }
@@ -97,12 +96,14 @@ export function errnoName(errno: number): string | undefined {
   return Object.entries(constants.errno).find(([, value]) => value === errno)?.[0];
 }
 
-const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
+const texts: ErrorTexts<CriuFacts> = {
   CRIU_NOT_FOUND: (f) =>
     f.socketPath === undefined
       ? {
-          what: `no CRIU found${list(f.tried) || (f.criuPath === undefined ? ': neither STILLFRAME_CRIU nor PATH leads to one' : ` at ${f.criuPath}`)}`,
-          remedy: `Fetch one with: stillframe install-criu; or install CRIU ${OLDEST_CRIU.text} or newer, or set STILLFRAME_CRIU to its path.`,
+          what: `no CRIU found${list(f.tried) || nowhere(f)}`,
+          remedy:
+            `Fetch one with: stillframe install-criu; or install CRIU ${OLDEST_CRIU.text} or newer, or set ` +
+            'STILLFRAME_CRIU to its path.',
         }
       : {
           what: `no CRIU service listens at ${f.socketPath}`,
@@ -120,32 +121,34 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
         : knownRemedy(f)),
   }),
   CRIU_TOO_OLD: (f) => ({
-    what: `${f.criuPath ?? 'criu'} is version ${f.version ?? 'unknown'}, too old for ${f.request ?? 'this library'}`,
-    remedy: `Use CRIU ${f.since ?? OLDEST_CRIU.text} or newer: set STILLFRAME_CRIU to its path.`,
+    what: `${f.criuPath} is version ${f.version}, too old for this library`,
+    remedy: `Use CRIU ${f.since} or newer: set STILLFRAME_CRIU to its path.`,
   }),
   CRIU_OPTION_UNSUPPORTED: (f) => ({
-    what: `CRIU ${f.version ?? ''} does not know the option \`${f.option ?? ''}\``,
-    remedy: `Leave it out, or use CRIU ${f.since ?? ''} or newer.`,
+    what: `CRIU ${f.version} does not know the option \`${f.option}\``,
+    remedy: `Leave it out, or use CRIU ${f.since} or newer.`,
   }),
-  BAD_OPTION: (f) => ({ what: `option \`${f.option ?? ''}\`: ${f.reason ?? 'not valid'}`, remedy: '' }),
+  BAD_OPTION: (f) => ({ what: `option \`${f.option}\`: ${f.reason}`, remedy: '' }),
   CRIU_FEATURE_MISSING: (f) => ({
-    what: `${f.request ?? 'the request'} needs ${f.feature ?? 'something'}, which this kernel or this CRIU lacks`,
-    remedy: f.problem === undefined ? '' : remedyOf(f.problem),
+    what: `${f.request} needs ${f.feature}, which this kernel or this CRIU lacks`,
+    remedy: remedyOf(f.problem),
   }),
   CRIU_BUSY: (f) => ({
-    what: `${f.request ?? 'request'} while this CRIU client is busy with another`,
+    what: `${f.request} while this CRIU client is busy with another`,
     remedy: 'Wait for it, or use one client per request.',
   }),
   CRIU_SESSION_ENDED: (f) => ({
-    what: `${f.request ?? 'request'} to a CRIU client whose session has ended`,
+    what: `${f.request} to a CRIU client whose session has ended`,
     remedy: 'Start another client: after CHECK, DUMP or RESTORE, or after a failure, CRIU ends the session.',
   }),
   CRIU_PRE_DUMPING: (f) => ({
-    what: `${f.request ?? 'request'} to a CRIU client between pre-dumps`,
+    what: `${f.request} to a CRIU client between pre-dumps`,
     remedy: 'After preDump() call preDump() or dump(); for a single pre-dump use singlePreDump().',
   }),
   CRIU_REQUEST_FAILED: (f) => ({
-    what: `CRIU${f.version === undefined ? '' : ` ${f.version}`} refused ${f.request ?? 'the request'}${detail(f)}${peersText(f)}`,
+    what:
+      `CRIU${f.version === undefined ? '' : ` ${f.version}`} refused ` +
+      `${f.request ?? 'the request'}${detail(f)}${peersText(f)}`,
     remedy: knownRemedy(f),
     details: logDetails(f),
   }),
@@ -168,11 +171,16 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
     remedy: shortageRemedy(f),
   }),
   CRIU_PROTOCOL: (f) => ({
-    what: `the answer of ${f.criuPath ?? 'CRIU'} is not CRIU's protocol${f.request === undefined ? '' : ` (during ${f.request})`}${f.reason === undefined ? '' : `: ${f.reason}`}`,
+    what:
+      `the answer of ${f.criuPath ?? 'CRIU'} is not CRIU's protocol` +
+      (f.request === undefined ? '' : ` (during ${f.request})`) +
+      (f.reason === undefined ? '' : `: ${f.reason}`),
     remedy: 'Check that this path really is CRIU.',
   }),
   CRIU_TIMEOUT: (f) => ({
-    what: `CRIU has not finished ${f.request ?? 'the request'} after ${String(f.timeoutMs)} ms; the session was closed and ${undoing(f)}${detail({ ...f, logErrors: (f.logErrors ?? []).filter((line) => !byUs.test(line)) })}`,
+    what:
+      `CRIU has not finished ${f.request ?? 'the request'} after ${f.timeoutMs} ms; the session was closed and ` +
+      `${undoing(f)}${detail({ ...f, logErrors: (f.logErrors ?? []).filter((line) => !byUs.test(line)) })}`,
     remedy: "Raise `timeoutMs`, or see in CRIU's log where it waits.",
   }),
   CRIU_ABORTED: (f) => ({
@@ -180,10 +188,14 @@ const texts: ErrorTexts<CriuErrorCode, CriuErrorFacts> = {
     remedy: '',
   }),
   CRIU_IMAGE: (f) => ({
-    what: `CRIU image ${f.path ?? ''} cannot be read${f.reason === undefined ? '' : `: ${f.reason}`}`,
+    what: `CRIU image ${f.path} cannot be read${f.reason === undefined ? '' : `: ${f.reason}`}`,
     remedy: '',
   }),
 };
+
+function nowhere({ criuPath }: CriuFacts['CRIU_NOT_FOUND']): string {
+  return criuPath === undefined ? ': neither STILLFRAME_CRIU nor PATH leads to one' : ` at ${criuPath}`;
+}
 
 const SHORTAGES: Readonly<Record<string, string>> = {
   EMFILE: "Raise this process's limit of open files (ulimit -n).",
@@ -195,11 +207,11 @@ const SHORTAGES: Readonly<Record<string, string>> = {
 };
 
 /** What to do about the system's error that is the cause. */
-function shortageRemedy({ cause }: CriuErrorFacts & { cause?: unknown }): string {
+function shortageRemedy({ cause }: { cause?: unknown }): string {
   return SHORTAGES[errnoOf(cause) ?? ''] ?? '';
 }
 
-function list(tried: CriuErrorFacts['tried']): string {
+function list(tried: readonly TriedCriu[] | undefined): string {
   if (tried === undefined || tried.length === 0) return '';
   // The remedy that is that of all is said once, at the end.
   const text = (problem: CriuError): string =>
@@ -211,23 +223,23 @@ function list(tried: CriuErrorFacts['tried']): string {
  * Of programs that do not work the first whose reason is known: it is mostly that of the others too (a configuration
  * file, no root).
  */
-function firstKnown(tried: CriuErrorFacts['tried']): CriuError | undefined {
+function firstKnown(tried: readonly TriedCriu[] | undefined): CriuError | undefined {
   return tried?.find(({ problem }) => problem.facts.problem !== undefined && problem.remedy !== '')?.problem;
 }
 
-function ending({ exitCode, exitSignal }: CriuErrorFacts): string {
+function ending({ exitCode, exitSignal }: SessionFacts): string {
   if (exitSignal !== undefined) return `(killed by ${exitSignal}) `;
   return exitCode === undefined ? '' : `(exit status ${exitCode}) `;
 }
 
 /** One that ends before its first answer, and says nothing, is perhaps none. */
-function unexplained({ criuPath, exitCode, version, stderr = '' }: CriuErrorFacts): string {
+function unexplained({ criuPath, exitCode, version, stderr = '' }: SessionFacts): string {
   return exitCode !== undefined && version === undefined && stderr === ''
     ? `Is ${criuPath ?? 'it'} really CRIU?`
     : 'Look in the system log for who ended it: out of memory, a service manager?';
 }
 
-function undoing({ exitSignal }: CriuErrorFacts): string {
+function undoing({ exitSignal }: SessionFacts): string {
   return exitSignal === undefined
     ? 'CRIU undid its work'
     : `CRIU was killed by ${exitSignal} before it had undone its work`;
@@ -236,17 +248,20 @@ function undoing({ exitSignal }: CriuErrorFacts): string {
 /** What CRIU says when we close the session in the middle: no reason, but our own doing. */
 const byUs = /action scripts failed|Can't (?:send|receive) (?:response|request)/;
 
-function peersText({ unixPeers = [] }: CriuErrorFacts): string {
+function peersText({ unixPeers = [] }: CriuFacts['CRIU_REQUEST_FAILED']): string {
   if (unixPeers.length === 0) return '';
   const shown = unixPeers.slice(0, 5).map(({ pid, name, inode, peerInode, path, holders }) => {
     const who = holders.map((holder) => `process ${holder.pid} (${holder.name})`).join(' and ');
-    return `socket ${inode} of process ${pid} (${name}) leads to ${who || `socket ${peerInode}`}${path === undefined ? '' : ` at ${path}`}`;
+    return (
+      `socket ${inode} of process ${pid} (${name}) leads to ` +
+      `${who || `socket ${peerInode}`}${path === undefined ? '' : ` at ${path}`}`
+    );
   });
   return `; ${shown.join(', ')}${unixPeers.length > 5 ? `, and ${unixPeers.length - 5} more` : ''}`;
 }
 
 /** The best of what CRIU said, as the end of a sentence. Its errors cascade: the first one is the cause of the rest. */
-function detail(f: CriuErrorFacts): string {
+function detail(f: SessionFacts): string {
   const said = [f.crErrmsg?.trim(), ...(f.logErrors ?? []), ...fromStderr(f.stderr)].find(
     (text) => text !== undefined && !isHarmless(text),
   );
@@ -270,13 +285,13 @@ function fromStderr(stderr = ''): string[] {
   ];
 }
 
-function logDetails({ logPath, logErrors = [] }: CriuErrorFacts): string {
+function logDetails({ logPath, logErrors = [] }: SessionFacts): string {
   return [...(logPath === undefined ? [] : [`The log: ${logPath}`]), ...logErrors.map((line) => `  ${line}`)].join(
     '\n',
   );
 }
 
-function knownRemedy(f: CriuErrorFacts): string {
+function knownRemedy(f: SessionFacts): string {
   const known = knownFailure(said(f));
   if (known !== undefined) return known.remedy;
   if (f.problem !== undefined) return remedyOf(f.problem);
@@ -288,38 +303,32 @@ function knownRemedy(f: CriuErrorFacts): string {
 }
 
 /** All that CRIU said of its failure, the oldest first. */
-function said({ crErrmsg, logErrors = [], stderr }: CriuErrorFacts): string[] {
+function said({ crErrmsg, logErrors = [], stderr }: SessionFacts): string[] {
   return [crErrmsg ?? '', ...logErrors, ...(stderr ?? '').split('\n')].filter(
     (line) => line !== '' && !isHarmless(line),
   );
 }
 
 /** Without what CRIU says every time, and means nothing. */
-function cleaned<F extends CriuErrorFacts>({
-  stderr,
-  crErrmsg,
-  logErrors,
-  ...facts
-}: F): Omit<F, 'stderr' | 'crErrmsg' | 'logErrors'> & CriuErrorFacts {
+function cleaned<F extends object>(facts: F): F {
+  const { stderr, crErrmsg, logErrors, ...rest }: SessionFacts = facts;
   return {
-    ...facts,
+    ...rest,
     ...(stderr === undefined ? {} : { stderr: withoutNuls(stderr) }),
     ...(crErrmsg === undefined || isHarmless(crErrmsg) ? {} : { crErrmsg }),
     ...(logErrors === undefined ? {} : { logErrors: logErrors.filter((line) => !isHarmless(line)) }),
-  };
+  } as F;
 }
 
-function withProblem(
-  code: CriuErrorCode,
-  facts: CriuErrorFacts & { cause?: unknown },
-): CriuErrorFacts & { cause?: unknown } {
+/** With what went wrong, where CRIU's words say it. */
+function withProblem<F extends object>(code: CriuErrorCode, facts: F): F {
+  const known: CriuFacts['CRIU_UNUSABLE'] = facts;
   // One that was killed may have said something too: it is not why it ended.
-  if (
-    code !== 'CRIU_REQUEST_FAILED' &&
-    code !== 'CRIU_UNUSABLE' &&
-    !(code === 'CRIU_DIED' && facts.exitCode !== undefined)
-  )
-    return facts;
-  const problem = facts.problem ?? firstKnown(facts.tried)?.facts.problem ?? knownFailure(said(facts))?.problem;
+  const isExplained =
+    code === 'CRIU_REQUEST_FAILED' ||
+    code === 'CRIU_UNUSABLE' ||
+    (code === 'CRIU_DIED' && known.exitCode !== undefined);
+  if (!isExplained) return facts;
+  const problem = known.problem ?? firstKnown(known.tried)?.facts.problem ?? knownFailure(said(known))?.problem;
   return problem === undefined ? facts : { ...facts, problem };
 }

@@ -243,22 +243,54 @@ export interface CriuOptions {
   statusFd?: number;
 }
 
-/** What a caller may add to a dump. */
-export type CriuDumpOptions = CriuOptions;
-/** What a caller may add to a restore. */
-export type CriuRestoreOptions = CriuOptions;
+/** What no dump looks at. */
+type OfRestore =
+  | 'rstSibling'
+  | 'execCmd'
+  | 'decompressThreads'
+  | 'skipFileRwxCheck'
+  | 'inheritFd'
+  | 'mntnsCompatMode'
+  | 'joinNs'
+  | 'weakSysctls'
+  | 'lsmMountContext';
 
-/** A restore's options: `CriuOptions` and what it cannot do without. */
-export interface CriuRequestOptions extends CriuOptions {
+/** What no restore looks at. */
+type OfDump =
+  | 'leaveRunning'
+  | 'freezeCgroup'
+  | 'parentImg'
+  | 'preDumpMode'
+  | 'pidfdStoreSk'
+  | 'ghostLimit'
+  | 'forceIrmap'
+  | 'irmapScanPaths'
+  | 'tcpSkipInFlight'
+  | 'cgroupDumpController';
+
+/** What a caller may add to a dump. Without `lazyPages`: its images are to hold the memory. */
+export type CriuDumpOptions = Omit<CriuOptions, OfRestore | 'lazyPages'>;
+/** What a caller may add to a restore. */
+export type CriuRestoreOptions = Omit<CriuOptions, OfDump>;
+
+interface ImagesDir {
   /** The images' directory: a path, or a descriptor of ours. It must exist. Since 0.8. */
   imagesDir: string | number;
 }
 
-/** A dump's options. */
-export interface CriuDumpRequest extends CriuRequestOptions {
+/** A request on images, of whatever kind. */
+export interface CriuRequestOptions extends CriuOptions, ImagesDir {}
+
+/** A dump's request. */
+export interface CriuDumpRequest extends CriuDumpOptions, ImagesDir {
   /** The root of the tree. */
   pid: number;
+  /** Leave the memory behind and serve it to a restore: see `pageServer`. */
+  lazyPages?: boolean;
 }
+
+/** A restore's request. */
+export interface CriuRestoreRequest extends CriuRestoreOptions, ImagesDir {}
 
 export type RawOption = boolean | number | bigint | string | Uint8Array;
 
