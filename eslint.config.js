@@ -1,4 +1,5 @@
 import tseslint from 'typescript-eslint';
+import { noCircles } from './scripts/no-circles.mjs';
 
 export default tseslint.config(
   {
@@ -29,6 +30,11 @@ export default tseslint.config(
     },
   },
   { files: ['bench/**', 'src/cli/**', 'test/**'], rules: { 'no-console': 'off' } },
+  {
+    files: ['src/**'],
+    plugins: { house: { rules: { 'no-circles': noCircles } } },
+    rules: { 'house/no-circles': 'error' },
+  },
   // The walls of the house: who may import whom.
   ...[
     ['cgroup', ['criu', 'archive', 'checkpoint', 'container', 'cli']],

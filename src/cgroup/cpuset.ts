@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readProc } from '../proc/task.js';
-import { readMounts } from './locate.js';
+import { readCgroupMounts } from './locate.js';
 import { parseProcCgroup, pathBelowMount, type CgroupMount } from './mountinfo.js';
 
 /** Source: Documentation/admin-guide/cgroup-v1/cpusets.rst, 1.5; cgroup-v2.rst, "Cpuset"; Linux v6.12. */
@@ -26,7 +26,7 @@ export class Cpusets {
     const memberships = parseProcCgroup(text).filter(
       ({ version, controllers }) => version === 2 || controllers.includes('cpuset'),
     );
-    this.#mounts ??= readMounts();
+    this.#mounts ??= readCgroupMounts();
     for (const { version, name } of memberships) {
       for (const mount of this.#mounts) {
         if (mount.version !== version || (version === 1 && !mount.controllers.includes('cpuset'))) continue;

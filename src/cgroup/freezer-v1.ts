@@ -8,7 +8,7 @@ import { dirname, join } from 'node:path';
 import { setImmediate as immediate, setTimeout as sleep } from 'node:timers/promises';
 import { readControl, writeControl } from './control-file.js';
 import type { UnfrozenTask } from './freezer-error.js';
-import { HIDDEN_ANCESTOR, type FreezerState, type WaitOptions, type WaitOutcome } from './mechanism.js';
+import { HIDDEN_ANCESTOR, type FreezerState, type FreezeWait, type WaitOutcome } from './mechanism.js';
 
 const STATE = 'freezer.state';
 const SELF_FREEZING = 'freezer.self_freezing';
@@ -32,11 +32,11 @@ export function readState(path: string): FreezerState {
   };
 }
 
-export function writeWish(path: string, frozen: boolean): void {
+export function writeRequest(path: string, frozen: boolean): void {
   writeControl(join(path, STATE), frozen ? 'FROZEN' : 'THAWED');
 }
 
-export async function waitUntil(path: string, frozen: boolean, options: WaitOptions): Promise<WaitOutcome> {
+export async function waitUntil(path: string, frozen: boolean, options: FreezeWait): Promise<WaitOutcome> {
   const { deadline, signal, mayThawBriefly = false } = options;
   const reached = () => readControl(join(path, STATE)) === (frozen ? 'FROZEN' : 'THAWED');
   const spinEnd = Math.min(performance.now() + SPIN_MS, deadline);
@@ -51,8 +51,8 @@ export async function waitUntil(path: string, frozen: boolean, options: WaitOpti
     await pause(Math.min(Math.floor(round / 8), LONGEST_PAUSE_MS, Math.ceil(leftMs)), signal);
     if (reached()) return 'reached';
     if (!frozen) continue;
-    if (mayThawBriefly && round % BRIEF_THAW_EVERY === 0 && !isAborted(signal)) writeWish(path, false);
-    if (round % REWRITE_EVERY === 0 || round % BRIEF_THAW_EVERY === 0) writeWish(path, true);
+    if (mayThawBriefly && round % BRIEF_THAW_EVERY === 0 && !isAborted(signal)) writeRequest(path, false);
+    if (round % REWRITE_EVERY === 0 || round % BRIEF_THAW_EVERY === 0) writeRequest(path, true);
   }
 }
 

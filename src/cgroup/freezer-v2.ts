@@ -9,7 +9,7 @@ import { native } from '../native.js';
 import { whenAborted } from '../when-aborted.js';
 import { OpenControl, readControl, writeControl } from './control-file.js';
 import type { UnfrozenTask } from './freezer-error.js';
-import { HIDDEN_ANCESTOR, type FreezerState, type WaitOptions, type WaitOutcome } from './mechanism.js';
+import { HIDDEN_ANCESTOR, type FreezerState, type FreezeWait, type WaitOutcome } from './mechanism.js';
 
 const FREEZE = 'cgroup.freeze';
 const EVENTS = 'cgroup.events';
@@ -32,11 +32,11 @@ export function readState(path: string): FreezerState {
   };
 }
 
-export function writeWish(path: string, frozen: boolean): void {
+export function writeRequest(path: string, frozen: boolean): void {
   writeControl(join(path, FREEZE), frozen ? '1' : '0');
 }
 
-export async function waitUntil(path: string, frozen: boolean, options: WaitOptions): Promise<WaitOutcome> {
+export async function waitUntil(path: string, frozen: boolean, options: FreezeWait): Promise<WaitOutcome> {
   const { deadline, signal } = options;
   const events = new OpenControl(join(path, EVENTS));
   try {

@@ -89,7 +89,7 @@ class KernelFreezer implements Freezer {
     const deadline = performance.now() + timeoutMs;
     let outcome, suspects;
     try {
-      this.#mechanism.writeWish(path, true);
+      this.#mechanism.writeRequest(path, true);
       outcome = await this.#mechanism.waitUntil(path, true, { deadline, signal, mayThawBriefly: !wasSelfFrozen });
       if (outcome === 'reached') return;
       suspects = await unfrozenTasks(path, this.#mechanism);
@@ -111,7 +111,7 @@ class KernelFreezer implements Freezer {
     const timeoutMs = checkedTimeout(options.timeoutMs);
     const { path } = this;
     const deadline = performance.now() + timeoutMs;
-    this.#mechanism.writeWish(path, false);
+    this.#mechanism.writeRequest(path, false);
     this.#throwIfAncestorFrozen();
     if ((await this.#mechanism.waitUntil(path, false, { deadline })) === 'reached') return;
     this.#throwIfAncestorFrozen();

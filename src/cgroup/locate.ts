@@ -29,7 +29,7 @@ export function locateCgroup(pid: number, options: { version?: CgroupVersion } =
   const memberships = freezerMemberships(pid).filter(
     (m) => options.version === undefined || m.version === options.version,
   );
-  const mounts = readMounts();
+  const mounts = readCgroupMounts();
   let invisible: unknown;
   for (const { version, name } of memberships.sort((a, b) => a.version - b.version)) {
     try {
@@ -51,7 +51,7 @@ export function locateCgroup(pid: number, options: { version?: CgroupVersion } =
 export function cgroupOf(pid: number, version: CgroupVersion): CgroupLocation {
   const membership = freezerMemberships(pid).find((m) => m.version === version);
   if (membership === undefined) throw new FreezerError('FREEZER_UNSUPPORTED', { path: `/proc/${pid}/cgroup`, version });
-  return { version, name: membership.name, path: visiblePath(pid, version, membership.name, readMounts()) };
+  return { version, name: membership.name, path: visiblePath(pid, version, membership.name, readCgroupMounts()) };
 }
 
 /**
@@ -73,7 +73,7 @@ export function openCgroup(directory: string): CgroupLocation {
 
 /** The versions of the freezer that this machine offers, from the mounts that this process sees. */
 export function freezerVersions(): CgroupVersion[] {
-  const mounts = readMounts();
+  const mounts = readCgroupMounts();
   const versions: CgroupVersion[] = [];
   if (mounts.some((m) => m.version === 1 && m.controllers.includes('freezer'))) versions.push(1);
   if (mounts.some((m) => m.version === 2)) versions.push(2);
@@ -82,7 +82,7 @@ export function freezerVersions(): CgroupVersion[] {
 
 /** Mount points from which the root of the hierarchy, as this process sees it, can be reached. */
 export function hierarchyRoot(version: CgroupVersion): string | undefined {
-  return readMounts().find((m) => holdsFreezer(m, version) && m.root === '/')?.mountPoint;
+  return readCgroupMounts().find((m) => holdsFreezer(m, version) && m.root === '/')?.mountPoint;
 }
 
 /**
@@ -103,7 +103,7 @@ function freezerMemberships(pid: number): { version: CgroupVersion; name: string
  * Shortest mount point first: a restoring CRIU mounts every hierarchy for a moment below its work directory, and
  * such a mount, seen first, is gone when its path is used.
  */
-export function readMounts(): CgroupMount[] {
+export function readCgroupMounts(): CgroupMount[] {
   const mounts = parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8'));
   return mounts.sort((a, b) => a.mountPoint.length - b.mountPoint.length);
 }
@@ -145,7 +145,7 @@ function directoriesAtDepth(path: string, depth: number): string[] {
 }
 
 function nameOnMount(path: string, version: CgroupVersion): string {
-  const mounts = readMounts().filter(
+  const mounts = readCgroupMounts().filter(
     (m) => m.version === version && (m.mountPoint === path || path.startsWith(`${m.mountPoint}/`)),
   );
   const nearest = mounts.sort((a, b) => b.mountPoint.length - a.mountPoint.length)[0];

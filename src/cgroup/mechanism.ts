@@ -14,7 +14,7 @@ export interface FreezerState {
 /** Stands for a frozen ancestor above what this process's mounts show. */
 export const HIDDEN_ANCESTOR = '(above the visible part of the hierarchy)';
 
-export interface WaitOptions {
+export interface FreezeWait {
   /** On the clock of performance.now(). */
   deadline: number;
   signal?: AbortSignal | undefined;
@@ -29,9 +29,9 @@ export interface FreezerMechanism {
   readonly version: CgroupVersion;
   /** Does this cgroup, and do the cgroups above it, have a freezer that can be asked? */
   readState(path: string): FreezerState;
-  writeWish(path: string, frozen: boolean): void;
+  writeRequest(path: string, frozen: boolean): void;
   /** Resolves when the kernel reports `frozen` to be so. */
-  waitUntil(path: string, frozen: boolean, options: WaitOptions): Promise<WaitOutcome>;
+  waitUntil(path: string, frozen: boolean, options: FreezeWait): Promise<WaitOutcome>;
   /** Tells by a task's state and kernel stack: is it one that the freezer has not stopped? */
   looksUnfrozen(task: UnfrozenTask): boolean;
 }

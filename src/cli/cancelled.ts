@@ -1,5 +1,5 @@
 import { constants } from 'node:os';
-import { EXIT_FAILED, EXIT_USAGE } from './output.js';
+import { EXIT_FAILED, EXIT_USAGE } from './exit-status.js';
 
 /** Why the command's work is given up: a signal that somebody sent to it. */
 export class Cancelled extends Error {
@@ -31,7 +31,7 @@ export function failure(error: unknown, { aborted, reason }: AbortSignal): unkno
 }
 
 /** 128 and the signal's number, as a shell has it; else what the code says. */
-export function exitStatus(error: unknown, signal: AbortSignal): number {
+export function exitStatusOf(error: unknown, signal: AbortSignal): number {
   const shown = failure(error, signal);
   if (shown instanceof Cancelled) return 128 + constants.signals[shown.signal];
   return (error as { code?: unknown }).code === USAGE ? EXIT_USAGE : EXIT_FAILED;

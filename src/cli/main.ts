@@ -10,8 +10,9 @@ import { imageCommand } from './commands/image.js';
 import { podCommand } from './commands/pod.js';
 import { recoverCommand } from './commands/recover.js';
 import { restoreCommand } from './commands/restore.js';
-import { Cancelled, exitStatus, failure } from './cancelled.js';
-import { endQuietlyWithoutReader, errorText, EXIT_USAGE, printError } from './output.js';
+import { Cancelled, exitStatusOf, failure } from './cancelled.js';
+import { EXIT_USAGE } from './exit-status.js';
+import { endQuietlyWithoutReader, errorText, printError } from './output.js';
 import { visible } from '../visible.js';
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
@@ -86,6 +87,6 @@ try {
     process.exitCode = error.exitCode === 0 ? 0 : EXIT_USAGE;
   } else {
     printError(errorText(failure(error, cancel.signal), process.argv.includes('--json'), acting));
-    process.exitCode = exitStatus(error, cancel.signal);
+    process.exitCode = exitStatusOf(error, cancel.signal);
   }
 }

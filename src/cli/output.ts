@@ -5,10 +5,6 @@ import { Cancelled, cancelledText } from './cancelled.js';
 import { inFlags } from './flags.js';
 import { visible, visibleJson, visibleName } from '../visible.js';
 
-/** Exit statuses of the command: 0 done, 1 failed, 2 wrong usage. */
-export const EXIT_FAILED = 1;
-export const EXIT_USAGE = 2;
-
 let hasReader = true;
 
 /** Whoever reads stdout may have read enough (`| head`): that is no failure of ours, and no stack trace is due. */

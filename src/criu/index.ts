@@ -66,5 +66,6 @@ export { needsTerminal } from './images/tty.js';
 export { readInventory, type Inventory } from './images/inventory.js';
 export { LazyPages, type LazyPagesOptions } from './lazy-pages.js';
 export { isOurTerminal, terminalProblem } from './process/terminal.js';
-export { Swrk, type SwrkEnd, type SwrkOptions } from './process/swrk.js';
+export { Swrk, type SwrkOptions } from './process/swrk.js';
+export type { SwrkEnd } from './process/criu-connection.js';
 export { OLDEST_CRIU } from './oldest.js';

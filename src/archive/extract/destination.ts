@@ -17,7 +17,7 @@ import { ArchiveError } from '../format/archive-error.js';
 export type Destination = string | { recorded: string } | { path: string; fd: number };
 
 /** The directory below which all is made. For a tree that is a single file: its parent, and the file's name. */
-export interface Target {
+export interface OpenDestination {
   path: string;
   fd: number;
   /** In latin1. */
@@ -41,7 +41,7 @@ export interface RootEntry {
 }
 
 /** @throws ArchiveError DESTINATION_EXISTS, DESTINATION_NOT_EMPTY, DESTINATION_MISSING, DESTINATION_UNSAFE */
-export async function openDestination(destination: Destination, root: RootEntry): Promise<Target> {
+export async function openDestination(destination: Destination, root: RootEntry): Promise<OpenDestination> {
   if (typeof destination === 'object' && 'fd' in destination) {
     const { path, fd } = destination;
     const own = openSync(pathOfFd(fd), constants.O_RDONLY | constants.O_DIRECTORY);
@@ -57,7 +57,7 @@ export async function openDestination(destination: Destination, root: RootEntry)
   return closedOnError([parent.fd], () => openDirectory(path, parent, isRecorded));
 }
 
-export function closeDestination({ fd, made }: Target): void {
+export function closeDestination({ fd, made }: OpenDestination): void {
   closeSync(fd);
   if (made !== undefined) closeSync(made.parentFd);
 }
@@ -72,11 +72,11 @@ export async function openParent(path: string, isRecorded: boolean, ownedBy: num
 }
 
 /** An empty directory, made when it is not there. Closes the parent where it is not needed any more. */
-async function openDirectory(path: string, parent: Parent, isRecorded: boolean): Promise<Target> {
+async function openDirectory(path: string, parent: Parent, isRecorded: boolean): Promise<OpenDestination> {
   const last = name(path);
   const flags = constants.O_RDONLY | constants.O_DIRECTORY;
   let fd: number;
-  let made: Target['made'];
+  let made: OpenDestination['made'];
   try {
     if (makeDirectory(parent.fd, last)) made = { parentFd: parent.fd, name: last };
     if (made === undefined && !isRecorded) fd = openSync(path, flags);
@@ -106,20 +106,20 @@ export function isOwn(uid: number, parentOwner: number | undefined): boolean {
  * An empty directory that only we can enter from now on: until its own entry gives it its owner and mode, which is last
  * of all, nobody else puts anything in the way.
  */
-async function takenOver(target: Target): Promise<Target> {
+async function takenOver(target: OpenDestination): Promise<OpenDestination> {
   const { path, fd, made } = target;
   const before = fstatSync(fd);
-  if (!(await isEmpty(fd))) throw new ArchiveError('DESTINATION_NOT_EMPTY', { path });
+  if (!(await isEmptyDirectory(fd))) throw new ArchiveError('DESTINATION_NOT_EMPTY', { path });
   const isPrivate = before.uid === process.geteuid?.() && (before.mode & 0o077) === 0;
   if (isPrivate) return { ...target, before: made === undefined ? before : undefined };
   fchownSync(fd, process.geteuid?.() ?? 0, process.getegid?.() ?? 0);
   fchmodSync(fd, 0o700);
-  if (await isEmpty(fd)) return { ...target, before: made === undefined ? before : undefined };
+  if (await isEmptyDirectory(fd)) return { ...target, before: made === undefined ? before : undefined };
   putBack(fd, before);
   throw new ArchiveError('DESTINATION_NOT_EMPTY', { path });
 }
 
-export async function isEmpty(fd: number): Promise<boolean> {
+export async function isEmptyDirectory(fd: number): Promise<boolean> {
   // Through the descriptor: what is looked at is what will be written to.
   const dir = await opendir(pathOfFd(fd), { encoding: 'latin1' });
   return (await dir.read().finally(() => dir.close())) === null;
@@ -131,7 +131,7 @@ function putBack(fd: number, { uid, gid, mode }: Stats): void {
 }
 
 /** Removal for later: the descriptors are closed by then, so the directory is known again by its inode. */
-export function remover(target: Target): () => Promise<void> {
+export function remover(target: OpenDestination): () => Promise<void> {
   const { path, fileName, made, before } = target;
   const known = fstatSync(target.fd, { bigint: true });
   const parent = made === undefined ? undefined : fstatSync(made.parentFd, { bigint: true });
@@ -146,7 +146,7 @@ export function remover(target: Target): () => Promise<void> {
     const fd = openKnown(fileName === undefined ? path : dirname(path), known);
     if (fd === undefined) return;
     const parentFd = parent === undefined ? undefined : openKnown(dirname(path), parent);
-    const again: Target = {
+    const again: OpenDestination = {
       path,
       fd,
       fileName,
@@ -158,7 +158,7 @@ export function remover(target: Target): () => Promise<void> {
 }
 
 /** Removes what was extracted. */
-export async function removeTarget({ fd, fileName, made, before }: Target): Promise<void> {
+export async function removeTarget({ fd, fileName, made, before }: OpenDestination): Promise<void> {
   if (fileName !== undefined) return removeAt(fd, Buffer.from(fileName, 'latin1'));
   await removeBelow(fd);
   if (before !== undefined) putBack(fd, before);

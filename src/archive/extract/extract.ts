@@ -2,7 +2,7 @@ import { fstatSync, lstatSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { ArchiveError } from '../format/archive-error.js';
 import { printable } from '../format/byte-text.js';
-import { checkTar, relativeName, type CheckOptions } from '../read/refuse-unsafe.js';
+import { checkTar, relativeName, type RefusalOptions } from '../read/refuse-unsafe.js';
 import {
   closeDestination,
   openDestination,
@@ -80,7 +80,7 @@ export async function extractTree(
 /**
  * Extracts a directory that is not a listed tree, with all below it: CRIU's images are in `checkpoint`.
  * Promises and errors are those of `extractTree`.
- * @param options `images`: refuses what is not a regular file or directory, with UNSAFE_MEMBER. See `CheckOptions`.
+ * @param options `images`: refuses what is not a regular file or directory, with UNSAFE_MEMBER. See `RefusalOptions`.
  */
 export async function extractMembers(
   options: ExtractOptions & { verified: VerifiedArchive; prefix: string; images?: boolean },
@@ -95,7 +95,7 @@ export async function extractMembers(
  * @throws ArchiveError MEMBER_MISSING, UNSAFE_PATH, UNSAFE_LINK, UNSAFE_MEMBER
  */
 export async function checkMembers(
-  options: { verified: VerifiedArchive; prefix: string } & CheckOptions,
+  options: { verified: VerifiedArchive; prefix: string } & RefusalOptions,
 ): Promise<void> {
   const { verified, prefix } = options;
   await checkTar(verified.archive, rangeOf(verified, prefix), prefix, options);

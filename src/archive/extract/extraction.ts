@@ -8,7 +8,7 @@ import { printable } from '../format/byte-text.js';
 import type { Entry } from '../format/entry.js';
 import { walkMembers, type Member, type OpenArchive, type TarRange } from '../read/reader.js';
 import { relativeName } from '../read/refuse-unsafe.js';
-import type { Target } from './destination.js';
+import type { OpenDestination } from './destination.js';
 import { Beneath, describeFd } from './openat-dir.js';
 
 export interface ExtractionOptions {
@@ -42,7 +42,7 @@ interface PendingFile {
 export class Extraction {
   readonly progress: ExtractProgress = { entries: 0, bytes: 0 };
   readonly #archive: OpenArchive;
-  readonly #target: Target;
+  readonly #target: OpenDestination;
   readonly #options: ExtractionOptions;
   readonly #beneath: Beneath;
   readonly #directories: { name: string; entry: Entry }[] = [];
@@ -52,7 +52,7 @@ export class Extraction {
   /** Something may have been made that is ours to remove. */
   begun = false;
 
-  constructor(archive: OpenArchive, target: Target, options: ExtractionOptions) {
+  constructor(archive: OpenArchive, target: OpenDestination, options: ExtractionOptions) {
     this.#archive = archive;
     this.#target = target;
     this.#options = options;

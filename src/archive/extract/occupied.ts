@@ -8,7 +8,7 @@ import { ROOT_NAME } from '../format/names.js';
 import { walkMembers } from '../read/reader.js';
 import { relativeName } from '../read/refuse-unsafe.js';
 import type { VerifiedArchive } from '../read/verify.js';
-import { isEmpty, openParent, type Destination, type RootEntry } from './destination.js';
+import { isEmptyDirectory, openParent, type Destination, type RootEntry } from './destination.js';
 
 type Named = Exclude<Destination, { fd: number }>;
 
@@ -81,7 +81,7 @@ async function kindOf(
 
 async function directoryUnlessEmpty(fd: number): Promise<'directory' | undefined> {
   try {
-    return (await isEmpty(fd)) ? undefined : 'directory';
+    return (await isEmptyDirectory(fd)) ? undefined : 'directory';
   } finally {
     closeSync(fd);
   }

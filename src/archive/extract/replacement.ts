@@ -13,7 +13,15 @@ import { mountLines } from '../../proc/mountinfo.js';
 import { unescapeOctal } from '../../proc/octal.js';
 import { removeAt } from '../../removal.js';
 import { ArchiveError } from '../format/archive-error.js';
-import { isEmpty, isOwn, openParent, unsafe, type Destination, type RootEntry, type Target } from './destination.js';
+import {
+  isEmptyDirectory,
+  isOwn,
+  openParent,
+  unsafe,
+  type Destination,
+  type RootEntry,
+  type OpenDestination,
+} from './destination.js';
 
 /** For whoever puts things right when we die. */
 export interface ReplacementWatch {
@@ -57,7 +65,7 @@ const MAX_NAME_BYTES = 255;
 
 export class Replacement {
   /** Where the new files are made. */
-  readonly target: Target;
+  readonly target: OpenDestination;
   readonly path: string;
   readonly #parentFd: number;
   readonly #name: Buffer;
@@ -248,7 +256,7 @@ async function isEmptyAt(parentFd: number, name: Buffer): Promise<boolean> {
     NO_LINKS,
   );
   try {
-    return await isEmpty(fd);
+    return await isEmptyDirectory(fd);
   } finally {
     closeSync(fd);
   }

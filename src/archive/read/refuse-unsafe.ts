@@ -7,7 +7,7 @@ import { ParentLinks } from './parent-links.js';
 import { walkMembers, type OpenArchive, type TarRange } from './reader.js';
 import { takeTurns } from '../../yield-to-loop.js';
 
-export interface CheckOptions {
+export interface RefusalOptions {
   devices?: 'create' | 'refuse' | undefined;
   /**
    * They are images of CRIU: regular files and directories, and the links to parent images. Anything else would be
@@ -24,7 +24,7 @@ export async function checkTar(
   archive: OpenArchive,
   range: TarRange,
   root: string,
-  options: CheckOptions,
+  options: RefusalOptions,
 ): Promise<EntryType> {
   const names = new NameSet();
   const links = new ParentLinks();

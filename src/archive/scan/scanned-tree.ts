@@ -67,7 +67,7 @@ const pathRoom = Buffer.allocUnsafeSlow(65_536);
  * A tree of files on this machine, scanned and read by native/: the entries live outside of JavaScript's heap
  * and are known here by their ids.
  */
-export class FileTree {
+export class ScannedTree {
   readonly path: Buffer;
   readonly #native: NativeTree;
   readonly #excludes: Buffer;

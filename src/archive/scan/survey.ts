@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { notifiesWrites } from './copy-trust.js';
-import { canBeWatched, FileTree, tellsAll, type FileTreeOptions } from './scanned-tree.js';
+import { canBeWatched, ScannedTree, tellsAll, type FileTreeOptions } from './scanned-tree.js';
 
 /** What a tree holds, and what changed in it while it was watched. */
 export interface TreeSurvey {
@@ -18,7 +18,7 @@ export interface TreeSurvey {
 }
 
 interface Looked extends TreeSurvey {
-  files: FileTree;
+  files: ScannedTree;
 }
 
 /**
@@ -30,7 +30,7 @@ export async function surveyTrees(
   trees: readonly (FileTreeOptions & { path: string | Buffer })[],
   { observeMs, signal }: { observeMs: number; signal?: AbortSignal | undefined },
 ): Promise<PromiseSettledResult<TreeSurvey>[]> {
-  const opened = trees.map((tree) => new FileTree(tree.path, tree));
+  const opened = trees.map((tree) => new ScannedTree(tree.path, tree));
   try {
     const first = await settled(opened, (files) => lookFirst(files, signal));
     signal?.throwIfAborted();
@@ -43,7 +43,7 @@ export async function surveyTrees(
   }
 }
 
-async function lookFirst(files: FileTree, signal: AbortSignal | undefined): Promise<Looked> {
+async function lookFirst(files: ScannedTree, signal: AbortSignal | undefined): Promise<Looked> {
   const result = await files.scan({ signal });
   const always = result.fileSystems.some((fileSystem) => !notifiesWrites(fileSystem));
   return {
@@ -69,7 +69,7 @@ async function lookAgain(look: PromiseSettledResult<Looked>, signal: AbortSignal
   };
 }
 
-function count(files: FileTree, what: 'added' | 'changed'): number {
+function count(files: ScannedTree, what: 'added' | 'changed'): number {
   let entries = 0;
   for (const ids of files.news(what)) entries += ids.length;
   return entries;

@@ -6,10 +6,10 @@ import { JobQueue } from '../../job-queue.js';
 import { entryOf, linkOf, typeOf } from '../members/describe-entry.js';
 import { IDS, Room, type Described, type Description, type Stamps } from '../members/description.js';
 import type { Entry, EntryType } from '../format/entry.js';
-import type { StagedTree } from './staged-tree.js';
 import { takeTurns } from '../../yield-to-loop.js';
 import { encodeHeader, storedSize } from '../format/tar-encode.js';
 import type { PassTrust } from '../scan/copy-trust.js';
+import type { ScannedTree } from '../scan/scanned-tree.js';
 
 /** How a pass copies. */
 export interface PassOptions {
@@ -53,9 +53,19 @@ interface DescribedRoom {
   room: Room;
 }
 
+/** What a pass has to know of the tree whose entries it copies. */
+export interface CopiedTree {
+  readonly source: { filter?: ((entry: Entry) => Entry | undefined) | undefined };
+  /** Of the names of all members but the root's. */
+  readonly prefix: Buffer;
+  readonly files: ScannedTree;
+  /** The name in the archive, of a path below the root. */
+  memberName(path: Buffer): Buffer;
+}
+
 /** One pass over entries of a tree: they are described, given a place in the area, and copied there. */
 export class CopyPass {
-  readonly #tree: StagedTree;
+  readonly #tree: CopiedTree;
   readonly #copies: Copies;
   readonly #fileSystems: readonly KnownFileSystem[];
   readonly #options: PassOptions;
@@ -63,7 +73,7 @@ export class CopyPass {
   readonly #spare: CopyBatch[] = [];
   #latestChangeMs = -Infinity;
 
-  constructor(tree: StagedTree, copies: Copies, fileSystems: readonly KnownFileSystem[], options: PassOptions) {
+  constructor(tree: CopiedTree, copies: Copies, fileSystems: readonly KnownFileSystem[], options: PassOptions) {
     this.#tree = tree;
     this.#copies = copies;
     this.#fileSystems = fileSystems;

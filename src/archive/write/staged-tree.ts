@@ -3,7 +3,7 @@ import { Area } from '../members/segments.js';
 import { Copies } from './copy-states.js';
 import { CopyPass, type KnownFileSystem, type PassOptions } from './copy-pass.js';
 import type { Entry } from '../format/entry.js';
-import { canBeWatched, FileTree, type FileTreeOptions, type ScanResult } from '../scan/scanned-tree.js';
+import { canBeWatched, ScannedTree, type FileTreeOptions, type ScanResult } from '../scan/scanned-tree.js';
 import type { TreeLayout } from '../format/manifest.js';
 import type { StagingFile } from '../file/staging-file.js';
 import { ownHeader } from './own-header.js';
@@ -49,7 +49,7 @@ export class StagedTree {
   readonly name: Buffer;
   /** Of the names of all members but the root's. */
   readonly prefix: Buffer;
-  readonly files: FileTree;
+  readonly files: ScannedTree;
   /** Ids on another mount than their parent, as the last scan had them. */
   crossings: Uint32Array = new Uint32Array();
   #file: StagingFile;
@@ -79,7 +79,7 @@ export class StagedTree {
     this.layout = source.layout ?? 'members';
     this.name = Buffer.from(source.name as string);
     this.prefix = this.layout === 'nested' ? Buffer.alloc(0) : Buffer.concat([this.name, Buffer.from('/')]);
-    this.files = new FileTree(source.path, source);
+    this.files = new ScannedTree(source.path, source);
     this.#file = file;
     this.#copies = new Copies(new Area(file.fd, start + this.memberHeader(0).length));
   }

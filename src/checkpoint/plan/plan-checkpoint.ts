@@ -96,7 +96,9 @@ export async function planCheckpoint(options: CheckpointPlanOptions): Promise<Ch
     }
   };
 
-  const criu = await attempt(() => findCriu({ criuPath: options.criuPath, timeoutMs: settings.criuStartTimeoutMs, signal }));
+  const criu = await attempt(() =>
+    findCriu({ criuPath: options.criuPath, timeoutMs: settings.criuStartTimeoutMs, signal }),
+  );
   if (criu !== undefined && settings.preDump !== undefined)
     await attempt(() => requireMemTrack(criu.path, { signal, timeoutMs: settings.criuStartTimeoutMs }));
   const freezer = (await attempt(() => checkTree(options, signal)))?.freezer;

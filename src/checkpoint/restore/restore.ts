@@ -1,5 +1,11 @@
 import { join } from 'node:path';
-import { openArchive, refuseOccupied, verifyArchive, type Destination, type VerifiedArchive } from '../../archive/index.js';
+import {
+  openArchive,
+  refuseOccupied,
+  verifyArchive,
+  type Destination,
+  type VerifiedArchive,
+} from '../../archive/index.js';
 import { removeCgroup } from '../../cgroup/index.js';
 import { findCriu, readDumpedFiles, type CriuBinary } from '../../criu/index.js';
 import { cancellation } from '../base/cancellation.js';

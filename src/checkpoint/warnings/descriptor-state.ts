@@ -1,7 +1,6 @@
 import { listProc, readProc, readProcLink } from '../../proc/task.js';
 import { takeTurns } from '../../yield-to-loop.js';
 import { lookAtDescriptors } from './borrowed-descriptors.js';
-import type { TaskState } from './task-state.js';
 
 const kinds = [
   'EFD_SEMAPHORE',
@@ -14,6 +13,15 @@ const kinds = [
 ] as const;
 export type DescriptorState = (typeof kinds)[number];
 
+/** A state of one descriptor, whose number is the `value`. */
+export interface FoundDescriptorState {
+  pid: number;
+  tid: number;
+  what: DescriptorState;
+  value: string;
+  options?: string[];
+}
+
 export function isOfDescriptor(what: string): boolean {
   return (kinds as readonly string[]).includes(what);
 }
@@ -24,8 +32,8 @@ const EVENTS = {
 } as const;
 
 /** What CRIU does not dump of a process's descriptors; empty when it has gone. */
-export async function descriptorStates(pid: number, udp: UdpQueues): Promise<TaskState[]> {
-  const found: TaskState[] = [];
+export async function descriptorStates(pid: number, udp: UdpQueues): Promise<FoundDescriptorState[]> {
+  const found: FoundDescriptorState[] = [];
   const note = (fd: number, what: DescriptorState, options?: string[]): void => {
     found.push({ pid, tid: pid, what, value: String(fd), ...(options === undefined ? {} : { options }) });
   };

@@ -8,7 +8,7 @@ import { stampOf, type OutsideFile } from './outside-file.js';
 
 /** Where files of the target may be, and what the archive holds of them. */
 export interface Surroundings {
-  places: readonly TreePlace[];
+  places: readonly TreeLocation[];
   /** A path of the target's as one of this machine; undefined for what CRIU's images or the target's own trees hold. */
   onHost?: ((path: Buffer) => Buffer | undefined) | undefined;
   /** A file that is not the tasks' own: CRIU's log, which its code in a task has open. */
@@ -16,7 +16,7 @@ export interface Surroundings {
 }
 
 /** Where a tree of the archive lies. */
-export interface TreePlace {
+export interface TreeLocation {
   root: Buffer;
   exclude: readonly (string | Buffer)[];
   /** The only file system that is archived of it. */
@@ -83,8 +83,8 @@ export function findOutsideFiles(
 export async function placesOf(
   trees: readonly Pick<FileTree, 'path' | 'exclude' | 'oneFileSystem'>[],
   signal?: AbortSignal,
-): Promise<TreePlace[]> {
-  const places: TreePlace[] = [];
+): Promise<TreeLocation[]> {
+  const places: TreeLocation[] = [];
   for (const { path, exclude = [], oneFileSystem = false } of trees) {
     const found = await locateTree(path, signal).catch(() => undefined);
     signal?.throwIfAborted();
@@ -125,7 +125,7 @@ function* linksInUse(pids: readonly number[]): Generator<[OutsideFile['use'], st
   for (const link of openForWriting(pids)) yield ['writing', link];
 }
 
-function isArchived(path: Buffer, fileDev: bigint | undefined, places: readonly TreePlace[]): boolean {
+function isArchived(path: Buffer, fileDev: bigint | undefined, places: readonly TreeLocation[]): boolean {
   return places.some(
     ({ root, exclude, dev }) =>
       isWithin(path, root) && !isExcluded(exclude, path.subarray(root.length)) && (dev ?? fileDev) === fileDev,

@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import type { FilesInUse } from '../../archive/index.js';
 import type { CriuDumpOptions } from '../../criu/index.js';
 import { takeTurns } from '../../yield-to-loop.js';
-import { findOutsideFiles, placesOf, type TreePlace } from '../warnings/find-outside-files.js';
+import { findOutsideFiles, placesOf, type TreeLocation } from '../warnings/find-outside-files.js';
 import { locksOnMappedFiles } from '../warnings/locks-on-mapped-files.js';
 import { unusualState, usualState, type TaskState } from '../warnings/task-state.js';
 import { warning, type Warning } from '../warnings/warning.js';
@@ -16,7 +16,7 @@ export class ObservedTarget {
   readonly files: FileTree[];
   readonly criu: CriuDumpOptions;
   readonly parts: TargetParts;
-  #places: readonly TreePlace[] = [];
+  #places: readonly TreeLocation[] = [];
 
   constructor(target: Target) {
     this.pid = target.pid;

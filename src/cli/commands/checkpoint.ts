@@ -32,7 +32,8 @@ import {
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
 import { addDumpFlags, criuFlags, criuOptions, type CriuFlags } from '../criu-options.js';
 import { EventLog } from '../event-log.js';
-import { bytes, EXIT_FAILED, facts, json, leftOutFacts, milliseconds, print, printError } from '../output.js';
+import { EXIT_FAILED } from '../exit-status.js';
+import { bytes, facts, json, leftOutFacts, milliseconds, print, printError } from '../output.js';
 import { planText } from '../plan-text.js';
 import { ProgressLine } from '../progress.js';
 import { warningsText } from '../warnings.js';

@@ -1,7 +1,8 @@
 import { styleText } from 'node:util';
 import { Command } from 'commander';
 import { diagnose } from '../../index.js';
-import { EXIT_FAILED, json, print } from '../output.js';
+import { EXIT_FAILED } from '../exit-status.js';
+import { json, print } from '../output.js';
 
 const MARKS = { ok: 'ok     ', note: 'note   ', problem: 'PROBLEM' } as const;
 

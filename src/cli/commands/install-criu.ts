@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
-import { EXIT_FAILED } from '../output.js';
+import { EXIT_FAILED } from '../exit-status.js';
 
 const script = fileURLToPath(new URL('../../../../scripts/install-criu.sh', import.meta.url));
 

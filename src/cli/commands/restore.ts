@@ -10,9 +10,10 @@ import {
 } from '../../index.js';
 import { byteCount, hostSetting, duration, tree } from '../arguments.js';
 import { addRestoreFlags, criuFlags, criuOptions, type CriuFlags } from '../criu-options.js';
-import { exitStatus } from '../cancelled.js';
+import { exitStatusOf } from '../cancelled.js';
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
-import { EXIT_FAILED, facts, json, leftOutFacts, milliseconds, print, printError } from '../output.js';
+import { EXIT_FAILED } from '../exit-status.js';
+import { facts, json, leftOutFacts, milliseconds, print, printError } from '../output.js';
 import { archiveOf } from '../standard-input.js';
 import { ProgressLine } from '../progress.js';
 import { warningsText } from '../warnings.js';
@@ -176,7 +177,7 @@ async function wait({ pid, ended }: RestoreReport, signal: AbortSignal): Promise
   } catch (error) {
     if (!signal.aborted) throw error;
     printError(`stillframe: process ${pid} runs on`);
-    process.exitCode = exitStatus(error, signal);
+    process.exitCode = exitStatusOf(error, signal);
   }
 }
 

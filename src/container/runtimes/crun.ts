@@ -6,7 +6,7 @@ import { ContainerError } from '../model/container-error.js';
 import type { RuntimeOptions } from './runc.js';
 import { engineFacts, imageOf } from '../model/engine.js';
 import { readSpec, rootfsOf } from '../model/spec.js';
-import { field, findStateDir, hasOwnUserNamespace, readState, type StateLayout } from './state-file.js';
+import { field, findStateDir, hasOwnUserNamespace, readStateFile, type StateLayout } from './state-file.js';
 
 export const crunLayout: StateLayout = { runtime: 'crun', fileName: 'status', below: ['crun'] };
 
@@ -19,7 +19,7 @@ export const crunLayout: StateLayout = { runtime: 'crun', fileName: 'status', be
 export async function crunContainer(id: string, options: RuntimeOptions = {}): Promise<Container> {
   const dir = findStateDir(crunLayout, id, options.stateRoot);
   const path = join(dir, crunLayout.fileName);
-  const state = await readState(path);
+  const state = await readStateFile(path);
 
   const pid = field(path, state, 'pid', 'number');
   if (!isRunning({ pid, startTime: String(field(path, state, 'process-start-time', 'number')) }))

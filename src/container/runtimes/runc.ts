@@ -5,7 +5,7 @@ import { isRunning } from '../../proc/identity.js';
 import { ContainerError } from '../model/container-error.js';
 import { engineFacts, imageOf } from '../model/engine.js';
 import { readSpec, rootfsOf } from '../model/spec.js';
-import { field, findStateDir, hasOwnUserNamespace, readState, type StateLayout } from './state-file.js';
+import { field, findStateDir, hasOwnUserNamespace, readStateFile, type StateLayout } from './state-file.js';
 
 /** runc's own root, and the roots that containerd, Docker and CRI-O give it. */
 export const runcLayout: StateLayout = {
@@ -36,7 +36,7 @@ export interface RuntimeOptions {
 export async function runcContainer(id: string, options: RuntimeOptions = {}): Promise<Container> {
   const dir = findStateDir(runcLayout, id, options.stateRoot);
   const path = join(dir, runcLayout.fileName);
-  const state = await readState(path);
+  const state = await readStateFile(path);
 
   const pid = field(path, state, 'init_process_pid', 'number');
   if (!isRunning({ pid, startTime: String(field(path, state, 'init_process_start', 'number')) }))

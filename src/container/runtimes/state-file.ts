@@ -41,7 +41,7 @@ export function stateFileOf({ below, fileName }: StateLayout, id: string, stateR
 }
 
 /** The JSON of a state file. It is replaced by rename, so that a reader always sees a whole one. */
-export async function readState(path: string): Promise<Record<string, unknown>> {
+export async function readStateFile(path: string): Promise<Record<string, unknown>> {
   try {
     const state: unknown = JSON.parse(await readFile(path, 'utf8'));
     if (typeof state !== 'object' || state === null) throw new Error('not a JSON object');

@@ -21,7 +21,8 @@ import type { CriuNotification, OnNotify } from '../rpc/notification.js';
 import type { CriuDumpRequest, CriuRequestOptions, CriuRestoreRequest } from '../rpc/options.js';
 import { bad, filled } from '../rpc/option-values.js';
 import { pidWasTaken, siblingToBe } from './sibling.js';
-import { Swrk, type SwrkEnd, type SwrkOptions } from '../process/swrk.js';
+import type { SwrkEnd } from '../process/criu-connection.js';
+import { Swrk, type SwrkOptions } from '../process/swrk.js';
 import { isOurTerminal, sessionHolder, terminalProblem } from '../process/terminal.js';
 import type { CriuVersion } from '../rpc/version.js';
 
@@ -293,7 +294,7 @@ export class CriuClient implements AsyncDisposable {
     requirePid(pid);
     const { status } = await this.#conversation.ask({ type: 'WAIT_PID', pid }, call);
     if (status === undefined) throw await this.#conversation.protocolError('WAIT_PID', 'no status in the answer');
-    return exitStatus(status);
+    return statusOfWait(status);
   }
 
   /** Writes what this machine's processor can do into `imagesDir`, as `cpuinfo.img`. */
@@ -361,7 +362,7 @@ function requirePid(pid: number): void {
 }
 
 /** A wait status: wait(2), WIFEXITED and its like. */
-export function exitStatus(status: number): ExitStatus {
+export function statusOfWait(status: number): ExitStatus {
   const signal = status & 0x7f;
   if (signal === 0) return { exitCode: (status >> 8) & 0xff };
   const name = Object.entries(constants.signals).find(([, number]) => number === signal)?.[0];

@@ -16,7 +16,7 @@ import {
 } from '../rpc/messages.js';
 import type { NotificationReply, OnNotify } from '../rpc/notification.js';
 import type { Packet } from '../process/packet-socket.js';
-import type { SwrkEnd } from '../process/swrk.js';
+import type { SwrkEnd } from '../process/criu-connection.js';
 
 export interface Exchange {
   type: RequestType;

@@ -14,7 +14,8 @@ import { bad } from '../rpc/option-values.js';
 import type { CriuRequestOptions } from '../rpc/options.js';
 import { requireMs } from '../rpc/milliseconds.js';
 import { exchange, type Exchange, type SessionOptions, type TimeLimit } from './exchange.js';
-import { Swrk, type SwrkEnd } from '../process/swrk.js';
+import type { SwrkEnd } from '../process/criu-connection.js';
+import { Swrk } from '../process/swrk.js';
 import { readVersion, type CriuVersion } from '../rpc/version.js';
 
 export interface CallOptions {

@@ -1,9 +1,15 @@
 import { fstatSync } from 'node:fs';
 import { native } from '../../native.js';
+import type { ProcessEnd } from '../../process.js';
 import { CriuError } from '../errors/criu-error.js';
 import { bad, string } from '../rpc/option-values.js';
 import { PacketSocket, type Packet, type WaitOptions } from './packet-socket.js';
-import type { SwrkEnd } from './swrk.js';
+
+/** How CRIU's process ended. */
+export interface SwrkEnd extends ProcessEnd {
+  /** The last 16 KiB of what it wrote to stderr. */
+  stderr: string;
+}
 
 /** The way to one CRIU: a process of our own (`Swrk`), or a worker of a `criu service` (`ServiceConnection`). */
 export interface Connection {

@@ -1,9 +1,9 @@
 import { availableParallelism } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { native, NativeError } from '../../native.js';
-import { Child, type ProcessEnd } from '../../process.js';
+import { Child } from '../../process.js';
 import { Semaphore } from '../../semaphore.js';
-import type { Connection } from './criu-connection.js';
+import type { Connection, SwrkEnd } from './criu-connection.js';
 import { CriuError } from '../errors/criu-error.js';
 import { PacketSocket, type Packet, type WaitOptions } from './packet-socket.js';
 import { PipeTail } from './pipe-tail.js';
@@ -43,11 +43,6 @@ export interface SwrkOptions {
   defaultConfig?: boolean;
   /** The longest packet that is accepted from CRIU, in bytes. Default 16 MiB. */
   maxMessageBytes?: number;
-}
-
-export interface SwrkEnd extends ProcessEnd {
-  /** The last 16 KiB of what it wrote to stderr. */
-  stderr: string;
 }
 
 const firstInheritedFd = 4;

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { Area } from '../../../src/archive/members/segments.js';
 import { CopyBatch } from '../../../src/archive/members/copy-batch.js';
 import { Room } from '../../../src/archive/members/description.js';
-import { FileTree } from '../../../src/archive/scan/scanned-tree.js';
+import { ScannedTree } from '../../../src/archive/scan/scanned-tree.js';
 import { padding } from '../../../src/archive/format/tar-encode.js';
 import { Scratch } from './trees.js';
 
@@ -18,7 +18,7 @@ test('a batch takes whatever headers and ranges its entries have, and is emptied
   ftruncateSync(file, 6000 * STEP);
   closeSync(file);
   writeFileSync(scratch.in('tree/plain'), 'plain');
-  const tree = new FileTree(root);
+  const tree = new ScannedTree(root);
   await tree.scan();
   const ids = Uint32Array.from([...tree.news('added')].flatMap((news) => [...news]));
   const room = new Room();

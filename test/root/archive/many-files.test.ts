@@ -3,7 +3,7 @@ import { linkSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } f
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { ArchiveWriter, openArchive, Stage, verifyArchive } from '../../../src/archive/index.js';
-import { FileTree } from '../../../src/archive/scan/scanned-tree.js';
+import { ScannedTree } from '../../../src/archive/scan/scanned-tree.js';
 import { listTree, Scratch, untar } from './trees.js';
 
 const MANY = 4200;
@@ -13,7 +13,7 @@ function makeMany(dir: string): void {
     writeFileSync(join(dir, `a name of some length, number ${i}`), i % 7 === 0 ? 'data' : '');
 }
 
-function names(tree: FileTree, what: 'added' | 'changed' | 'removed'): string[] {
+function names(tree: ScannedTree, what: 'added' | 'changed' | 'removed'): string[] {
   return [...tree.news(what)].flatMap((ids) => [...ids].map((id) => tree.pathOf(id).toString('latin1'))).sort();
 }
 
@@ -21,7 +21,7 @@ test('a scan tells what is new, changed and gone in a directory of many files', 
   using directory = new Scratch();
   const root = directory.dir('tree');
   makeMany(root);
-  const tree = new FileTree(root);
+  const tree = new ScannedTree(root);
   await tree.scan();
   expect(names(tree, 'added')).toEqual(['', ...readdirSync(root)].sort());
   expect([names(tree, 'changed'), names(tree, 'removed')]).toEqual([[], []]);

@@ -18,7 +18,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { entryOf, typeOf } from '../../../src/archive/members/describe-entry.js';
 import { MEMBER_DIGESTS, Room, type Described, type Description } from '../../../src/archive/members/description.js';
-import { FileTree } from '../../../src/archive/scan/scanned-tree.js';
+import { ScannedTree } from '../../../src/archive/scan/scanned-tree.js';
 import { ArchiveWriter, openArchive, Stage, verifyArchive, type TreeLayout } from '../../../src/archive/index.js';
 import { MEMBERS_SHA256 } from '../../../src/archive/format/manifest.js';
 import { encodeHeader, padding } from '../../../src/archive/format/tar-encode.js';
@@ -72,7 +72,7 @@ beforeAll(() => {
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
 test('a member made in C is the one that TypeScript makes, to the byte, and so are its hashes', async () => {
-  const tree = new FileTree(root);
+  const tree = new ScannedTree(root);
   await tree.scan();
   const added = Uint32Array.from([...tree.news('added')].flatMap((ids) => [...ids]));
   const [whole, parts] = [new Room(1 << 20), new Room(1 << 20)];
@@ -109,7 +109,7 @@ test('a member made in C is the one that TypeScript makes, to the byte, and so a
 });
 
 test('what has no room with the others is told, and described without its data', async () => {
-  const tree = new FileTree(root);
+  const tree = new ScannedTree(root);
   await tree.scan();
   const added = Uint32Array.from([...tree.news('added')].flatMap((ids) => [...ids]));
   const room = new Room(40 * 1024);

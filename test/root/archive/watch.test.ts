@@ -24,7 +24,7 @@ import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe as suite, expect, test } from 'vitest';
 import { ArchiveWriter, Stage } from '../../../src/archive/index.js';
-import { FileTree, type ScanResult } from '../../../src/archive/scan/scanned-tree.js';
+import { ScannedTree, type ScanResult } from '../../../src/archive/scan/scanned-tree.js';
 import { program, QuietWriter, Scratch } from './trees.js';
 import { unmount } from '../../fixtures/unmount.js';
 
@@ -47,7 +47,7 @@ function plant(root: string): void {
 }
 
 /** What the last scan found, by name. */
-function newsOf(files: FileTree): Record<string, string[]> {
+function newsOf(files: ScannedTree): Record<string, string[]> {
   const names = (what: 'added' | 'changed' | 'removed'): string[] =>
     [...files.news(what)].flatMap((ids) => [...ids].map((id) => String(files.pathOf(id)))).sort();
   return { added: names('added'), changed: names('changed'), removed: names('removed') };
@@ -66,8 +66,8 @@ async function twoLooks({
   change,
   inodes = new Set(),
 }: Story): Promise<{ scan: ScanResult; news: Record<string, string[]>; all: Record<string, string[]> }> {
-  const watched = new FileTree(root);
-  const plain = new FileTree(root);
+  const watched = new ScannedTree(root);
+  const plain = new ScannedTree(root);
   try {
     expect(await watched.watch(new Int32Array()), 'this kernel tells of changes').toBe(true);
     await watched.scan();
@@ -295,7 +295,7 @@ describe('where the kernel cannot tell, all is looked at', () => {
     try {
       writeFileSync(scratch.in('file'), '');
       for (const path of [merged, scratch.in('file'), scratch.in('missing')]) {
-        const tree = new FileTree(path);
+        const tree = new ScannedTree(path);
         expect(await tree.watch(new Int32Array())).toBe(false);
         tree.close();
       }
