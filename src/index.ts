@@ -5,7 +5,9 @@ export { planCheckpoint, type CheckpointPlan, type PlannedTree } from './checkpo
 export type { PlannedMemory, PlannedProcess } from './checkpoint/plan/planned-memory.js';
 export type { PredictedWindow } from './checkpoint/plan/predict-window.js';
 export type { CheckpointOptions, CheckpointPlanOptions, RestoreOptions } from './checkpoint/options.js';
-export type { CheckpointReport, ReplacedTree, RestoreReport } from './checkpoint/events/report.js';
+export type { CheckpointReport, FrozenReport, ReplacedTree, RestoreReport } from './checkpoint/events/report.js';
+export type { Frozen } from './checkpoint/window/frozen.js';
+export type { CgroupToFreeze, FreezeLimits, TreeToFreeze } from './checkpoint/while-frozen.js';
 export type { TreeEnd } from './tree-end.js';
 export type { LostLock } from './checkpoint/restore/restore-locks.js';
 export type { PreDumpPlan, PreDumpRound } from './checkpoint/dump/pre-dump.js';

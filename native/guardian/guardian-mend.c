@@ -142,6 +142,19 @@ void restore_freezer(struct guard *g)
 		tell(g, "%s cgroup %s", g->found_frozen ? "left frozen, as found," : "thawed", g->cgroup_path);
 }
 
+void thaw_late(struct guard *g)
+{
+	g->thaw_by_ms = 0;
+	if (g->version == 0 || g->window != WINDOW_OPEN || g->found_frozen)
+		return;
+	tell(g, "owner %d did not thaw in time", (int)g->owner);
+	restore_freezer(g);
+	write_logs(g);
+	/* At the owner's death everything is tried, and told, anew. */
+	g->failed = false;
+	g->report_bytes = 0;
+}
+
 /* Its own, or that of the nearest ancestor that has one: it was forked since. */
 static const char *home_of(const struct guard *g, pid_t pid)
 {

@@ -6,11 +6,15 @@
  *   remove PATH            forget PATH            home PATH            home-of PID STARTTIME PATH
  *   journal PATH           log PATH               place PATH           bounds CRIU_MS THAW_MS
  *   criu PID STARTTIME     window open|closed     new-cgroup PATH
+ *   thaw-by MS, on CLOCK_MONOTONIC, or 0 for never
  *   tree PID STARTTIME     new PATH               destination DEVICE INODE PATH
  *   made-cgroup PATH       expect PID...          keep                 finished-by PATH
  *   replace DEVICE INODE DEVICE INODE HIDDEN/KEPT/PATH
  *   ready?                 disarm
  * `ready?` and `window open` are answered: `ok`, or `error ERRNO RECORD` for the first record that failed.
+ *
+ * A window that is still open at `thaw-by` is closed by the guardian, however the owner is; what it did then it tells
+ * the owner, too, in lines that are no answers.
  *
  * After `disarm` it ends. When the socket closes without it, or the owner dies although somebody still holds
  * the socket, it puts everything right, writes what it did to the socket (a `recover` listens), to the system
@@ -213,7 +217,9 @@ static void obey(struct guard *g, char *record, int *owner_pidfd)
 	else if (strcmp(record, "window open") == 0) {
 		g->window = WINDOW_OPEN;
 		answer();
-	} else if (strcmp(record, "window closed") == 0)
+	} else if (starts_with(record, "thaw-by "))
+		g->thaw_by_ms = strtoull(rest, NULL, 10);
+	else if (strcmp(record, "window closed") == 0)
 		g->window = WINDOW_CLOSED;
 	else if (starts_with(record, "criu "))
 		err = set_criu(g, rest);
@@ -294,13 +300,30 @@ static bool read_records(struct guard *g, int *owner_pidfd, bool may_wait)
 	return true;
 }
 
+/* Until the window has to be closed, for poll. */
+static int patience_ms(const struct guard *g)
+{
+	uint64_t now = now_ms();
+
+	if (g->thaw_by_ms == 0 || g->window != WINDOW_OPEN)
+		return -1;
+	if (g->thaw_by_ms <= now)
+		return 0;
+	return g->thaw_by_ms - now > INT_MAX ? INT_MAX : (int)(g->thaw_by_ms - now);
+}
+
 /* Returns when the owner is gone: `disarm` ends the process itself. */
 static void watch(struct guard *g)
 {
 	struct pollfd watched[2] = { { .fd = SOCKET, .events = POLLIN }, { .fd = -1, .events = POLLIN } };
 
 	for (;;) {
-		if (poll(watched, 2, -1) < 0)
+		int ready = poll(watched, 2, patience_ms(g));
+
+		/* What the owner has said counts first: it may have thawed. */
+		if (ready == 0 && patience_ms(g) == 0)
+			thaw_late(g);
+		if (ready <= 0)
 			continue;
 		if (watched[0].revents != 0 && !read_records(g, &watched[1].fd, true))
 			return;

@@ -65,6 +65,7 @@ struct guard {
 	char cgroup_path[PATH_MAX];
 	bool found_frozen;
 	enum window window;
+	uint64_t thaw_by_ms; /* when an open window is to be closed although the owner lives, by now_ms(); 0: never */
 
 	pid_t criu;
 	uint64_t criu_start_time;
@@ -133,6 +134,8 @@ int open_pidfd(pid_t pid);
 void await_criu(struct guard *g);
 /* Puts the cgroup back to what it was before us and waits until the kernel says so. */
 void restore_freezer(struct guard *g);
+/* Does that for an owner that lives and has not done it in time: it hangs, is busy, or is stopped. */
+void thaw_late(struct guard *g);
 /* Moves an adopted tree back where it came from, and removes the cgroup that was made for it. */
 void give_tree_back(struct guard *g);
 /* Removes the cgroup of an adoption that came no further than that. */

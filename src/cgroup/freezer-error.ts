@@ -191,8 +191,8 @@ const texts: ErrorTexts<FreezerFacts> = {
   PLACE_FAILED: (f) => ({ what: `process ${f.pid} was not moved into ${f.path}`, remedy: '' }),
 };
 
-/** For a checkpoint, which alone has targets. */
-const ADOPT = 'Move the tree into a cgroup of its own for the checkpoint: `adopt: true`.';
+/** For a checkpoint and for `whileFrozen`, which alone have targets. */
+const ADOPT = 'Move the tree into a cgroup of its own meanwhile: `adopt: true`.';
 
 const afterText: Record<AfterFailure, string> = {
   thawed: 'thawed again',

@@ -1,4 +1,6 @@
 import { FreezerError, isFreezerError, type AfterFailure } from './freezer-error.js';
+import { cgroupNameOf } from './membership.js';
+import { readProcess } from '../proc/task.js';
 import * as v1 from './freezer-v1.js';
 import * as v2 from './freezer-v2.js';
 import { locateCgroup, openCgroup, type CgroupLocation } from './locate.js';
@@ -29,8 +31,8 @@ export interface Freezer {
    * Freezes the cgroup and resolves once the kernel reports it and all below it frozen.
    * On failure it has been thawed again and that was verified, unless it was self-frozen before the call;
    * `facts.after` of the error says which.
-   * @throws FreezerError FREEZE_TIMEOUT and FREEZE_ABORTED (both name every task that did not freeze), CGROUP_GONE,
-   * CGROUP_DENIED
+   * @throws FreezerError FREEZE_TIMEOUT and FREEZE_ABORTED (both name every task that did not freeze),
+   * CGROUP_HOLDS_CALLER, CGROUP_GONE, CGROUP_DENIED
    */
   freeze(options?: FreezeOptions): Promise<void>;
   /**
@@ -85,6 +87,7 @@ class KernelFreezer implements Freezer {
     if (signal?.aborted === true)
       throw new FreezerError('FREEZE_ABORTED', { path, tasks: [], after: 'untouched', cause: signal.reason });
 
+    this.#refuseOwnCgroup();
     const wasSelfFrozen = this.state().selfFrozen;
     const deadline = performance.now() + timeoutMs;
     let outcome, suspects;
@@ -116,6 +119,14 @@ class KernelFreezer implements Freezer {
     if ((await this.#mechanism.waitUntil(path, false, { deadline })) === 'reached') return;
     this.#throwIfAncestorFrozen();
     throw new FreezerError('THAW_TIMEOUT', { path, timeoutMs });
+  }
+
+  /** This process would stand still with the rest, in the middle of waiting for that. */
+  #refuseOwnCgroup(): void {
+    const cgroup = cgroupNameOf(process.pid, this.version);
+    if (cgroup !== this.cgroupName && !cgroup.startsWith(`${this.cgroupName}/`)) return;
+    const callers = [{ pid: process.pid, name: readProcess(process.pid)?.name ?? '', cgroup }];
+    throw new FreezerError('CGROUP_HOLDS_CALLER', { path: this.path, callers });
   }
 
   #throwIfAncestorFrozen(): void {

@@ -1,6 +1,13 @@
 export { openFreezer, type Freezer, type FreezerTarget, type FreezeOptions, type ThawOptions } from './freezer.js';
 export { HIDDEN_ANCESTOR, type FreezerState } from './mechanism.js';
-export { checkProcess, checkTarget, type CheckedTarget, type TargetToCheck, type CgroupMember } from './target.js';
+export {
+  checkCgroup,
+  checkProcess,
+  checkTarget,
+  type CheckedTarget,
+  type TargetToCheck,
+  type CgroupMember,
+} from './target.js';
 export { adopt, adoptableHome, type Adoption, type AdoptOptions, type ProcessHome } from './adopt.js';
 export { makeCgroup, missingCgroups, moveProcess, placeProcess, removeCgroup } from './place.js';
 export { locateCgroup, openCgroup, cgroupOf, freezerVersions, hierarchyRoot, type CgroupLocation } from './locate.js';

@@ -12,6 +12,7 @@ import { FreezerError, type NamedProcess } from './freezer-error.js';
 import { tasksFrom } from './hierarchy.js';
 import { openCgroup, type CgroupLocation } from './locate.js';
 import { cgroupNameOf } from './membership.js';
+import { pidsFrom } from './place.js';
 import { processTree } from './tree.js';
 
 export interface CgroupMember {
@@ -65,6 +66,16 @@ export function checkTarget(target: TargetToCheck): CheckedTarget {
     return directory === undefined ? [] : [{ pid: process.pid, cgroup: relative(cgroup.path, directory) }];
   });
   return { pids: members.map((member) => member.pid), members };
+}
+
+/**
+ * The processes of a cgroup and of those below it, whatever they are.
+ * @throws FreezerError CGROUP_HOLDS_CALLER, and the codes of openCgroup
+ */
+export function checkCgroup(directory: string): number[] {
+  const cgroup = openCgroup(directory);
+  checkCaller(cgroup, tasksFrom(cgroup.path, cgroup.version));
+  return pidsFrom(cgroup.path);
 }
 
 /**

@@ -1,8 +1,9 @@
 import { lockCgroup, lockTarget } from './guardian/lock.js';
 import { Guardian } from './guardian/guardian.js';
 import { runningPids } from './base/pids.js';
-import type { CheckpointOptions, CheckpointSettings } from './options.js';
+import type { CheckpointSettings } from './options.js';
 import type { Phases } from './events/phases.js';
+import type { Target } from './base/target.js';
 import { checkTree, ReadyTarget } from './window/ready-target.js';
 
 export interface HeldTarget {
@@ -12,6 +13,12 @@ export interface HeldTarget {
   guardian: Guardian;
 }
 
+export interface HoldPlan<T> {
+  options: T & { signal?: AbortSignal | undefined };
+  settings: Pick<CheckpointSettings, 'stateDir' | 'placeGuardianIn'>;
+  phases: Phases;
+}
+
 /**
  * Runs `work` while the target is locked, guarded and in a cgroup that holds nothing else. Afterwards everything is as
  * it was found, whatever became of the work.
@@ -19,7 +26,7 @@ export interface HeldTarget {
  * reason
  */
 export async function withHeldTarget<T>(
-  { options, settings, phases }: { options: CheckpointOptions; settings: CheckpointSettings; phases: Phases },
+  { options, settings, phases }: HoldPlan<Target>,
   work: (held: HeldTarget) => Promise<T>,
 ): Promise<T> {
   const { pid, signal } = options;

@@ -12,7 +12,7 @@ import {
   type OutputCompression,
 } from '../archive/index.js';
 import type { CriuRestoreOptions } from '../criu/index.js';
-import { CheckpointError } from './base/checkpoint-error.js';
+import { bad, count, flag, milliseconds, optional, requirePath, requirePid, requireRoot } from './base/check-option.js';
 import { STATE_DIR } from '../state-dir.js';
 import type { OnProgress, OnWarning, OnWindow } from './events/phases.js';
 import type { PreDumpPlan } from './dump/pre-dump.js';
@@ -390,42 +390,4 @@ function checkNames(trees: FileTree[]): void {
         bad('files[].name', b.name, `a name apart from that of ${a.path} (${a.name})`);
     }
   }
-}
-
-function requireRoot(action: string): void {
-  const uid = process.geteuid?.() ?? 0;
-  if (uid !== 0) throw new CheckpointError('NOT_ROOT', { action, uid });
-}
-
-function requirePid(option: string, value: number): void {
-  if (!Number.isSafeInteger(value) || value <= 0) bad(option, value, 'a process id');
-}
-
-function requirePath(option: string, value: unknown): void {
-  if (typeof value !== 'string' || value === '' || value.includes('\0')) bad(option, value, 'a path');
-}
-
-function optional<T>(option: string, value: T | undefined, check: (option: string, value: T) => void): void {
-  if (value !== undefined) check(option, value);
-}
-
-function flag(option: string, value: unknown, byDefault: boolean): boolean {
-  if (value !== undefined && typeof value !== 'boolean') bad(option, value, 'true or false');
-  return (value as boolean | undefined) ?? byDefault;
-}
-
-function count(option: string, value: unknown, byDefault: number): number {
-  if (value !== undefined && !(Number.isSafeInteger(value) && (value as number) >= 0))
-    bad(option, value, 'a whole number, 0 or more');
-  return (value as number | undefined) ?? byDefault;
-}
-
-function milliseconds(option: string, value: unknown, byDefault: number): number {
-  if (value !== undefined && (typeof value !== 'number' || !(value >= 0) || !Number.isFinite(value)))
-    bad(option, value, 'a number of milliseconds');
-  return (value as number | undefined) ?? byDefault;
-}
-
-function bad(option: string, value: unknown, expected: string): never {
-  throw new CheckpointError('BAD_OPTION', { option, value, expected });
 }

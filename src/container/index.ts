@@ -14,6 +14,7 @@ export {
 } from './checkpoint-pod.js';
 export { restoreContainer, type ContainerRestoreReport } from './restore-container.js';
 export type { ContainerRestoreOptions } from './restore/options.js';
+export { whileFrozen, type WhatToFreeze, type WhileFrozenOptions } from './while-frozen.js';
 export { HOST_SETTINGS, type DroppedSetting, type HostSetting } from './documents/archived-spec.js';
 export { writeImage, type ImageOptions, type ImageReport } from './documents/oci-image.js';
 export type { LeftOutMount } from './target/left-out.js';

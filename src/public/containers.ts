@@ -8,6 +8,7 @@ export {
   HOST_SETTINGS,
   planContainerCheckpoint,
   restoreContainer,
+  whileFrozen,
   writeImage,
   type Container,
   type ContainerCheckpointOptions,
@@ -35,6 +36,8 @@ export {
   type RuntimeName,
   type SpecMount,
   type SpecNamespace,
+  type WhatToFreeze,
+  type WhileFrozenOptions,
 } from '../container/index.js';
 export { ContainerError, type ContainerErrorCode, type ContainerFacts, type Dropped } from '../container/index.js';
 export { StillframeError, type ErrorText } from '../errors.js';

@@ -31,7 +31,7 @@ export interface LockHolder {
   pid: number;
   /** ISO 8601: when its checkpoint began. `undefined` where its journal is not understood. */
   since: string | undefined;
-  /** The same. */
+  /** The same; and where it holds a cgroup that was named without a process. */
   targetPid: number | undefined;
   cgroup: string | undefined;
 }
@@ -63,7 +63,8 @@ export interface CheckpointFacts {
   NOT_RUNNING: { pid: number; what: string };
   /** `unknownJournal`: the holder's is of another version, or damaged, and may be of the same tree or cgroup. */
   TARGET_BUSY: {
-    pid: number;
+    /** Undefined where a cgroup was named, and no process. */
+    pid: number | undefined;
     cgroup: string | undefined;
     holder: LockHolder;
     unknownJournal?: { path: string; why: string };
@@ -133,15 +134,15 @@ const texts: ErrorTexts<CheckpointFacts> = {
   BAD_OPTION: badOptionText,
   NOT_ROOT: (f) => ({ what: `${f.action} needs root; this process runs as uid ${f.uid}`, remedy: 'Run it with sudo.' }),
   ANCESTOR_FROZEN: (f) => ({
-    what: `cgroup ${f.cgroup} is frozen by its ancestor ${f.path}: CRIU could not run in it`,
+    what: `cgroup ${f.cgroup} is frozen by its ancestor ${f.path}: it cannot be thawed by itself, and CRIU could not run in it`,
     remedy: `Thaw the ancestor first: stillframe thaw ${f.path}`,
   }),
   THAWED_BY_OTHERS: (f) => ({
-    what: `somebody else thawed cgroup ${f.cgroup} while it was being checkpointed; the archive was discarded`,
+    what: `somebody else thawed cgroup ${f.cgroup} inside its frozen window: what was read of it is not from one instant, and no archive was written`,
     remedy: 'Find out what writes to its freezer files, such as a container manager that resumes it, and try again.',
   }),
   LEFT_FROZEN: (f) => ({
-    what: `cgroup ${f.cgroup} could not be thawed after a failed checkpoint, and may still be frozen`,
+    what: `cgroup ${f.cgroup} could not be thawed after a failure, and may still be frozen`,
     remedy: `Thaw it: stillframe thaw ${f.cgroup}`,
   }),
   WORK_DIR_UNUSABLE: (f) => ({
@@ -169,7 +170,7 @@ const texts: ErrorTexts<CheckpointFacts> = {
     remedy: 'It may contain the memory of the target: remove it as soon as its file system allows.',
   }),
   TARGET_GONE: (f) => ({
-    what: `process ${f.pid} ended during the checkpoint`,
+    what: `process ${f.pid} ended meanwhile`,
     remedy: 'Start it again; nothing was left behind.',
   }),
   TARGET_FORKING: (f) => ({
@@ -229,7 +230,7 @@ const texts: ErrorTexts<CheckpointFacts> = {
     remedy: "See CRIU's log: keep it with `criuLog`.",
   }),
   TARGET_BUSY: (f) => {
-    const target = `process ${f.pid}${f.cgroup === undefined ? '' : ` (cgroup ${f.cgroup})`}`;
+    const target = [f.pid && `process ${f.pid}`, f.cgroup && `cgroup ${f.cgroup}`].filter(Boolean).join(' in ');
     if (f.unknownJournal !== undefined)
       return {
         what:
@@ -239,7 +240,7 @@ const texts: ErrorTexts<CheckpointFacts> = {
           'Wait for that process to end, or end it. Two versions of Stillframe may be at work here: use the same one.',
       };
     return {
-      what: `${target} is already being checkpointed, by process ${f.holder.pid} since ${String(f.holder.since)}${
+      what: `${target} is already being checkpointed or held frozen, by process ${f.holder.pid} since ${String(f.holder.since)}${
         f.holder.cgroup === undefined || f.holder.cgroup === f.cgroup ? '' : `, in cgroup ${f.holder.cgroup}`
       }`,
       remedy: 'Wait for it to end, or end that process.',
@@ -271,7 +272,7 @@ const texts: ErrorTexts<CheckpointFacts> = {
   }),
   DEADLINE_EXCEEDED: (f) => ({
     what: `the target stood still for more than ${f.maxFrozenMs} ms and was thawed during the phase ${f.phase}`,
-    remedy: 'Raise `maxFrozenMs`. The report of a successful checkpoint shows how long each part takes.',
+    remedy: 'Raise `maxFrozenMs`. The report of a success shows how long each part takes.',
   }),
   CRIU_NOT_READY: (f) => ({
     what:

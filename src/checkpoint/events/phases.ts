@@ -2,8 +2,8 @@ import { channel } from 'node:diagnostics_channel';
 import type { Warning } from '../warnings/warning.js';
 
 /**
- * The steps of a checkpoint and of a restore, in the order in which they first begin; a restore's `thaw` comes before
- * its `lazy-pages`.
+ * The steps of a checkpoint, of a freeze (`whileFrozen`) and of a restore, in the order in which they first begin; a
+ * restore's `thaw` comes before its `lazy-pages`. `callback` is the caller's own work in the frozen window.
  */
 export type Phase =
   | 'resolve'
@@ -15,6 +15,7 @@ export type Phase =
   | 'start-criu'
   | 'dump'
   | 'freeze'
+  | 'callback'
   | 'refresh'
   | 'thaw'
   | 'seal'
@@ -30,7 +31,7 @@ export type Phase =
 
 /** What `onProgress` is called with, and what is published on the channel `stillframe:phase`. */
 export interface PhaseEvent {
-  operation: 'checkpoint' | 'restore';
+  operation: 'checkpoint' | 'freeze' | 'restore';
   /** Tells apart operations that run side by side in one process. */
   id: string;
   phase: Phase;
@@ -59,13 +60,16 @@ export interface PhaseEvent {
 export interface WindowEvent {
   /** The operation's, as in its phase events. */
   id: string;
-  /** The root of the tree, and the directory of its cgroup. */
-  pid: number;
+  /** The root of the tree, undefined where a cgroup was named without one; and the directory of its cgroup. */
+  pid: number | undefined;
   cgroup: string;
   /** How long the tree stood still, in milliseconds, however it ended. */
   windowMs: number;
-  /** `failed`: cancelled, refused by CRIU, past its deadline...; it was thawed all the same. */
-  outcome: 'dumped' | 'failed';
+  /**
+   * `dumped`: a checkpoint's; `done`: that of a `whileFrozen`; `failed`: cancelled, refused by CRIU, past its
+   * deadline...; it was thawed all the same.
+   */
+  outcome: 'dumped' | 'done' | 'failed';
   /** `failed`: why. */
   error?: unknown;
 }

@@ -51,6 +51,34 @@ export interface CheckpointReport {
   warnings: Warning[];
 }
 
+/** What a `whileFrozen` did, and what each part of it took. Times in milliseconds, by CLOCK_MONOTONIC. */
+export interface FrozenReport<T> {
+  /** What the callback returned. */
+  result: T;
+  /** The root of the tree, undefined where a cgroup was named without one; and all processes that stood still. */
+  pid: number | undefined;
+  pids: number[];
+  cgroup: { version: 1 | 2; path: string; adopted: boolean };
+  /** How long they stood still: from the write that asks for the freeze to the verified thaw. */
+  windowMs: number;
+  /** What each part of the window cost. */
+  window: {
+    /** From the write that asks for the freeze until the kernel said frozen. */
+    freezeMs: number;
+    /** The callback, and the looks before and after it at whether everything stands still. */
+    callbackMs: number;
+    /** From the write that thaws until the kernel said running. */
+    thawMs: number;
+  };
+  /** From the call to the end, adoption and giving back included. */
+  totalMs: number;
+  phasesMs: Partial<Record<Phase, number>>;
+  /** The cgroup was frozen before we came, and was left so. */
+  foundFrozen: boolean;
+  /** The guardian was killed by somebody: from then on nobody would have thawed the tree if this process had died. */
+  guardianLost: boolean;
+}
+
 export interface RestoreReport {
   /**
    * Resolves when the root of the restored tree has ended, at once when it has already. The tree is no child of this

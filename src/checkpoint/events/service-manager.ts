@@ -34,6 +34,7 @@ const words: Record<Phase, string> = {
   'pre-dump': 'writing memory while the target runs',
   'start-criu': 'starting CRIU',
   freeze: 'freezing the target',
+  callback: 'working while the target is frozen',
   dump: 'dumping memory',
   refresh: 'copying changed files',
   thaw: 'thawing the target',

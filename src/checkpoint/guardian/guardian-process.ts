@@ -18,7 +18,9 @@ export class GuardianProcess {
   readonly ended: Promise<ProcessEnd>;
   readonly #child: Child;
   readonly #socket: Socket;
-  readonly #heard: string[] = [];
+  /** What it has answered, and what it has done of its own accord. */
+  readonly #answers: string[] = [];
+  readonly #deeds: string[] = [];
   #rest = '';
   #waiter: (() => void) | undefined;
 
@@ -84,11 +86,11 @@ export class GuardianProcess {
   }
 
   /** Our end of the conversation is over, as if we had died; what it does then is heard until it ends. */
-  async abandon(): Promise<{ heard: string[]; end: ProcessEnd }> {
+  async abandon(): Promise<{ deeds: string[]; end: ProcessEnd }> {
     this.#keepLoop(true);
     this.#socket.end();
     const end = await this.ended;
-    return { heard: this.#heard.splice(0), end };
+    return { deeds: this.#deeds.splice(0), end };
   }
 
   /** Waits for its end without letting the event loop run dry. */
@@ -106,13 +108,13 @@ export class GuardianProcess {
     this.#keepLoop(true);
     let timeout: NodeJS.Timeout | undefined;
     try {
-      if (this.#heard.length === 0 && this.end === undefined) {
+      if (this.#answers.length === 0 && this.end === undefined) {
         await new Promise<void>((resolve) => {
           this.#waiter = resolve;
           timeout = setTimeout(resolve, ANSWER_MS);
         });
       }
-      return this.#heard.shift();
+      return this.#answers.shift();
     } finally {
       clearTimeout(timeout);
       this.#waiter = undefined;
@@ -123,8 +125,8 @@ export class GuardianProcess {
   #hear(text: string): void {
     const parts = (this.#rest + text).split('\0');
     this.#rest = parts.pop() as string;
-    this.#heard.push(...parts);
-    if (parts.length > 0) this.#waiter?.();
+    for (const line of parts) (isAnswer(line) ? this.#answers : this.#deeds).push(line);
+    if (this.#answers.length > 0) this.#waiter?.();
   }
 
   #keepLoop(alive: boolean): void {
@@ -133,6 +135,8 @@ export class GuardianProcess {
     else this.#socket.unref();
   }
 }
+
+const isAnswer = (line: string): boolean => line === 'ok' || /^error \d/.test(line);
 
 /** @throws CheckpointError GUARDIAN_MISSING with the paths tried */
 function guardianPath(): string {

@@ -261,6 +261,19 @@ export class Guardian implements AsyncDisposable {
     }
   }
 
+  /**
+   * Lets the guardian close the window at that moment of `performance.now()`, in milliseconds, although we live: what
+   * runs in this process meanwhile may hold the event loop, or somebody may have stopped us. Undefined: no longer.
+   * Resolves when the guardian knows.
+   * @throws CheckpointError GUARDIAN_LOST
+   */
+  async thawBy(endsAtMs: number | undefined): Promise<void> {
+    // Both clocks are CLOCK_MONOTONIC; the other one's zero is the guardian's, too.
+    const ms =
+      endsAtMs === undefined ? 0 : Math.ceil(Number(process.hrtime.bigint()) / 1e6 + endsAtMs - performance.now());
+    await this.#process.ask([`thaw-by ${ms}`], 'ready?');
+  }
+
   /** After the verified thaw, and after CRIU's end: a CRIU that is still alive may write the freeze back. */
   closeWindow(): void {
     this.#journal.update({ window: 'closed' });

@@ -17,7 +17,10 @@ export interface JournalEntry {
   /** Pids mean something only in this boot and this pid namespace. */
   bootId: string;
   pidNamespace: string;
-  /** The root of the tree that is checkpointed; a restore has none yet, and a pod has none. */
+  /**
+   * The root of the tree that is checkpointed or held frozen; a restore has none yet, a pod has none, and a `cgroup` held
+   * frozen need have none.
+   */
   target?: ProcessId;
   /** A restore, until it is finished. */
   restore?: JournalRestore;
@@ -89,7 +92,7 @@ export interface JournalCgroup {
 export interface JournalClaim {
   bootId: string;
   pidNamespace: string;
-  /** Neither for a restore or a pod: they lock nothing. */
+  /** Neither for a restore or a pod: they lock nothing. Some have the cgroup alone. */
   target?: ProcessId;
   cgroup?: Pick<JournalCgroup, 'ids'>;
   guardian?: ProcessId;
@@ -129,8 +132,9 @@ export function readEntry(path: string, id: string): JournalContent | undefined 
   if (value['id'] !== id) return { why: 'has another id than its name', claim };
   const wrong = Object.entries(fields).find(([name, isRight]) => !isRight(value[name]))?.[0];
   if (wrong !== undefined) return { why: `has no ${wrong} as it should be`, claim };
-  if (subjects.filter((name) => value[name] !== undefined).length !== 1)
-    return { why: `has not one of ${subjects.join(', ')}`, claim };
+  const named = subjects.filter((name) => value[name] !== undefined).length;
+  if (named > 1 || (named === 0 && value['cgroup'] === undefined))
+    return { why: `has not one of ${subjects.join(', ')}, cgroup`, claim };
   return { entry: value as unknown as JournalEntry };
 }
 
@@ -153,7 +157,7 @@ function readBounded(path: string): Buffer | string {
   }
 }
 
-/** What a journal is of: a lock, or what locks nothing. */
+/** What a journal is of: a lock, or what locks nothing. A lock of a cgroup alone has none of them. */
 const subjects = ['target', 'restore', 'restored', 'podDirectory'] as const;
 
 type Check = (value: unknown) => boolean;
@@ -241,6 +245,6 @@ function isClaim(value: unknown): value is JournalClaim {
       guardian: optional(isProcess),
     })(value) &&
     // Without one of them it cannot be told what it locks.
-    subjects.some((name) => (value as Record<string, unknown>)[name] !== undefined)
+    [...subjects, 'cgroup'].some((name) => (value as Record<string, unknown>)[name] !== undefined)
   );
 }

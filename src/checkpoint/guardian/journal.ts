@@ -69,7 +69,10 @@ export function checkStateDir(stateDir: string): void {
 
 /** What a journal is begun for. */
 export type JournalWork =
-  { target: ProcessId; cgroup?: JournalCgroup | undefined } | { restoreOf: string } | { podDirectory: string };
+  | { target: ProcessId; cgroup?: JournalCgroup | undefined }
+  | { target?: undefined; cgroup: JournalCgroup }
+  | { restoreOf: string }
+  | { podDirectory: string };
 
 /** What a journal says first. */
 export function newEntry(work: JournalWork): JournalEntry {
@@ -83,7 +86,10 @@ export function newEntry(work: JournalWork): JournalEntry {
       ? { restore: { archivePath: work.restoreOf, trees: [], pids: [], newNames: [], destinations: [] } }
       : 'podDirectory' in work
         ? work
-        : { target: work.target, ...(work.cgroup === undefined ? {} : { cgroup: work.cgroup }) }),
+        : {
+            ...(work.target === undefined ? {} : { target: work.target }),
+            ...(work.cgroup === undefined ? {} : { cgroup: work.cgroup }),
+          }),
     window: 'never',
     foundFrozen: false,
     removals: [],
@@ -219,11 +225,6 @@ export function isEmpty({ entry }: FoundJournal): boolean {
     entry.newCgroup === undefined &&
     entry.removals.length === 0
   );
-}
-
-/** Of a journal that is a lock, or has a window of a checkpoint: both have one. */
-export function targetOf({ target }: JournalEntry): ProcessId {
-  return target as ProcessId;
 }
 
 export function isOfThisBoot(entry: JournalEntry): boolean {

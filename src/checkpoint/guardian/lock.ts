@@ -22,15 +22,15 @@ import {
   newEntry,
   readJournals,
   type FoundJournal,
-  targetOf,
+  type JournalWork,
   type UnknownJournal,
 } from './journal.js';
 import { STATE_DIR } from '../../state-dir.js';
 import { recoverJournal } from './recover.js';
 
 export interface LockOptions {
-  /** Root of the process tree. */
-  pid: number;
+  /** Root of the process tree. Left out for a cgroup of which no tree was named. */
+  pid?: number | undefined;
   /**
    * The cgroup that will be frozen. Left out before an adoption: the tree's pid alone is locked then, see `lockCgroup`.
    */
@@ -53,9 +53,7 @@ const POLL_MS = 2;
 export async function lockTarget(options: LockOptions): Promise<Journal> {
   const { pid, cgroup, stateDir = STATE_DIR, signal } = options;
   signal?.throwIfAborted();
-  const target = identify(pid);
-  if (target === undefined) throw new CheckpointError('TARGET_GONE', { pid });
-  const journal = Journal.create(stateDir, { target, cgroup: cgroup === undefined ? undefined : withIds(cgroup) });
+  const journal = Journal.create(stateDir, workOn(pid, cgroup));
   try {
     await winOver(journal, stateDir, signal);
     return journal;
@@ -65,16 +63,26 @@ export async function lockTarget(options: LockOptions): Promise<Journal> {
   }
 }
 
+function workOn(pid: number | undefined, cgroup: LockOptions['cgroup']): JournalWork {
+  const withAll = cgroup === undefined ? undefined : withIds(cgroup);
+  if (pid === undefined) {
+    if (withAll === undefined) throw new TypeError('neither a process nor a cgroup to lock');
+    return { cgroup: withAll };
+  }
+  const target = identify(pid);
+  if (target === undefined) throw new CheckpointError('TARGET_GONE', { pid });
+  return { target, cgroup: withAll };
+}
+
 /**
  * The error that `lockTarget` would throw now; undefined where it would take the lock. Nothing is written, and what the
  * dead left behind stays.
  * @throws CheckpointError TARGET_GONE, STATE_DIR_UNSAFE
  */
 export function whoHoldsTarget({ pid, cgroup, stateDir = STATE_DIR }: LockOptions): CheckpointError | undefined {
-  const target = identify(pid);
-  if (target === undefined) throw new CheckpointError('TARGET_GONE', { pid });
+  const work = workOn(pid, cgroup);
   checkStateDir(stateDir);
-  const wanted = newEntry({ target, cgroup: cgroup === undefined ? undefined : withIds(cgroup) });
+  const wanted = newEntry(work);
   const { found, unknown } = listJournals(stateDir, false);
   const stranger = unknown.find((other) => mayBeAlive(other) && mayOverlap(other, wanted));
   if (stranger !== undefined) return busyWithUnknown(wanted, stranger);
@@ -168,15 +176,15 @@ function mayOverlap({ claim }: UnknownJournal, wanted: JournalEntry): boolean {
 
 function busy(wanted: JournalEntry, { owner, entry }: FoundJournal): CheckpointError<'TARGET_BUSY'> {
   return new CheckpointError('TARGET_BUSY', {
-    pid: targetOf(wanted).pid,
+    pid: wanted.target?.pid,
     cgroup: wanted.cgroup?.path,
-    holder: { pid: owner.pid, since: entry.since, targetPid: targetOf(entry).pid, cgroup: entry.cgroup?.path },
+    holder: { pid: owner.pid, since: entry.since, targetPid: entry.target?.pid, cgroup: entry.cgroup?.path },
   });
 }
 
 function busyWithUnknown(wanted: JournalEntry, { path, owner, why, claim }: UnknownJournal) {
   return new CheckpointError('TARGET_BUSY', {
-    pid: targetOf(wanted).pid,
+    pid: wanted.target?.pid,
     cgroup: wanted.cgroup?.path,
     holder: { pid: owner.pid, since: undefined, targetPid: claim?.target?.pid, cgroup: undefined },
     unknownJournal: { path, why },

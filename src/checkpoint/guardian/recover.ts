@@ -15,7 +15,6 @@ import {
   listJournals,
   mayBeAlive,
   readJournals,
-  targetOf,
   type FoundJournal,
 } from './journal.js';
 
@@ -124,8 +123,8 @@ export async function recoverJournal(
     `journal ${journal.path}`,
     ...recordsOf(entry),
   );
-  const { heard, end } = await guardian.abandon();
-  const did = heard.slice(heard.findIndex((line) => line.startsWith('owner ')) + 1); // before it: answers
+  const { deeds, end } = await guardian.abandon();
+  const did = deeds.slice(deeds.findIndex((line) => line.startsWith('owner ')) + 1);
   if (end.exitCode !== 0) {
     journal.giveBack(found);
     throw new CheckpointError('RECOVERY_FAILED', {
@@ -176,8 +175,11 @@ function recordsOf(entry: JournalEntry): string[] {
 export interface FrozenCgroup extends FreezerState {
   version: 1 | 2;
   path: string;
-  /** The checkpoint that froze it; undefined when it was none of ours. */
-  by: { pid: number; targetPid: number; isAlive: boolean } | undefined;
+  /**
+   * The process that froze it for a checkpoint or for work of its caller, and the root of the tree, if one was named;
+   * undefined when it was none of ours.
+   */
+  by: { pid: number; targetPid: number | undefined; isAlive: boolean } | undefined;
   /** ISO 8601; undefined when it was none of ours: the kernel does not say. */
   since: string | undefined;
 }
@@ -190,7 +192,7 @@ export async function frozenCgroups(options: { stateDir?: string } = {}): Promis
   const { stateDir = STATE_DIR } = options;
   checkStateDir(stateDir);
   const journals = readJournals(stateDir).filter(
-    ({ entry }) => entry.window === 'open' && entry.target !== undefined && isOfThisBoot(entry),
+    ({ entry }) => entry.window === 'open' && entry.restore === undefined && isOfThisBoot(entry),
   );
   const frozen: FrozenCgroup[] = [];
   for (const version of freezerVersions()) {
@@ -208,7 +210,7 @@ export async function frozenCgroups(options: { stateDir?: string } = {}): Promis
         by:
           ours === undefined
             ? undefined
-            : { pid: ours.owner.pid, targetPid: targetOf(ours.entry).pid, isAlive: !isAbandoned(ours) },
+            : { pid: ours.owner.pid, targetPid: ours.entry.target?.pid, isAlive: !isAbandoned(ours) },
         since: ours?.entry.windowSince,
       });
     }

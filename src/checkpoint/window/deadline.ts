@@ -16,6 +16,9 @@ export interface DeadlineOptions {
 /** How often a CRIU is looked at that must not be stopped. */
 const LOOK_MS = 250;
 
+/** Node's timers take no more: a longer time would be up at once. Some 24 days. */
+const LONGEST_TIMER_MS = 0x7fff_ffff;
+
 /**
  * Bounds the time in which the target stands still, and before it the time that CRIU takes to get ready: a CRIU that
  * hangs there (or is stopped) holds nothing, but would keep its caller waiting for ever. `signal` is what everything
@@ -29,6 +32,7 @@ export class Deadline implements Disposable {
   readonly #options: DeadlineOptions;
   readonly #forget: () => void;
   #timer: NodeJS.Timeout | undefined;
+  #endsAtMs: number | undefined;
   #exceeded: CheckpointError | undefined;
 
   constructor(options: DeadlineOptions) {
@@ -43,6 +47,23 @@ export class Deadline implements Disposable {
   /** The error, once a time was up: it says more than the errors of what it cancelled. */
   get exceeded(): CheckpointError | undefined {
     return this.#exceeded;
+  }
+
+  /** When an open window has to be closed, by `performance.now()`; undefined without a limit. */
+  get endsAtMs(): number | undefined {
+    return this.#endsAtMs;
+  }
+
+  /**
+   * Whoever has held the event loop has held up the timer, too: asks the clock.
+   * @param cause What else went wrong: it may be because of the lateness.
+   * @throws what `signal` is aborted with
+   */
+  check(cause?: unknown): void {
+    const { maxFrozenMs, phase } = this.#options;
+    if (maxFrozenMs !== undefined && this.#endsAtMs !== undefined && performance.now() >= this.#endsAtMs)
+      this.#exceed(new CheckpointError('DEADLINE_EXCEEDED', { maxFrozenMs, phase: phase(), cause }));
+    this.signal.throwIfAborted();
   }
 
   /** CRIU has been started and gets ready; the window's opening ends this time. */
@@ -79,8 +100,9 @@ export class Deadline implements Disposable {
   start(): void {
     this.stop();
     const { maxFrozenMs, phase } = this.#options;
-    if (maxFrozenMs !== undefined)
-      this.#run(maxFrozenMs, () => new CheckpointError('DEADLINE_EXCEEDED', { maxFrozenMs, phase: phase() }));
+    if (maxFrozenMs === undefined) return;
+    this.#endsAtMs = performance.now() + maxFrozenMs;
+    this.#run(maxFrozenMs, () => new CheckpointError('DEADLINE_EXCEEDED', { maxFrozenMs, phase: phase() }));
   }
 
   /**
@@ -91,7 +113,7 @@ export class Deadline implements Disposable {
   }
 
   #run(ms: number, error: () => CheckpointError): void {
-    this.#timer = setTimeout(() => this.#exceed(error()), ms);
+    this.#timer = setTimeout(() => this.#exceed(error()), Math.min(ms, LONGEST_TIMER_MS));
   }
 
   #exceed(error: CheckpointError): void {

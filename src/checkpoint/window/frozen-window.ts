@@ -68,6 +68,21 @@ export class FrozenWindow implements AsyncDisposable {
     this.#isOpen = false;
   }
 
+  /**
+   * Closes it because of a failure, which is the caller's to throw.
+   * @throws CheckpointError LEFT_FROZEN with both errors, when this fails as well
+   */
+  async closeAfter(error: unknown): Promise<void> {
+    try {
+      await this.close();
+    } catch (thawError) {
+      throw new CheckpointError('LEFT_FROZEN', {
+        cgroup: this.cgroup,
+        cause: new AggregateError([error, thawError], 'the work failed, and so did the thaw'),
+      });
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

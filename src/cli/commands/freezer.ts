@@ -4,6 +4,7 @@ import { recoverCommandFor, STATE_DIR } from '../../state-dir.js';
 import { cgroupVersion, duration, positiveInteger } from '../arguments.js';
 import { facts, json, print } from '../output.js';
 import { table } from '../table.js';
+import { addWhileFlags, freezeWhile, refuseWithoutWhile, WHILE_HELP, type WhileOptions } from './freeze-while.js';
 
 interface Options {
   pid?: number;
@@ -15,16 +16,19 @@ interface Options {
 }
 
 export function freezeCommand(signal: AbortSignal): Command {
-  return freezerCommand(
-    'freeze',
-    'Freeze a cgroup and wait until the kernel confirms it.',
-    async (freezer, timeout) => {
-      await freezer.freeze({ ...timeout, signal });
-    },
-  ).addHelpText(
-    'after',
-    '\nOn a time-out the freeze is withdrawn and every task that did not freeze is named.\n\nExample:\n  stillframe freeze /sys/fs/cgroup/app',
-  );
+  const act: Act = async (freezer, timeout) => freezer.freeze({ ...timeout, signal });
+  const command = freezerCommand('freeze', 'Freeze a cgroup and wait until the kernel confirms it.', act);
+  return addWhileFlags(command)
+    .addHelpText(
+      'after',
+      `\nOn a time-out the freeze is withdrawn and every task that did not freeze is named.\n\nExample:\n  stillframe freeze /sys/fs/cgroup/app\n${WHILE_HELP}`,
+    )
+    .action(async (first: string | undefined, rest: string[], options: Options & WhileOptions) => {
+      if (options.while === true)
+        return freezeWhile(first === undefined ? rest : [first, ...rest], options, signal, command);
+      refuseWithoutWhile(rest, options);
+      return runOnFreezer(command, act, first, options);
+    });
 }
 
 export function thawCommand(): Command {
@@ -55,7 +59,7 @@ async function printAllFrozen(asJson: boolean, stateDir: string | undefined): Pr
     const by = (owner: (typeof frozen)[number]['by']): string =>
       owner === undefined
         ? 'not by stillframe'
-        : `stillframe ${owner.pid}, for ${owner.targetPid}${owner.isAlive ? '' : ` (dead: run ${recoverCommandFor(stateDir ?? STATE_DIR)})`}`;
+        : `stillframe ${owner.pid}${owner.targetPid === undefined ? '' : `, for ${owner.targetPid}`}${owner.isAlive ? '' : ` (dead: run ${recoverCommandFor(stateDir ?? STATE_DIR)})`}`;
     print(
       table(
         ['cgroup', 'freezer', 'frozen by', 'since'],
@@ -65,11 +69,9 @@ async function printAllFrozen(asJson: boolean, stateDir: string | undefined): Pr
   }
 }
 
-function freezerCommand(
-  name: string,
-  description: string,
-  act: (freezer: Freezer, timeout: { timeoutMs?: number }) => Promise<void>,
-): Command {
+type Act = (freezer: Freezer, timeout: { timeoutMs?: number }) => Promise<void>;
+
+function freezerCommand(name: string, description: string, act: Act): Command {
   const command = new Command(name)
     .description(description)
     .argument('[cgroup]', 'directory of the cgroup')
@@ -78,19 +80,21 @@ function freezerCommand(
     .option('--json', 'print the state as JSON');
   if (name !== 'status') command.option('--timeout <time>', 'how long to wait for the kernel (default 2s)', duration);
   return command.action(async (cgroup: string | undefined, options: Options) => {
-    if (options.all === true || (name === 'status' && cgroup === undefined && options.pid === undefined)) {
+    if (options.all === true || (name === 'status' && cgroup === undefined && options.pid === undefined))
       await printAllFrozen(options.json === true, options.stateDir);
-      return;
-    }
-    if ((cgroup === undefined) === (options.pid === undefined)) command.error('error: give either a cgroup or --pid');
-    const freezer = openFreezer(cgroup !== undefined ? { cgroup } : { pid: options.pid!, version: options.freezer });
-    await act(freezer, { timeoutMs: options.timeout });
-    print(
-      options.json === true
-        ? json({ cgroup: freezer.path, version: freezer.version, ...freezer.state() })
-        : stateText(freezer, freezer.state()),
-    );
+    else await runOnFreezer(command, act, cgroup, options);
   });
+}
+
+async function runOnFreezer(command: Command, act: Act, cgroup: string | undefined, options: Options): Promise<void> {
+  if ((cgroup === undefined) === (options.pid === undefined)) command.error('error: give either a cgroup or --pid');
+  const freezer = openFreezer(cgroup !== undefined ? { cgroup } : { pid: options.pid!, version: options.freezer });
+  await act(freezer, { timeoutMs: options.timeout });
+  print(
+    options.json === true
+      ? json({ cgroup: freezer.path, version: freezer.version, ...freezer.state() })
+      : stateText(freezer, freezer.state()),
+  );
 }
 
 function stateText(freezer: Freezer, state: FreezerState): string {

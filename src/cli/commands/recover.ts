@@ -38,5 +38,6 @@ export function recoverCommand(): Command {
 
 function workOf({ pid, restoreOf, podDirectory }: Recovery): string {
   if (restoreOf !== undefined) return `restore of ${restoreOf}`;
-  return podDirectory === undefined ? `checkpoint of ${String(pid)}` : `checkpoint of a pod into ${podDirectory}`;
+  if (podDirectory !== undefined) return `checkpoint of a pod into ${podDirectory}`;
+  return pid === undefined ? 'frozen cgroup' : `checkpoint or freeze of ${pid}`;
 }

@@ -1,0 +1,40 @@
+/** What options must be: each throws CheckpointError BAD_OPTION, or NOT_ROOT, before anything is touched. */
+import { CheckpointError } from './checkpoint-error.js';
+
+export function requireRoot(action: string): void {
+  const uid = process.geteuid?.() ?? 0;
+  if (uid !== 0) throw new CheckpointError('NOT_ROOT', { action, uid });
+}
+
+export function requirePid(option: string, value: number): void {
+  if (!Number.isSafeInteger(value) || value <= 0) bad(option, value, 'a process id');
+}
+
+export function requirePath(option: string, value: unknown): void {
+  if (typeof value !== 'string' || value === '' || value.includes('\0')) bad(option, value, 'a path');
+}
+
+export function optional<T>(option: string, value: T | undefined, check: (option: string, value: T) => void): void {
+  if (value !== undefined) check(option, value);
+}
+
+export function flag(option: string, value: unknown, byDefault: boolean): boolean {
+  if (value !== undefined && typeof value !== 'boolean') bad(option, value, 'true or false');
+  return (value as boolean | undefined) ?? byDefault;
+}
+
+export function count(option: string, value: unknown, byDefault: number): number {
+  if (value !== undefined && !(Number.isSafeInteger(value) && (value as number) >= 0))
+    bad(option, value, 'a whole number, 0 or more');
+  return (value as number | undefined) ?? byDefault;
+}
+
+export function milliseconds(option: string, value: unknown, byDefault: number): number {
+  if (value !== undefined && (typeof value !== 'number' || !(value >= 0) || !Number.isFinite(value)))
+    bad(option, value, 'a number of milliseconds');
+  return (value as number | undefined) ?? byDefault;
+}
+
+export function bad(option: string, value: unknown, expected: string): never {
+  throw new CheckpointError('BAD_OPTION', { option, value, expected });
+}
