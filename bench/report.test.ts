@@ -10,7 +10,7 @@ import { caseText } from './tables.js';
 const BY_HAND = 'by hand: freeze, criu dump, GNU tar, thaw';
 
 function sample(gapMs: number, criuMs = gapMs): Sample {
-  const parts = { freezeMs: 1, dumpMs: gapMs - 3, waitForFilesMs: 0, releaseMs: 1, thawMs: 1 };
+  const parts = { freezeMs: 1, callbackMs: 0, dumpMs: gapMs - 3, waitForFilesMs: 0, releaseMs: 1, thawMs: 1 };
   const timeline = {
     phases: [{ phase: 'freeze' as const, at: 'start' as const, sinceMs: 100 }],
     holeBeganMs: 100,

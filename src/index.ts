@@ -6,7 +6,7 @@ export type { PlannedMemory, PlannedProcess } from './checkpoint/plan/planned-me
 export type { PredictedWindow } from './checkpoint/plan/predict-window.js';
 export type { CheckpointOptions, CheckpointPlanOptions, RestoreOptions } from './checkpoint/options.js';
 export type { CheckpointReport, FrozenReport, ReplacedTree, RestoreReport } from './checkpoint/events/report.js';
-export type { Frozen } from './checkpoint/window/frozen.js';
+export type { Frozen, OnFrozen } from './checkpoint/window/frozen.js';
 export type { CgroupToFreeze, FreezeLimits, TreeToFreeze } from './checkpoint/while-frozen.js';
 export type { TreeEnd } from './tree-end.js';
 export type { LostLock } from './checkpoint/restore/restore-locks.js';

@@ -130,6 +130,7 @@ async function checkpointHeld(
 
   const snapshot = await takeSnapshot({
     ...{ target, stage, window, phases, warnings, guardian, deadline, dump },
+    onFrozen: options.onFrozen,
     criuPath: criu.path,
     // The tree's life is at stake: the archive is sealed before CRIU ends it, and then knows less.
     sealBeforeEnd: settings.stop ? (members) => phases.run('seal', () => seal(sealPlan, { members })) : undefined,

@@ -3,7 +3,7 @@ import { Guardian } from './guardian/guardian.js';
 import { runningPids } from './base/pids.js';
 import type { CheckpointSettings } from './options.js';
 import type { Phases } from './events/phases.js';
-import type { Target } from './base/target.js';
+import type { Target } from './window/target.js';
 import { checkTree, ReadyTarget } from './window/ready-target.js';
 
 export interface HeldTarget {

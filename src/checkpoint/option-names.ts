@@ -29,6 +29,7 @@ export const CHECKPOINT_OPTIONS: OptionNames<CheckpointOptions> = {
   thawTimeoutMs: true,
   signal: true,
   onProgress: true,
+  onFrozen: true,
   onWindow: true,
   filesInUse: true,
   strict: true,

@@ -15,6 +15,7 @@ import type { CriuRestoreOptions } from '../criu/index.js';
 import { bad, count, flag, milliseconds, optional, requirePath, requirePid, requireRoot } from './base/check-option.js';
 import { STATE_DIR } from '../state-dir.js';
 import type { OnProgress, OnWarning, OnWindow } from './events/phases.js';
+import type { OnFrozen } from './window/frozen.js';
 import type { PreDumpPlan } from './dump/pre-dump.js';
 import type { FileTree, Target } from './window/target.js';
 
@@ -111,6 +112,13 @@ export interface CheckpointOptions extends Target {
   signal?: AbortSignal;
   /** Called at the start and end of each phase, and with its progress. It must not throw. */
   onProgress?: OnProgress;
+  /**
+   * Called inside the window, when everything is verified frozen, and awaited before CRIU touches the tree: for a
+   * snapshot of a file system or another copy of the same instant. It makes the window longer. When it fails, or is not
+   * done within `maxFrozenMs`, the tree is thawed, no archive is written, and the checkpoint fails with its error. Each
+   * attempt (`retries`) calls it again. In a pod it is called once for each container, when all of them stand still.
+   */
+  onFrozen?: OnFrozen;
   /** Called when a frozen window has been closed, those of failed attempts too. It must not throw. */
   onWindow?: OnWindow;
   /**
@@ -252,6 +260,8 @@ export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSe
   const filesInUse = flag('filesInUse', options.filesInUse, false);
   if (filesInUse && options.parts !== undefined)
     bad('filesInUse', true, 'a plain tree: a container is restored without files outside of it');
+  if (options.onFrozen !== undefined && typeof options.onFrozen !== 'function')
+    bad('onFrozen', options.onFrozen, 'a function');
   requireRoot('a checkpoint');
   const overwrite = flag('overwrite', options.overwrite, false);
   const outputPath = output instanceof Writable ? undefined : resolve(output);

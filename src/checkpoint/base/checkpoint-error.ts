@@ -123,11 +123,10 @@ const endOf = ({ exitCode, exitSignal }: CheckpointFacts['GUARDIAN_LOST']): stri
   return exitCode === undefined ? 'does not answer' : `ended with status ${exitCode}`;
 };
 
-const operationOf = ({ restoreOf, podDirectory, pid }: CheckpointFacts['RECOVERY_FAILED']): string => {
+const operationOf = ({ restoreOf, podDirectory, pid, cgroup }: CheckpointFacts['RECOVERY_FAILED']): string => {
   if (restoreOf !== undefined) return `restore of ${restoreOf}`;
-  return podDirectory === undefined
-    ? `checkpoint of process ${String(pid)}`
-    : `checkpoint of a pod into ${podDirectory}`;
+  if (podDirectory !== undefined) return `checkpoint of a pod into ${podDirectory}`;
+  return pid === undefined ? `freeze of cgroup ${String(cgroup)}` : `checkpoint of process ${pid}`;
 };
 
 const texts: ErrorTexts<CheckpointFacts> = {

@@ -20,6 +20,9 @@ export interface Frozen {
   signal: AbortSignal;
 }
 
+/** Work of the caller's while everything stands still. */
+export type OnFrozen = (frozen: Frozen) => void | Promise<void>;
+
 export interface FrozenWork {
   window: FrozenWindow;
   version: 1 | 2;

@@ -2,6 +2,8 @@
 export interface WindowParts {
   /** From the write that asks for the freeze until the kernel said frozen. */
   freezeMs: number;
+  /** The caller's `onFrozen`, and the looks around it at whether everything stands still. 0 without one. */
+  callbackMs: number;
   /**
    * CRIU: from our answer to `pre-dump` until `post-dump`. Meanwhile the target is checked again and changed files are
    * copied.
@@ -17,7 +19,7 @@ export interface WindowParts {
 
 /** Says which part of the window took how long. */
 export class PartClock {
-  readonly parts: WindowParts = { freezeMs: 0, dumpMs: 0, waitForFilesMs: 0, releaseMs: 0, thawMs: 0 };
+  readonly parts: WindowParts = { freezeMs: 0, callbackMs: 0, dumpMs: 0, waitForFilesMs: 0, releaseMs: 0, thawMs: 0 };
   #start = 0;
   #last = 0;
 

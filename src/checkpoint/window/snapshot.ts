@@ -3,9 +3,9 @@ import type { Stage } from '../../archive/index.js';
 import { processTree, type CgroupMember } from '../../cgroup/index.js';
 import { CriuClient, type CriuDumpRequest, type CriuNotification, type DumpProgress } from '../../criu/index.js';
 import type { ProcessInfo } from '../../proc/task.js';
-import { CheckpointError } from '../base/checkpoint-error.js';
 import { DUMP_LOG } from '../dump/dump.js';
 import type { Deadline } from './deadline.js';
+import { workWhileFrozen, type OnFrozen } from './frozen.js';
 import type { FrozenWindow } from './frozen-window.js';
 import { PartClock, type WindowParts } from './part-clock.js';
 import type { Guardian } from '../guardian/guardian.js';
@@ -25,6 +25,8 @@ export interface SnapshotPlan {
   dump: CriuDumpRequest;
   guardian: Guardian;
   deadline: Deadline;
+  /** The caller's work, before CRIU may touch what has been verified to stand still. */
+  onFrozen?: OnFrozen | undefined;
   /**
    * For a tree that CRIU is to end: makes the archive safe when memory and files are complete and CRIU still holds every
    * task. A failure here undoes the dump.
@@ -69,6 +71,8 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
       await plan.target.parts.together?.frozen();
     });
     clock.mark('freezeMs');
+    if (plan.onFrozen !== undefined) await callOnFrozen(plan, plan.onFrozen, tree);
+    clock.mark('callbackMs');
     copied = checkAndRefresh();
     copied.catch(() => undefined); // it is awaited at post-dump, or after the thaw
   };
@@ -137,7 +141,7 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     deadline.cancel(error);
     const reason = deadline.exceeded ?? refused ?? error;
     if (window.isOpen) {
-      await phases.run('thaw', () => closeAfter(window, reason));
+      await phases.run('thaw', () => window.closeAfter(reason));
       phases.window({
         pid: plan.target.pid,
         cgroup: window.cgroup,
@@ -156,14 +160,18 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
   }
 }
 
-/** Thaws after a failure; when that fails too, both come out. */
-async function closeAfter(window: FrozenWindow, error: unknown): Promise<void> {
-  try {
-    await window.close();
-  } catch (thawError) {
-    throw new CheckpointError('LEFT_FROZEN', {
-      cgroup: window.cgroup,
-      cause: new AggregateError([error, thawError], 'the checkpoint failed, and so did the thaw'),
-    });
-  }
+/** The guardian has the deadline meanwhile, and not while CRIU works: a thaw of its would come between. */
+async function callOnFrozen(
+  { target, window, guardian, deadline, phases }: SnapshotPlan,
+  onFrozen: OnFrozen,
+  tree: readonly ProcessInfo[],
+): Promise<void> {
+  const pids = target.members(tree).map(({ pid }) => pid);
+  const { version } = target.freezer;
+  if (deadline.endsAtMs !== undefined) await guardian.thawBy(deadline.endsAtMs);
+  await workWhileFrozen(onFrozen, { pid: target.pid, pids }, { window, version, deadline, phases });
+  if (deadline.endsAtMs === undefined) return;
+  await guardian.thawBy(undefined);
+  await window.verifyHeld();
+  deadline.check();
 }

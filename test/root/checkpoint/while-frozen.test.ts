@@ -5,6 +5,7 @@ import {
   checkpoint,
   frozenCgroups,
   openFreezer,
+  verify,
   whileFrozen,
   type Frozen,
   type WindowEvent,
@@ -367,5 +368,64 @@ describe('whileFrozen', () => {
       await expect(call(options, nothing), option).rejects.toMatchObject({ code: 'BAD_OPTION', facts: { option } });
     await expect(call({ pid: process.ppid })).rejects.toMatchObject({ facts: { option: 'callback' } });
     await expect(call({ pid: process.pid }, nothing)).rejects.toMatchObject({ code: 'TARGET_IS_SELF' });
+  });
+});
+
+describe.each(freezerVersions())('onFrozen of a checkpoint, cgroup %s', (version) => {
+  it('is called while the tree stands still, and its time is part of the window', { timeout: 240_000 }, async () => {
+    using state = endsWithTest(new TestState());
+    await using writer = await BusyWriter.start(version);
+    const calls: Frozen[] = [];
+    const target = {
+      pid: writer.pid,
+      files: [{ path: writer.data, name: 'data' }],
+      output: writer.path('out.tar'),
+      maxFrozenMs: 50_000,
+      stateDir: state.dir,
+    };
+    const { windowMs, window } = await checkpoint({
+      ...target,
+      onFrozen: async (frozen) => {
+        calls.push(frozen);
+        const before = writer.tryStatus()?.steps;
+        await sleep(250);
+        expect(writer.tryStatus()?.steps).toEqual(before);
+      },
+    });
+    expect(calls).toMatchObject([{ pid: writer.pid, cgroup: { path: writer.cgroup.path } }]);
+    expect([...calls[0]!.pids].sort()).toEqual([...writer.pids].sort());
+    expect(window.callbackMs).toBeGreaterThan(245);
+    expect(Object.values(window).reduce((sum, ms) => sum + ms)).toBeCloseTo(windowMs, 6);
+    expect(await verify(target.output)).toBeDefined();
+    expect(await writer.isWell()).toEqual({ goesOn: true, mismatches: 0, lost: '' });
+    expect(state.journals()).toEqual([]);
+  });
+
+  it.each([
+    ['fails', 50_000, { message: 'mine' }],
+    ['is late', 400, { code: 'DEADLINE_EXCEEDED', facts: { phase: 'dump and callback' } }],
+    ['blocks', 400, { code: 'DEADLINE_EXCEEDED' }],
+  ])('fails the checkpoint and leaves no archive when it %s', { timeout: 240_000 }, async (how, maxFrozenMs, error) => {
+    using state = endsWithTest(new TestState());
+    await using writer = await BusyWriter.start(version);
+    const output = writer.path('out.tar');
+    let frozen: Frozen | undefined;
+    const failing = checkpoint({
+      pid: writer.pid,
+      output,
+      maxFrozenMs,
+      stateDir: state.dir,
+      onFrozen: (given) => {
+        frozen = given;
+        if (how === 'fails') throw new Error('mine');
+        if (how === 'blocks') return block(1);
+        return forEver();
+      },
+    });
+    await expect(failing).rejects.toMatchObject(error);
+    expect(frozen?.signal.aborted).toBe(true);
+    expect(writer.leftovers()).toEqual([]);
+    expect(await writer.isWell()).toEqual({ goesOn: true, mismatches: 0, lost: '' });
+    expect(state.journals()).toEqual([]);
   });
 });
