@@ -232,6 +232,9 @@ export interface CheckpointSettings {
   thawTimeoutMs: number;
 }
 
+/** NAME_MAX, of Linux's file systems. Source: include/uapi/linux/limits.h. */
+const MAX_NAME_BYTES = 255;
+
 /** @throws CheckpointError BAD_OPTION */
 export function checkObserveMs(observeMs: number | undefined): number {
   return milliseconds('observeMs', observeMs, 1000);
@@ -246,6 +249,9 @@ export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSe
   } else {
     requirePath('output', output);
     if (basename(output) === '' || output.endsWith('/')) bad('output', output, "a file's path");
+    // Found only when the archive gets its name, otherwise: after the window.
+    if (Buffer.byteLength(basename(output)) > MAX_NAME_BYTES)
+      bad('output', output, `a file name of at most ${MAX_NAME_BYTES} bytes`);
   }
   if (options.compress !== undefined && !['gzip', 'zstd'].includes(options.compress))
     bad('compress', options.compress, 'gzip or zstd');

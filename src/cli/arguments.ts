@@ -1,6 +1,6 @@
 import { basename, resolve } from 'node:path';
 import { InvalidArgumentError } from 'commander';
-import { HOST_SETTINGS, type HostSetting } from '../index.js';
+import type { HostSetting } from '../index.js';
 
 export function positiveInteger(text: string): number {
   const value = Number(text);
@@ -61,6 +61,17 @@ export function tree(text: string, before: [name: string, path: string][] = []):
   if (left === '' || right === '') throw new InvalidArgumentError('Give it as NAME=DIR, or DIR alone.');
   return [...before, isPathFirst ? [right, left] : [left, right]];
 }
+
+/** The library is not loaded for its list; the compiler keeps this one the same. */
+const SETTINGS: Readonly<Record<HostSetting, true>> = {
+  hooks: true,
+  mounts: true,
+  devices: true,
+  namespaces: true,
+  runtime: true,
+};
+
+export const HOST_SETTINGS = Object.keys(SETTINGS) as HostSetting[];
 
 /** One of the settings of an archive's configuration that can be kept, repeated. */
 export function hostSetting(text: string, before: HostSetting[] | undefined): HostSetting[] {

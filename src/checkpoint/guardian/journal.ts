@@ -52,14 +52,16 @@ export function prepareStateDir(stateDir: string): void {
 
 /**
  * What stands in it is believed, and acted on as root.
- * @throws CheckpointError STATE_DIR_UNSAFE; a missing one is fine: it holds nothing
+ * @throws CheckpointError STATE_DIR_UNSAFE, NOT_ROOT; a missing one is fine: it holds nothing
  */
 export function checkStateDir(stateDir: string): void {
   const stat = lstatSync(stateDir, { throwIfNoEntry: false });
   if (stat === undefined) return;
   if (!stat.isDirectory()) throw new CheckpointError('STATE_DIR_UNSAFE', { stateDir, why: 'is not a directory' });
-  if (stat.uid !== process.geteuid?.())
-    throw new CheckpointError('STATE_DIR_UNSAFE', { stateDir, why: `belongs to uid ${stat.uid}` });
+  const uid = process.geteuid?.() ?? 0;
+  if (uid !== 0 && stat.uid === 0)
+    throw new CheckpointError('NOT_ROOT', { action: `what is done in ${stateDir}`, uid });
+  if (stat.uid !== uid) throw new CheckpointError('STATE_DIR_UNSAFE', { stateDir, why: `belongs to uid ${stat.uid}` });
   if ((stat.mode & 0o077) !== 0)
     throw new CheckpointError('STATE_DIR_UNSAFE', {
       stateDir,

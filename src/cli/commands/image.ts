@@ -1,7 +1,6 @@
 import { Command } from 'commander';
-import { writeImage } from '../../index.js';
+import type { ImageFlags } from '../actions/image.js';
 import { byteCount } from '../arguments.js';
-import { bytes, facts, json, print } from '../output.js';
 
 export function imageCommand(signal: AbortSignal): Command {
   return new Command('image')
@@ -22,28 +21,7 @@ Example:
   stillframe image web.tar web-image
   skopeo copy oci:web-image:latest docker://registry.example/checkpoints/web:1`,
     )
-    .action(
-      async (
-        archive: string,
-        directory: string,
-        options: { ref: string; maxUnpackedBytes?: number; json?: boolean },
-      ) => {
-        const report = await writeImage({
-          archive,
-          directory,
-          ref: options.ref,
-          maxUnpackedBytes: options.maxUnpackedBytes,
-          signal,
-        });
-        const text =
-          options.json === true
-            ? json(report)
-            : facts([
-                ['image', `oci:${report.directory}:${options.ref}`],
-                ['manifest', report.digest],
-                ['layer', bytes(report.layerBytes)],
-              ]);
-        print(text);
-      },
+    .action(async (archive: string, directory: string, options: ImageFlags) =>
+      (await import('../actions/image.js')).imageAction(archive, directory, options, signal),
     );
 }

@@ -1,10 +1,6 @@
 import { Command } from 'commander';
-import { inspect, verify, type InspectOptions } from '../../index.js';
+import type { ReadFlags } from '../actions/inspect.js';
 import { byteCount } from '../arguments.js';
-import { archiveOf } from '../standard-input.js';
-import { JsonView, TextView } from '../inspection-view.js';
-import { bytes, json, LongOutput, print, ReaderGone } from '../output.js';
-import { checkpointCommand } from './checkpoint.js';
 
 export function inspectCommand(signal: AbortSignal): Command {
   return new Command('inspect')
@@ -17,21 +13,9 @@ export function inspectCommand(signal: AbortSignal): Command {
       'after',
       '\nNothing is unpacked to a disk.\n\nExamples:\n  stillframe inspect app.tar --members\n  ssh host cat app.tar.gz | stillframe inspect -',
     )
-    .action(async (argument: string, options: { members?: boolean; maxUnpackedBytes?: number; json?: boolean }) => {
-      await using source = await archiveOf(argument);
-      const { maxUnpackedBytes, json: asJson = false, members: listMembers = false } = options;
-      const { archiveName } = source;
-      const output = new LongOutput();
-      const view = asJson ? new JsonView() : new TextView(listMembers, checkpointCommand(signal));
-      const onMember: InspectOptions['onMember'] = (member) => output.add(view.member(member));
-      try {
-        const inspection = await inspect(source.archive, { archiveName, signal, maxUnpackedBytes, onMember });
-        await output.add(view.end(inspection));
-        await output.flush();
-      } catch (error) {
-        if (!(error instanceof ReaderGone)) throw error;
-      }
-    });
+    .action(async (argument: string, options: ReadFlags & { members?: boolean }) =>
+      (await import('../actions/inspect.js')).inspectAction(argument, options, signal),
+    );
 }
 
 export function verifyCommand(signal: AbortSignal): Command {
@@ -48,16 +32,7 @@ export function verifyCommand(signal: AbortSignal): Command {
       'after',
       '\nIf the archive is damaged: exit status 1, and the damaged member is named.\n\nExample:\n  stillframe verify app.tar && scp app.tar other:',
     )
-    .action(async (argument: string, options: { maxUnpackedBytes?: number; json?: boolean }) => {
-      await using source = await archiveOf(argument);
-      const { maxUnpackedBytes } = options;
-      const { archiveName } = source;
-      const verified = await verify(source.archive, { archiveName, signal, maxUnpackedBytes });
-      const { archivePath, members, bytes: size } = verified;
-      print(
-        options.json === true
-          ? json({ archivePath, members, bytes: size })
-          : `${archivePath}: ${members} members, ${bytes(size)}: every byte verified`,
-      );
-    });
+    .action(async (argument: string, options: ReadFlags) =>
+      (await import('../actions/inspect.js')).verifyAction(argument, options, signal),
+    );
 }

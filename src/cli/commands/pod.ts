@@ -1,23 +1,6 @@
-import { Command, InvalidArgumentError } from 'commander';
-import { checkpointPod, type ContainerName } from '../../index.js';
-import { collect, duration, required } from '../arguments.js';
-import { facts, json, milliseconds, print } from '../output.js';
-import { table } from '../table.js';
-import { warningsText } from '../warnings.js';
-
-interface Options {
-  runc?: string[];
-  crun?: string[];
-  podman?: string[];
-  parentCgroup?: string;
-  stateRoot?: string;
-  output: string;
-  stop?: boolean;
-  maxFrozen?: number;
-  stateDir?: string;
-  strict?: boolean;
-  json?: boolean;
-}
+import { Command } from 'commander';
+import type { PodFlags } from '../actions/pod.js';
+import { collect, duration } from '../arguments.js';
 
 export function podCommand(signal: AbortSignal): Command {
   return new Command('pod')
@@ -34,59 +17,7 @@ export function podCommand(signal: AbortSignal): Command {
     .option('--strict', 'turn warnings, such as files in use that are not archived, into a refusal')
     .option('--json', 'print the report as JSON')
     .addHelpText('after', '\nExample:\n  stillframe pod --podman web --podman db --output shop')
-    .action(
-      async (
-        {
-          runc = [],
-          crun = [],
-          podman = [],
-          parentCgroup,
-          stateRoot,
-          output,
-          stop,
-          maxFrozen,
-          stateDir,
-          strict,
-          json: asJson,
-        }: Options,
-        command: Command,
-      ) => {
-        required<string>(output, '--output <dir>');
-        if (parentCgroup === undefined && runc.length + crun.length + podman.length === 0)
-          throw new InvalidArgumentError('Specify the containers: --runc, --crun, --podman or --parent-cgroup.');
-        const where = stateRoot === undefined ? {} : { stateRoot };
-        const containers: ContainerName[] = [
-          ...runc.map((id) => ({ runc: id, ...where })),
-          ...crun.map((id) => ({ crun: id, ...where })),
-          ...podman.map((name) => ({ podman: name })),
-        ];
-        const report = await checkpointPod({
-          ...(parentCgroup === undefined
-            ? { containers }
-            : { parentCgroup, ...where, ...(containers.length === 0 ? {} : { containers }) }),
-          outputDir: output,
-          stop,
-          maxFrozenMs: maxFrozen,
-          stateDir,
-          strict,
-          signal,
-        });
-        const rows = report.containers.map(({ container, archivePath, windowMs }) => [
-          container.name,
-          archivePath ?? '',
-          milliseconds(windowMs),
-        ]);
-        const text =
-          asJson === true
-            ? json(report)
-            : `${warningsText(
-                report.containers.flatMap(({ warnings }) => warnings),
-                command,
-              )}${facts([
-                ['directory', report.directory],
-                ['containers', rows.length],
-              ])}\n\n${table(['container', 'archive', 'frozen window'], rows)}`;
-        print(text);
-      },
+    .action(async (options: PodFlags, own: Command) =>
+      (await import('../actions/pod.js')).podAction(options, signal, own),
     );
 }

@@ -1,0 +1,184 @@
+import { isatty } from 'node:tty';
+import { InvalidArgumentError, type Command } from 'commander';
+import {
+  restore,
+  restoreContainer,
+  type ContainerRestoreReport,
+  type HostSetting,
+  type PhaseEvent,
+  type RestoreReport,
+} from '../../index.js';
+import type { CriuFlags } from '../criu-flags.js';
+import { criuFlags, criuOptions } from '../criu-options.js';
+import { exitStatusOf } from '../cancelled.js';
+import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
+import { facts, json, leftOutFacts, milliseconds } from '../output.js';
+import { EXIT_FAILED } from '../exit-status.js';
+import { print, printError } from '../streams.js';
+import { archiveOf } from '../standard-input.js';
+import { ProgressLine } from '../progress.js';
+import { warningsText } from '../warnings.js';
+
+/** What commander hands over. */
+export interface RestoreFlags extends ContainerOptions, CriuFlags {
+  files?: [name: string, path: string][];
+  replace?: boolean;
+  discardReplaced?: boolean;
+  cgroup?: string;
+  workDir?: string;
+  criuLog?: string;
+  stateDir?: string;
+  pidTimeout?: number;
+  pod?: string;
+  ignoreVolumes?: boolean;
+  lazyPages?: boolean;
+  keep?: HostSetting[];
+  wait?: boolean;
+  maxUnpackedBytes?: number;
+  strict?: boolean;
+  json?: boolean;
+}
+
+export async function restoreAction(
+  argument: string,
+  options: RestoreFlags,
+  signal: AbortSignal,
+  command: Command,
+): Promise<void> {
+  const progress = new ProgressLine();
+  using wait = new LongWait();
+  let report: RestoreReport | ContainerRestoreReport;
+  try {
+    const common = {
+      signal,
+      onProgress: (event: PhaseEvent) => {
+        progress.update(event);
+        wait.follow(event);
+      },
+      workDir: options.workDir,
+      stateDir: options.stateDir,
+      maxUnpackedBytes: options.maxUnpackedBytes,
+      strict: options.strict,
+    };
+    const container = containerName(options);
+    if (container !== undefined) {
+      if (options.wait === true) refuseBeside('a container', options, ['wait']);
+      refuseBeside('a container', options, [
+        'files',
+        'replace',
+        'discardReplaced',
+        'cgroup',
+        'pidTimeout',
+        'lazyPages',
+        'criuLog',
+        'tcpClose',
+        'external',
+        'criu',
+      ]);
+      if (container.podman === undefined) refuseBeside('--runc or --crun', options, ['pod', 'ignoreVolumes']);
+      const { pod, ignoreVolumes } = options;
+      if (argument === '-') throw new InvalidArgumentError('A container is restored from a file: give its path.');
+      report = await restoreContainer({
+        ...common,
+        archive: argument,
+        ...container,
+        pod,
+        ignoreVolumes,
+        keep: options.keep,
+      });
+    } else {
+      refuseBeside('a process tree', options, ['bundle', 'stateRoot', 'keep', 'pod', 'ignoreVolumes']);
+      await using source = await archiveOf(argument);
+      const { archive, archiveName } = source;
+      report = await restore({
+        ...common,
+        archive,
+        archiveName,
+        files: Object.fromEntries(options.files ?? []),
+        ...replaceFiles(options),
+        cgroup: options.cgroup,
+        criuLog: options.criuLog,
+        pidTimeoutMs: options.pidTimeout,
+        lazyPages: options.lazyPages,
+        criu: criuOptions(criuFlags(options)),
+        ...(isatty(0) ? { terminal: 0 } : {}),
+      });
+    }
+  } finally {
+    progress.stop();
+  }
+  if (options.json === true) print(json(report));
+  else {
+    print(String(report.pid));
+    printError(
+      `${warningsText(report.warnings, command)}${facts([
+        ...('name' in report ? ofContainer(report) : ofTree(report)),
+        ['total time', milliseconds(report.totalMs)],
+      ])}`,
+    );
+  }
+  if ('ended' in report && (options.wait ?? report.hasTerminal)) await waitForEnd(report, signal);
+}
+
+/** Says, where no progress is shown, what a restore waits for once that takes a while. */
+class LongWait implements Disposable {
+  #timer: NodeJS.Timeout | undefined;
+
+  follow({ phase, at }: PhaseEvent): void {
+    if (phase !== 'wait-pids' || at === 'progress' || process.stderr.isTTY) return;
+    this[Symbol.dispose]();
+    if (at === 'start')
+      this.#timer = setTimeout(() => printError('stillframe: waiting for the process ids to become free'), 1000);
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+  }
+}
+
+/** Ends with the tree's own status; a signal to this command ends the waiting alone. */
+async function waitForEnd({ pid, ended }: RestoreReport, signal: AbortSignal): Promise<void> {
+  try {
+    const { status } = await ended({ signal });
+    if (status === undefined)
+      printError('stillframe: the tree has ended; how, this kernel tells its parent alone (Linux 6.15: everybody)');
+    process.exitCode = status ?? EXIT_FAILED;
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    printError(`stillframe: process ${pid} runs on`);
+    process.exitCode = exitStatusOf(error, signal);
+  }
+}
+
+function replaceFiles({ replace, discardReplaced }: RestoreFlags): { replaceFiles?: 'keep' | 'remove' } {
+  if (discardReplaced === true && replace !== true)
+    throw new InvalidArgumentError('--discard-replaced needs --replace.');
+  return replace === true ? { replaceFiles: discardReplaced === true ? 'remove' : 'keep' } : {};
+}
+
+function ofTree(report: RestoreReport): [string, string | number][] {
+  return [
+    ['processes', report.pids.length],
+    ['cgroup', report.cgroup ?? "this command's own"],
+    ...report.excluded.map(({ tree: name, patterns }): [string, string] => [
+      'not archived',
+      `${patterns.join(', ')} (excluded from ${name})`,
+    ]),
+    ...report.replaced.map(({ path, keptAs, problem }): [string, string] => [
+      'replaced',
+      `${path} (${keptAs === undefined ? 'the old files were deleted' : `the old files are now ${keptAs}`}${problem === undefined ? '' : `: ${problem}`})`,
+    ]),
+  ];
+}
+
+function ofContainer({ runtime, name, id, dropped, leftOut }: ContainerRestoreReport): [string, string | number][] {
+  return [
+    ['container', name === id ? name : `${name} (${id})`],
+    ['runtime', runtime],
+    ...leftOutFacts(leftOut),
+    ...dropped.map(({ setting, what }): [string, string] => [
+      'not taken over',
+      setting === undefined ? `${what} (not known)` : `${what} (--keep ${setting})`,
+    ]),
+  ];
+}
