@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { beforeAll, expect, onTestFinished, test } from 'vitest';
 import type { Command } from 'commander';
 import { completionScript, SHELLS } from './completion.js';
+import { manPage } from './man-page.js';
 import { makeProgram } from './program.js';
 
 let program: Command;
@@ -40,6 +41,24 @@ test.each(SHELLS)('the script for %s is one, where that shell is installed', (sh
   const file = join(scratch(), 'script');
   writeFileSync(file, script);
   expect(spawnSync(shell, [flag, file], { encoding: 'utf8' })).toMatchObject({ status: 0, stderr: '' });
+});
+
+test('the manual page has every command and option, and is read without a warning', () => {
+  const page = manPage(program, { version: '1.2.3', date: '2026-11-30' });
+  const text = page.replace(/\\-/g, '-');
+  for (const command of program.commands) {
+    expect(text).toContain(`.SS stillframe ${command.name()}`);
+    for (const { flags } of command.options) expect(text).toContain(`.B ${flags}`);
+  }
+  expect(text).toContain('stillframe restore app.tar --replace');
+  if (!has('man')) return;
+  const file = join(scratch(), 'stillframe.8');
+  writeFileSync(file, page);
+  const { status, stderr } = spawnSync('man', ['--warnings', '-l', file], {
+    encoding: 'utf8',
+    env: { ...process.env, MANROFFOPT: '-ww', MANPAGER: 'cat', LC_ALL: 'C' },
+  });
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
 });
 
 function scratch(): string {
