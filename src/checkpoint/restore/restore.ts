@@ -74,13 +74,13 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   );
   const subject = parseSubject(verified.manifest.subject, settings.archive);
   const destinations = treeDestinations(verified, settings);
-  if (settings.replaceFiles === undefined) await refuseOccupied(verified, destinations);
   using journal = journalRestore(settings.archive, settings.stateDir);
   await using guardian = await phases.run('guardian', () =>
     Guardian.arm({ journal, placeGuardianIn: settings.placeGuardianIn, signal }),
   );
   const place = settings.workDir ?? placesFor(settings.besideArchive);
   await using privateDir = await PrivateDir.make(place, guardian.hiddenNames);
+  if (settings.replaceFiles === undefined) await refuseOccupied(verified, destinations);
   const images = await unpackImages(verified, privateDir, signal);
   const recorded = recordedWarnings(verified.manifest.subject);
   const changed = await findChangedFiles(recorded, signal);
