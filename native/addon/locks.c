@@ -148,16 +148,13 @@ static int get_regs_in_call(pid_t pid, struct user_regs_struct *regs)
 	return IS_SYSCALL(code) ? 0 : EAGAIN;
 }
 
-static int set_all(struct locks_job *locks)
+static int set_all(struct locks_job *locks, struct user_regs_struct regs)
 {
-	struct user_regs_struct regs;
 	uint8_t below[sizeof(struct flock)];
 	struct iovec local = { below, sizeof(below) }, remote;
 	pid_t pid = locks->pid;
-	int err = get_regs_in_call(pid, &regs), back;
+	int err = 0, back;
 
-	if (err)
-		return err;
 	remote = (struct iovec){ (void *)(regs.rsp - BELOW_STACK), sizeof(below) };
 	if (process_vm_readv(pid, &local, 1, &remote, 1, 0) != sizeof(below))
 		return errno;
@@ -187,6 +184,26 @@ static void release_tracee(pid_t pid)
 	ptrace(PTRACE_DETACH, pid, 0, 0);
 }
 
+/*
+ * A process that was let go a moment ago may not have run since then: it is still about to make the call in which it
+ * waits.
+ */
+static int seize_in_call(pid_t pid, struct user_regs_struct *regs)
+{
+	const struct timespec pause = { .tv_nsec = 1000000 };
+
+	for (int tries = 1;; tries++) {
+		int err = seize(pid);
+
+		if (!err)
+			err = get_regs_in_call(pid, regs);
+		if (err != EAGAIN || tries == STOP_TIMEOUT_MS)
+			return err;
+		release_tracee(pid);
+		nanosleep(&pause, NULL);
+	}
+}
+
 /* Makes a process, while it waits in a call of its own, make these. A call's `want` is what it has to return. */
 struct remote_call {
 	uint64_t words[5];
@@ -196,10 +213,8 @@ struct remote_call {
 static int make_calls(pid_t pid, const struct remote_call *calls, size_t count)
 {
 	struct user_regs_struct regs;
-	int err = seize(pid), back;
+	int err = seize_in_call(pid, &regs), back;
 
-	if (!err)
-		err = get_regs_in_call(pid, &regs);
 	if (!err) {
 		for (size_t i = 0; i < count && !err; i++) {
 			int64_t result = 0;
@@ -256,9 +271,11 @@ static void run(struct sf_job *job)
 	int err = tracer == 0 ? 0 : let_go(tracer, locks->pid), again;
 
 	if (!err) {
-		err = seize(locks->pid);
+		struct user_regs_struct regs;
+
+		err = seize_in_call(locks->pid, &regs);
 		if (!err)
-			err = set_all(locks);
+			err = set_all(locks, regs);
 		release_tracee(locks->pid);
 		again = tracer == 0 ? 0 : take_again(tracer, locks->pid);
 		err = err ? err : again;
