@@ -257,6 +257,24 @@ describe('verifyArchive', () => {
     60_000,
   );
 
+  it('stops at its signal, and tells its progress, among members without data', () =>
+    withScratch(async (dir) => {
+      const names = Array.from({ length: 4000 }, (_, i) => `data/${i}`);
+      const directories = ['data', ...names].map((name): FixtureMember => ({ name, type: 'directory' }));
+      const bytes = archiveOf(directories, [tree('data', directories.length)]);
+      await using archive = await openArchive(await writeArchive(dir, bytes));
+      const cancel = new AbortController();
+      const reason = new Error('enough');
+      const seen: number[] = [];
+      const onProgress = (progress: { bytes: number }): void => {
+        seen.push(progress.bytes);
+        cancel.abort(reason);
+      };
+      await expect(verifyArchive(archive, { signal: cancel.signal, onProgress })).rejects.toBe(reason);
+      expect(seen).toHaveLength(1);
+      expect(seen[0]).toBeLessThan(bytes.length);
+    }));
+
   it('stops when its signal says so', () =>
     withScratch(async (dir) => {
       await using archive = await openArchive(await writeArchive(dir, good));

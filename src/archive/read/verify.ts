@@ -109,6 +109,9 @@ class VerifyPass {
   /** Everything before the list of members; returns the list's own entry, and where its header begins. */
   async #contents(): Promise<{ list: Entry; start: number }> {
     for (;;) {
+      // Members without data, such as directories, can be many.
+      this.#options.signal?.throwIfAborted();
+      this.#progress();
       const headerOffset = this.#bytes.offset;
       const blocks: Buffer[] = [];
       // Copied: whether these bytes belong to the headers' hash is known only when the name is.
