@@ -9,6 +9,7 @@ import {
   type TreeRecord,
   type VerifiedArchive,
 } from '../../archive/index.js';
+import { bad } from '../base/check-option.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 import type { ReplacedTree, RestoreReport } from '../events/report.js';
 import type { Guardian } from '../guardian/guardian.js';
@@ -41,6 +42,22 @@ export function treeDestinations(
       throw new CheckpointError('NO_DESTINATION', { tree: name, archivePath: archive });
     return [name, { recorded: source }];
   });
+}
+
+/**
+ * Before anything is touched: with `replaceFiles`, the second tree would take the place of the first.
+ * @throws CheckpointError BAD_OPTION for two trees that go to one place
+ */
+export async function requireOwnPlaces(
+  destinations: readonly [name: string, destination: Destination][],
+): Promise<void> {
+  const trees = new Map<string, string>();
+  for (const [name, place] of await resolvedPlaces(destinations)) {
+    const other = trees.get(place);
+    if (other !== undefined)
+      bad('files', place, `a place of its own for each tree: ${other} and ${name} would both go there`);
+    trees.set(place, name);
+  }
 }
 
 export interface ExtractPlan {

@@ -26,7 +26,7 @@ import { recordedWarnings } from '../warnings/recorded.js';
 import { warning } from '../warnings/warning.js';
 import { Warnings } from '../warnings/warnings.js';
 import { checkOpenFiles } from './check-open-files.js';
-import { excludedFrom, extractTrees, settled, takePlaces, treeDestinations } from './destinations.js';
+import { excludedFrom, extractTrees, requireOwnPlaces, settled, takePlaces, treeDestinations } from './destinations.js';
 import { cgroupFor, prepareCgroup } from './restore-cgroup.js';
 import { RESTORE_LOG, runTree, type TreePlan } from './restore-tree.js';
 import { terminalFor } from './terminal.js';
@@ -74,6 +74,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   );
   const subject = parseSubject(verified.manifest.subject, settings.archive);
   const destinations = treeDestinations(verified, settings);
+  await requireOwnPlaces(destinations);
   using journal = journalRestore(settings.archive, settings.stateDir);
   await using guardian = await phases.run('guardian', () =>
     Guardian.arm({ journal, placeGuardianIn: settings.placeGuardianIn, signal }),

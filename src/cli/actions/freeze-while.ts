@@ -31,7 +31,7 @@ export async function freezeWhile(
   own: Command,
 ): Promise<void> {
   const what = whatToFreeze(options);
-  if (name === undefined)
+  if (name === undefined || name === '')
     throw new InvalidArgumentError('Give the command to run: freeze --while ... -- COMMAND ARG...');
   const missing = whyNotRun(name);
   if (missing !== undefined) {

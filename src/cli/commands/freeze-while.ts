@@ -25,7 +25,11 @@ export function addWhileFlags(command: Command): Command {
     .option('--podman <name>', 'with --while: a Podman container')
     .option('--state-root <dir>', "with --while: the runtime's state directory, its --root (default: searched for)")
     .option('--adopt', 'with --while: move the tree into its own cgroup, and back afterwards')
-    .option('--max-frozen <time>', 'with --while: thaw after this time, and end COMMAND', duration)
+    .option(
+      '--max-frozen <time>',
+      'with --while: thaw after this time, and end COMMAND (not what COMMAND has started)',
+      duration,
+    )
     .option('--state-dir <dir>', 'with --while: directory of journals and locks (default /run/stillframe)')
     .option('--place-guardian-in <dir>', 'with --while: cgroup for the guardian');
 }

@@ -57,8 +57,15 @@ async function podmanName(id: string): Promise<string> {
   return stdout.trim() || id;
 }
 
+/** Of another user than root, whose attempt is refused as such later on, nothing can be read there. */
 function stateDirs(layout: StateLayout): string[] {
-  return defaultRoots(layout).flatMap((root) => readdirSync(root).map((id) => join(root, id)));
+  return defaultRoots(layout).flatMap((root) => {
+    try {
+      return readdirSync(root).map((id) => join(root, id));
+    } catch {
+      return [];
+    }
+  });
 }
 
 function byInit(

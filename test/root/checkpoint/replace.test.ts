@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { checkpoint, openFreezer, restore } from '../../../src/index.js';
@@ -32,6 +32,16 @@ describe.each(freezerVersions())('a restore after a crash, freezer %s', (version
     expect(refused.stderr).toContain('--replace');
     expect(refused.stderr).toContain(`destinations exist: ${writer.data}, ${single}`);
     expect(statSync(writer.data, { bigint: true }).ino).toBe(table);
+  });
+
+  it('is refused when two trees would go to one place, however it is named, and nothing is there then', async () => {
+    const { writer, archive } = await crashed();
+    await using _ = writer;
+    const [one, same] = [writer.path('one'), `${writer.path('data')}/../one`];
+    await expect(
+      restore({ archive, replaceFiles: 'remove', files: { data: one, single: same } }),
+    ).rejects.toMatchObject({ code: 'BAD_OPTION', message: expect.stringContaining('data and single') as string });
+    expect(existsSync(one)).toBe(false);
   });
 
   it('has the files as archived, and those of the crash under the names that it reports', async () => {

@@ -120,6 +120,7 @@ it('stillframe freeze says what it misses, and what needs --while', { timeout: 2
   for (const [args, text] of [
     [['--while', '--', 'true'], 'Specify what to freeze'],
     [['--while', '--pid', '1'], 'Give the command to run'],
+    [['--while', '--pid', '1', '--', ''], 'Give the command to run'],
     [['/sys/fs/cgroup/x', 'true'], 'A command to run needs --while'],
     [['--pid', '1', '--max-frozen', '5s'], '--max-frozen cannot be used with freeze without --while'],
   ] as const) {
