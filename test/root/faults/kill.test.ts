@@ -6,7 +6,7 @@ import { evenly, MENDED_WITHIN_MS, Sweep } from './sweep.js';
 describe.concurrent.each(freezerVersions())('whatever dies, cgroup %s', (version) => {
   it(
     'nothing stays frozen or behind when the embedding process is killed in any phase',
-    { timeout: 120_000 },
+    { timeout: 300_000 },
     async ({ onTestFinished }) => {
       await using sweep = await Sweep.start(version);
       onTestFinished(() => sweep[Symbol.asyncDispose]());
@@ -16,7 +16,7 @@ describe.concurrent.each(freezerVersions())('whatever dies, cgroup %s', (version
 
   it(
     'an adopted tree is given back when the embedding process is killed',
-    { timeout: 120_000 },
+    { timeout: 300_000 },
     async ({ onTestFinished }) => {
       await using sweep = await Sweep.start(version, { adopt: true });
       onTestFinished(() => sweep[Symbol.asyncDispose]());

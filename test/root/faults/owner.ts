@@ -110,7 +110,7 @@ export class TestState implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    rmSync(this.scratch, { recursive: true, force: true });
+    rmSync(this.scratch, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   }
 }
 
