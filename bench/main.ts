@@ -50,7 +50,7 @@ async function measure(args: BenchArguments): Promise<BenchResult> {
 
   const notAfter = args.quick ? Date.now() + QUICK_MS : Infinity;
   for (const scenario of scenarios) {
-    if (!wanted(scenario.name) || (args.quick && !scenario.quick)) continue;
+    if (!wanted(scenario.name) || (args.quick && !scenario.quick) || (args.readme && !scenario.readme)) continue;
     if (Date.now() > notAfter) {
       say(`${scenario.name}\nleft out: this machine is too busy for it within the time of --quick\n`);
       continue;
@@ -66,6 +66,7 @@ async function measure(args: BenchArguments): Promise<BenchResult> {
     result.cases.push(found);
     say(`${caseText(found)}\n`);
   }
+  if (args.readme) return result;
   result.small = await measureSmall(args, wanted);
   if (!args.quick && wanted(ROUND_TRIPS)) {
     result.roundTrips = await measureRoundTrips({

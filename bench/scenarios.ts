@@ -21,6 +21,8 @@ export interface Scenario {
   maxRuns?: number;
   /** Whether it belongs to `--quick`. */
   quick: boolean;
+  /** Whether the README shows it: `--readme`. */
+  readme: boolean;
 }
 
 const small = {
@@ -31,14 +33,27 @@ const small = {
   peers: false,
   whole: false,
   quick: false,
+  readme: false,
 } as const satisfies Omit<Scenario, 'name'>;
 
 export const scenarios: readonly Scenario[] = [
-  { ...small, name: '4 MB of memory, no files, cgroup v2', peers: true, quick: true },
+  { ...small, name: '4 MB of memory, no files, cgroup v2', readme: true, peers: true, quick: true },
   { ...small, name: '4 MB of memory, no files, cgroup v1', cgroup: 1, quick: true },
 
-  { ...small, name: '4 MB of memory, 1,000 files of 1 kB', files: { count: 1000, bytesEach: KB }, peers: true },
-  { ...small, name: '4 MB of memory, 100,000 files of 1 kB', files: { count: 100_000, bytesEach: KB }, peers: true },
+  {
+    ...small,
+    name: '4 MB of memory, 1,000 files of 1 kB',
+    readme: true,
+    files: { count: 1000, bytesEach: KB },
+    peers: true,
+  },
+  {
+    ...small,
+    name: '4 MB of memory, 100,000 files of 1 kB',
+    readme: true,
+    files: { count: 100_000, bytesEach: KB },
+    peers: true,
+  },
   { ...small, name: 'whole time: 100,000 files of 1 kB', files: { count: 100_000, bytesEach: KB }, whole: true },
 
   {
@@ -48,7 +63,13 @@ export const scenarios: readonly Scenario[] = [
     peers: true,
     quick: true,
   },
-  { ...small, name: '4 MB of memory, 1 GiB in 16 files', files: { count: 16, bytesEach: 64 * MiB }, peers: true },
+  {
+    ...small,
+    name: '4 MB of memory, 1 GiB in 16 files',
+    readme: true,
+    files: { count: 16, bytesEach: 64 * MiB },
+    peers: true,
+  },
   { ...small, name: 'whole time: 1 GiB in 16 files', files: { count: 16, bytesEach: 64 * MiB }, whole: true },
   {
     ...small,
@@ -59,18 +80,25 @@ export const scenarios: readonly Scenario[] = [
   {
     ...small,
     name: '4 MB of memory, 4 GiB in 16 files',
+    readme: true,
     files: { count: 16, bytesEach: 256 * MiB },
     peers: true,
     maxRuns: 5,
   },
 
-  { ...small, name: '64 MB of memory, no files', memoryMiB: 64, peers: true, quick: true },
-  { ...small, name: '512 MB of memory, no files', memoryMiB: 512, peers: true },
+  { ...small, name: '64 MB of memory, no files', readme: true, memoryMiB: 64, peers: true, quick: true },
+  { ...small, name: '512 MB of memory, no files', readme: true, memoryMiB: 512, peers: true },
   { ...small, name: '64 MB of memory, no files, cgroup v1', cgroup: 1, memoryMiB: 64 },
 
   { ...small, name: '1 GiB in 1,000 files, none changing', files: { count: 1000, bytesEach: MiB } },
   { ...small, name: '1 GiB in 1,000 files, 1 % changing', files: { count: 1000, bytesEach: MiB }, changing: 0.01 },
-  { ...small, name: '1 GiB in 1,000 files, 10 % changing', files: { count: 1000, bytesEach: MiB }, changing: 0.1 },
+  {
+    ...small,
+    name: '1 GiB in 1,000 files, 10 % changing',
+    readme: true,
+    files: { count: 1000, bytesEach: MiB },
+    changing: 0.1,
+  },
 ];
 
 export function fileBytes({ files }: Scenario): number {
