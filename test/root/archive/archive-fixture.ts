@@ -48,16 +48,22 @@ export function hostileHeader(member: FixtureMember): Buffer {
   });
   header.fill(0, 0, 100).set(entry.name, 0);
   if (entry.linkname !== undefined) header.fill(0, 157, 257).set(entry.linkname, 157);
-  header.fill(0x20, 148, 156);
-  header.write(
-    `${header
-      .reduce((sum, byte) => sum + byte, 0)
-      .toString(8)
-      .padStart(6, '0')}\0`,
-    148,
-    'latin1',
-  );
-  return header;
+  return summed(header);
+}
+
+/** The header of a member of this type that claims to have so many bytes. */
+export function claimingHeader(flag: string, bytes: number): Buffer {
+  const header = encodeHeader(toEntry({ name: 'x', size: bytes, mtimeNs: 0n }));
+  header.write(flag, 156, 'latin1');
+  return summed(header);
+}
+
+/** The checksum of a header block is right again. */
+function summed(block: Buffer): Buffer {
+  block.fill(0x20, 148, 156);
+  const sum = block.reduce((all, byte) => all + byte, 0);
+  block.write(`${sum.toString(8).padStart(6, '0')}\0`, 148, 'latin1');
+  return block;
 }
 
 export function tarOf(

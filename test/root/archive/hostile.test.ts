@@ -20,7 +20,7 @@ import {
   type ForgedMember,
 } from '../../fixtures/forge-archive.js';
 import { library } from '../../fixtures/program.js';
-import { toEntry, withScratch, writeArchive } from './archive-fixture.js';
+import { claimingHeader, toEntry, withScratch, writeArchive } from './archive-fixture.js';
 
 const codeOf = (promise: Promise<unknown>): Promise<string> =>
   promise.then(
@@ -171,17 +171,9 @@ describe('costs no more than 200 MiB and 5 s:', () => {
   }
 
   const MIB = 2 ** 20;
-  const header = (flag: string, bytes: number): Buffer => {
-    const block = encodeHeader(toEntry({ name: 'x', size: bytes, mtimeNs: 0n }));
-    block.write(flag, 156, 'latin1');
-    block.fill(0x20, 148, 156);
-    const sum = block.reduce((all, byte) => all + byte, 0);
-    block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
-    return block;
-  };
   const extended = (flag: string, body: string): Buffer =>
     Buffer.concat([
-      header(flag, body.length),
+      claimingHeader(flag, body.length),
       Buffer.from(body, 'latin1'),
       Buffer.alloc((512 - (body.length % 512)) % 512),
     ]);
@@ -261,7 +253,7 @@ describe('costs no more than 200 MiB and 5 s:', () => {
           paxRecord('GNU.sparse.realsize', '1');
         return Buffer.concat([
           extended('x', records),
-          header('0', Math.ceil(map.length / 512) * 512),
+          claimingHeader('0', Math.ceil(map.length / 512) * 512),
           Buffer.from(map),
           Buffer.alloc((512 - (map.length % 512)) % 512),
           end,
