@@ -6,6 +6,7 @@ import { takeTurns } from '../../yield-to-loop.js';
 import { ArchiveError } from '../format/archive-error.js';
 import { printable } from '../format/byte-text.js';
 import type { Entry } from '../format/entry.js';
+import { storedRanges } from '../format/tar-encode.js';
 import { walkMembers, type Member, type OpenArchive, type TarRange } from '../read/reader.js';
 import { relativeName } from '../read/refuse-unsafe.js';
 import type { OpenDestination } from './destination.js';
@@ -119,10 +120,10 @@ export class Extraction {
       const ranges: number[] = [];
       const owners: PendingFile[] = [];
       for (const file of files) {
-        const { fd, entry, storedBytes } = file;
+        const { fd, entry } = file;
         if (entry.data !== undefined) this.#attempt(entry, () => this.#beneath.truncate(fd, entry.size));
         let from = file.dataOffset;
-        for (const { offset, length } of entry.data ?? [{ offset: 0, length: storedBytes }]) {
+        for (const { offset, length } of storedRanges(entry)) {
           if (length === 0) continue;
           ranges.push(from, fd, offset, length);
           owners.push(file);

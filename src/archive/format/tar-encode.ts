@@ -51,11 +51,15 @@ export function padding(bytes: number): number {
 
 /** Bytes of data that the member has in the archive, without padding: a sparse file's holes do not count. */
 export function storedSize(entry: Entry): number {
-  if (entry.type !== 'file') return 0;
-  if (entry.data === undefined) return entry.size;
   let sum = 0;
-  for (const { length } of entry.data) sum += length;
+  for (const { length } of storedRanges(entry)) sum += length;
   return sum;
+}
+
+/** Where in the file that data goes: the ranges of a sparse one, else all of it. */
+export function storedRanges(entry: Entry): readonly ByteRange[] {
+  if (entry.type !== 'file') return [];
+  return entry.data ?? [{ offset: 0, length: entry.size }];
 }
 
 /**

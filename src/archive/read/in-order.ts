@@ -1,14 +1,12 @@
 /**
- * Members in the order in which they come. A plain file is read by its headers alone; what can only be read from front to back (a pipe, a
- * compressed file) is, without being stored anywhere.
+ * Members in the order in which they come. A plain file is read by its headers alone; what can only be read from front
+ * to back (a pipe, a compressed file) is, without being stored anywhere.
  */
-import { ArchiveError } from '../format/archive-error.js';
-import { printable } from '../format/byte-text.js';
 import type { Entry } from '../format/entry.js';
 import { TarParser } from '../format/tar-decode.js';
 import { padding } from '../format/tar-encode.js';
 import { begin, type Compression } from './begin.js';
-import { readMember, walkMembers, type OpenArchive } from './reader.js';
+import { contentOf, opened, readMember, truncated, walkMembers, type OpenArchive } from './reader.js';
 import { nameOfSource, type ArchiveSource } from './source.js';
 import { unpack } from './unpack.js';
 
@@ -27,7 +25,10 @@ export interface ArchiveInOrder extends AsyncDisposable {
   /** As the caller named it. */
   readonly path: string;
   readonly compression: Compression;
-  /** Once. @throws ArchiveError NOT_AN_ARCHIVE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED, ARCHIVE_UNSUPPORTED, ARCHIVE_TOO_BIG */
+  /**
+   * Once.
+   * @throws ArchiveError NOT_AN_ARCHIVE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED, ARCHIVE_UNSUPPORTED, ARCHIVE_TOO_BIG
+   */
   members(): AsyncGenerator<MemberInTurn, void, void>;
 }
 
@@ -53,7 +54,7 @@ export async function openInOrder(source: ArchiveSource, options: OpenInOrderOpt
       membersOfChunks(unpack({ path, mostBytes, signal }, chunks, compression), path, compression !== 'zstd');
     return { path, compression, members, [Symbol.asyncDispose]: close };
   }
-  const archive = { ...begun, path, compression: 'none' as const, [Symbol.asyncDispose]: close };
+  const archive = opened(path, begun.handle, begun.bytes, 'none', close);
   return { path, compression: 'none', members: () => membersOfFile(archive), [Symbol.asyncDispose]: close };
 }
 
@@ -72,12 +73,6 @@ async function* membersOfChunks(
 ): AsyncGenerator<MemberInTurn, void, void> {
   const bytes = new BytesInOrder(chunks);
   const parser = new TarParser({ archivePath });
-  const truncated = (name?: Buffer): ArchiveError =>
-    new ArchiveError('ARCHIVE_TRUNCATED', {
-      archivePath,
-      offset: bytes.offset,
-      ...(name === undefined ? {} : { member: printable(name) }),
-    });
   try {
     for (;;) {
       // Some tars of others lack their end. The zstd of Node.js 22 does not notice that its stream is cut short.
@@ -85,24 +80,19 @@ async function* membersOfChunks(
       const { need } = parser;
       const at = bytes.offset;
       const block = await bytes.take(need);
-      if (block === undefined) throw truncated();
+      if (block === undefined) throw truncated(archivePath, bytes.offset);
       const parsed = parser.push(block, at);
       if (parsed === undefined) continue;
       if (parsed.kind === 'end') break;
       const { entry, storedBytes } = parsed;
       const next = bytes.offset + storedBytes + padding(storedBytes);
-      const read = async (maxBytes: number): Promise<Buffer> => {
-        if (entry.size > maxBytes)
-          throw new ArchiveError('MEMBER_TOO_BIG', { archivePath, member: printable(entry.name), bytes: maxBytes });
-        const data = Buffer.alloc(entry.size);
-        for (const { offset, length } of entry.data ?? [{ offset: 0, length: storedBytes }])
-          if (!(await bytes.fill(data.subarray(offset, offset + length)))) throw truncated(entry.name);
-        return data;
+      const fill = async (range: Buffer): Promise<void> => {
+        if (!(await bytes.fill(range))) throw truncated(archivePath, bytes.offset, entry.name);
       };
-      yield { entry, storedBytes, read };
-      if (!(await bytes.skip(next - bytes.offset))) throw truncated(entry.name);
+      yield { entry, storedBytes, read: (maxBytes) => contentOf(archivePath, entry, maxBytes, fill) };
+      if (!(await bytes.skip(next - bytes.offset))) throw truncated(archivePath, bytes.offset, entry.name);
     }
-    // To the source's own end, which a compressed one checks, and so that no program at the other end of a pipe dies of it.
+    // To the source's own end, which a compressed one checks; and no program at the other end of a pipe dies of it.
     while (!(await bytes.atEnd())) await bytes.skip(bytes.buffered);
   } finally {
     await chunks.return();

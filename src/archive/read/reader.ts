@@ -4,7 +4,7 @@ import { ArchiveError } from '../format/archive-error.js';
 import { printable } from '../format/byte-text.js';
 import type { Entry } from '../format/entry.js';
 import { TarParser } from '../format/tar-decode.js';
-import { padding } from '../format/tar-encode.js';
+import { padding, storedRanges } from '../format/tar-encode.js';
 import { begin, type Compression } from './begin.js';
 import { nameOfSource, type ArchiveSource } from './source.js';
 import { spool } from './spool.js';
@@ -67,7 +67,8 @@ export async function openArchive(source: ArchiveSource, options: OpenArchiveOpt
   }
 }
 
-function opened(
+/** `close`: default, its handle. */
+export function opened(
   path: string,
   handle: FileHandle,
   bytes: number,
@@ -97,7 +98,8 @@ export async function* walkMembers(
     if (parsed.kind === 'end') return;
     const { entry, storedBytes } = parsed;
     const dataOffset = bytes.offset;
-    if (dataOffset + storedBytes + padding(storedBytes) > range.end) throw truncated(archive, range, entry.name);
+    if (dataOffset + storedBytes + padding(storedBytes) > range.end)
+      throw truncated(archive.path, range.end, entry.name);
     yield { entry, headerOffset, dataOffset, storedBytes };
     bytes.skip(storedBytes + padding(storedBytes));
   }
@@ -111,7 +113,7 @@ export async function nextHeader(
 ): Promise<NonNullable<ReturnType<TarParser['push']>>> {
   for (;;) {
     const { need } = parser;
-    if (bytes.buffered < need && !(await bytes.fill(need))) throw truncated(bytes.archive, bytes.range);
+    if (bytes.buffered < need && !(await bytes.fill(need))) throw truncated(bytes.archive.path, bytes.range.end);
     const at = bytes.offset;
     const block = bytes.take(need);
     onBytes?.(block);
@@ -120,10 +122,10 @@ export async function nextHeader(
   }
 }
 
-export function truncated(archive: OpenArchive, range: TarRange, name?: Buffer): ArchiveError {
+export function truncated(archivePath: string, offset: number, name?: Buffer): ArchiveError {
   return new ArchiveError('ARCHIVE_TRUNCATED', {
-    archivePath: archive.path,
-    offset: range.end,
+    archivePath,
+    offset,
     ...(name === undefined ? {} : { member: printable(name) }),
   });
 }
@@ -134,24 +136,33 @@ export function truncated(archive: OpenArchive, range: TarRange, name?: Buffer):
  */
 export async function readMember(
   archive: OpenArchive,
-  member: Pick<Member, 'entry' | 'dataOffset' | 'storedBytes'>,
+  member: Pick<Member, 'entry' | 'dataOffset'>,
   maxBytes: number,
 ): Promise<Buffer> {
-  const { entry, dataOffset, storedBytes } = member;
-  if (entry.size > maxBytes)
-    throw new ArchiveError('MEMBER_TOO_BIG', {
-      archivePath: archive.path,
-      member: printable(entry.name),
-      bytes: maxBytes,
-    });
-  const out = Buffer.alloc(entry.size);
+  const { entry, dataOffset } = member;
   let at = dataOffset;
-  for (const { offset, length } of entry.data ?? [{ offset: 0, length: storedBytes }]) {
-    if ((await readFully(archive.handle, out.subarray(offset, offset + length), at)) < length)
-      throw truncated(archive, { start: 0, end: archive.bytes }, entry.name);
-    at += length;
-  }
-  return out;
+  return contentOf(archive.path, entry, maxBytes, async (range) => {
+    if ((await readFully(archive.handle, range, at)) < range.length)
+      throw truncated(archive.path, archive.bytes, entry.name);
+    at += range.length;
+  });
+}
+
+/**
+ * The same of whatever has the bytes: `fill` puts the next ones into each range.
+ * @throws ArchiveError MEMBER_TOO_BIG when it is longer than maxBytes; what `fill` throws
+ */
+export async function contentOf(
+  archivePath: string,
+  entry: Entry,
+  maxBytes: number,
+  fill: (range: Buffer) => Promise<void>,
+): Promise<Buffer> {
+  if (entry.size > maxBytes)
+    throw new ArchiveError('MEMBER_TOO_BIG', { archivePath, member: printable(entry.name), bytes: maxBytes });
+  const content = Buffer.alloc(entry.size);
+  for (const { offset, length } of storedRanges(entry)) await fill(content.subarray(offset, offset + length));
+  return content;
 }
 
 async function readFully(handle: FileHandle, into: Buffer, position: number): Promise<number> {

@@ -120,7 +120,7 @@ class VerifyPass {
       const { entry, storedBytes } = parsed;
       const dataOffset = this.#bytes.offset;
       const end = dataOffset + storedBytes + padding(storedBytes);
-      if (end > this.#archive.bytes) throw truncated(this.#archive, this.#bytes.range, entry.name);
+      if (end > this.#archive.bytes) throw truncated(this.#archive.path, this.#archive.bytes, entry.name);
       const name = entry.name.toString('latin1');
       this.#checkName(entry, name);
       if (name === MEMBERS_SHA256) {
@@ -170,7 +170,7 @@ class VerifyPass {
     for (let left = count; left > 0;) {
       if (this.#bytes.buffered === 0) {
         this.#options.signal?.throwIfAborted();
-        if (!(await this.#bytes.fill(1))) throw truncated(this.#archive, this.#bytes.range, name);
+        if (!(await this.#bytes.fill(1))) throw truncated(this.#archive.path, this.#archive.bytes, name);
         this.#progress();
       }
       const part = this.#bytes.take(Math.min(left, this.#bytes.buffered));
@@ -253,7 +253,7 @@ class VerifyPass {
         what: `it has ${size} bytes`,
       });
     if (this.#bytes.offset + size + padding(size) > this.#archive.bytes)
-      throw truncated(this.#archive, this.#bytes.range, name);
+      throw truncated(this.#archive.path, this.#archive.bytes, name);
     const parts: Buffer[] = [];
     await this.#take(size, name, (part) => parts.push(Buffer.from(part)));
     await this.#zeros(padding(size), name);
@@ -275,7 +275,7 @@ class VerifyPass {
   async #end(): Promise<void> {
     const start = this.#bytes.offset;
     const { bytes: size, path: archivePath } = this.#archive;
-    if (size - start < END_OF_ARCHIVE.length) throw truncated(this.#archive, this.#bytes.range);
+    if (size - start < END_OF_ARCHIVE.length) throw truncated(archivePath, size);
     await this.#take(size - start, Buffer.from('the end'), (part) => {
       if (!isZero(part))
         throw new ArchiveError('ARCHIVE_DAMAGED', {
