@@ -7,6 +7,8 @@ import { lstatAt, NO_LINKS, pathOfFd } from '../../openat.js';
 import { removeAt, removeBelow, removeEmptied } from '../../removal.js';
 import { isOurs, openSafely, UnsafePathError } from '../../safe-path.js';
 import { ArchiveError } from '../format/archive-error.js';
+import { walkMembers, type OpenArchive, type TarRange } from '../read/reader.js';
+import { relativeName } from '../read/refuse-unsafe.js';
 
 /**
  * Where a tree goes. A path is the caller's, and means what it means to the caller: symbolic links in it are followed.
@@ -15,6 +17,19 @@ import { ArchiveError } from '../format/archive-error.js';
  * held open by the caller, `path` names it in errors.
  */
 export type Destination = string | { recorded: string } | { path: string; fd: number };
+
+/** One that is opened here. */
+export type NamedDestination = Exclude<Destination, { fd: number }>;
+
+export function isHeldOpen(destination: Destination): destination is { path: string; fd: number } {
+  return typeof destination === 'object' && 'fd' in destination;
+}
+
+export function pathOf(destination: Destination): string {
+  return resolve(
+    typeof destination === 'string' ? destination : 'path' in destination ? destination.path : destination.recorded,
+  );
+}
 
 /** The directory below which all is made. For a tree that is a single file: its parent, and the file's name. */
 export interface OpenDestination {
@@ -40,9 +55,18 @@ export interface RootEntry {
   uid: number | undefined;
 }
 
+/** Of a tar, or a part of one, whose root is called `root`; undefined where the first member does not tell. */
+export async function rootEntryOf(archive: OpenArchive, range: TarRange, root: string): Promise<RootEntry | undefined> {
+  for await (const { entry } of walkMembers(archive, range)) {
+    if (relativeName(entry.name, root) !== '') return undefined;
+    return { isDirectory: entry.type === 'directory', uid: entry.uid };
+  }
+  return undefined;
+}
+
 /** @throws ArchiveError DESTINATION_EXISTS, DESTINATION_NOT_EMPTY, DESTINATION_MISSING, DESTINATION_UNSAFE */
 export async function openDestination(destination: Destination, root: RootEntry): Promise<OpenDestination> {
-  if (typeof destination === 'object' && 'fd' in destination) {
+  if (isHeldOpen(destination)) {
     const { path, fd } = destination;
     const own = openSync(pathOfFd(fd), constants.O_RDONLY | constants.O_DIRECTORY);
     return closedOnError([own], () =>
@@ -50,10 +74,10 @@ export async function openDestination(destination: Destination, root: RootEntry)
     );
   }
   const isRecorded = typeof destination === 'object';
-  const path = resolve(isRecorded ? destination.recorded : destination);
+  const path = pathOf(destination);
   const parent = await openParent(path, isRecorded, root.uid);
   if (!root.isDirectory)
-    return { path, fd: parent.fd, fileName: name(path).toString('latin1'), made: undefined, before: undefined };
+    return { path, fd: parent.fd, fileName: lastName(path).toString('latin1'), made: undefined, before: undefined };
   return closedOnError([parent.fd], () => openDirectory(path, parent, isRecorded));
 }
 
@@ -73,7 +97,7 @@ export async function openParent(path: string, isRecorded: boolean, ownedBy: num
 
 /** An empty directory, made when it is not there. Closes the parent where it is not needed any more. */
 async function openDirectory(path: string, parent: Parent, isRecorded: boolean): Promise<OpenDestination> {
-  const last = name(path);
+  const last = lastName(path);
   const flags = constants.O_RDONLY | constants.O_DIRECTORY;
   let fd: number;
   let made: OpenDestination['made'];
@@ -109,20 +133,31 @@ export function isOwn(uid: number, parentOwner: number | undefined): boolean {
 async function takenOver(target: OpenDestination): Promise<OpenDestination> {
   const { path, fd, made } = target;
   const before = fstatSync(fd);
-  if (!(await isEmptyDirectory(fd))) throw new ArchiveError('DESTINATION_NOT_EMPTY', { path });
+  // Through the descriptor: what is looked at is what will be written to.
+  if (!(await isEmptyDirectory(pathOfFd(fd)))) throw new ArchiveError('DESTINATION_NOT_EMPTY', { path });
   const isPrivate = before.uid === process.geteuid?.() && (before.mode & 0o077) === 0;
   if (isPrivate) return { ...target, before: made === undefined ? before : undefined };
   fchownSync(fd, process.geteuid?.() ?? 0, process.getegid?.() ?? 0);
   fchmodSync(fd, 0o700);
-  if (await isEmptyDirectory(fd)) return { ...target, before: made === undefined ? before : undefined };
+  if (await isEmptyDirectory(pathOfFd(fd))) return { ...target, before: made === undefined ? before : undefined };
   putBack(fd, before);
   throw new ArchiveError('DESTINATION_NOT_EMPTY', { path });
 }
 
-export async function isEmptyDirectory(fd: number): Promise<boolean> {
-  // Through the descriptor: what is looked at is what will be written to.
-  const dir = await opendir(pathOfFd(fd), { encoding: 'latin1' });
+export async function isEmptyDirectory(path: string): Promise<boolean> {
+  const dir = await opendir(path, { encoding: 'latin1' });
   return (await dir.read().finally(() => dir.close())) === null;
+}
+
+/** The same of a name in a directory, which is no link. */
+export async function isEmptyAt(parentFd: number, name: Buffer): Promise<boolean> {
+  const flags = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
+  const fd = native().openat2(parentFd, name, flags, 0, NO_LINKS);
+  try {
+    return await isEmptyDirectory(pathOfFd(fd));
+  } finally {
+    closeSync(fd);
+  }
 }
 
 function putBack(fd: number, { uid, gid, mode }: Stats): void {
@@ -165,7 +200,7 @@ export async function removeTarget({ fd, fileName, made, before }: OpenDestinati
   if (made !== undefined) removeEmptied(made.parentFd, made.name, fd);
 }
 
-function name(path: string): Buffer {
+export function lastName(path: string): Buffer {
   return Buffer.from(basename(path) || '.');
 }
 

@@ -1,19 +1,20 @@
 import { fstatSync, lstatSync } from 'node:fs';
-import { resolve } from 'node:path';
 import { ArchiveError } from '../format/archive-error.js';
 import { printable } from '../format/byte-text.js';
-import { checkTar, relativeName, type RefusalOptions } from '../read/refuse-unsafe.js';
+import { checkTar, type RefusalOptions } from '../read/refuse-unsafe.js';
 import {
   closeDestination,
+  isHeldOpen,
   openDestination,
+  pathOf,
   remover,
   removeTarget,
+  rootEntryOf,
   type Destination,
   type RootEntry,
 } from './destination.js';
 import { Extraction, type ExtractionOptions, type ExtractProgress } from './extraction.js';
 import { Replacement, type ReplaceOptions } from './replacement.js';
-import { ROOT_NAME } from '../format/names.js';
 import { readMember, walkMembers, type OpenArchive, type TarRange } from '../read/reader.js';
 import { placeOf } from '../read/places.js';
 import type { VerifiedArchive } from '../read/verify.js';
@@ -73,8 +74,8 @@ export async function extractTree(
       member: printable(name),
       what: 'no such tree',
     });
-  const root = place.record.layout === 'nested' ? ROOT_NAME : place.name.toString('latin1');
-  return extractTar({ ...options, archive: verified.archive, range: place.range, root });
+  const { range, root } = place;
+  return extractTar({ ...options, archive: verified.archive, range, root });
 }
 
 /**
@@ -135,7 +136,7 @@ export async function extractTar(
   const { archive, range, root, signal } = options;
   signal?.throwIfAborted();
   const rootType = await checkTar(archive, range, root, options);
-  const rootEntry = { isDirectory: rootType === 'directory', uid: await ownerOfRoot(archive, range, root) };
+  const rootEntry = { isDirectory: rootType === 'directory', uid: (await rootEntryOf(archive, range, root))?.uid };
   const path = pathOf(options.destination);
   const replacement = await openReplacement(options, rootEntry);
   if (replacement === undefined && !isThere(path)) options.onDestination?.willMake(path);
@@ -162,24 +163,11 @@ async function openReplacement(
   { destination, replace }: ExtractOptions,
   root: RootEntry,
 ): Promise<Replacement | undefined> {
-  if (replace === undefined || (typeof destination === 'object' && 'fd' in destination)) return undefined;
+  if (replace === undefined || isHeldOpen(destination)) return undefined;
   return Replacement.open(destination, root, replace);
-}
-
-function pathOf(destination: Destination): string {
-  return resolve(
-    typeof destination === 'string' ? destination : 'path' in destination ? destination.path : destination.recorded,
-  );
 }
 
 /** Links are not followed. */
 function isThere(path: string): boolean {
   return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
-}
-
-/** Of the tree's root; undefined when no member tells. */
-async function ownerOfRoot(archive: OpenArchive, range: TarRange, root: string): Promise<number | undefined> {
-  for await (const { entry } of walkMembers(archive, range))
-    return relativeName(entry.name, root) === '' ? entry.uid : undefined;
-  return undefined;
 }

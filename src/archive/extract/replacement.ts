@@ -4,21 +4,22 @@
  * the whole of the one or of the other.
  */
 import { closeSync, constants, openSync, readFileSync, readlinkSync, realpathSync, type BigIntStats } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { errnoOf } from '../../errors.js';
 import { native } from '../../native.js';
-import { lstatAt, NO_LINKS, pathOfFd, RENAME_EXCHANGE, RENAME_NOREPLACE } from '../../openat.js';
+import { lstatAt, pathOfFd, RENAME_EXCHANGE, RENAME_NOREPLACE } from '../../openat.js';
 import { PrivateDirectory, type PrivateDirectoryWatch } from '../../private-directory.js';
 import { mountLines } from '../../proc/mountinfo.js';
 import { unescapeOctal } from '../../proc/octal.js';
 import { removeAt } from '../../removal.js';
 import { ArchiveError } from '../format/archive-error.js';
 import {
-  isEmptyDirectory,
+  isEmptyAt,
   isOwn,
   openParent,
+  pathOf,
   unsafe,
-  type Destination,
+  type NamedDestination,
   type RootEntry,
   type OpenDestination,
 } from './destination.js';
@@ -101,12 +102,12 @@ export class Replacement {
    * @throws ArchiveError DESTINATION_MISSING, DESTINATION_UNSAFE, DESTINATION_MOUNTED, EXTRACT_FAILED
    */
   static async open(
-    destination: Exclude<Destination, { fd: number }>,
+    destination: NamedDestination,
     root: RootEntry,
     options: ReplaceOptions,
   ): Promise<Replacement | undefined> {
     const isRecorded = typeof destination === 'object';
-    const path = isRecorded ? resolve(destination.recorded) : withoutLinks(resolve(destination));
+    const path = isRecorded ? pathOf(destination) : withoutLinks(pathOf(destination));
     if (basename(path) === '') throw new ArchiveError('DESTINATION_MOUNTED', { path });
     const parent = await openParent(path, isRecorded, root.uid);
     try {
@@ -244,21 +245,6 @@ function withoutLinks(path: string): string {
     return realpathSync(path);
   } catch {
     return path;
-  }
-}
-
-async function isEmptyAt(parentFd: number, name: Buffer): Promise<boolean> {
-  const fd = native().openat2(
-    parentFd,
-    name,
-    constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW,
-    0,
-    NO_LINKS,
-  );
-  try {
-    return await isEmptyDirectory(fd);
-  } finally {
-    closeSync(fd);
   }
 }
 

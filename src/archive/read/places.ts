@@ -2,6 +2,7 @@ import { ArchiveError } from '../format/archive-error.js';
 import { bytesFromJson, printable } from '../format/byte-text.js';
 import type { EntryType } from '../format/entry.js';
 import type { Manifest, TreeRecord } from '../format/manifest.js';
+import { ROOT_NAME } from '../format/names.js';
 import type { TarRange } from './reader.js';
 
 /** A member that no member before it holds, with all that lies below it and follows it directly. */
@@ -21,6 +22,8 @@ export interface TreePlace {
   record: TreeRecord;
   name: Buffer;
   range: TarRange;
+  /** What its root is called there, in latin1. */
+  root: string;
 }
 
 /**
@@ -78,13 +81,13 @@ export function placeTrees(
     const { type, headerOffset, dataOffset, storedBytes, end, entries } = place;
     if (record.layout === 'nested') {
       if (type !== 'file') throw wrong(name, 'the manifest says that it is a tar');
-      return { record, name, range: { start: dataOffset, end: dataOffset + storedBytes } };
+      return { record, name, range: { start: dataOffset, end: dataOffset + storedBytes }, root: ROOT_NAME };
     }
     if (record.entries !== entries)
       throw wrong(
         name,
         `the manifest says that the tree has ${record.entries} entries, the archive has ${entries} side by side`,
       );
-    return { record, name, range: { start: headerOffset, end } };
+    return { record, name, range: { start: headerOffset, end }, root: key };
   });
 }
