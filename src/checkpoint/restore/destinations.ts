@@ -45,24 +45,31 @@ export function treeDestinations(
 }
 
 /**
- * Before anything is touched: with `replaceFiles`, the second tree would take the place of the first.
+ * Where each destination leads before any tree is there. With `replaceFiles`, of two trees for one place the second
+ * would take that of the first.
  * @throws CheckpointError BAD_OPTION for two trees that go to one place
  */
-export async function requireOwnPlaces(
+export async function ownPlaces(
   destinations: readonly [name: string, destination: Destination][],
-): Promise<void> {
+): Promise<Map<string, string>> {
+  const places = new Map<string, string>();
   const trees = new Map<string, string>();
-  for (const [name, place] of await resolvedPlaces(destinations)) {
+  for (const [name, destination] of destinations) {
+    const place = await placeOf(destination);
     const other = trees.get(place);
     if (other !== undefined)
       bad('files', place, `a place of its own for each tree: ${other} and ${name} would both go there`);
     trees.set(place, name);
+    places.set(name, place);
   }
+  return places;
 }
 
 export interface ExtractPlan {
   verified: VerifiedArchive;
   destinations: readonly [name: string, destination: Destination][];
+  /** As `ownPlaces` found them. */
+  places: ReadonlyMap<string, string>;
   guardian: Guardian;
   settings: RestoreSettings;
   options: RestoreOptions;
@@ -74,11 +81,10 @@ export interface ExtractPlan {
  * @returns what is to take the place of what
  */
 export async function extractTrees(
-  { verified, destinations, guardian, settings: { replaceFiles }, options: { signal } }: ExtractPlan,
+  { verified, destinations, places, guardian, settings: { replaceFiles }, options: { signal } }: ExtractPlan,
   undo: Undo,
 ): Promise<[tree: string, replacement: Replacement][]> {
   const replacements: [tree: string, replacement: Replacement][] = [];
-  const places = await resolvedPlaces(destinations);
   for (const [name, destination] of destinations) {
     await requirePlace(name, destination, places.get(name));
     const tree = await extractTree({
@@ -95,15 +101,6 @@ export async function extractTrees(
   return replacements;
 }
 
-/** Where each destination leads before any tree is there. */
-async function resolvedPlaces(
-  destinations: readonly [name: string, destination: Destination][],
-): Promise<Map<string, string>> {
-  const places = new Map<string, string>();
-  for (const [name, destination] of destinations) places.set(name, await placeOf(destination));
-  return places;
-}
-
 /**
  * A tree that has been extracted before must not change where the next one goes: a link in it could lead anywhere.
  * @throws ArchiveError DESTINATION_UNSAFE
@@ -112,7 +109,7 @@ async function requirePlace(tree: string, destination: Destination, place: strin
   if ((await placeOf(destination)) === place) return;
   throw new ArchiveError('DESTINATION_UNSAFE', {
     path: pathOf(destination),
-    what: `another tree of this archive leads the tree ${tree} elsewhere`,
+    what: `another tree of this archive, or somebody meanwhile, leads the tree ${tree} elsewhere`,
   });
 }
 

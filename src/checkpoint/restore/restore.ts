@@ -26,7 +26,7 @@ import { recordedWarnings } from '../warnings/recorded.js';
 import { warning } from '../warnings/warning.js';
 import { Warnings } from '../warnings/warnings.js';
 import { checkOpenFiles } from './check-open-files.js';
-import { excludedFrom, extractTrees, requireOwnPlaces, settled, takePlaces, treeDestinations } from './destinations.js';
+import { excludedFrom, extractTrees, ownPlaces, settled, takePlaces, treeDestinations } from './destinations.js';
 import { cgroupFor, prepareCgroup } from './restore-cgroup.js';
 import { RESTORE_LOG, runTree, type TreePlan } from './restore-tree.js';
 import { terminalFor } from './terminal.js';
@@ -52,7 +52,10 @@ export async function restore(options: RestoreOptions): Promise<RestoreReport> {
   });
 }
 
-/** Reads and waits; what is made in the meantime is private and goes with its scope. Then `bringBack`, which can be undone. */
+/**
+ * Reads and waits; what is made in the meantime is private and goes with its scope. Then `bringBack`, which can be
+ * undone.
+ */
 async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): Promise<RestoreReport> {
   const { signal } = options;
   const phases = new Phases('restore', options);
@@ -74,7 +77,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   );
   const subject = parseSubject(verified.manifest.subject, settings.archive);
   const destinations = treeDestinations(verified, settings);
-  await requireOwnPlaces(destinations);
+  const places = await ownPlaces(destinations);
   using journal = journalRestore(settings.archive, settings.stateDir);
   await using guardian = await phases.run('guardian', () =>
     Guardian.arm({ journal, placeGuardianIn: settings.placeGuardianIn, signal }),
@@ -97,7 +100,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   const undo = new Undo();
   try {
     const plan = { subject, images, privateDir, recorded, terminal, guardian, phases, warnings, options, settings };
-    return await bringBack({ ...plan, criu, verified, destinations }, undo);
+    return await bringBack({ ...plan, criu, verified, destinations, places }, undo);
   } catch (error) {
     const lasting = await withoutLostLog(error, join(privateDir.path, RESTORE_LOG), settings.criuLog);
     // What could not be undone is tried again by the guardian.
@@ -109,6 +112,7 @@ interface RestorePlan extends Omit<TreePlan, 'criuPath' | 'cgroup'> {
   criu: CriuBinary;
   verified: VerifiedArchive;
   destinations: readonly [name: string, destination: Destination][];
+  places: ReadonlyMap<string, string>;
 }
 
 /** The files, the cgroup, the tree. */
