@@ -1,5 +1,5 @@
 import { constants, statSync } from 'node:fs';
-import { readDumpedFiles, type DumpedFile } from '../../criu/index.js';
+import type { DumpedFile } from '../../criu/index.js';
 import { CheckpointError, type DifferingFile } from '../base/checkpoint-error.js';
 
 /**
@@ -8,9 +8,9 @@ import { CheckpointError, type DifferingFile } from '../base/checkpoint-error.js
  * Source: criu/files-reg.c, validate_file, CRIU v4.2.
  * @throws CheckpointError OPEN_FILE_DIFFERS with each file
  */
-export async function checkOpenFiles(imagesDir: string): Promise<void> {
+export function checkOpenFiles(files: readonly DumpedFile[]): void {
   const differing = new Map<string, DifferingFile>();
-  for (const file of await readDumpedFiles(imagesDir)) {
+  for (const file of files) {
     if (!isCompared(file)) continue;
     const path = file.path.toString();
     const foundBytes = statSync(file.path, { throwIfNoEntry: false })?.size;

@@ -7,7 +7,7 @@ import {
   type VerifiedArchive,
 } from '../../archive/index.js';
 import { removeCgroup } from '../../cgroup/index.js';
-import { findCriu, readDumpedFiles, type CriuBinary } from '../../criu/index.js';
+import { findCriu, type CriuBinary } from '../../criu/index.js';
 import { cancellation } from '../base/cancellation.js';
 import { withoutLostLog } from '../base/criu-log.js';
 import { explainFailedPlace } from '../base/failed-place.js';
@@ -89,7 +89,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   const recorded = recordedWarnings(verified.manifest.subject);
   const changed = await findChangedFiles(recorded, signal);
   if (changed.length > 0) warnings.add(warning('FILES_CHANGED', { files: changed }));
-  const moved = findMovedTrees(verified.manifest, destinations, await readDumpedFiles(images.path));
+  const moved = findMovedTrees(verified.manifest, destinations, images.files);
   if (moved.length > 0) warnings.add(warning('TREE_ELSEWHERE', { trees: moved }));
   const terminal = await terminalFor(images.path, subject, settings, options);
   const ids = idsOf(images.processes);
@@ -120,7 +120,7 @@ async function bringBack(plan: RestorePlan, undo: Undo): Promise<RestoreReport> 
   const { criu, images, guardian, phases, warnings, settings } = plan;
   const replacements = await phases.run('extract', () => extractTrees(plan, undo));
   if (replacements.length > 0) await phases.run('replace', () => takePlaces(replacements));
-  await phases.run('check-files', () => checkOpenFiles(images.path));
+  await phases.run('check-files', () => checkOpenFiles(images.files));
   const cgroup = cgroupFor(plan.subject, settings);
   const made = cgroup === undefined ? undefined : await prepareCgroup(cgroup, guardian);
   if (made !== undefined) undo.push(() => removeCgroup(made));

@@ -1,9 +1,11 @@
 import { extractMembers, type VerifiedArchive } from '../../archive/index.js';
 import {
   orderUnixSockets,
+  readDumpedFiles,
   readDumpedLocks,
   readPstree,
   repairTimers,
+  type DumpedFile,
   type DumpedLock,
   type DumpedProcess,
 } from '../../criu/index.js';
@@ -16,6 +18,7 @@ export interface UnpackedImages {
   fd: number;
   processes: readonly DumpedProcess[];
   locks: readonly DumpedLock[];
+  files: readonly DumpedFile[];
 }
 
 /** @throws ArchiveError, CriuError CRIU_IMAGE */
@@ -29,7 +32,13 @@ export async function unpackImages(
   // New archives have it done. Older ones, and other programs', have not.
   await repairTimers(path);
   await orderUnixSockets(path);
-  return { path, fd, processes: await readPstree(path), locks: await readDumpedLocks(path) };
+  return {
+    path,
+    fd,
+    processes: await readPstree(path),
+    locks: await readDumpedLocks(path),
+    files: await readDumpedFiles(path),
+  };
 }
 
 /** Every id that the restore has to make anew. A group or session from outside the tree is not among them. */
