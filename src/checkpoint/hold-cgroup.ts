@@ -1,5 +1,5 @@
 import { checkCgroup, openFreezer, type Freezer } from '../cgroup/index.js';
-import { CheckpointError } from './base/checkpoint-error.js';
+import { bad } from './base/check-option.js';
 import { Guardian } from './guardian/guardian.js';
 import { lockTarget } from './guardian/lock.js';
 import type { HoldPlan } from './hold-target.js';
@@ -35,10 +35,6 @@ export async function withHeldCgroup<T>(
   signal?.throwIfAborted();
   // It would be frozen with the rest, and thaw nothing.
   if (checkCgroup(cgroup).includes(guardian.pid))
-    throw new CheckpointError('BAD_OPTION', {
-      option: 'placeGuardianIn',
-      value: placeGuardianIn,
-      expected: `a cgroup outside of ${freezer.path}, which is to be frozen`,
-    });
+    bad('placeGuardianIn', placeGuardianIn, `a cgroup outside of ${freezer.path}, which is to be frozen`);
   return await work({ freezer, guardian });
 }

@@ -1,4 +1,5 @@
 import { needsTerminal, terminalProblem } from '../../criu/index.js';
+import { bad } from '../base/check-option.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 import type { Subject } from '../base/recorded-target.js';
 import type { RestoreOptions, RestoreSettings } from '../options.js';
@@ -18,11 +19,6 @@ export async function terminalFor(
   if (terminal === undefined) throw new CheckpointError('NO_TERMINAL', { archivePath: archive });
   // Only now: the command gives whatever its stdin is, and most trees want none.
   const problem = terminalProblem(terminal);
-  if (problem !== undefined)
-    throw new CheckpointError('BAD_OPTION', {
-      option: 'terminal',
-      value: terminal,
-      expected: `a terminal: ${problem}`,
-    });
+  if (problem !== undefined) bad('terminal', terminal, `a terminal: ${problem}`);
   return terminal;
 }
