@@ -176,7 +176,7 @@ async function warnAhead(
 }
 
 function placesOfImages({ workDir, preDump: plan, diskDir }: CheckpointSettings, pids: readonly number[]) {
-  return workDir ?? placesFor(plan === undefined ? placeForImages(pids, diskDir) : diskDir);
+  return workDir ?? placesFor(plan === undefined ? placeForImages(imagesBytes(pids), diskDir) : diskDir);
 }
 
 async function precopy(stage: Stage, target: ReadyTarget, { options: { signal }, phases }: Attempt): Promise<void> {

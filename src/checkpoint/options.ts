@@ -235,11 +235,6 @@ export interface CheckpointSettings {
 /** NAME_MAX, of Linux's file systems. Source: include/uapi/linux/limits.h. */
 const MAX_NAME_BYTES = 255;
 
-/** @throws CheckpointError BAD_OPTION */
-export function checkObserveMs(observeMs: number | undefined): number {
-  return milliseconds('observeMs', observeMs, 1000);
-}
-
 /** @throws CheckpointError BAD_OPTION, NOT_ROOT: before anything is touched */
 export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSettings {
   requirePid('pid', options.pid);

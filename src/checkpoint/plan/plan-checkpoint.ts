@@ -5,18 +5,14 @@ import { adoptableHome, checkProcess, FreezerError, type Freezer } from '../../c
 import { findCriu } from '../../criu/index.js';
 import { StillframeError } from '../../errors.js';
 import { lookUp } from '../../look-up.js';
+import { milliseconds } from '../base/check-option.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 import { runningTree } from '../base/pids.js';
 import { placeForImages } from '../dump/images-place.js';
 import { requireMemTrack } from '../dump/pre-dump.js';
 import { whoHoldsTarget } from '../guardian/lock.js';
 import { PLAN_OPTIONS, refuseUnknown } from '../option-names.js';
-import {
-  checkCheckpointOptions,
-  checkObserveMs,
-  type CheckpointPlanOptions,
-  type CheckpointSettings,
-} from '../options.js';
+import { checkCheckpointOptions, type CheckpointPlanOptions, type CheckpointSettings } from '../options.js';
 import type { Warning } from '../warnings/warning.js';
 import { sharedWritableMappings } from '../window/files-in-use.js';
 import { ObservedTarget } from '../window/observed-target.js';
@@ -78,7 +74,7 @@ const NEED_ADOPTION: readonly string[] = [
 export async function planCheckpoint(options: CheckpointPlanOptions): Promise<CheckpointPlan> {
   refuseUnknown(options, PLAN_OPTIONS);
   const { observeMs: wantedMs, output, ...rest } = options;
-  const observeMs = checkObserveMs(wantedMs);
+  const observeMs = milliseconds('observeMs', wantedMs, 1000);
   const settings = checkCheckpointOptions({ ...rest, output: output ?? 'checkpoint.tar' });
   const { signal } = options;
   signal?.throwIfAborted();
@@ -129,7 +125,7 @@ export async function planCheckpoint(options: CheckpointPlanOptions): Promise<Ch
   }
   const { processes, memory } = await lookAtMemory(tree);
   const dumpedBytes = memory.dumpedBytes + memory.deletedFilesBytes;
-  const images = await imagesPlace(pids, settings, dumpedBytes);
+  const images = await imagesPlace(memory, settings, dumpedBytes);
   if (images.freeBytes < dumpedBytes) refusals.push(new CheckpointError('IMAGES_FULL', images));
   if (settings.outputPath !== undefined && output !== undefined)
     await attempt(() => refuseExisting(settings.outputPath as string, options.overwrite === true));
@@ -210,11 +206,13 @@ async function mappedBytes(
 }
 
 async function imagesPlace(
-  pids: readonly number[],
+  { residentBytes, deletedFilesBytes }: PlannedMemory,
   { workDir, preDump, diskDir }: CheckpointSettings,
   neededBytes: number,
 ): Promise<CheckpointPlan['images']> {
-  const path = workDir ?? (preDump === undefined ? placeForImages(pids, diskDir) : diskDir);
+  // The place that a checkpoint would choose, which does not know how much less CRIU will write.
+  const inMemory = residentBytes + deletedFilesBytes;
+  const path = workDir ?? (preDump === undefined ? placeForImages(inMemory, diskDir) : diskDir);
   return { path, freeBytes: await freeAt(path).catch(() => Infinity), neededBytes };
 }
 
