@@ -8,9 +8,11 @@ import type { Guardian } from './guardian/guardian.js';
 import { STATE_DIR } from '../state-dir.js';
 import { withHeldCgroup, type WholeCgroup } from './hold-cgroup.js';
 import { withHeldTarget } from './hold-target.js';
+import { closeFailedWindow, closeWindow } from './window/close-window.js';
 import { Deadline } from './window/deadline.js';
 import { workWhileFrozen, type Frozen } from './window/frozen.js';
 import { FrozenWindow } from './window/frozen-window.js';
+import { PartClock } from './window/part-clock.js';
 
 /** How long a freeze may last, and who is told of it. */
 export interface FreezeLimits {
@@ -71,22 +73,17 @@ export async function whileTreeFrozen<T>(
   options: (TreeToFreeze | CgroupToFreeze) & FreezeLimits,
   callback: (frozen: Frozen) => T | Promise<T>,
 ): Promise<FrozenReport<T>> {
-  const settings = checkOptions(options);
   if (options.pid === undefined) return whileCgroupFrozen(options, callback);
+  const settings = checkOptions(options);
   requirePid('pid', options.pid);
   if (flag('adopt', options.adopt, false) && options.cgroup !== undefined)
     bad('adopt', true, 'no cgroup beside it: an adopted tree gets a cgroup of its own');
-  const { pid, cgroup, cgroupVersion, adopt, ...limits } = options;
-  const target = {
-    pid,
-    ...(cgroup === undefined ? {} : { cgroup }),
-    ...(cgroupVersion === undefined ? {} : { cgroupVersion }),
-    ...(adopt === undefined ? {} : { adopt }),
-  };
-  return freezing(limits, (phases) =>
-    withHeldTarget({ options: { ...target, signal: options.signal }, settings, phases }, (held) =>
+  const { pid, cgroup, cgroupVersion, adopt, signal } = options;
+  const target = { pid, cgroup, cgroupVersion, adopt };
+  return freezing(options, (phases) =>
+    withHeldTarget({ options: { ...target, signal }, settings, phases }, (held) =>
       work(callback, {
-        ...{ pid, settings, phases, limits, guardian: held.guardian },
+        ...{ pid, settings, phases, signal, guardian: held.guardian },
         freezer: held.target.freezer,
         isAdopted: adopt === true,
         frozenPids: () => held.target.members(processTree(pid)).map((member) => member.pid),
@@ -101,10 +98,11 @@ export async function whileCgroupFrozen<T>(
   callback: (frozen: Frozen) => T | Promise<T>,
 ): Promise<FrozenReport<T>> {
   const settings = checkOptions({ ...limits, cgroup });
+  const { signal } = limits;
   return freezing(limits, (phases) =>
-    withHeldCgroup({ options: { cgroup, pid, signal: limits.signal }, settings, phases }, (held) =>
+    withHeldCgroup({ options: { cgroup, pid, signal }, settings, phases }, (held) =>
       work(callback, {
-        ...{ pid, settings, phases, limits, guardian: held.guardian, freezer: held.freezer },
+        ...{ pid, settings, phases, signal, ...held },
         isAdopted: false,
         frozenPids: () => checkCgroup(cgroup),
       }),
@@ -129,45 +127,38 @@ interface Held {
   /** The processes, once they stand still. @throws FreezerError where they are not those that were to be frozen */
   frozenPids: () => number[];
   settings: Settings;
-  limits: FreezeLimits;
+  signal: AbortSignal | undefined;
   phases: Phases;
 }
 
 /** One window around the callback. However this ends, it is closed. */
 async function work<T>(
   callback: (frozen: Frozen) => T | Promise<T>,
-  { pid, freezer, isAdopted, guardian, frozenPids, settings, limits, phases }: Held,
+  { pid, freezer, isAdopted, guardian, frozenPids, settings, signal, phases }: Held,
 ): Promise<FrozenReport<T>> {
   const { maxFrozenMs, freezeTimeoutMs, thawTimeoutMs } = settings;
-  using deadline = new Deadline({ maxFrozenMs, signal: limits.signal, phase: () => phases.current });
+  using deadline = new Deadline({ maxFrozenMs, signal, phase: () => phases.current });
   const window = new FrozenWindow(freezer, { freezeTimeoutMs, thawTimeoutMs, signal: deadline.signal });
-  const { version, path } = freezer;
-  let openedAtMs = performance.now();
+  const clock = new PartClock('freezeMs', 'callbackMs', 'thawMs');
+  const timed = { pid, window, clock, phases };
   try {
     // The time runs from before the freeze, so that the guardian has the same deadline.
     deadline.start();
     if (deadline.endsAtMs !== undefined) await guardian.thawBy(deadline.endsAtMs);
     await guardian.openWindow(window.foundFrozen);
-    openedAtMs = performance.now();
+    clock.start();
     await phases.run('freeze', () => window.open());
-    const frozenAtMs = performance.now();
+    clock.mark('freezeMs');
     const pids = frozenPids();
-    const result = await workWhileFrozen(callback, { pid, pids }, { window, version, deadline, phases });
+    const result = await workWhileFrozen(callback, { pid, pids }, { window, deadline, phases });
     deadline.stop();
-    const doneAtMs = performance.now();
-    await phases.run('thaw', () => window.close());
-    const thawedAtMs = performance.now();
-    const windowMs = thawedAtMs - openedAtMs;
-    phases.window({ pid, cgroup: path, windowMs, outcome: 'done' });
+    clock.mark('callbackMs');
+    await closeWindow(timed, 'done');
     return {
       result,
-      ...{ pid, pids, windowMs },
-      cgroup: { version, path, adopted: isAdopted },
-      window: {
-        freezeMs: frozenAtMs - openedAtMs,
-        callbackMs: doneAtMs - frozenAtMs,
-        thawMs: thawedAtMs - doneAtMs,
-      },
+      ...{ pid, pids, windowMs: clock.totalMs },
+      cgroup: { version: window.version, path: window.cgroup, adopted: isAdopted },
+      window: clock.parts,
       totalMs: phases.elapsedMs,
       phasesMs: phases.durationsMs,
       foundFrozen: window.foundFrozen,
@@ -176,11 +167,7 @@ async function work<T>(
   } catch (error) {
     deadline.cancel(error);
     const reason = deadline.exceeded ?? error;
-    if (window.isOpen) {
-      await phases.run('thaw', () => window.closeAfter(reason));
-      const windowMs = performance.now() - openedAtMs;
-      phases.window({ pid, cgroup: path, windowMs, outcome: 'failed', error: reason });
-    }
+    await closeFailedWindow(timed, reason);
     throw reason;
   } finally {
     // One that could not be closed is left to the guardian, which tries for longer.

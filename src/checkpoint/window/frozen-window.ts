@@ -32,6 +32,10 @@ export class FrozenWindow implements AsyncDisposable {
     return this.#freezer.path;
   }
 
+  get version(): 1 | 2 {
+    return this.#freezer.version;
+  }
+
   get isOpen(): boolean {
     return this.#isOpen;
   }

@@ -25,7 +25,6 @@ export type OnFrozen = (frozen: Frozen) => void | Promise<void>;
 
 export interface FrozenWork {
   window: FrozenWindow;
-  version: 1 | 2;
   deadline: Deadline;
   phases: Phases;
 }
@@ -40,13 +39,13 @@ export interface FrozenWork {
 export async function workWhileFrozen<T>(
   callback: (frozen: Frozen) => T | Promise<T>,
   { pid, pids }: Pick<Frozen, 'pid' | 'pids'>,
-  { window, version, deadline, phases }: FrozenWork,
+  { window, deadline, phases }: FrozenWork,
 ): Promise<T> {
   deadline.check();
   const frozen: Frozen = {
     pid,
     pids,
-    cgroup: { version, path: window.cgroup },
+    cgroup: { version: window.version, path: window.cgroup },
     deadlineMs: deadline.endsAtMs,
     signal: deadline.signal,
   };

@@ -17,14 +17,19 @@ export interface WindowParts {
   thawMs: number;
 }
 
-/** Says which part of the window took how long. */
-export class PartClock {
-  readonly parts: WindowParts = { freezeMs: 0, callbackMs: 0, dumpMs: 0, waitForFilesMs: 0, releaseMs: 0, thawMs: 0 };
+/** Says which part of a window took how long. */
+export class PartClock<Part extends string> {
+  readonly parts: Record<Part, number>;
   #start = 0;
   #last = 0;
 
+  /** @param parts What there are, in their order. */
+  constructor(...parts: Part[]) {
+    this.parts = Object.fromEntries(parts.map((part) => [part, 0])) as Record<Part, number>;
+  }
+
   get totalMs(): number {
-    return Object.values(this.parts).reduce((sum: number, ms: number) => sum + ms, 0);
+    return Object.values<number>(this.parts).reduce((sum, ms) => sum + ms, 0);
   }
 
   /** By now, whichever part is under way. */
@@ -37,7 +42,7 @@ export class PartClock {
   }
 
   /** What passed since the last mark belongs to this part. */
-  mark(part: keyof WindowParts): void {
+  mark(part: Part): void {
     const now = performance.now();
     this.parts[part] = now - this.#last;
     this.#last = now;

@@ -4,6 +4,7 @@ import { processTree, type CgroupMember } from '../../cgroup/index.js';
 import { CriuClient, type CriuDumpRequest, type CriuNotification, type DumpProgress } from '../../criu/index.js';
 import type { ProcessInfo } from '../../proc/task.js';
 import { DUMP_LOG } from '../dump/dump.js';
+import { closeFailedWindow, closeWindow } from './close-window.js';
 import type { Deadline } from './deadline.js';
 import { workWhileFrozen, type OnFrozen } from './frozen.js';
 import type { FrozenWindow } from './frozen-window.js';
@@ -49,7 +50,8 @@ export interface Snapshot {
  */
 export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
   const { window, phases, guardian, deadline } = plan;
-  const clock = new PartClock();
+  const clock = new PartClock('freezeMs', 'callbackMs', 'dumpMs', 'waitForFilesMs', 'releaseMs', 'thawMs');
+  const timed = { pid: plan.target.pid, window, clock, phases };
   let copied: Promise<void> | undefined;
   let tree: ProcessInfo[] = [];
   let members: CgroupMember[] = [];
@@ -133,23 +135,12 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     clock.mark('releaseMs');
     // With `sealBeforeEnd` the archive is complete by now, and CRIU has ended the tree: nothing is left to hold.
     if (plan.dump.leaveRunning === true) await window.verifyHeld();
-    await phases.run('thaw', () => window.close());
-    clock.mark('thawMs');
-    phases.window({ pid: plan.target.pid, cgroup: window.cgroup, windowMs: clock.totalMs, outcome: 'dumped' });
+    await closeWindow(timed, 'dumped');
     return { members, windowMs: clock.totalMs, parts: clock.parts, sealed };
   } catch (error) {
     deadline.cancel(error);
     const reason = deadline.exceeded ?? refused ?? error;
-    if (window.isOpen) {
-      await phases.run('thaw', () => window.closeAfter(reason));
-      phases.window({
-        pid: plan.target.pid,
-        cgroup: window.cgroup,
-        windowMs: clock.sinceStartMs,
-        outcome: 'failed',
-        error: reason,
-      });
-    }
+    await closeFailedWindow(timed, reason);
     throw reason;
   } finally {
     await copied?.catch(() => undefined);
@@ -167,9 +158,8 @@ async function callOnFrozen(
   tree: readonly ProcessInfo[],
 ): Promise<void> {
   const pids = target.members(tree).map(({ pid }) => pid);
-  const { version } = target.freezer;
   if (deadline.endsAtMs !== undefined) await guardian.thawBy(deadline.endsAtMs);
-  await workWhileFrozen(onFrozen, { pid: target.pid, pids }, { window, version, deadline, phases });
+  await workWhileFrozen(onFrozen, { pid: target.pid, pids }, { window, deadline, phases });
   if (deadline.endsAtMs === undefined) return;
   await guardian.thawBy(undefined);
   await window.verifyHeld();
