@@ -1,7 +1,7 @@
 import { lockCgroup, lockTarget } from './guardian/lock.js';
 import { Guardian } from './guardian/guardian.js';
 import { runningPids } from './base/pids.js';
-import type { CheckpointSettings } from './options.js';
+import type { WindowSettings } from './base/check-option.js';
 import type { Phases } from './events/phases.js';
 import type { Target } from './window/target.js';
 import { checkTree, ReadyTarget } from './window/ready-target.js';
@@ -15,7 +15,7 @@ export interface HeldTarget {
 
 export interface HoldPlan<T> {
   options: T & { signal?: AbortSignal | undefined };
-  settings: Pick<CheckpointSettings, 'stateDir' | 'placeGuardianIn'>;
+  settings: Pick<WindowSettings, 'stateDir' | 'placeGuardianIn'>;
   phases: Phases;
 }
 

@@ -12,7 +12,19 @@ import {
   type OutputCompression,
 } from '../archive/index.js';
 import type { CriuRestoreOptions } from '../criu/index.js';
-import { bad, count, flag, milliseconds, optional, requirePath, requirePid, requireRoot } from './base/check-option.js';
+import {
+  bad,
+  count,
+  flag,
+  milliseconds,
+  optional,
+  refuseAdoptedCgroup,
+  requirePath,
+  requirePid,
+  requireRoot,
+  windowSettings,
+  type WindowSettings,
+} from './base/check-option.js';
 import { STATE_DIR } from '../state-dir.js';
 import type { OnProgress, OnWarning, OnWindow } from './events/phases.js';
 import type { OnFrozen } from './window/frozen.js';
@@ -208,7 +220,7 @@ export interface RestoreOptions {
   onWarning?: OnWarning;
 }
 
-export interface CheckpointSettings {
+export interface CheckpointSettings extends WindowSettings {
   /** Undefined for a stream. */
   outputPath: string | undefined;
   writer: ArchiveWriterOptions;
@@ -223,13 +235,8 @@ export interface CheckpointSettings {
   /** What takes the images when memory does not. */
   diskDir: string;
   criuLog: string | undefined;
-  maxFrozenMs: number | undefined;
   criuStartTimeoutMs: number;
-  placeGuardianIn: string | undefined;
   retries: number;
-  stateDir: string;
-  freezeTimeoutMs: number;
-  thawTimeoutMs: number;
 }
 
 /** NAME_MAX, of Linux's file systems. Source: include/uapi/linux/limits.h. */
@@ -254,8 +261,7 @@ export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSe
   optional('placeGuardianIn', options.placeGuardianIn, requirePath);
   optional('criuLog', options.criuLog, requirePath);
   optional('stateDir', options.stateDir, requirePath);
-  if (options.cgroup !== undefined && options.adopt === true)
-    bad('adopt', true, 'no cgroup beside it: an adopted tree gets a cgroup of its own');
+  refuseAdoptedCgroup(options);
   for (const tree of options.files ?? []) checkTree(tree);
   checkNames(options.files ?? []);
   const filesInUse = flag('filesInUse', options.filesInUse, false);
@@ -283,13 +289,9 @@ export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSe
     workDir,
     diskDir,
     criuLog: options.criuLog,
-    maxFrozenMs: options.maxFrozenMs === undefined ? undefined : milliseconds('maxFrozenMs', options.maxFrozenMs, 0),
     criuStartTimeoutMs: milliseconds('criuStartTimeoutMs', options.criuStartTimeoutMs, 30_000),
-    placeGuardianIn: options.placeGuardianIn,
     retries: options.parts?.together === undefined ? count('retries', options.retries, 2) : 0,
-    stateDir: resolve(options.stateDir ?? STATE_DIR),
-    freezeTimeoutMs: milliseconds('freezeTimeoutMs', options.freezeTimeoutMs, 2000),
-    thawTimeoutMs: milliseconds('thawTimeoutMs', options.thawTimeoutMs, 5000),
+    ...windowSettings(options),
   };
 }
 

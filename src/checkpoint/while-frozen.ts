@@ -1,11 +1,18 @@
-import { resolve } from 'node:path';
 import { checkCgroup, processTree, type Freezer } from '../cgroup/index.js';
 import { cancellation } from './base/cancellation.js';
-import { bad, flag, milliseconds, optional, requirePath, requirePid, requireRoot } from './base/check-option.js';
+import {
+  flag,
+  optional,
+  refuseAdoptedCgroup,
+  requirePath,
+  requirePid,
+  requireRoot,
+  windowSettings,
+  type WindowSettings,
+} from './base/check-option.js';
 import type { FrozenReport } from './events/report.js';
 import { Phases, type OnProgress, type OnWindow } from './events/phases.js';
 import type { Guardian } from './guardian/guardian.js';
-import { STATE_DIR } from '../state-dir.js';
 import { withHeldCgroup, type WholeCgroup } from './hold-cgroup.js';
 import { withHeldTarget } from './hold-target.js';
 import { closeFailedWindow, closeWindow } from './window/close-window.js';
@@ -57,14 +64,6 @@ export interface CgroupToFreeze {
   cgroup: string;
 }
 
-interface Settings {
-  maxFrozenMs: number | undefined;
-  freezeTimeoutMs: number;
-  thawTimeoutMs: number;
-  stateDir: string;
-  placeGuardianIn: string | undefined;
-}
-
 /**
  * Freezes a tree, verified in the kernel, runs `callback`, and thaws it, verified. See `whileFrozen`, which does the
  * same for containers.
@@ -76,8 +75,8 @@ export async function whileTreeFrozen<T>(
   if (options.pid === undefined) return whileCgroupFrozen(options, callback);
   const settings = checkOptions(options);
   requirePid('pid', options.pid);
-  if (flag('adopt', options.adopt, false) && options.cgroup !== undefined)
-    bad('adopt', true, 'no cgroup beside it: an adopted tree gets a cgroup of its own');
+  flag('adopt', options.adopt, false);
+  refuseAdoptedCgroup(options);
   const { pid, cgroup, cgroupVersion, adopt, signal } = options;
   const target = { pid, cgroup, cgroupVersion, adopt };
   return freezing(options, (phases) =>
@@ -126,7 +125,7 @@ interface Held {
   guardian: Guardian;
   /** The processes, once they stand still. @throws FreezerError where they are not those that were to be frozen */
   frozenPids: () => number[];
-  settings: Settings;
+  settings: WindowSettings;
   signal: AbortSignal | undefined;
   phases: Phases;
 }
@@ -175,16 +174,10 @@ async function work<T>(
   }
 }
 
-function checkOptions(options: FreezeLimits & { cgroup?: string | undefined }): Settings {
+function checkOptions(options: FreezeLimits & { cgroup?: string | undefined }): WindowSettings {
   optional('cgroup', options.cgroup, requirePath);
   optional('stateDir', options.stateDir, requirePath);
   optional('placeGuardianIn', options.placeGuardianIn, requirePath);
   requireRoot('a freeze with a guardian');
-  return {
-    maxFrozenMs: options.maxFrozenMs === undefined ? undefined : milliseconds('maxFrozenMs', options.maxFrozenMs, 0),
-    freezeTimeoutMs: milliseconds('freezeTimeoutMs', options.freezeTimeoutMs, 2000),
-    thawTimeoutMs: milliseconds('thawTimeoutMs', options.thawTimeoutMs, 5000),
-    stateDir: resolve(options.stateDir ?? STATE_DIR),
-    placeGuardianIn: options.placeGuardianIn,
-  };
+  return windowSettings(options);
 }

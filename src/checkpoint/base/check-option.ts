@@ -1,4 +1,6 @@
 /** What options must be: each throws CheckpointError BAD_OPTION, or NOT_ROOT, before anything is touched. */
+import { resolve } from 'node:path';
+import { STATE_DIR } from '../../state-dir.js';
 import { CheckpointError } from './checkpoint-error.js';
 
 export function requireRoot(action: string): void {
@@ -33,6 +35,32 @@ export function milliseconds(option: string, value: unknown, byDefault: number):
   if (value !== undefined && (typeof value !== 'number' || !(value >= 0) || !Number.isFinite(value)))
     bad(option, value, 'a number of milliseconds');
   return (value as number | undefined) ?? byDefault;
+}
+
+/** How long a window may take, and who guards it. */
+export interface WindowSettings {
+  maxFrozenMs: number | undefined;
+  freezeTimeoutMs: number;
+  thawTimeoutMs: number;
+  placeGuardianIn: string | undefined;
+  stateDir: string;
+}
+
+/** Paths are taken as they are: see `requirePath`. */
+export function windowSettings(options: { [Option in keyof WindowSettings]?: WindowSettings[Option] | undefined }) {
+  const { maxFrozenMs, placeGuardianIn } = options;
+  return {
+    maxFrozenMs: maxFrozenMs === undefined ? undefined : milliseconds('maxFrozenMs', maxFrozenMs, 0),
+    freezeTimeoutMs: milliseconds('freezeTimeoutMs', options.freezeTimeoutMs, 2000),
+    thawTimeoutMs: milliseconds('thawTimeoutMs', options.thawTimeoutMs, 5000),
+    placeGuardianIn,
+    stateDir: resolve(options.stateDir ?? STATE_DIR),
+  };
+}
+
+export function refuseAdoptedCgroup({ cgroup, adopt }: { cgroup?: string | undefined; adopt?: boolean | undefined }) {
+  if (cgroup !== undefined && adopt === true)
+    bad('adopt', true, 'no cgroup beside it: an adopted tree gets a cgroup of its own');
 }
 
 export function bad(option: string, value: unknown, expected: string): never {
