@@ -8,6 +8,7 @@ import { STATE_DIR } from '../state-dir.js';
 import { journalRestore } from '../checkpoint/guardian/lock.js';
 import { findChangedFiles } from '../checkpoint/warnings/find-changed-files.js';
 import { restoreLocks, type LostLock } from '../checkpoint/restore/restore-locks.js';
+import { Undo } from '../checkpoint/restore/undo.js';
 import { mappedLocksNotHeld } from '../checkpoint/warnings/locks-on-mapped-files.js';
 import { recordedWarnings } from '../checkpoint/warnings/recorded.js';
 import { statesNotRestored } from '../checkpoint/warnings/task-state.js';
@@ -22,6 +23,7 @@ import type { RuntimeName } from './model/container.js';
 import { criuForRuntime } from './runtimes/criu-for-runtime.js';
 import { restoreBundle } from './restore/by-bundle.js';
 import { restorePodman } from './restore/by-podman.js';
+import type { RestoredContainer } from './restore/plan.js';
 import { checkContainerRestoreOptions, type ContainerRestoreOptions } from './restore/options.js';
 
 export interface ContainerRestoreReport {
@@ -98,11 +100,12 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
       : undefined,
   );
   const { env } = criuInPath;
-  const plan = { options, phases, verified, subject, privateDir: privateDir.path, env, guardian };
-  const { container, dropped, hostMounts, remove } = await (options.podman === undefined
-    ? restoreBundle(plan)
-    : restorePodman(plan));
+  const undo = new Undo();
+  const plan = { options, phases, verified, subject, privateDir: privateDir.path, env, guardian, undo };
+  let restored: RestoredContainer;
   try {
+    restored = await (options.podman === undefined ? restoreBundle(plan) : restorePodman(plan));
+    const { container } = restored;
     const [restoredBy, lost] = criuInPath.isDone
       ? (['stillframe', lostLocks] as const)
       : (['runtime', await mappedLocksNotHeld(locks, container.pid, signal)] as const);
@@ -110,9 +113,9 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
     const states = await statesNotRestored(recorded, container.pid);
     if (states.length > 0) warnings.add(warning('STATE_LOST', { states }));
   } catch (error) {
-    await remove();
-    throw error;
+    throw await undo.after(error);
   }
+  const { container, dropped, hostMounts } = restored;
   // A container that was frozen when it was dumped, or whose image says so, would otherwise stand still.
   const freezer =
     container.cgroup === undefined ? openFreezer({ pid: container.pid }) : openFreezer({ cgroup: container.cgroup });

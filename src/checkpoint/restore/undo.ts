@@ -16,7 +16,7 @@ export class Undo {
    * @param onDone Called when nothing is left.
    * @returns the error that made it necessary, or one of it and the failures of the steps
    */
-  async after(error: unknown, onDone: () => void): Promise<unknown> {
+  async after(error: unknown, onDone: () => void = () => undefined): Promise<unknown> {
     const failures: unknown[] = [];
     for (const step of this.#steps.splice(0).reverse())
       await step().catch((failure: unknown) => failures.push(failure));

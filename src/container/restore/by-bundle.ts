@@ -16,7 +16,8 @@ import { withCriuLog } from './criu-log.js';
 
 /**
  * runc and crun: the bundle's root file system is made what the container's was, and the runtime gets CRIU's images.
- * @throws ContainerError CONTAINER_EXISTS, BUNDLE_UNREADABLE, ROOTFS_MISSING, ROOTFS_NOT_EMPTY, RUNTIME_MISSING, RUNTIME_FAILED; ArchiveError
+ * @throws ContainerError CONTAINER_EXISTS, BUNDLE_UNREADABLE, ROOTFS_MISSING, ROOTFS_NOT_EMPTY, RUNTIME_MISSING,
+ * RUNTIME_FAILED; ArchiveError
  */
 export async function restoreBundle({
   options,
@@ -26,6 +27,7 @@ export async function restoreBundle({
   privateDir,
   env,
   guardian,
+  undo,
 }: ContainerRestorePlan): Promise<RestoredContainer> {
   const { signal } = options;
   const command = options.runc === undefined ? 'crun' : 'runc';
@@ -41,31 +43,21 @@ export async function restoreBundle({
   if (wholeRootfs) {
     await rootfs.requireEmpty(verified.archive.path);
     await guardian.knowDestination(spec.rootfs, rootfs.id);
-  }
-  const undo = async (): Promise<void> => {
-    await spec.discard();
     // Else a next try would not find it empty.
-    if (wholeRootfs) await rootfs.clear();
-  };
-  const remove = async (): Promise<void> => {
-    await succeeds(command, [...root, 'delete', '--force', id]);
-    await undo();
-  };
-  try {
-    await phases.run('extract', async () => {
-      await mkdir(imagesDir, { mode: 0o700 });
-      await extractMembers({ verified, prefix: members.images, images: true, destination: imagesDir, signal });
-      await applyRootfs({ verified, rootfs: spec.rootfs, whiteouts, signal, hidden: guardian.hiddenNames });
-    });
-    guardian.willBeFinishedBy(stateFileOf(command === 'runc' ? runcLayout : crunLayout, id, options.stateRoot));
-    if (spec.path !== undefined) guardian.willMakeNew(spec.path);
-    await spec.write();
-  } catch (error) {
-    await undo();
-    throw error;
+    undo.push(() => rootfs.clear());
   }
+  await phases.run('extract', async () => {
+    await mkdir(imagesDir, { mode: 0o700 });
+    await extractMembers({ verified, prefix: members.images, images: true, destination: imagesDir, signal });
+    await applyRootfs({ verified, rootfs: spec.rootfs, whiteouts, signal, hidden: guardian.hiddenNames });
+  });
+  guardian.willBeFinishedBy(stateFileOf(command === 'runc' ? runcLayout : crunLayout, id, options.stateRoot));
+  if (spec.path !== undefined) guardian.willMakeNew(spec.path);
+  undo.push(() => spec.discard());
+  await spec.write();
   const flags = ['--detach', '--bundle', bundle, '--image-path', imagesDir, '--work-path', privateDir, '--file-locks'];
   if (subject.tcpEstablished) flags.push('--tcp-established');
+  undo.push(async () => void (await succeeds(command, [...root, 'delete', '--force', id])));
   await phases.run('restore', () =>
     launch(command, [...root, 'restore', ...flags, id], {
       env,
@@ -73,10 +65,9 @@ export async function restoreBundle({
       logPath: join(privateDir, 'runtime.log'),
       onStarted: (pid) => guardian.knowCriu(pid),
     }).catch(async (error: unknown) => {
-      await remove();
       throw await withCriuLog(error, join(privateDir, 'restore.log'), spec.dropped);
     }),
   );
   const container = await findContainer({ [command]: id, stateRoot: options.stateRoot, bundle } as ContainerName);
-  return { container, dropped: spec.dropped, hostMounts: spec.hostMounts, remove };
+  return { container, dropped: spec.dropped, hostMounts: spec.hostMounts };
 }

@@ -15,6 +15,7 @@ export async function restorePodman({
   subject,
   env,
   guardian,
+  undo,
 }: ContainerRestorePlan): Promise<RestoredContainer> {
   const name = options.podman as string;
   const { podmanOptions = [], pod, ignoreVolumes = false, signal } = options;
@@ -29,31 +30,24 @@ export async function restorePodman({
   if (pod !== undefined) flags.push('--pod', pod);
   if (ignoreVolumes) flags.push('--ignore-volumes');
   if (subject.tcpEstablished) flags.push('--tcp-established');
+  // It leaves a container behind that it could not bring to life.
+  undo.push(async () => void (await succeeds('podman', [...podman, 'rm', '--force', name])));
   await phases.run('restore', () =>
     run('podman', [...podman, 'restore', ...flags], {
       env,
       signal,
       onStarted: (pid) => guardian.knowCriu(pid),
     }).catch(async (error: unknown) => {
-      throw await withoutContainer(error, name, podman);
+      throw await withPodmansLog(error, name, podman);
     }),
   );
-  const remove = async (): Promise<void> => {
-    await succeeds('podman', [...podman, 'rm', '--force', name]);
-  };
-  return { container: await findContainer({ podman: name, podmanOptions }), dropped: [], hostMounts: [], remove };
+  return { container: await findContainer({ podman: name, podmanOptions }), dropped: [], hostMounts: [] };
 }
 
-/**
- * Podman leaves the container behind that it could not bring to life, and CRIU's log in its directory: says why, and
- * removes it.
- */
-async function withoutContainer(error: unknown, name: string, podman: readonly string[]): Promise<unknown> {
+/** CRIU's log is in the container's directory. */
+async function withPodmansLog(error: unknown, name: string, podman: readonly string[]): Promise<unknown> {
   const { stdout } = await run('podman', [...podman, 'inspect', '--format', '{{.StaticDir}}', name]).catch(() => ({
     stdout: '',
   }));
-  if (stdout.trim() === '') return error;
-  const explained = await withCriuLog(error, join(stdout.trim(), 'restore.log'));
-  await succeeds('podman', [...podman, 'rm', '--force', name]);
-  return explained;
+  return stdout.trim() === '' ? error : withCriuLog(error, join(stdout.trim(), 'restore.log'));
 }

@@ -1,6 +1,7 @@
 import type { VerifiedArchive } from '../../archive/index.js';
 import type { Phases } from '../../checkpoint/events/phases.js';
 import type { Guardian } from '../../checkpoint/guardian/guardian.js';
+import type { Undo } from '../../checkpoint/restore/undo.js';
 import type { AdaptedSpec, DroppedSetting } from '../documents/archived-spec.js';
 import type { RecordedContainer } from '../documents/recorded-container.js';
 import type { Container } from '../model/container.js';
@@ -17,12 +18,12 @@ export interface ContainerRestorePlan {
   /** With the CRIU that was found first on PATH. */
   env: NodeJS.ProcessEnv;
   guardian: Guardian;
+  /** Told how what is made is taken back. */
+  undo: Undo;
 }
 
 export interface RestoredContainer {
   container: Container;
   dropped: DroppedSetting[];
   hostMounts: AdaptedSpec['hostMounts'];
-  /** Undoes the restore, as after a failed one. */
-  remove(): Promise<void>;
 }
