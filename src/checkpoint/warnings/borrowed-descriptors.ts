@@ -140,15 +140,20 @@ const questions = Int32Array.from([
 ]);
 
 /**
- * Borrows descriptors of a process (pidfd_getfd(2)) and compares sockets with new ones of their kind in the same network
- * namespace. A process that cannot be asked has nothing.
+ * Borrows descriptors of a process (pidfd_getfd(2)) and compares sockets with new ones of their kind in the same
+ * network namespace. A process that cannot be asked has nothing.
  * @param fds Sockets, inotify and fanotify.
+ * @param groups The `multicastGroups` of a process with sockets.
  */
-export async function lookAtDescriptors(pid: number, fds: readonly number[]): Promise<Borrowed> {
+export async function lookAtDescriptors(
+  pid: number,
+  fds: readonly number[],
+  groups: Uint8Array = new Uint8Array(),
+): Promise<Borrowed> {
   const differs = new Uint8Array(fds.length * names.length);
   if (fds.length > 0)
     await native()
-      .lookAtDescriptors(pid, Int32Array.from(fds), questions, multicastGroups(pid), differs)
+      .lookAtDescriptors(pid, Int32Array.from(fds), questions, groups, differs)
       .catch(() => undefined);
   const options = new Map<number, string[]>();
   const waiting = new Set<number>();
@@ -165,7 +170,7 @@ export async function lookAtDescriptors(pid: number, fds: readonly number[]): Pr
  * The groups that the interfaces of a process's network namespace have members of: family, interface and address of
  * each. Source: net/ipv4/igmp.c, igmp_mc_seq_show; net/ipv6/mcast.c, igmp6_mc_seq_show, Linux v6.12.
  */
-function multicastGroups(pid: number): Uint8Array {
+export function multicastGroups(pid: number): Uint8Array {
   const groups: Buffer[] = [];
   const add = (family: number, index: number, address: Buffer): void => {
     const group = Buffer.alloc(24);

@@ -1,6 +1,6 @@
 import { listProc, readProc, readProcLink } from '../../proc/task.js';
 import { takeTurns } from '../../yield-to-loop.js';
-import { lookAtDescriptors } from './borrowed-descriptors.js';
+import { lookAtDescriptors, multicastGroups } from './borrowed-descriptors.js';
 
 const kinds = [
   'EFD_SEMAPHORE',
@@ -26,38 +26,43 @@ export function isOfDescriptor(what: string): boolean {
   return (kinds as readonly string[]).includes(what);
 }
 
+/** Before its inode and `]`. */
+const SOCKET = 'socket:[';
 const EVENTS = {
   'anon_inode:inotify': 'unread inotify events',
   'anon_inode:[fanotify]': 'unread fanotify events',
 } as const;
 
 /** What CRIU does not dump of a process's descriptors; empty when it has gone. */
-export async function descriptorStates(pid: number, udp: UdpQueues): Promise<FoundDescriptorState[]> {
+export async function descriptorStates(pid: number, networks: Networks): Promise<FoundDescriptorState[]> {
   const found: FoundDescriptorState[] = [];
   const note = (fd: number, what: DescriptorState, options?: string[]): void => {
     found.push({ pid, tid: pid, what, value: String(fd), ...(options === undefined ? {} : { options }) });
   };
   /** What /proc says too little of, and what it is when something waits there to be read. */
   const toBorrow = new Map<number, DescriptorState>();
+  let network: Network | undefined;
   let turn = performance.now();
   for (const name of listProc(`${pid}/fd`)) {
     const fd = Number(name);
     const target = readProcLink(`${pid}/fd/${fd}`) ?? '';
     if (target in EVENTS) toBorrow.set(fd, EVENTS[target as keyof typeof EVENTS]);
-    else if (target.startsWith('socket:[')) toBorrow.set(fd, 'unread packets');
-    const what = stateOf(pid, fd, target, udp);
+    else if (target.startsWith(SOCKET)) {
+      toBorrow.set(fd, 'unread packets');
+      network ??= networks.of(pid);
+      if (network.withDatagrams.has(target.slice(SOCKET.length, -1))) note(fd, 'unread UDP datagrams');
+    }
+    const what = stateOf(pid, fd, target);
     if (what !== undefined) note(fd, what);
     turn = await takeTurns(turn);
   }
-  const { options, waiting } = await lookAtDescriptors(pid, [...toBorrow.keys()]);
+  const { options, waiting } = await lookAtDescriptors(pid, [...toBorrow.keys()], network?.multicastGroups);
   for (const [fd, what] of toBorrow) if (waiting.has(fd)) note(fd, what);
   for (const [fd, set] of options) note(fd, 'socket options', set);
   return found;
 }
 
-function stateOf(pid: number, fd: number, target: string, udp: UdpQueues): DescriptorState | undefined {
-  if (target.startsWith('socket:['))
-    return udp.ofProcess(pid).has(target.slice('socket:['.length, -1)) ? 'unread UDP datagrams' : undefined;
+function stateOf(pid: number, fd: number, target: string): DescriptorState | undefined {
   if (target === 'anon_inode:[eventfd]') {
     // Source: fs/eventfd.c, eventfd_show_fdinfo, Linux v6.6.
     const isSemaphore = /^eventfd-semaphore:\s*1$/m.test(readProc(`${pid}/fdinfo/${fd}`) ?? '');
@@ -77,18 +82,26 @@ function isAbsoluteOfRealtime(fdinfo: string): boolean {
   return /^clockid:\s*0$/m.test(fdinfo) && (parseInt(flags, 8) & 1) !== 0 && !/^it_value:\s*\(0, 0\)$/m.test(fdinfo);
 }
 
-/** The UDP sockets of each network namespace that hold datagrams, by inode: read once, however many processes ask. */
-export class UdpQueues {
-  readonly #ofNamespaces = new Map<string, ReadonlySet<string>>();
+/** What the tables of a network namespace say. */
+interface Network {
+  /** The UDP sockets that hold datagrams, by inode. */
+  withDatagrams: ReadonlySet<string>;
+  multicastGroups: Uint8Array;
+}
 
-  ofProcess(pid: number): ReadonlySet<string> {
+/** The network namespaces: each is asked once, however many processes are in it. */
+export class Networks {
+  readonly #known = new Map<string, Network>();
+
+  of(pid: number): Network {
     const namespace = readProcLink(`${pid}/ns/net`) ?? '';
-    let inodes = this.#ofNamespaces.get(namespace);
-    if (inodes === undefined) {
-      inodes = new Set(['udp', 'udp6'].flatMap((table) => withDatagrams(readProc(`${pid}/net/${table}`) ?? '')));
-      this.#ofNamespaces.set(namespace, inodes);
+    let network = this.#known.get(namespace);
+    if (network === undefined) {
+      const udp = ['udp', 'udp6'].flatMap((table) => withDatagrams(readProc(`${pid}/net/${table}`) ?? ''));
+      network = { withDatagrams: new Set(udp), multicastGroups: multicastGroups(pid) };
+      this.#known.set(namespace, network);
     }
-    return inodes;
+    return network;
   }
 }
 

@@ -1,7 +1,7 @@
 import { Cpusets } from '../../cgroup/index.js';
 import { innermostId, readProc, threadsOf } from '../../proc/task.js';
 import { pidsByInnermost } from '../base/pids.js';
-import { descriptorStates, UdpQueues, type DescriptorState } from './descriptor-state.js';
+import { descriptorStates, Networks, type DescriptorState } from './descriptor-state.js';
 import type { RecordedWarning } from './recorded.js';
 
 /**
@@ -38,13 +38,15 @@ const NEVER_RESTORED: readonly string[] = [
   'unread packets',
 ];
 
-/** A task that has not asked for anything has these of its parent's, or the kernel's default; and what tells the rest. */
+/**
+ * A task that has not asked for anything has these of its parent's, or the kernel's default; and what tells the rest.
+ */
 interface Usual {
   affinity: string | undefined;
   coredumpFilter: string | undefined;
   personality: string | undefined;
   cpusets: Cpusets;
-  udp: UdpQueues;
+  networks: Networks;
 }
 
 // Source: init_task in init/init_task.c, Linux v6.12: 50 microseconds.
@@ -62,7 +64,7 @@ export function usualState(): Usual {
     coredumpFilter: value('self/coredump_filter'),
     personality: value('self/personality'),
     cpusets: new Cpusets(),
-    udp: new UdpQueues(),
+    networks: new Networks(),
   };
 }
 
@@ -85,12 +87,15 @@ export async function unusualState(pid: number, usual: Usual): Promise<TaskState
   note(pid, 'autogroup nice value', niceOfAutogroup(pid), '0');
   note(pid, 'PR_SET_MEMORY_MERGE', memoryMerge(pid), 'no');
   note(pid, 'exit signal', exitSignal(pid), SIGCHLD);
-  found.push(...(await descriptorStates(pid, usual.udp)));
-  return found.map((state) => ({ ...state, ...insideIds(state) }));
+  found.push(...(await descriptorStates(pid, usual.networks)));
+  if (found.length === 0) return found;
+  const own = innermostId(String(pid)) ?? pid;
+  return found.map((state) => ({ ...state, ...insideIds(state, own) }));
 }
 
-function insideIds({ pid, tid }: TaskState): Pick<TaskState, 'inside'> {
-  const inside = { pid: innermostId(String(pid)) ?? pid, tid: innermostId(`${pid}/task/${tid}`) ?? tid };
+/** @param own The process's id there, which is the task's too but of a further thread. */
+function insideIds({ pid, tid }: TaskState, own: number): Pick<TaskState, 'inside'> {
+  const inside = { pid: own, tid: tid === pid ? own : (innermostId(`${pid}/task/${tid}`) ?? tid) };
   return inside.pid === pid && inside.tid === tid ? {} : { inside };
 }
 
@@ -105,7 +110,7 @@ export async function statesNotRestored(recorded: readonly RecordedWarning[], ro
     coredumpFilter: undefined,
     personality: undefined,
     cpusets: new Cpusets(),
-    udp: new UdpQueues(),
+    networks: new Networks(),
   };
   const states = recorded
     .filter(({ code }) => code === 'STATE_LOST')

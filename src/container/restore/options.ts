@@ -3,7 +3,7 @@ import type { OnProgress, OnWarning } from '../../checkpoint/events/phases.js';
 import { HOST_SETTINGS, type HostSetting } from '../documents/archived-spec.js';
 import { ContainerError } from '../model/container-error.js';
 import { CONTAINER_NAME, refuseUnknown } from '../option-names.js';
-import type { ContainerName } from '../runtimes/find-container.js';
+import { requireOneRuntime, type ContainerName } from '../runtimes/find-container.js';
 
 export interface ContainerRestoreOptions extends ContainerName {
   /**
@@ -65,14 +65,8 @@ const OPTIONS: OptionNames<ContainerRestoreOptions> = {
 /** @throws ContainerError BAD_OPTION */
 export function checkContainerRestoreOptions(options: ContainerRestoreOptions): void {
   refuseUnknown(options, OPTIONS);
-  const { runc, crun, podman, bundle, keep = [], pod, ignoreVolumes } = options;
-  const given = [runc, crun, podman].filter((name) => name !== undefined);
-  if (given.length !== 1)
-    throw new ContainerError('BAD_OPTION', {
-      option: 'runc, crun, podman',
-      value: given.join(', ') || undefined,
-      expected: 'exactly one of them',
-    });
+  requireOneRuntime(options);
+  const { podman, bundle, keep = [], pod, ignoreVolumes } = options;
   const unknown = keep.find((setting) => !HOST_SETTINGS.includes(setting));
   if (unknown !== undefined || (keep.length > 0 && podman !== undefined))
     throw new ContainerError('BAD_OPTION', {

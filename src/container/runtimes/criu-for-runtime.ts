@@ -1,8 +1,8 @@
 import { constants } from 'node:fs';
 import { access, chmod, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { delimiter, join, resolve } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf } from '../../errors.js';
+import { pause } from '../../when-aborted.js';
 
 export interface CriuForRuntime extends AsyncDisposable {
   /** The environment for the runtime, in which it finds this CRIU. */
@@ -44,7 +44,6 @@ export async function criuForRuntime(
   let isDone = false;
   const watching = (async () => {
     const root = await contentsOnceThere(restored, end.signal);
-    if (root === undefined) return;
     try {
       await beforeTasksRun(Number(root));
       isDone = true;
@@ -96,15 +95,14 @@ async function writeProgram(path: string, text: string): Promise<void> {
   await chmod(path, 0o700);
 }
 
-async function contentsOnceThere(path: string, signal: AbortSignal): Promise<string | undefined> {
-  for (;;) {
+/** @throws the signal's reason */
+async function contentsOnceThere(path: string, signal: AbortSignal): Promise<string> {
+  for (; ; await pause(POLL_MS, signal)) {
     try {
       return await readFile(path, 'utf8');
     } catch (error) {
       if (errnoOf(error) !== 'ENOENT') throw error;
     }
-    if (signal.aborted) return undefined;
-    await sleep(POLL_MS, undefined, { signal }).catch(() => undefined);
   }
 }
 

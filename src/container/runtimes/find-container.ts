@@ -14,8 +14,8 @@ export interface ContainerName extends RuntimeOptions, PodmanOptions {
   podman?: string | undefined;
 }
 
-/** @throws ContainerError BAD_OPTION, and those of each runtime */
-export async function findContainer({ runc, crun, podman, ...options }: ContainerName): Promise<Container> {
+/** @throws ContainerError BAD_OPTION unless exactly one runtime is named */
+export function requireOneRuntime({ runc, crun, podman }: ContainerName): void {
   const given = [runc, crun, podman].filter((name) => name !== undefined);
   if (given.length !== 1)
     throw new ContainerError('BAD_OPTION', {
@@ -23,6 +23,12 @@ export async function findContainer({ runc, crun, podman, ...options }: Containe
       value: given.join(', ') || undefined,
       expected: 'exactly one of them',
     });
+}
+
+/** @throws ContainerError BAD_OPTION, and those of each runtime */
+export async function findContainer(name: ContainerName): Promise<Container> {
+  requireOneRuntime(name);
+  const { runc, crun, podman, ...options } = name;
   if (runc !== undefined) return runcContainer(runc, options);
   if (crun !== undefined) return crunContainer(crun, options);
   return podmanContainer(podman as string, options);

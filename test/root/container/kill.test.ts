@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { openArchive, verifyArchive } from '../../../src/archive/index.js';
 import { checkpointContainer, checkpointPod, restoreContainer } from '../../../src/container/index.js';
 import { recover } from '../../../src/index.js';
+import { childrenOf } from '../../../src/proc/children.js';
 import { readProcess } from '../../../src/proc/task.js';
 import {
   Bundle,
@@ -44,8 +45,7 @@ async function startVictim(plan: object): Promise<ChildProcess> {
 /** With SIGKILL, its guardians first if that is asked for: then nobody puts anything right. */
 async function kill(child: ChildProcess, { guardians }: { guardians: boolean }): Promise<void> {
   const { pid } = child as { pid: number };
-  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').split(' ').filter(Boolean).map(Number);
-  const killed = guardians ? children.filter((one) => readProcess(one)?.name === 'stillframe-guar') : [];
+  const killed = guardians ? childrenOf(pid).filter((one) => readProcess(one)?.name === 'stillframe-guar') : [];
   expect(killed.length > 0).toBe(guardians);
   for (const one of killed) process.kill(one, 'SIGKILL');
   await endChild(child);
@@ -53,8 +53,7 @@ async function kill(child: ChildProcess, { guardians }: { guardians: boolean }):
 
 /** The runtimes that it has started. */
 function runtimesOf({ pid }: ChildProcess): number[] {
-  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').split(' ').filter(Boolean).map(Number);
-  return children.filter((one) => readProcess(one)?.name === 'runc');
+  return childrenOf(pid as number).filter((one) => readProcess(one)?.name === 'runc');
 }
 
 const isStopped = ({ pid }: ChildProcess): boolean => readProcess(pid as number)?.state === 'T';
