@@ -6,11 +6,10 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const { manPage } = await import(join(root, 'dist/src/cli/man-page.js'));
 const { makeProgram } = await import(join(root, 'dist/src/cli/program.js'));
-const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 /** The newest release's, so that two builds of it are the same. */
 const [, date = ''] =
   /^## \[\d+\.\d+\.\d+\] - (\d{4}-\d{2}-\d{2})/m.exec(readFileSync(join(root, 'CHANGELOG.md'), 'utf8')) ?? [];
 
 const program = await makeProgram(undefined, new AbortController().signal);
 mkdirSync(join(root, 'man'), { recursive: true });
-writeFileSync(join(root, 'man/stillframe.8'), manPage(program, { version, date }));
+writeFileSync(join(root, 'man/stillframe.8'), manPage(program, date));

@@ -29,6 +29,7 @@ export {
 export type { Warning, WarningCode, WarningFacts } from './checkpoint/warnings/warning.js';
 export type { RecordedWarning } from './checkpoint/warnings/recorded.js';
 export type { FileStamp, OutsideFile } from './checkpoint/warnings/outside-file.js';
+export type { MovedTree } from './checkpoint/warnings/moved-trees.js';
 export type { ChangedFile } from './checkpoint/warnings/find-changed-files.js';
 export type { TaskState } from './checkpoint/warnings/task-state.js';
 

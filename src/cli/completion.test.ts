@@ -44,7 +44,7 @@ test.each(SHELLS)('the script for %s is one, where that shell is installed', (sh
 });
 
 test('the manual page has every command and option, and is read without a warning', () => {
-  const page = manPage(program, { version: '1.2.3', date: '2026-11-30' });
+  const page = manPage(program, '2026-11-30');
   const text = page.replace(/\\-/g, '-');
   for (const command of program.commands) {
     expect(text).toContain(`.SS stillframe ${command.name()}`);

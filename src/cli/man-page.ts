@@ -1,10 +1,10 @@
 import type { Command } from 'commander';
 
 /** The manual page of a program with commands, in man(7)'s macros, made of their own definitions. */
-export function manPage(program: Command, { version, date }: { version: string; date: string }): string {
+export function manPage(program: Command, date: string): string {
   const name = program.name();
   return [
-    `.TH ${name.toUpperCase()} 8 ${quoted(date)} ${quoted(`${name} ${version}`)}`,
+    `.TH ${name.toUpperCase()} 8 ${quoted(date)} ${quoted(`${name} ${program.version()}`)}`,
     '.SH NAME',
     `${name} \\- ${roff(withoutStop(program.description()))}`,
     '.SH SYNOPSIS',

@@ -1,10 +1,6 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 
-/** The package's own file: two up from src/cli/ (tests), three from dist/src/cli/. */
-const file = ['../../package.json', '../../../package.json']
-  .map((path) => new URL(path, import.meta.url))
-  .find((url) => existsSync(url)) as URL;
-
+/** Of the package that this file is in, from src/ (tests) as from dist/. */
 export function ownVersion(): string {
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+  return (createRequire(import.meta.url)('stillframe/package.json') as { version: string }).version;
 }

@@ -17,6 +17,7 @@ export {
   type FreezerTarget,
   type ThawOptions,
 } from '../cgroup/index.js';
+export type { BadOption } from '../bad-option.js';
 export type { ProcessInfo } from '../proc/task.js';
 export {
   FreezerError,

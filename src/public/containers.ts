@@ -55,20 +55,25 @@ export type {
   WarningEvent,
   WindowEvent,
 } from '../checkpoint/events/phases.js';
+export type { FrozenReport } from '../checkpoint/events/report.js';
 export type { CheckpointOptions, CheckpointPlanOptions } from '../checkpoint/options.js';
 export type { CheckpointPlan, PlannedTree } from '../checkpoint/plan/plan-checkpoint.js';
 export type { PlannedMemory, PlannedProcess } from '../checkpoint/plan/planned-memory.js';
 export type { PredictedWindow } from '../checkpoint/plan/predict-window.js';
 export type { LostLock } from '../checkpoint/restore/restore-locks.js';
 export type { ChangedFile } from '../checkpoint/warnings/find-changed-files.js';
+export type { MovedTree } from '../checkpoint/warnings/moved-trees.js';
 export type { FileStamp, OutsideFile } from '../checkpoint/warnings/outside-file.js';
 export type { TaskState } from '../checkpoint/warnings/task-state.js';
 export type { Warning, WarningCode, WarningFacts } from '../checkpoint/warnings/warning.js';
+export type { CgroupToFreeze, FreezeLimits, TreeToFreeze } from '../checkpoint/while-frozen.js';
+export type { Frozen, OnFrozen } from '../checkpoint/window/frozen.js';
 export type { WindowParts } from '../checkpoint/window/part-clock.js';
 export type { FileTree, Target } from '../checkpoint/window/target.js';
 export type {
   CgroupRoot,
   CpuCap,
+  CriuDumpOptions,
   CriuOptions,
   DumpStats,
   InheritFd,

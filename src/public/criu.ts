@@ -62,6 +62,7 @@ export {
   type VersionNumber,
   type WorkOptions,
 } from '../criu/index.js';
+export type { BadOption } from '../bad-option.js';
 export type { ProcessEnd } from '../process.js';
 export { openPipe, sendDescriptor } from '../descriptors.js';
 export {

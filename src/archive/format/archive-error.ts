@@ -1,7 +1,7 @@
 import { errnoOf, StillframeError, type ErrorTexts, type FactsOf } from '../../errors.js';
 import { printable } from './byte-text.js';
 
-/** In an archive. */
+/** In an archive. @inline */
 interface InArchive {
   /** As the caller named it. */
   archivePath?: string;
@@ -13,13 +13,13 @@ interface InArchive {
   offset?: number;
 }
 
-/** Of a file or directory on this machine, its path printable. */
+/** Of a file or directory on this machine, its path printable. @inline */
 interface OnMachine {
   path: string;
   what?: string;
 }
 
-/** One, or several: the first of them, and how many there are. */
+/** One, or several: the first of them, and how many there are. @inline */
 interface Destinations extends OnMachine {
   paths?: string[];
   count?: number;

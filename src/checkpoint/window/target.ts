@@ -16,7 +16,7 @@ export interface Target {
   files?: FileTree[];
   /** CRIU options over the ones that Stillframe chooses. */
   criu?: CriuDumpOptions;
-  /** For those who make targets of something larger, such as a container. */
+  /** @internal For those who make targets of something larger, such as a container. */
   parts?: TargetParts;
 }
 

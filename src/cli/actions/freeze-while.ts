@@ -6,6 +6,7 @@ import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { InvalidArgumentError, type Command } from 'commander';
 import { StillframeError, whileFrozen, type Frozen, type FrozenReport, type WhatToFreeze } from '../../index.js';
+import { whenAborted } from '../../when-aborted.js';
 import type { WhileOptions } from '../commands/freeze-while.js';
 import { containerName, refuseBeside } from '../container-options.js';
 import { errorText } from '../error-text.js';
@@ -42,11 +43,9 @@ export async function freezeWhile(
   // Until COMMAND runs, a signal cancels; from then on it is COMMAND's.
   const cancel = new AbortController();
   const program = new FrozenCommand(name, args);
-  const onSignal = (): void => {
+  const forget = whenAborted(signal, () => {
     if (!program.isStarted) cancel.abort(signal.reason);
-  };
-  signal.addEventListener('abort', onSignal);
-  if (signal.aborted) onSignal();
+  });
   try {
     const report = await whileFrozen(
       {
@@ -67,7 +66,7 @@ export async function freezeWhile(
     printError(errorText(error, options.json === true, own));
     process.exitCode = failureStatus(error);
   } finally {
-    signal.removeEventListener('abort', onSignal);
+    forget();
   }
 }
 
@@ -113,14 +112,13 @@ class FrozenCommand {
     const forward = (name: NodeJS.Signals): void => {
       if (!(name === 'SIGINT' || name === 'SIGQUIT') || !isInForeground()) child.kill(name);
     };
-    const onDeadline = (): void => void child.kill('SIGTERM');
-    signal.addEventListener('abort', onDeadline, { once: true });
+    const forget = whenAborted(signal, () => void child.kill('SIGTERM'));
     for (const name of FORWARDED) process.on(name, forward);
     try {
       const [code, by] = (await ended) as [number | null, NodeJS.Signals | null];
       return code ?? 128 + constants.signals[by as NodeJS.Signals];
     } finally {
-      signal.removeEventListener('abort', onDeadline);
+      forget();
       for (const name of FORWARDED) process.off(name, forward);
     }
   }

@@ -49,6 +49,15 @@ Examples with --while:
 /** Refuses what has a meaning with `--while` only. */
 export function refuseWithoutWhile(args: readonly string[], options: WhileOptions): void {
   if (args.length > 0) throw new InvalidArgumentError('A command to run needs --while.');
-  const names = ['cgroup', 'runc', 'crun', 'podman', 'stateRoot', 'adopt', 'maxFrozen', 'stateDir', 'placeGuardianIn'];
-  refuseBeside('freeze without --while', options, names as (keyof WhileOptions & string)[]);
+  refuseBeside('freeze without --while', options, [
+    'cgroup',
+    'runc',
+    'crun',
+    'podman',
+    'stateRoot',
+    'adopt',
+    'maxFrozen',
+    'stateDir',
+    'placeGuardianIn',
+  ]);
 }

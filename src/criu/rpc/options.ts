@@ -243,7 +243,7 @@ export interface CriuOptions {
   statusFd?: number;
 }
 
-/** What no dump looks at. */
+/** What no dump looks at. @inline */
 type OfRestore =
   | 'rstSibling'
   | 'execCmd'
@@ -255,7 +255,7 @@ type OfRestore =
   | 'weakSysctls'
   | 'lsmMountContext';
 
-/** What no restore looks at. */
+/** What no restore looks at. @inline */
 type OfDump =
   | 'leaveRunning'
   | 'freezeCgroup'
