@@ -1,38 +1,16 @@
-import Table from 'cli-table3';
+import { plainTable } from '../src/cli/table.js';
 import { figuresOf, type Figure } from './figures.js';
 import type { Machine } from './machine.js';
 import type { BenchResult, CaseResult, ContenderResult, RoundTripResult, Sample, SmallResult } from './results.js';
 import { summarize } from './samples.js';
 
-const NO_BORDERS = Object.fromEntries(
-  [
-    'top',
-    'top-mid',
-    'top-left',
-    'top-right',
-    'bottom',
-    'bottom-mid',
-    'bottom-left',
-    'bottom-right',
-    'left',
-    'left-mid',
-    'mid',
-    'mid-mid',
-    'right',
-    'right-mid',
-  ].map((name) => [name, '']),
-);
-
 /** Columns under a head: the first to the left, figures to the right. */
 export function grid(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const table = new Table({
-    head: [...head],
-    colAligns: head.map((_, column) => (column === 0 ? 'left' : 'right')),
-    chars: { ...NO_BORDERS, middle: '  ' },
-    style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
-  });
-  for (const row of rows) table.push([...row]);
-  return table.toString().replace(/[ \t]+$/gm, '');
+  return plainTable(
+    head,
+    head.map((_, column) => (column === 0 ? 'left' : 'right')),
+    rows,
+  );
 }
 
 export function machineLines(machine: Machine): [name: string, value: string][] {

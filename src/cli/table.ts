@@ -3,7 +3,7 @@ import { visibleName } from '../visible.js';
 
 type Row = readonly (string | number)[];
 
-const PLAIN_BORDERS = Object.fromEntries(
+const NO_BORDERS = Object.fromEntries(
   [
     'top',
     'top-mid',
@@ -25,6 +25,22 @@ const BETWEEN = '  ';
 
 /** The width of each column is that of so many rows: a list of any length takes no more memory than these. */
 const MEASURED_ROWS = 1000;
+
+/** Cells as they are, without borders; nothing but the columns' widths is computed. */
+export function plainTable(
+  head: readonly string[],
+  colAligns: ('left' | 'right')[],
+  rows: readonly (readonly string[])[],
+): string {
+  const table = new Table({
+    head: [...head],
+    colAligns,
+    chars: { ...NO_BORDERS, middle: BETWEEN },
+    style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
+  });
+  for (const row of rows) table.push([...row]);
+  return table.toString().replace(/[ \t]+$/gm, '');
+}
 
 /** Rows under a head, in columns a person can read and `awk` can split; numbers to the right. */
 export function table(head: readonly string[], rows: readonly Row[]): string {
@@ -61,14 +77,11 @@ export class TableLines {
         isNumeric: cells.length > 0 && cells.every((cell) => /^[\d.,]+( (ms|s|B|[KMGT]iB|%|x))?$/.test(cell)),
       };
     });
-    const grid = new Table({
-      head: [...this.#head],
-      colAligns: this.#columns.map(({ isNumeric }) => (isNumeric ? 'right' : 'left')),
-      chars: { ...PLAIN_BORDERS, middle: BETWEEN },
-      style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
-    });
-    grid.push(...rows);
-    return grid.toString().replace(/[ \t]+$/gm, '');
+    return plainTable(
+      this.#head,
+      this.#columns.map(({ isNumeric }) => (isNumeric ? 'right' : 'left')),
+      rows,
+    );
   }
 
   #line(cells: readonly string[]): string {

@@ -1,22 +1,13 @@
 import { constants } from 'node:fs';
 import { open, readFile, readlink } from 'node:fs/promises';
 import { dirname, isAbsolute, resolve } from 'node:path';
-import { mountLines } from '../../proc/mountinfo.js';
+import { mountLines, type MountLine } from '../../proc/mountinfo.js';
 import { unescapeOctal } from '../../proc/octal.js';
 
 const O_PATH = 0o10000000;
 
-/** One line of a mountinfo: a mount as the processes of one mount namespace see it. */
-export interface Mount {
-  id: number;
-  /** `major:minor` of the file system, as in stat(2)'s st_dev. */
-  device: string;
-  /** The directory of the file system that is mounted. */
-  root: string;
-  /** Where, for whoever reads. */
-  mountPoint: string;
-  fsType: string;
-  source: string;
+/** A mount as the processes of one mount namespace see it, its paths as they are. */
+export interface Mount extends Omit<MountLine, 'superOptions'> {
   /** Options of the file system. A repeated one has several values; one without a value has ''. */
   superOptions: Map<string, string[]>;
 }
