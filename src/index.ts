@@ -26,6 +26,7 @@ export {
   type WindowEvent,
 } from './checkpoint/events/phases.js';
 
+export type { ExpectedFile, Restorability, RestoreFault } from './checkpoint/restorable/restorability.js';
 export type { Warning, WarningCode, WarningFacts } from './checkpoint/warnings/warning.js';
 export type { RecordedWarning } from './checkpoint/warnings/recorded.js';
 export type { FileStamp, OutsideFile } from './checkpoint/warnings/outside-file.js';

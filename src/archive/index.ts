@@ -32,6 +32,7 @@ export { openInOrder, type MemberInTurn } from './read/in-order.js';
 export { inspectArchive, inspectMembers } from './read/inspect.js';
 export { refuseOccupied } from './extract/occupied.js';
 export type { MemberPlace, TreePlace } from './read/places.js';
+export { placeMembers } from './read/place-members.js';
 export { verifyArchive, type VerifiedArchive, type VerifyOptions } from './read/verify.js';
 
 // The writing.

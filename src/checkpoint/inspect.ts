@@ -1,15 +1,22 @@
 import {
   ArchiveError,
+  inspectArchive,
   inspectMembers,
   nameOfSource,
   openArchive,
   openInOrder,
   printable,
   verifyArchive,
+  type ArchiveErrorCode,
   type ArchiveSource,
   type Manifest,
+  type MemberInTurn,
+  type OpenArchive,
 } from '../archive/index.js';
 import { ForeignReader, type ForeignCheckpoint } from './foreign-checkpoint.js';
+import { lookWhetherRestorable } from './restorable/look-whether-restorable.js';
+import { partsOf, partsOfForeign } from './restorable/looked-at.js';
+import type { Restorability } from './restorable/restorability.js';
 import { recordedWarnings, type RecordedWarning } from './warnings/recorded.js';
 
 export interface ArchiveMember {
@@ -41,7 +48,12 @@ export interface ArchiveVerification {
   /** Regular members, every one of whose hashes is right, and the bytes they hold. */
   members: number;
   bytes: number;
-  manifest: Manifest;
+  /** Undefined for an archive of another engine: no digest says what its bytes ought to be. */
+  manifest: Manifest | undefined;
+  /** See `ArchiveInspection`. */
+  foreign: ForeignCheckpoint | undefined;
+  /** Whether CRIU would restore it, as far as the archive itself says. */
+  restorable: Restorability;
 }
 
 export interface ReadOptions {
@@ -120,13 +132,55 @@ export async function inspect(source: ArchiveSource, options: InspectOptions = {
 }
 
 /**
- * Checks every byte of an archive against its manifest.
- * @throws ArchiveError ARCHIVE_DAMAGED with the member, ARCHIVE_TRUNCATED, NOT_AN_ARCHIVE, FORMAT_TOO_NEW
+ * Checks every byte of an archive against its manifest, and then whether it would restore: that CRIU's images are
+ * there and refer to what exists, and that every file that processes have open or mapped is in the archive as CRIU
+ * recorded it. An archive of another engine has no digests: of it the second is looked at alone.
+ * @throws ArchiveError ARCHIVE_DAMAGED with the member, ARCHIVE_TRUNCATED, NOT_AN_ARCHIVE, FORMAT_TOO_NEW;
+ * CheckpointError WORK_DIR_UNUSABLE. What the restore would fail on is no error: see `restorable`.
  */
 export async function verify(source: ArchiveSource, options: VerifyOptions = {}): Promise<ArchiveVerification> {
   await using archive = await openArchive(source, named(source, options));
-  const { manifest } = await verifyArchive(archive, options);
-  return { archivePath: archive.path, members: manifest.integrity.members, bytes: manifest.integrity.bytes, manifest };
+  const { path: archivePath } = archive;
+  try {
+    const verified = await verifyArchive(archive, options);
+    const { members, bytes } = verified.manifest.integrity;
+    const restorable = await lookWhetherRestorable(partsOf(verified), options);
+    return { archivePath, members, bytes, manifest: verified.manifest, foreign: undefined, restorable };
+  } catch (error) {
+    if (!(error instanceof ArchiveError) || !MAY_BE_FOREIGN.includes(error.code)) throw error;
+    const found = await lookWhetherForeign(archive, options.signal);
+    if (found === undefined) throw error;
+    const restorable = await lookWhetherRestorable(await partsOfForeign(archive, options.signal), options);
+    return { archivePath, ...found, manifest: undefined, restorable };
+  }
+}
+
+/** What verification says of another engine's archive. */
+const MAY_BE_FOREIGN: readonly ArchiveErrorCode[] = ['NOT_AN_ARCHIVE', 'UNSAFE_PATH', 'UNSAFE_LINK'];
+
+/** Undefined for one of ours, and for what no engine wrote. */
+async function lookWhetherForeign(
+  archive: OpenArchive,
+  signal: AbortSignal | undefined,
+): Promise<Pick<ArchiveVerification, 'members' | 'bytes' | 'foreign'> | undefined> {
+  const reader = new ForeignReader();
+  const found = { members: 0, bytes: 0 };
+  let isOurs = false;
+  const onMember = async (member: MemberInTurn): Promise<void> => {
+    await reader.look(member);
+    isOurs ||= member.entry.name.toString('latin1').startsWith('stillframe/');
+    if (member.entry.type !== 'file') return;
+    found.members++;
+    found.bytes += member.entry.size;
+  };
+  try {
+    await inspectArchive(archive, { signal, onMember });
+  } catch (error) {
+    if (error instanceof ArchiveError) return undefined;
+    throw error;
+  }
+  const foreign = reader.found();
+  return isOurs || foreign === undefined ? undefined : { ...found, foreign };
 }
 
 /**

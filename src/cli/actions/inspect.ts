@@ -1,8 +1,9 @@
 import { inspect, verify, type InspectOptions } from '../../index.js';
 import { checkpointCommand } from '../commands/checkpoint.js';
 import { JsonView, TextView } from '../inspection-view.js';
-import { bytes, json } from '../output.js';
+import { json } from '../output.js';
 import { archiveOf } from '../standard-input.js';
+import { verificationText } from '../verification-text.js';
 import { LongOutput, print, ReaderGone } from '../streams.js';
 
 /** What commander hands over. */
@@ -36,10 +37,11 @@ export async function verifyAction(argument: string, options: ReadFlags, signal:
   const { maxUnpackedBytes } = options;
   const { archiveName } = source;
   const verified = await verify(source.archive, { archiveName, signal, maxUnpackedBytes });
-  const { archivePath, members, bytes: size } = verified;
+  const { archivePath, members, bytes: size, foreign, restorable } = verified;
   print(
     options.json === true
-      ? json({ archivePath, members, bytes: size })
-      : `${archivePath}: ${members} members, ${bytes(size)}: every byte verified`,
+      ? json({ archivePath, members, bytes: size, ...(foreign === undefined ? {} : { foreign }), restorable })
+      : verificationText(verified),
   );
+  if (restorable.faults.length > 0) process.exitCode = 1;
 }

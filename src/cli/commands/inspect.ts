@@ -20,7 +20,7 @@ export function inspectCommand(signal: AbortSignal): Command {
 
 export function verifyCommand(signal: AbortSignal): Command {
   return new Command('verify')
-    .description('Check every byte of an archive against its manifest.')
+    .description('Check every byte of an archive against its manifest, and whether it would restore.')
     .argument('<archive>', 'a path; - for the standard input')
     .option(
       '--max-unpacked-bytes <size>',
@@ -30,7 +30,15 @@ export function verifyCommand(signal: AbortSignal): Command {
     .option('--json', 'print the result as JSON')
     .addHelpText(
       'after',
-      '\nIf the archive is damaged: exit status 1, and the damaged member is named.\n\nExample:\n  stillframe verify app.tar && scp app.tar other:',
+      `
+CRIU refuses a restore when one of its images is missing, or a file that a process has open or mapped is not as
+it was recorded. Both are looked for here, in archives of Podman, CRI-O and containerd, too; those hold no digests.
+
+Exit status 1: the archive is damaged, or would not restore. What is wrong is named.
+
+Examples:
+  stillframe verify app.tar && scp app.tar other:
+  stillframe verify podman-checkpoint.tar.gz`,
     )
     .action(async (argument: string, options: ReadFlags) =>
       (await import('../actions/inspect.js')).verifyAction(argument, options, signal),

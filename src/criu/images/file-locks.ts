@@ -28,11 +28,11 @@ export async function readDumpedLocks(imagesDir: string): Promise<DumpedLock[]> 
   const path = join(imagesDir, 'filelocks.img');
   const locks: DumpedLock[] = [];
   if (!existsSync(path)) return locks;
-  for await (const { flag, type, pid, fd, start, len } of imageEntries(path, FILE_LOCKS_MAGIC, (data) =>
-    file_lock_entry.decode(data),
-  )) {
-    const kind = kinds[flag as keyof typeof kinds];
-    locks.push({ kind, pid, fd, type, start: toNumber(start), length: toNumber(len) });
-  }
+  for await (const lock of imageEntries(path, FILE_LOCKS_MAGIC, decodeLock)) locks.push(lock);
   return locks;
+}
+
+function decodeLock(data: Uint8Array): DumpedLock {
+  const { flag, type, pid, fd, start, len } = file_lock_entry.decode(data);
+  return { kind: kinds[flag as keyof typeof kinds], pid, fd, type, start: toNumber(start), length: toNumber(len) };
 }

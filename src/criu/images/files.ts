@@ -38,26 +38,30 @@ export interface DumpedFile {
 export async function readDumpedFiles(imagesDir: string): Promise<DumpedFile[]> {
   const remaps = await readRemaps(imagesDir);
   const files: DumpedFile[] = [];
-  for await (const { type, reg } of imageEntries(join(imagesDir, 'files.img'), FILES_MAGIC, (data) =>
-    file_entry.decode(data),
-  )) {
-    if (type !== REG || reg == null) continue;
-    const { id, name, flags, pos, mntId, size, ext, mode } = reg;
-    files.push({
-      id,
-      path: Buffer.from(name),
-      flags,
-      pos: toNumber(pos),
-      external: ext ?? false,
-      ...present({
-        mountId: mntId == null || mntId < 0 ? undefined : mntId,
-        size: size == null ? undefined : toNumber(size),
-        mode,
-        remap: remaps.get(id),
-      }),
-    });
+  for await (const file of imageEntries(join(imagesDir, 'files.img'), FILES_MAGIC, decodeFile)) {
+    if (file === undefined) continue;
+    files.push({ ...file, ...present({ remap: remaps.get(file.id) }) });
   }
   return files;
+}
+
+/** Undefined for what is not opened by a path. */
+function decodeFile(data: Uint8Array): DumpedFile | undefined {
+  const { type, reg } = file_entry.decode(data);
+  if (type !== REG || reg == null) return undefined;
+  const { id, name, flags, pos, mntId, size, ext, mode } = reg;
+  return {
+    id,
+    path: Buffer.from(name),
+    flags,
+    pos: toNumber(pos),
+    external: ext ?? false,
+    ...present({
+      mountId: mntId == null || mntId < 0 ? undefined : mntId,
+      size: size == null ? undefined : toNumber(size),
+      mode,
+    }),
+  };
 }
 
 const remapNames = {

@@ -2,20 +2,31 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
+import Long from 'long';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { CriuError } from '../errors/criu-error.js';
 import {
+  core_entry,
+  fdinfo_entry,
   file_entry,
+  file_lock_entry,
+  mm_entry,
+  pagemap_entry,
+  pagemap_head,
   pstree_entry,
   remap_file_path_entry,
   remap_type,
+  task_kobj_ids_entry,
   tty_info_entry,
   TtyType,
 } from '../generated/criu.js';
+import { readDumpedLocks } from './file-locks.js';
 import { readDumpedFiles } from './files.js';
 import { readInventory } from './inventory.js';
+import { readPagemap } from './pagemap.js';
 import { readPstree } from './pstree.js';
 import { readDumpStats } from './stats.js';
+import { readDumpedTask } from './task.js';
 import { needsTerminal } from './tty.js';
 
 let dir: string;
@@ -98,15 +109,147 @@ test('a path that is not UTF-8 comes out byte for byte, with what became of a de
   ]);
 });
 
-test('any bytes behind the magic are entries or CRIU_IMAGE', async () => {
-  await fc.assert(
-    fc.asyncProperty(fc.uint8Array({ maxLength: 60 }), async (bytes) => {
-      const result = await pstree(Buffer.concat([u32(COMMON), u32(PSTREE), bytes])).catch((caught: unknown) => caught);
-      expect(Array.isArray(result) || (result instanceof CriuError && result.code === 'CRIU_IMAGE')).toBe(true);
-    }),
-    { numRuns: 300 },
-  );
+const HUGE = Long.fromString('9223372036854775807', true);
+const fown = { uid: 0, euid: 0, signum: 0, pidType: 0, pid: 0 };
+const [page, address] = [{ pagesId: 1 }, 4096];
+
+interface Image {
+  name: string;
+  magic: number;
+  /** What reads it; it finds all others there. */
+  read: () => Promise<unknown>;
+  entries: Uint8Array[];
+}
+
+const IMAGES: readonly Image[] = [
+  {
+    name: 'pstree.img',
+    magic: PSTREE,
+    read: () => readPstree(dir),
+    entries: [pstree_entry.encode(process1).finish()],
+  },
+  {
+    name: 'files.img',
+    magic: 0x56303138,
+    read: () => readDumpedFiles(dir),
+    entries: [file_entry.encode({ type: 2, id: 4 }).finish()],
+  },
+  {
+    name: 'filelocks.img',
+    magic: 0x54323616,
+    read: () => readDumpedLocks(dir),
+    entries: [file_lock_entry.encode({ flag: 1, type: 1, pid: 10, fd: 3, start: 0, len: 0 }).finish()],
+  },
+  {
+    name: 'core-10.img',
+    magic: 0x55053847,
+    read: () => readDumpedTask(dir, 10),
+    entries: [core_entry.encode({ tc: { taskState: 1 } }).finish()],
+  },
+  {
+    name: 'ids-10.img',
+    magic: 0x54432030,
+    read: () => readDumpedTask(dir, 10),
+    entries: [task_kobj_ids_entry.encode({ filesId: 2 }).finish()],
+  },
+  {
+    name: 'mm-10.img',
+    magic: 0x57492820,
+    read: () => readDumpedTask(dir, 10),
+    entries: [
+      mm_entry
+        .encode({
+          exeFileId: 1,
+          vmas: [
+            { shmid: 7, status: 0x41 },
+            { shmid: 8, status: 0x201 },
+          ],
+        })
+        .finish(),
+    ],
+  },
+  {
+    name: 'fdinfo-2.img',
+    magic: 0x56213732,
+    read: () => readDumpedTask(dir, 10),
+    entries: [fdinfo_entry.encode({ id: 5, flags: 0, type: 1, fd: 3 }).finish()],
+  },
+  {
+    name: 'pagemap-10.img',
+    magic: 0x56084025,
+    read: () => readPagemap(dir, 10),
+    entries: [
+      pagemap_head.encode(page).finish(),
+      pagemap_entry.encode({ vaddr: address, compatNrPages: 3, flags: 4 }).finish(),
+    ],
+  },
+];
+
+async function writeImages(): Promise<void> {
+  for (const { name, magic, entries } of IMAGES) await writeFile(join(dir, name), image(magic, entries));
+}
+
+test('a process has its executable, its mapped files and its descriptors', async () => {
+  await writeImages();
+  expect(await readDumpedTask(dir, 10)).toEqual({ hasEnded: false, fileIds: [1, 7, 5] });
+  await writeFile(join(dir, 'core-11.img'), image(0x55053847, [core_entry.encode({ tc: { taskState: 6 } }).finish()]));
+  expect(await readDumpedTask(dir, 11)).toEqual({ hasEnded: true, fileIds: [] });
 });
+
+test.each([
+  ['there', { flags: 4 }, 3],
+  ['there, and to come later', { flags: 6 }, 3],
+  ['in the parent images', { flags: 1 }, 0],
+  ['in the parent images of an old CRIU', { inParent: true }, 0],
+  ['there, of an old CRIU', {}, 3],
+  ['there, and more of them than 32 bits count', { flags: 4, nrPages: 2 ** 33 }, 2 ** 33],
+])('pages %s are counted or not', async (_, fields, pages) => {
+  const entry = pagemap_entry.encode({ vaddr: address, compatNrPages: 3, ...fields }).finish();
+  await writeFile(join(dir, 'pagemap-10.img'), image(0x56084025, [pagemap_head.encode(page).finish(), entry]));
+  expect(await readPagemap(dir, 10)).toEqual({ file: 'pages-1.img', pages });
+});
+
+test.each([
+  [
+    'files.img',
+    file_entry.encode({ type: 1, id: 3, reg: { id: 3, flags: 0, pos: HUGE, name: Buffer.of(), fown } as never }),
+  ],
+  ['filelocks.img', file_lock_entry.encode({ flag: 1, type: 1, pid: 1, fd: 3, start: 2 ** 62, len: 0 })],
+  ['mm-10.img', mm_entry.encode({ exeFileId: 1, vmas: [{ shmid: HUGE, status: 0x41 }] })],
+  ['pagemap-10.img', pagemap_entry.encode({ vaddr: address, compatNrPages: 0, flags: 4, nrPages: HUGE })],
+])('a number in %s that no file has is CRIU_IMAGE', async (name, entry) => {
+  await writeImages();
+  const { magic, read, entries } = IMAGES.find((one) => one.name === name)!;
+  const bytes = entry.finish();
+  await writeFile(join(dir, name), image(magic, name.startsWith('pagemap') ? [entries[0]!, bytes] : [bytes]));
+  await expect(read()).rejects.toMatchObject({ code: 'CRIU_IMAGE', facts: { path: join(dir, name) } });
+});
+
+test.each(IMAGES)(
+  'any bytes behind the magic of $name are entries or CRIU_IMAGE',
+  async ({ name, magic, read, entries }) => {
+    await writeImages();
+    const framed = fc
+      .tuple(fc.constantFrom(...entries), fc.array(fc.tuple(fc.nat(40), fc.nat(255)), { maxLength: 3 }))
+      .map(([entry, changes]) => {
+        const changed = Buffer.from(entry);
+        for (const [at, byte] of changes) if (at < changed.length) changed[at] = byte;
+        return image(magic, [changed]);
+      });
+    const anything = fc.uint8Array({ maxLength: 60 }).map((bytes) => Buffer.concat([u32(COMMON), u32(magic), bytes]));
+    await fc.assert(
+      fc.asyncProperty(fc.oneof(framed, anything), async (bytes) => {
+        await writeFile(join(dir, name), bytes);
+        const error: unknown = await read().then(
+          () => undefined,
+          (reason: unknown) => reason,
+        );
+        expect(error === undefined || (error instanceof CriuError && error.code === 'CRIU_IMAGE')).toBe(true);
+      }),
+      { numRuns: 150 },
+    );
+  },
+);
 
 test.each([
   ['a slave whose master was outside', [{ id: 4, type: TtyType.PTY }], true],

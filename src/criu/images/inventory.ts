@@ -29,9 +29,11 @@ const networkLocks = ['iptables', 'nftables', 'skip'] as const;
  * @throws CriuError CRIU_IMAGE
  */
 export async function readInventory(imagesDir: string): Promise<Inventory> {
-  const entry = await imageEntry(join(imagesDir, 'inventory.img'), INVENTORY_MAGIC, (data) =>
-    inventory_entry.decode(data),
-  );
+  return imageEntry(join(imagesDir, 'inventory.img'), INVENTORY_MAGIC, decodeInventory);
+}
+
+function decodeInventory(data: Uint8Array): Inventory {
+  const entry = inventory_entry.decode(data);
   const { imgVersion, dumpUptime, tcpClose, networkLockMethod, allowUprobes, dumpCriuRunId, compress } = entry;
   return {
     imgVersion,

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { checkpointContainer, restoreContainer, writeImage } from '../../../src/container/index.js';
-import { inspect, readMember } from '../../../src/index.js';
+import { inspect, readMember, verify } from '../../../src/index.js';
 import {
   AS_CHANGED,
   command,
@@ -151,6 +151,24 @@ it('keeps what a container changed of its image, which Podman itself loses', asy
   await container.remove();
   await must('podman', 'container', 'restore', '--import', ours);
   expect(imageAsChanged(await container.root())).toEqual(AS_CHANGED);
+});
+
+it('of which Podman made an archive that does not come back: `verify` names the file, before anybody tries', async () => {
+  const appends = 'exec 3<>/data/log; while :; do echo line >&3; done';
+  await using container = await PodmanContainer.run(image, 'sh', '-c', appends);
+  const [ours, theirs] = [join(scratch, 'ours-whole.tar'), join(scratch, 'theirs-torn.tar.gz')];
+  await checkpointContainer({ podman: container.name, output: ours });
+  await must('podman', 'container', 'checkpoint', '--leave-running', '--export', theirs, container.name);
+  expect((await verify(ours)).restorable.faults).toEqual([]);
+  const { foreign, manifest, restorable } = await verify(theirs);
+  expect({ engine: foreign?.engine, manifest }).toEqual({ engine: 'Podman', manifest: undefined });
+  expect(restorable.faults).toMatchObject([{ kind: 'file-size', path: '/data/log', pids: [1] }]);
+
+  await container.remove();
+  const { stderr, status } = await command('podman', 'container', 'restore', '--import', theirs);
+  expect({ status, stderr }).not.toMatchObject({ status: 0 });
+  await container.remove();
+  await must('podman', 'container', 'restore', '--import', ours);
 });
 
 it('carries volumes, shared memory and the log', async () => {
