@@ -26,6 +26,12 @@ export {
   type WindowEvent,
 } from './checkpoint/events/phases.js';
 
+export {
+  inspectProcesses,
+  type InspectedDescriptor,
+  type InspectedProcess,
+  type InspectProcessesOptions,
+} from './checkpoint/dumped/inspect-processes.js';
 export type { ExpectedFile, Restorability, RestoreFault } from './checkpoint/restorable/restorability.js';
 export type { Warning, WarningCode, WarningFacts } from './checkpoint/warnings/warning.js';
 export type { RecordedWarning } from './checkpoint/warnings/recorded.js';

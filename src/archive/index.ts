@@ -33,6 +33,7 @@ export { inspectArchive, inspectMembers } from './read/inspect.js';
 export { refuseOccupied } from './extract/occupied.js';
 export type { MemberPlace, TreePlace } from './read/places.js';
 export { placeMembers } from './read/place-members.js';
+export { readMemberRange } from './read/member-range.js';
 export { verifyArchive, type VerifiedArchive, type VerifyOptions } from './read/verify.js';
 
 // The writing.

@@ -59,8 +59,9 @@ export { lastErrors, parseLogLine, readLastErrors, type LogLine } from './errors
 export { readDumpStats, readRestoreStats, type DumpStats, type RestoreStats } from './images/stats.js';
 export { readDumpedFiles, type DumpedFile } from './images/files.js';
 export { readPstree, type DumpedProcess } from './images/pstree.js';
-export { readDumpedTask, type DumpedTask } from './images/task.js';
-export { readPagemap, type DumpedPages } from './images/pagemap.js';
+export { readDumpedTask, type DumpedDescriptor, type DumpedMemory, type DumpedTask } from './images/task.js';
+export { readPagemap, type DumpedPages, type Pagemap } from './images/pagemap.js';
+export { readOpenFiles, type OpenFile, type OpenFileKind } from './images/open-files.js';
 export { readDumpedLocks, type DumpedLock } from './images/file-locks.js';
 export { repairTimers } from './images/timers.js';
 export { orderUnixSockets } from './images/unix-sockets.js';

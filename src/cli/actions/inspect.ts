@@ -1,7 +1,9 @@
-import { inspect, verify, type InspectOptions } from '../../index.js';
+import { inspect, inspectProcesses, verify, type InspectOptions } from '../../index.js';
 import { checkpointCommand } from '../commands/checkpoint.js';
+import { refuseBeside } from '../container-options.js';
 import { JsonView, TextView } from '../inspection-view.js';
 import { json } from '../output.js';
+import { processesText, type ProcessViews } from '../processes-text.js';
 import { archiveOf } from '../standard-input.js';
 import { verificationText } from '../verification-text.js';
 import { LongOutput, print, ReaderGone } from '../streams.js';
@@ -12,11 +14,13 @@ export interface ReadFlags {
   json?: boolean;
 }
 
-export async function inspectAction(
-  argument: string,
-  options: ReadFlags & { members?: boolean },
-  signal: AbortSignal,
-): Promise<void> {
+export interface InspectFlags extends ReadFlags, ProcessViews {
+  members?: boolean;
+}
+
+export async function inspectAction(argument: string, options: InspectFlags, signal: AbortSignal): Promise<void> {
+  if (options.ps === true || options.files === true || options.sockets === true)
+    return inspectProcessesAction(argument, options, signal);
   await using source = await archiveOf(argument);
   const { maxUnpackedBytes, json: asJson = false, members: listMembers = false } = options;
   const { archiveName } = source;
@@ -30,6 +34,15 @@ export async function inspectAction(
   } catch (error) {
     if (!(error instanceof ReaderGone)) throw error;
   }
+}
+
+async function inspectProcessesAction(argument: string, options: InspectFlags, signal: AbortSignal): Promise<void> {
+  refuseBeside('--ps, --files or --sockets', options, ['members']);
+  await using source = await archiveOf(argument);
+  const { maxUnpackedBytes } = options;
+  const { archiveName } = source;
+  const processes = await inspectProcesses(source.archive, { archiveName, signal, maxUnpackedBytes });
+  print(options.json === true ? json({ processes }) : processesText(processes, options));
 }
 
 export async function verifyAction(argument: string, options: ReadFlags, signal: AbortSignal): Promise<void> {

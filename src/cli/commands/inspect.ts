@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import type { ReadFlags } from '../actions/inspect.js';
+import type { InspectFlags, ReadFlags } from '../actions/inspect.js';
 import { byteCount } from '../arguments.js';
 
 export function inspectCommand(signal: AbortSignal): Command {
@@ -7,13 +7,23 @@ export function inspectCommand(signal: AbortSignal): Command {
     .description('Show what an archive contains, without verifying it.')
     .argument('<archive>', 'a path; - for the standard input')
     .option('--members', 'list every member')
+    .option('--ps', 'show the process tree: arguments, threads, memory')
+    .option('--files', 'show what each process had open')
+    .option('--sockets', 'show the sockets of each process, with addresses and states')
     .option('--max-unpacked-bytes <size>', 'size limit of a compressed archive or a stream (default: 1 TiB)', byteCount)
     .option('--json', 'print everything as JSON')
     .addHelpText(
       'after',
-      '\nNothing is unpacked to a disk.\n\nExamples:\n  stillframe inspect app.tar --members\n  ssh host cat app.tar.gz | stillframe inspect -',
+      `
+Archives of Podman, CRI-O and containerd are read, too. Nothing is unpacked to a disk, unless --ps, --files or --sockets
+look into a compressed archive or a stream: that needs its whole size in the temporary directory.
+
+Examples:
+  stillframe inspect app.tar --members
+  stillframe inspect app.tar --ps --sockets
+  ssh host cat app.tar.gz | stillframe inspect -`,
     )
-    .action(async (argument: string, options: ReadFlags & { members?: boolean }) =>
+    .action(async (argument: string, options: InspectFlags) =>
       (await import('../actions/inspect.js')).inspectAction(argument, options, signal),
     );
 }

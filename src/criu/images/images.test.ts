@@ -144,7 +144,7 @@ const IMAGES: readonly Image[] = [
     name: 'core-10.img',
     magic: 0x55053847,
     read: () => readDumpedTask(dir, 10),
-    entries: [core_entry.encode({ tc: { taskState: 1 } }).finish()],
+    entries: [core_entry.encode({ tc: { taskState: 1, comm: Buffer.from('it') } }).finish()],
   },
   {
     name: 'ids-10.img',
@@ -160,9 +160,11 @@ const IMAGES: readonly Image[] = [
       mm_entry
         .encode({
           exeFileId: 1,
+          mmArgStart: 100,
+          mmArgEnd: 120,
           vmas: [
-            { shmid: 7, status: 0x41 },
-            { shmid: 8, status: 0x201 },
+            { start: 4096, end: 12288, shmid: 7, status: 0x41 },
+            { start: 16384, end: 20480, shmid: 8, status: 0x201 },
           ],
         })
         .finish(),
@@ -191,9 +193,17 @@ async function writeImages(): Promise<void> {
 
 test('a process has its executable, its mapped files and its descriptors', async () => {
   await writeImages();
-  expect(await readDumpedTask(dir, 10)).toEqual({ hasEnded: false, fileIds: [1, 7, 5] });
-  await writeFile(join(dir, 'core-11.img'), image(0x55053847, [core_entry.encode({ tc: { taskState: 6 } }).finish()]));
-  expect(await readDumpedTask(dir, 11)).toEqual({ hasEnded: true, fileIds: [] });
+  expect(await readDumpedTask(dir, 10)).toEqual({
+    name: Buffer.from('it'),
+    state: 'running',
+    memory: { exeFileId: 1, mappedFileIds: [7], mappedBytes: 12288, argsStart: 100, argsEnd: 120 },
+    descriptors: [{ fd: 3, fileId: 5 }],
+  });
+  await writeFile(
+    join(dir, 'core-11.img'),
+    image(0x55053847, [core_entry.encode({ tc: { taskState: 6, comm: Buffer.of() } }).finish()]),
+  );
+  expect(await readDumpedTask(dir, 11)).toMatchObject({ state: 'ended', memory: undefined, descriptors: [] });
 });
 
 test.each([
@@ -206,7 +216,10 @@ test.each([
 ])('pages %s are counted or not', async (_, fields, pages) => {
   const entry = pagemap_entry.encode({ vaddr: address, compatNrPages: 3, ...fields }).finish();
   await writeFile(join(dir, 'pagemap-10.img'), image(0x56084025, [pagemap_head.encode(page).finish(), entry]));
-  expect(await readPagemap(dir, 10)).toEqual({ file: 'pages-1.img', pages });
+  const found: unknown[] = [];
+  expect(await readPagemap(dir, 10, (one) => found.push(one))).toEqual({ file: 'pages-1.img', pages });
+  const before = pages === 0 ? undefined : 0;
+  expect(found).toEqual([{ address, pages: pages === 0 ? 3 : pages, before }]);
 });
 
 test.each([
@@ -215,7 +228,15 @@ test.each([
     file_entry.encode({ type: 1, id: 3, reg: { id: 3, flags: 0, pos: HUGE, name: Buffer.of(), fown } as never }),
   ],
   ['filelocks.img', file_lock_entry.encode({ flag: 1, type: 1, pid: 1, fd: 3, start: 2 ** 62, len: 0 })],
-  ['mm-10.img', mm_entry.encode({ exeFileId: 1, vmas: [{ shmid: HUGE, status: 0x41 }] })],
+  [
+    'mm-10.img',
+    mm_entry.encode({
+      exeFileId: 1,
+      mmArgStart: 0,
+      mmArgEnd: 0,
+      vmas: [{ start: 0, end: 0, shmid: HUGE, status: 0x41 }],
+    }),
+  ],
   ['pagemap-10.img', pagemap_entry.encode({ vaddr: address, compatNrPages: 0, flags: 4, nrPages: HUGE })],
 ])('a number in %s that no file has is CRIU_IMAGE', async (name, entry) => {
   await writeImages();

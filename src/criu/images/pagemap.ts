@@ -8,33 +8,51 @@ const PAGEMAP_MAGIC = 0x56084025;
 const IN_PARENT = 1 << 0;
 const PRESENT = 1 << 2;
 
+/** Pages beside each other, in memory and in the file of pages. */
 export interface DumpedPages {
-  /** The file that holds them: `pages-<id>.img`. */
+  address: number;
+  pages: number;
+  /** How many are before them in the file; undefined where a parent image has them. */
+  before: number | undefined;
+}
+
+export interface Pagemap {
+  /** The file that holds the pages: `pages-<id>.img`. */
   file: string;
-  /** How many it must hold; those of parent images are not among them. */
+  /** How many it must hold. */
   pages: number;
 }
 
 /**
  * Reads `pagemap-<pid>.img`.
+ * @param onPages Told of each entry, in the order of their addresses.
  * @throws CriuError CRIU_IMAGE
  */
-export async function readPagemap(imagesDir: string, pid: number): Promise<DumpedPages> {
+export async function readPagemap(
+  imagesDir: string,
+  pid: number,
+  onPages?: (pages: DumpedPages) => void,
+): Promise<Pagemap> {
   const path = join(imagesDir, `pagemap-${pid}.img`);
   let file: string | undefined;
-  let pages = 0;
+  let before = 0;
   const decode = (data: Uint8Array): void => {
-    if (file === undefined) file = `pages-${pagemap_head.decode(data).pagesId}.img`;
-    else pages += pagesOf(pagemap_entry.decode(data));
+    if (file === undefined) {
+      file = `pages-${pagemap_head.decode(data).pagesId}.img`;
+      return;
+    }
+    const entry = pagemap_entry.decode(data);
+    const pages = entry.nrPages == null ? entry.compatNrPages : toNumber(entry.nrPages);
+    const isHere = isInFile(entry);
+    onPages?.({ address: toNumber(entry.vaddr), pages, before: isHere ? before : undefined });
+    if (isHere) before += pages;
   };
   for await (const _ of imageEntries(path, PAGEMAP_MAGIC, decode));
   if (file === undefined) throw new CriuError('CRIU_IMAGE', { path, reason: 'it is empty' });
-  return { file, pages };
+  return { file, pages: before };
 }
 
 /** Old images have no flags. Source: criu/pagemap.c, init_compat_pagemap_entry. */
-function pagesOf({ flags, inParent, nrPages, compatNrPages }: pagemap_entry): number {
-  const isHere = inParent !== true && (flags == null || (flags & (PRESENT | IN_PARENT)) === PRESENT);
-  if (!isHere) return 0;
-  return nrPages == null ? compatNrPages : toNumber(nrPages);
+function isInFile({ flags, inParent }: pagemap_entry): boolean {
+  return inParent !== true && (flags == null || (flags & (PRESENT | IN_PARENT)) === PRESENT);
 }

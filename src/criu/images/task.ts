@@ -9,37 +9,69 @@ const MM_MAGIC = 0x57492820;
 const FDINFO_MAGIC = 0x56213732;
 
 // compel/include/uapi/task-state.h
-const WITHOUT_MEMORY: readonly number[] = [0x02, 0x06];
+const STATES = { 0x01: 'running', 0x02: 'ended', 0x03: 'stopped', 0x06: 'ended' } as const;
 // criu/include/image.h: VMA_FILE_PRIVATE, VMA_FILE_SHARED
 const MAPS_FILE = (1 << 6) | (1 << 7);
 
-/** What a process of the dump uses of its files. */
+/** A process of the dump, by the images that each has of its own. */
 export interface DumpedTask {
-  /** It had ended already, and waited for its parent: there are no images of memory and descriptors. */
-  hasEnded: boolean;
-  /** Ids of `files.img`: its descriptors, executable and mapped files. */
-  fileIds: number[];
+  /** What `ps` shows as its command's name; bytes, as Linux has them. */
+  name: Buffer;
+  /** `ended`: it waits for its parent, and has neither memory nor descriptors. */
+  state: 'running' | 'stopped' | 'ended';
+  memory: DumpedMemory | undefined;
+  descriptors: DumpedDescriptor[];
+}
+
+export interface DumpedMemory {
+  /** Of `files.img`. */
+  exeFileId: number;
+  mappedFileIds: number[];
+  mappedBytes: number;
+  /** Where its arguments are, each ended by a zero byte. */
+  argsStart: number;
+  argsEnd: number;
+}
+
+export interface DumpedDescriptor {
+  fd: number;
+  /** Of `files.img`. */
+  fileId: number;
 }
 
 /**
- * Reads the images that every process of a dump has: `core-<pid>.img`, `ids-<pid>.img`, `mm-<pid>.img` and
- * `fdinfo-<id>.img`.
+ * Reads `core-<pid>.img`, `ids-<pid>.img`, `mm-<pid>.img` and `fdinfo-<id>.img`.
  * @throws CriuError CRIU_IMAGE when one of them is missing or damaged
  */
 export async function readDumpedTask(imagesDir: string, pid: number): Promise<DumpedTask> {
   const path = (image: string): string => join(imagesDir, image);
   const { tc } = await imageEntry(path(`core-${pid}.img`), CORE_MAGIC, (data) => core_entry.decode(data));
-  if (tc != null && WITHOUT_MEMORY.includes(tc.taskState)) return { hasEnded: true, fileIds: [] };
+  const name = Buffer.from(tc?.comm ?? []);
+  const state = STATES[(tc?.taskState ?? 1) as keyof typeof STATES];
+  if (state === 'ended') return { name, state, memory: undefined, descriptors: [] };
   const { filesId } = await imageEntry(path(`ids-${pid}.img`), IDS_MAGIC, (data) => task_kobj_ids_entry.decode(data));
-  const ids = new Set(await imageEntry(path(`mm-${pid}.img`), MM_MAGIC, fileIdsOfMemory));
-  const descriptors = path(`fdinfo-${filesId}.img`);
-  if (existsSync(descriptors))
-    for await (const { id } of imageEntries(descriptors, FDINFO_MAGIC, (data) => fdinfo_entry.decode(data)))
-      ids.add(id);
-  return { hasEnded: false, fileIds: [...ids] };
+  const memory = await imageEntry(path(`mm-${pid}.img`), MM_MAGIC, decodeMemory);
+  const descriptors: DumpedDescriptor[] = [];
+  const table = path(`fdinfo-${filesId}.img`);
+  if (existsSync(table))
+    for await (const { id, fd } of imageEntries(table, FDINFO_MAGIC, (data) => fdinfo_entry.decode(data)))
+      descriptors.push({ fd, fileId: id });
+  return { name, state: state ?? 'running', memory, descriptors };
 }
 
-function fileIdsOfMemory(data: Uint8Array): number[] {
-  const { exeFileId, vmas } = mm_entry.decode(data);
-  return [exeFileId, ...vmas.filter(({ status }) => (status & MAPS_FILE) !== 0).map(({ shmid }) => toNumber(shmid))];
+function decodeMemory(data: Uint8Array): DumpedMemory {
+  const { exeFileId, vmas, mmArgStart, mmArgEnd } = mm_entry.decode(data);
+  const files = vmas.filter(({ status }) => (status & MAPS_FILE) !== 0);
+  return {
+    exeFileId,
+    mappedFileIds: files.map(({ shmid }) => toNumber(shmid)),
+    // The kernel's own, of which addresses no number holds exactly, is none of the process's.
+    mappedBytes: vmas.reduce((sum, { start, end }) => sum + (isUsers(end) ? toNumber(end) - toNumber(start) : 0), 0),
+    argsStart: toNumber(mmArgStart),
+    argsEnd: toNumber(mmArgEnd),
+  };
+}
+
+function isUsers(end: Parameters<typeof toNumber>[0]): boolean {
+  return Number(end) <= Number.MAX_SAFE_INTEGER;
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { checkpointContainer, restoreContainer, writeImage } from '../../../src/container/index.js';
-import { inspect, readMember, verify } from '../../../src/index.js';
+import { inspect, inspectProcesses, readMember, verify } from '../../../src/index.js';
 import {
   AS_CHANGED,
   command,
@@ -163,6 +163,7 @@ it('of which Podman made an archive that does not come back: `verify` names the 
   const { foreign, manifest, restorable } = await verify(theirs);
   expect({ engine: foreign?.engine, manifest }).toEqual({ engine: 'Podman', manifest: undefined });
   expect(restorable.faults).toMatchObject([{ kind: 'file-size', path: '/data/log', pids: [1] }]);
+  expect((await inspectProcesses(theirs))[0]).toMatchObject({ pid: 1, name: 'sh', args: ['sh', '-c', appends] });
 
   await container.remove();
   const { stderr, status } = await command('podman', 'container', 'restore', '--import', theirs);

@@ -1,0 +1,125 @@
+import { join } from 'node:path';
+import { file_entry, type inet_sk_entry, type unix_sk_entry } from '../generated/criu.js';
+import { present } from '../rpc/messages.js';
+import { FILES_MAGIC } from './files.js';
+import { imageEntries, toNumber } from './image-file.js';
+
+/** By their numbers in CRIU's images. Source: images/fdinfo.proto, fd_types, CRIU v4.2. */
+const KINDS = [
+  'unknown',
+  'file',
+  'pipe',
+  'fifo',
+  'inet socket',
+  'unix socket',
+  'eventfd',
+  'epoll',
+  'inotify',
+  'signalfd',
+  'packet socket',
+  'terminal',
+  'fanotify',
+  'netlink socket',
+  'namespace',
+  'tun',
+  'external file',
+  'timerfd',
+  'memfd',
+  'bpf map',
+  'pidfd',
+] as const;
+
+export type OpenFileKind = (typeof KINDS)[number];
+
+// include/net/tcp_states.h, Linux v6.12.
+const SOCKET_STATES = {
+  1: 'established',
+  2: 'syn-sent',
+  3: 'syn-recv',
+  4: 'fin-wait-1',
+  5: 'fin-wait-2',
+  6: 'time-wait',
+  7: 'closed',
+  8: 'close-wait',
+  9: 'last-ack',
+  10: 'listening',
+  11: 'closing',
+} as const;
+// include/uapi/linux/in.h
+const PROTOCOLS: Readonly<Record<number, string>> = { 6: 'tcp', 17: 'udp', 136: 'udplite' };
+const AF_INET = 2;
+
+/** What a descriptor of the dump refers to. */
+export interface OpenFile {
+  kind: OpenFileKind;
+  /** Of a file, and of a unix socket with a name (an abstract one begins with a zero byte). */
+  path?: Buffer;
+  /** In bytes. */
+  size?: number;
+  pos?: number;
+  /** Of a pipe: both of its ends have it. */
+  pipeId?: number;
+  /** Of sockets. */
+  state?: (typeof SOCKET_STATES)[keyof typeof SOCKET_STATES];
+  protocol?: string;
+  /** `address:port`, an IPv6 address in brackets. */
+  local?: string;
+  remote?: string;
+}
+
+/**
+ * Reads `files.img`: everything that was open, by the ids that descriptors and mappings refer to.
+ * @throws CriuError CRIU_IMAGE
+ */
+export async function readOpenFiles(imagesDir: string): Promise<Map<number, OpenFile>> {
+  const files = new Map<number, OpenFile>();
+  for await (const [id, file] of imageEntries(join(imagesDir, 'files.img'), FILES_MAGIC, decodeOpenFile))
+    files.set(id, file);
+  return files;
+}
+
+function decodeOpenFile(data: Uint8Array): [id: number, file: OpenFile] {
+  const { id, type, reg, isk, usk, pipe } = file_entry.decode(data);
+  const kind = KINDS[type] ?? 'unknown';
+  if (reg != null) {
+    const size = reg.size == null ? undefined : toNumber(reg.size);
+    return [id, { kind, path: Buffer.from(reg.name), pos: toNumber(reg.pos), ...present({ size }) }];
+  }
+  if (isk != null) return [id, { kind, ...inetSocket(isk) }];
+  if (usk != null) return [id, { kind, ...unixSocket(usk) }];
+  return [id, pipe == null ? { kind } : { kind, pipeId: pipe.pipeId }];
+}
+
+function inetSocket({ family, proto, state, srcAddr, srcPort, dstAddr, dstPort }: inet_sk_entry): Partial<OpenFile> {
+  const remote = dstPort === 0 ? undefined : endpoint(family, dstAddr, dstPort);
+  return {
+    protocol: `${PROTOCOLS[proto] ?? `protocol ${proto}`}${family === AF_INET ? '' : '6'}`,
+    local: endpoint(family, srcAddr, srcPort),
+    ...present({ remote, state: stateOf(state) }),
+  };
+}
+
+function unixSocket({ name, state }: unix_sk_entry): Partial<OpenFile> {
+  // A path is ended by a zero byte there; an abstract name begins with one.
+  const path = name[0] === 0 ? Buffer.from(name) : Buffer.from(name).subarray(0, cString(name));
+  return present({ path: path.length === 0 ? undefined : path, state: stateOf(state) });
+}
+
+function cString(bytes: Uint8Array): number {
+  const end = bytes.indexOf(0);
+  return end === -1 ? bytes.length : end;
+}
+
+function stateOf(state: number): OpenFile['state'] {
+  return SOCKET_STATES[state as keyof typeof SOCKET_STATES];
+}
+
+/** The words are in network byte order, read on a little-endian machine. */
+function endpoint(family: number, words: readonly number[], port: number): string {
+  const bytes = words.flatMap((word) => [word & 0xff, (word >>> 8) & 0xff, (word >>> 16) & 0xff, word >>> 24]);
+  if (family === AF_INET) return `${bytes.slice(0, 4).join('.')}:${port}`;
+  const groups = Array.from({ length: 8 }, (_, i) =>
+    (((bytes[2 * i] ?? 0) << 8) | (bytes[2 * i + 1] ?? 0)).toString(16),
+  );
+  return `${new URL(`http://[${groups.join(':')}]`).hostname}:${port}`;
+}

@@ -1,0 +1,134 @@
+/** What `inspectProcesses` says of a real tree's checkpoint is what /proc said of the tree. */
+import { existsSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it, onTestFinished } from 'vitest';
+import { childrenOf } from '../../../src/proc/children.js';
+import { checkpoint, inspectProcesses } from '../../../src/index.js';
+import { startDetached } from '../../fixtures/detached.js';
+import { until } from '../../fixtures/criu.js';
+import { forge, takeApart } from '../../fixtures/forge-archive.js';
+import { stillframe } from '../../fixtures/program.js';
+
+let dir: string;
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
+});
+afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+const PROGRAM = `
+import os, socket, sys, threading, time
+dir = sys.argv[1]
+os.dup2(os.open(dir + '/log', os.O_RDWR | os.O_CREAT), 20)
+os.write(20, b'twelve bytes')
+four = socket.create_server(('127.0.0.1', 0))
+client = socket.create_connection(four.getsockname())
+accepted, _ = four.accept()
+six = socket.create_server(('::1', 0), family=socket.AF_INET6)
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.bind(('127.0.0.1', 0))
+path = socket.socket(socket.AF_UNIX)
+path.bind(dir + '/socket')
+path.listen()
+abstract = socket.socket(socket.AF_UNIX)
+abstract.bind(b'\\0stillframe-test\\x1b' + str(os.getpid()).encode())
+read, write = os.pipe()
+os.set_inheritable(read, True)
+threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+if os.fork() == 0:
+    os.execvp('sleep', ['sleep', '1000'])
+if os.fork() == 0:
+    os._exit(0)
+names = {
+    'four': four, 'client': client, 'accepted': accepted, 'six': six, 'udp': udp, 'path': path, 'abstract': abstract,
+}
+lines = [f'{name} {one.fileno()} {one.getsockname()[1] if one.family != socket.AF_UNIX else 0}' for name, one in names.items()]
+open(dir + '/ready.tmp', 'w').write('\\n'.join(lines))
+os.rename(dir + '/ready.tmp', dir + '/ready')
+time.sleep(1000)
+`;
+
+it('are its processes, arguments, files and sockets', async () => {
+  writeFileSync(join(dir, 'program.py'), PROGRAM);
+  const args = [join(dir, 'program.py'), dir, 'an argument\nof two lines', ''];
+  const { pid } = await startDetached('python3', args);
+  await until(() => existsSync(join(dir, 'ready')), 'the tree is ready');
+  const sockets = new Map(
+    readFileSync(join(dir, 'ready'), 'utf8')
+      .split('\n')
+      .map((line) => line.split(' '))
+      .map(([name = '', fd, port]) => [name, { fd: Number(fd), port: Number(port) }]),
+  );
+  const socket = (name: string): { fd: number; port: number } => sockets.get(name)!;
+  const children = childrenOf(pid);
+  const fds = readdirSync(`/proc/${pid}/fd`).map(Number);
+  const filesOf = (): unknown[] =>
+    fds.map((fd) => ({ fd, path: readlinkSync(`/proc/${pid}/fd/${fd}`) })).filter(({ path }) => path.startsWith('/'));
+  const files = filesOf();
+  const exe = readlinkSync(`/proc/${pid}/exe`);
+  const cmdline = readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0').slice(0, -1);
+  expect(cmdline.slice(1)).toEqual(args);
+  const archive = join(dir, 'a.tar');
+  const criu = { tcpEstablished: true };
+  await checkpoint({ pid, adopt: true, output: archive, stateDir: join(dir, 'state'), criu, stop: true });
+
+  const [root, ...rest] = await inspectProcesses(archive);
+  expect(root).toMatchObject({ pid, ppid: 0, threads: 2, name: 'python3', state: 'running' });
+  expect(root?.exe).toBe(exe);
+  expect(root?.args).toEqual(cmdline.map((arg) => arg.replace('\n', '\\x0a')));
+  expect(root?.memory?.dumped).toBeGreaterThan(1 << 20);
+  expect(root?.memory?.mapped).toBeGreaterThan(root?.memory?.dumped ?? Infinity);
+  expect(root?.descriptors.map(({ fd }) => fd).sort((a, b) => a - b)).toEqual(fds.sort((a, b) => a - b));
+  expect(root?.descriptors.filter(({ kind }) => kind === 'file').map(({ fd, path }) => ({ fd, path }))).toEqual(
+    expect.arrayContaining(files),
+  );
+  const at = (fd: number): unknown => root?.descriptors.find((one) => one.fd === fd);
+  expect(at(20)).toEqual({ fd: 20, kind: 'file', path: join(dir, 'log'), size: 12, pos: 12 });
+  const [four, client, udp] = ['four', 'client', 'udp'].map((name) => `127.0.0.1:${socket(name).port}`);
+  const tcp = { kind: 'inet socket', protocol: 'tcp' };
+  expect(at(socket('four').fd)).toMatchObject({ ...tcp, state: 'listening', local: four });
+  expect(at(socket('client').fd)).toMatchObject({ ...tcp, state: 'established', local: client, remote: four });
+  expect(at(socket('accepted').fd)).toMatchObject({ ...tcp, state: 'established', local: four, remote: client });
+  expect(at(socket('six').fd)).toMatchObject({ protocol: 'tcp6', local: `[::1]:${socket('six').port}` });
+  expect(at(socket('udp').fd)).toMatchObject({ protocol: 'udp', local: udp });
+  const unix = { kind: 'unix socket' };
+  expect(at(socket('path').fd)).toMatchObject({ ...unix, path: join(dir, 'socket'), state: 'listening' });
+  expect(at(socket('abstract').fd)).toMatchObject({ ...unix, path: `@stillframe-test\\x1b${pid}` });
+  const [readEnd, writeEnd] = root?.descriptors.filter(({ kind }) => kind === 'pipe') ?? [];
+  expect(readEnd?.pipeId).toEqual(writeEnd?.pipeId);
+
+  expect(rest.map((process) => process.pid).sort()).toEqual([...children].sort());
+  const sleeping = rest.find(({ name }) => name === 'sleep');
+  expect(sleeping).toMatchObject({ ppid: pid, args: ['sleep', '1000'], state: 'running' });
+  expect(sleeping?.descriptors).toContainEqual({ ...readEnd });
+  expect(rest.find(({ name }) => name !== 'sleep')).toMatchObject({
+    state: 'ended',
+    descriptors: [],
+    memory: undefined,
+  });
+
+  const { stdout, status } = await stillframe('inspect', archive, '--ps', '--files', '--sockets');
+  expect(status).toBe(0);
+  expect(stdout).toMatch(new RegExp(`^ *${sleeping?.pid} +${pid} +running +1 .*  sleep 1000$`, 'm'));
+  expect(stdout).toContain(join(dir, 'log'));
+  expect(stdout).toMatch(new RegExp(`tcp +established +${client} +${four}$`, 'm'));
+  const shown = await stillframe('inspect', archive, '--ps', '--json');
+  expect((JSON.parse(shown.stdout) as { processes: unknown[] }).processes).toHaveLength(3);
+  expect(await stillframe('inspect', archive, '--ps', '--members')).toMatchObject({ status: 2 });
+
+  // Other engines' archives have the images at the same place, and nothing else that is needed.
+  const { members } = await takeApart(archive);
+  const bare = join(dir, 'bare.tar');
+  writeFileSync(bare, forge({ members: members.filter(({ name }) => String(name) !== 'dump.log'), subject: {} }));
+  expect(await inspectProcesses(bare)).toEqual([root, ...rest]);
+  onTestFinished(() => rmSync(bare, { force: true }));
+});
+
+it('an archive without images is said to be one', async () => {
+  const archive = join(dir, 'none.tar');
+  writeFileSync(archive, forge({ members: [{ name: 'config.dump', stored: '{}' }], subject: {} }));
+  await expect(inspectProcesses(archive)).rejects.toMatchObject({
+    code: 'MEMBER_MISSING',
+    facts: { archivePath: archive, member: 'checkpoint' },
+  });
+});
