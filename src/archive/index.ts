@@ -28,7 +28,8 @@ export {
 } from './read/reader.js';
 export { isSource, nameOfSource, type ArchiveSource } from './read/source.js';
 export type { Compression } from './read/begin.js';
-export { openInOrder, type MemberInTurn } from './read/in-order.js';
+export type { MemberInTurn } from './read/chunked-members.js';
+export { openInOrder } from './read/in-order.js';
 export { inspectArchive, inspectMembers } from './read/inspect.js';
 export { refuseOccupied } from './extract/occupied.js';
 export type { MemberPlace, TreePlace } from './read/places.js';

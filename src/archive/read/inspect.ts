@@ -1,5 +1,6 @@
 import { MANIFEST_JSON, MAX_MANIFEST_BYTES, parseManifest, type Manifest } from '../format/manifest.js';
-import { membersOfFile, type MemberInTurn } from './in-order.js';
+import type { MemberInTurn } from './chunked-members.js';
+import { membersOfFile } from './in-order.js';
 import type { OpenArchive } from './reader.js';
 import { takeTurns } from '../../yield-to-loop.js';
 

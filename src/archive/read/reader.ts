@@ -1,11 +1,11 @@
 import type { FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { ArchiveError } from '../format/archive-error.js';
-import { printable } from '../format/byte-text.js';
 import type { Entry } from '../format/entry.js';
 import { TarParser } from '../format/tar-decode.js';
-import { padding, storedRanges } from '../format/tar-encode.js';
+import { padding } from '../format/tar-encode.js';
 import { begin, type Compression } from './begin.js';
+import { contentOf, truncated } from './content.js';
 import { nameOfSource, type ArchiveSource } from './source.js';
 import { spool } from './spool.js';
 
@@ -122,14 +122,6 @@ export async function nextHeader(
   }
 }
 
-export function truncated(archivePath: string, offset: number, name?: Buffer): ArchiveError {
-  return new ArchiveError('ARCHIVE_TRUNCATED', {
-    archivePath,
-    offset,
-    ...(name === undefined ? {} : { member: printable(name) }),
-  });
-}
-
 /**
  * A member's content, holes filled.
  * @throws ArchiveError MEMBER_TOO_BIG when it is longer than maxBytes, ARCHIVE_TRUNCATED
@@ -146,23 +138,6 @@ export async function readMember(
       throw truncated(archive.path, archive.bytes, entry.name);
     at += range.length;
   });
-}
-
-/**
- * The same of whatever has the bytes: `fill` puts the next ones into each range.
- * @throws ArchiveError MEMBER_TOO_BIG when it is longer than maxBytes; what `fill` throws
- */
-export async function contentOf(
-  archivePath: string,
-  entry: Entry,
-  maxBytes: number,
-  fill: (range: Buffer) => Promise<void>,
-): Promise<Buffer> {
-  if (entry.size > maxBytes)
-    throw new ArchiveError('MEMBER_TOO_BIG', { archivePath, member: printable(entry.name), bytes: maxBytes });
-  const content = Buffer.alloc(entry.size);
-  for (const { offset, length } of storedRanges(entry)) await fill(content.subarray(offset, offset + length));
-  return content;
 }
 
 async function readFully(handle: FileHandle, into: Buffer, position: number): Promise<number> {

@@ -7,6 +7,7 @@ import { openNameless } from '../file/unnamed-file.js';
 import { writeWhole } from '../file/write-whole.js';
 import { ArchiveError } from '../format/archive-error.js';
 import type { InOrder } from './begin.js';
+import { membersOfChunks } from './chunked-members.js';
 import { unpack } from './unpack.js';
 
 export interface Spooling {
@@ -33,7 +34,11 @@ export async function spool(spooling: Spooling, { chunks, compression }: InOrder
     throw new ArchiveError('ARCHIVE_UNREADABLE', { archivePath: path, what, cause });
   }
   try {
-    await writeChunks(to, unpack({ path, mostBytes, signal }, chunks, compression), signal);
+    const unpacked = unpack({ path, mostBytes, signal }, chunks, compression);
+    // By its headers, what is no archive is refused at its first block, and not when terabytes of it are on the disk.
+    const reading = { archivePath: path, mostBytes, mayLackEnd: true };
+    const members = membersOfChunks(kept(to, unpacked, signal), reading);
+    for await (const member of members) void member;
     return to;
   } catch (cause) {
     await to.close().catch(() => undefined);
@@ -50,16 +55,18 @@ async function spareBytes(dir: string): Promise<number> {
   return Math.floor(bavail * bsize * 0.9);
 }
 
-async function writeChunks(
-  handle: FileHandle,
-  chunks: AsyncIterable<Buffer>,
+/** Each chunk is in the file before it is handed on. */
+async function* kept(
+  to: FileHandle,
+  chunks: AsyncGenerator<Buffer, void, void>,
   signal: AbortSignal | undefined,
-): Promise<void> {
+): AsyncGenerator<Buffer, void, void> {
   let position = 0;
   for await (const chunk of chunks) {
     signal?.throwIfAborted();
-    await writeWhole(handle, chunk, position);
+    await writeWhole(to, chunk, position);
     position += chunk.length;
+    yield chunk;
   }
 }
 

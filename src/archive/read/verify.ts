@@ -15,10 +15,12 @@ import { ROOT_NAME, unsafeName } from '../format/names.js';
 import { TarParser } from '../format/tar-decode.js';
 import { encodeHeader, END_OF_ARCHIVE, padding } from '../format/tar-encode.js';
 import { isZero } from '../format/tar-fields.js';
+import { MAX_AFTER_END_BYTES, tooMuchAfterEnd } from './chunked-members.js';
+import { truncated } from './content.js';
 import { firstDifference } from './first-difference.js';
 import { NameSet } from './name-set.js';
 import { Places, placeTrees, type MemberPlace, type TreePlace } from './places.js';
-import { ByteReader, nextHeader, truncated, type OpenArchive } from './reader.js';
+import { ByteReader, nextHeader, type OpenArchive } from './reader.js';
 
 /** An archive of which every byte has been checked. */
 export interface VerifiedArchive {
@@ -134,7 +136,9 @@ class VerifyPass {
 
   #checkName(entry: Entry, name: string): void {
     const facts = { archivePath: this.#archive.path, member: printable(entry.name) };
-    const unsafe = name === ROOT_NAME ? 'an empty component in the path' : unsafeName(entry.name);
+    // As the first member of what `tar -C DIR .` writes, such as another engine's archive.
+    if (name === ROOT_NAME) throw new ArchiveError('NOT_AN_ARCHIVE', { ...facts, what: 'a tar with a member "./"' });
+    const unsafe = unsafeName(entry.name);
     if (unsafe !== undefined) throw new ArchiveError('UNSAFE_PATH', { ...facts, what: unsafe });
     if (name.startsWith('stillframe/') && name !== MEMBERS_SHA256)
       throw new ArchiveError('ARCHIVE_DAMAGED', { ...facts, what: 'it does not belong there' });
@@ -276,6 +280,7 @@ class VerifyPass {
     const start = this.#bytes.offset;
     const { bytes: size, path: archivePath } = this.#archive;
     if (size - start < END_OF_ARCHIVE.length) throw truncated(archivePath, size);
+    if (size - start > MAX_AFTER_END_BYTES) throw tooMuchAfterEnd(archivePath, start);
     await this.#take(size - start, Buffer.from('the end'), (part) => {
       if (!isZero(part))
         throw new ArchiveError('ARCHIVE_DAMAGED', {
