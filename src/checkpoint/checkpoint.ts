@@ -169,6 +169,7 @@ async function warnAhead(
   warnings: Warnings,
 ): Promise<void> {
   await (settings.filesInUse ? target.takeFilesInUse(pids, signal) : target.locateTrees(signal));
+  warnings.add(...(target.parts.warnings ?? []));
   warnings.add(...(await target.unusual(pids)));
   warnings.add(...(await target.lostLocks(pids, signal)));
   // What is written to may change until the freeze: there it is asked again, and counts.

@@ -110,8 +110,8 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
       ? (['stillframe', lostLocks] as const)
       : (['runtime', await mappedLocksNotHeld(locks, container.pid, signal)] as const);
     if (lost.length > 0) warnings.add(warning('LOCKS_LOST', { locks: [...lost], restoredBy }));
-    const states = await statesNotRestored(recorded, container.pid);
-    if (states.length > 0) warnings.add(warning('STATE_LOST', { states }));
+    const lostStates = await statesNotRestored(recorded, container.pid);
+    if (lostStates.states.length + lostStates.more > 0) warnings.add(warning('STATE_LOST', lostStates));
   } catch (error) {
     throw await undo.after(error);
   }

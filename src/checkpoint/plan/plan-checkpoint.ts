@@ -113,7 +113,12 @@ export async function planCheckpoint(options: CheckpointPlanOptions): Promise<Ch
   const pids = tree.map(({ pid }) => pid);
   await (settings.filesInUse ? target.takeFilesInUse(pids, signal) : target.locateTrees(signal));
   const outside = target.outside(pids);
-  const warnings = [...(await target.unusual(pids)), ...(await target.lostLocks(pids, signal)), ...outside];
+  const warnings = [
+    ...(target.parts.warnings ?? []),
+    ...(await target.unusual(pids)),
+    ...(await target.lostLocks(pids, signal)),
+    ...outside,
+  ];
   if (settings.strict && warnings.length > 0) refusals.push(new CheckpointError('WARNINGS_REFUSED', { warnings }));
 
   const surveys = await surveyTrees(target.files, { observeMs, signal });

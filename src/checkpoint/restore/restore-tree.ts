@@ -66,8 +66,8 @@ export async function runTree(plan: TreePlan, undo: Undo): Promise<RunningTree> 
   if (leader !== undefined && cgroup !== undefined)
     moveProcess(leader, cgroupOf(process.pid, openFreezer({ cgroup }).version).path);
   await phases.run('thaw', () => verifyRunning(pid, cgroup, settings.thawTimeoutMs));
-  const states = await statesNotRestored(plan.recorded, pid);
-  if (states.length > 0) warnings.add(warning('STATE_LOST', { states }));
+  const lost = await statesNotRestored(plan.recorded, pid);
+  if (lost.states.length + lost.more > 0) warnings.add(warning('STATE_LOST', lost));
   // The images must stay until then, and a tree whose memory cannot come any more is of no use to anybody.
   if (lazyPages !== undefined) await phases.run('lazy-pages', () => finished(lazyPages, plan.options.signal));
   return { pid, watch };

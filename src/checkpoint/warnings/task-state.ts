@@ -104,7 +104,10 @@ function insideIds({ pid, tid }: TaskState, own: number): Pick<TaskState, 'insid
  * may come from anywhere: no other tasks are looked at.
  * @param root The root of the restored tree, as this process's pid namespace has it.
  */
-export async function statesNotRestored(recorded: readonly RecordedWarning[], root: number): Promise<TaskState[]> {
+export async function statesNotRestored(
+  recorded: readonly RecordedWarning[],
+  root: number,
+): Promise<{ states: TaskState[]; more: number }> {
   const nothing: Usual = {
     affinity: undefined,
     coredumpFilter: undefined,
@@ -112,10 +115,10 @@ export async function statesNotRestored(recorded: readonly RecordedWarning[], ro
     cpusets: new Cpusets(),
     networks: new Networks(),
   };
-  const states = recorded
-    .filter(({ code }) => code === 'STATE_LOST')
-    .flatMap(({ facts }) => (Array.isArray(facts['states']) ? facts['states'].filter(isTaskState) : []));
-  if (states.length === 0) return [];
+  const lost = recorded.filter(({ code }) => code === 'STATE_LOST').map(({ facts }) => facts);
+  const states = lost.flatMap((facts) => (Array.isArray(facts['states']) ? facts['states'].filter(isTaskState) : []));
+  const more = lost.reduce((sum, facts) => sum + (Number.isSafeInteger(facts['more']) ? Number(facts['more']) : 0), 0);
+  if (states.length === 0) return { states, more };
   const pids = pidsByInnermost(root);
   const now = new Map<number, RestoredTask>();
   for (const inside of new Set(states.map(({ pid, inside }) => inside?.pid ?? pid))) {
@@ -123,7 +126,7 @@ export async function statesNotRestored(recorded: readonly RecordedWarning[], ro
     // Else it has ended already, or lives elsewhere.
     if (pid !== undefined) now.set(inside, { pid, tids: tidsByInnermost(pid), has: await unusualState(pid, nothing) });
   }
-  return states.flatMap((state) => {
+  const notRestored = states.flatMap((state) => {
     const { what, value: wanted, inside = state } = state;
     const task = now.get(inside.pid);
     const tid = task?.tids.get(inside.tid);
@@ -133,6 +136,7 @@ export async function statesNotRestored(recorded: readonly RecordedWarning[], ro
     const isThere = has !== undefined && (options ?? []).length === 0 && !NEVER_RESTORED.includes(what);
     return isThere ? [] : [{ ...state, pid: task.pid, tid, ...(options === undefined ? {} : { options }) }];
   });
+  return { states: notRestored, more };
 }
 
 interface RestoredTask {

@@ -14,13 +14,18 @@ export interface WarningFacts {
   FILES_CHANGED: { files: ChangedFile[] };
   /** Restore. `destination`: where the tree goes. */
   TREE_ELSEWHERE: { trees: MovedTree[] };
-  /** Checkpoint: what CRIU does not dump. Restore: what of that the tree does not have again. */
-  STATE_LOST: { states: TaskState[] };
+  /**
+   * Checkpoint: what CRIU does not dump. Restore: what of that the tree does not have again. `more`: how many further
+   * ones were left out, because the list would have become too long; a restore does not look at those.
+   */
+  STATE_LOST: { states: TaskState[]; more: number };
   /**
    * Restore. Of a container at the checkpoint too: `restoredBy: 'runtime'` is what a runtime loses unless Stillframe has
    * it restore the container.
    */
   LOCKS_LOST: { locks: LostLock[]; restoredBy: 'stillframe' | 'runtime' };
+  /** Checkpoint of a container of Podman. `mounts`: where its secrets are in the container. */
+  SECRETS_NOT_RESTORABLE: { mounts: string[] };
 }
 
 export type WarningCode = keyof WarningFacts;
@@ -107,12 +112,18 @@ const texts: { readonly [C in WarningCode]: (facts: WarningFacts[C]) => ErrorTex
     remedy:
       'The tree works on what is at the old places, and not on what is restored. Restore the trees to their old places, or make the old places lead to the new ones first, as by `mount --bind NEW OLD`.',
   }),
-  STATE_LOST: ({ states }) => ({
+  SECRETS_NOT_RESTORABLE: ({ mounts }) => ({
+    what: `Podman cannot restore a container with secrets below /run/secrets: ${listed(mounts.map(printableJson))}`,
+    remedy:
+      'Podman mounts them on files that it does not make again. Start the container with the secrets elsewhere (`--secret NAME,target=/PATH`) or in its environment (`--secret NAME,type=env`).',
+  }),
+  STATE_LOST: ({ states, more }) => ({
     what: `CRIU does not bring back: ${listed(
       states.map(
         ({ pid, tid, what, value, options }) =>
           `${options === undefined ? what : options.join(' and ')} of ${tid === pid ? `process ${pid}` : `thread ${tid} of process ${pid}`} (${isOfDescriptor(what) ? 'descriptor ' : ''}${value})`,
       ),
+      more,
     )}`,
     remedy:
       'Set it again after the restore, if the program depends on it; docs/what-comes-back.md has the whole table.',

@@ -10,6 +10,9 @@ import { warning, type Warning } from '../warnings/warning.js';
 import { filesBehind, openForWriting, sharedWritableMappings } from './files-in-use.js';
 import type { FileTree, Target, TargetParts } from './target.js';
 
+/** A thread has a few, a tree perhaps a hundred thousand threads: the manifest has to hold the list. */
+const MAX_STATES = 1000;
+
 /** What can be learnt of a target without touching it. */
 export class ObservedTarget {
   readonly pid: number;
@@ -48,12 +51,16 @@ export class ObservedTarget {
   async unusual(pids: readonly number[]): Promise<Warning[]> {
     const usual = usualState();
     const states: TaskState[] = [];
+    let more = 0;
     let turn = performance.now();
     for (const pid of pids) {
-      states.push(...(await unusualState(pid, usual)));
+      const found = await unusualState(pid, usual);
+      const room = MAX_STATES - states.length;
+      states.push(...found.slice(0, room));
+      more += Math.max(0, found.length - room);
       turn = await takeTurns(turn);
     }
-    return states.length === 0 ? [] : [warning('STATE_LOST', { states })];
+    return states.length === 0 ? [] : [warning('STATE_LOST', { states, more })];
   }
 
   /** A warning where tasks of a container hold locks that its runtime will not restore. To be asked before the freeze. */

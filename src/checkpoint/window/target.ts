@@ -1,3 +1,4 @@
+import type { Warning } from '../warnings/warning.js';
 import type { Entry, FilesInUse, TreeSource } from '../../archive/index.js';
 import type { CriuDumpOptions } from '../../criu/index.js';
 import type { FileInUse } from './files-in-use.js';
@@ -46,6 +47,8 @@ export interface TargetParts {
    * the images' directory is archived with them. It runs after the thaw; with `stop` before CRIU ends the tree.
    */
   complete?: (dumped: DumpedTarget) => Promise<ArchiveDocument[]>;
+  /** What is known to be lost of it, beside what every checkpoint looks for. */
+  warnings?: readonly Warning[];
   /** The target is a container, into which commands may be sent (exec, health checks, probes): they are waited for. */
   guests?: boolean;
   /** Others are to be checkpointed in the same instant. */

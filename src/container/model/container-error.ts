@@ -1,3 +1,4 @@
+import type { Warning } from '../../checkpoint/warnings/warning.js';
 import { badOptionText, type BadOption } from '../../bad-option.js';
 import { StillframeError, type ErrorTexts, type FactsOf } from '../../errors.js';
 
@@ -9,7 +10,7 @@ export interface ContainerFacts {
   CONTAINER_ROOTLESS: { runtime: string; id: string };
   PID_IN_CONTAINER: { pid: number; engine: string; runtime: string; name: string };
   RUNTIME_MISSING: { runtime: string; command: string };
-  RUNTIME_FAILED: { command: string; status: number | string; stderr: string; dropped?: Dropped[] };
+  RUNTIME_FAILED: { command: string; status: number | string; stderr: string; dropped?: Dropped[]; warning?: Warning };
   STATE_UNREADABLE: { path: string; what?: string };
   BUNDLE_UNREADABLE: { path: string; what?: string };
   ROOTFS_MISSING: { bundle: string; rootfs: string };
@@ -81,7 +82,7 @@ const texts: ErrorTexts<ContainerFacts> = {
   }),
   RUNTIME_FAILED: (f) => ({
     what: `${f.command} ended with ${f.status}: ${lastLines(f.stderr)}`,
-    remedy: withoutDropped(f.dropped),
+    remedy: f.warning === undefined ? withoutDropped(f.dropped) : `${f.warning.message}. ${f.warning.remedy}`,
   }),
   STATE_UNREADABLE: (f) => ({
     what: `the container's state file ${f.path} cannot be used${because(f.what)}`,

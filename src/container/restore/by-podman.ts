@@ -1,9 +1,11 @@
 import { join, resolve } from 'node:path';
-import { ContainerError } from '../model/container-error.js';
+import type { Warning } from '../../checkpoint/warnings/warning.js';
+import { ContainerError, type ContainerFacts } from '../model/container-error.js';
 import { run, succeeds } from '../runtimes/command.js';
 import { findContainer } from '../runtimes/find-container.js';
 import type { ContainerRestorePlan, RestoredContainer } from './plan.js';
 import { withCriuLog } from './criu-log.js';
+import { warningsOfSecrets } from '../target/left-out.js';
 
 /**
  * Podman reads the archive itself.
@@ -38,16 +40,24 @@ export async function restorePodman({
       signal,
       onStarted: (pid) => guardian.knowCriu(pid),
     }).catch(async (error: unknown) => {
-      throw await withPodmansLog(error, name, podman);
+      throw await withPodmansLog(error, name, podman, warningsOfSecrets(subject.container.leftOut ?? [])[0]);
     }),
   );
   return { container: await findContainer({ podman: name, podmanOptions }), dropped: [], hostMounts: [] };
 }
 
 /** CRIU's log is in the container's directory. */
-async function withPodmansLog(error: unknown, name: string, podman: readonly string[]): Promise<unknown> {
+async function withPodmansLog(
+  error: unknown,
+  name: string,
+  podman: readonly string[],
+  warning: Warning | undefined,
+): Promise<unknown> {
   const { stdout } = await run('podman', [...podman, 'inspect', '--format', '{{.StaticDir}}', name]).catch(() => ({
     stdout: '',
   }));
-  return stdout.trim() === '' ? error : withCriuLog(error, join(stdout.trim(), 'restore.log'));
+  const told = stdout.trim() === '' ? error : await withCriuLog(error, join(stdout.trim(), 'restore.log'));
+  if (warning === undefined || !(told instanceof ContainerError) || told.code !== 'RUNTIME_FAILED') return told;
+  const facts = told.facts as ContainerFacts['RUNTIME_FAILED'];
+  return new ContainerError('RUNTIME_FAILED', { ...facts, warning, cause: told.cause });
 }

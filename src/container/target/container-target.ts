@@ -17,7 +17,7 @@ import {
 } from '../documents/documents.js';
 import { OPAQUE_ROOT, refusingWhiteoutNames, whiteoutsOf } from '../documents/whiteouts.js';
 import { upperFiles } from './upper-files.js';
-import { leftOutMounts, pathsOnHost, type LeftOutMount } from './left-out.js';
+import { leftOutMounts, pathsOnHost, warningsOfSecrets, type LeftOutMount } from './left-out.js';
 import { mountAt, overlayOf, readMounts, readRootView, type Mount, type OverlayRoot } from './mounts.js';
 import { deletedPaths } from './overlay-deletions.js';
 import { OverlayFilter } from './overlay.js';
@@ -65,6 +65,7 @@ export async function containerTarget(
       guests: true,
       subject: subjectOf(container, leftOut, options.wholeRootfs === true),
       onHost: pathsOnHost(container, leftOut),
+      warnings: warningsOfSecrets(leftOut),
       ...(overlay === undefined ? {} : { scannedAs: (files, signal) => upperFiles(files, overlay, signal) }),
       complete: async ({ imagesDir, livePaths, append }) => {
         await thawImages(imagesDir);

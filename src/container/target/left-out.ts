@@ -1,5 +1,6 @@
 import { realpathSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { warning, type Warning } from '../../checkpoint/warnings/warning.js';
 import { resolveInRoot } from './resolve-in-root.js';
 import type { Container } from '../model/container.js';
 import { isBindMount } from '../model/spec.js';
@@ -23,6 +24,19 @@ export function leftOutMounts({ spec, podman }: Container): LeftOutMount[] {
     .filter((mount) => isBindMount(mount) && mount.source !== undefined && !archived.has(mount.destination))
     .filter(({ source }) => podman === undefined || !MADE_BY_PODMAN.test(source as string))
     .map(({ source, destination }) => ({ source: source as string, destination }));
+}
+
+/**
+ * Podman copies each secret into the new container's directory, and mounts it on a file below /run/secrets, a mount of
+ * its own. That file runc makes when it starts a container, and neither makes it for a restore: CRIU finds no place for
+ * the mount. Where the secret goes elsewhere, the file is one of the root file system, and archived.
+ * Source: libpod/container_internal_common.go, makeBindMounts, v4.3.1; seen with it.
+ */
+export function warningsOfSecrets(leftOut: readonly LeftOutMount[]): Warning[] {
+  const isSecret = ({ source, destination }: LeftOutMount): boolean =>
+    /\/overlay-containers\/[0-9a-f]{64}\/userdata\/secrets\//.test(source) && destination.startsWith('/run/secrets/');
+  const mounts = leftOut.filter(isSecret).map(({ destination }) => destination);
+  return mounts.length === 0 ? [] : [warning('SECRETS_NOT_RESTORABLE', { mounts })];
 }
 
 /**

@@ -1,5 +1,6 @@
 /** What of a task counts as its own, and what as given to it by its cgroup. */
 import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
@@ -10,7 +11,7 @@ import {
   usualState,
   type TaskState,
 } from '../../../src/checkpoint/warnings/task-state.js';
-import type { RecordedWarning } from '../../../src/index.js';
+import { planCheckpoint, type RecordedWarning } from '../../../src/index.js';
 import { Cpusets } from '../../../src/cgroup/index.js';
 import { endChild, until } from '../../fixtures/processes.js';
 import { State } from './state/state.js';
@@ -67,9 +68,29 @@ it('of the options that were lost, a restored tree is told of those that it does
   const recorded = (of: TaskState[]): RecordedWarning[] => [
     { code: 'STATE_LOST', facts: { states: of }, message: '', remedy: '' },
   ];
-  expect(options(await statesNotRestored(recorded(states), pid))).toEqual([]);
+  const lost = async (of: TaskState[]): Promise<string[]> =>
+    options((await statesNotRestored(recorded(of), pid)).states);
+  expect(await lost(states)).toEqual([]);
   const more = states.map((state) => ({ ...state, options: ['SO_ZEROCOPY', 'SO_PASSPIDFD'] }));
-  expect(options(await statesNotRestored(recorded(more), pid))).toEqual(['SO_ZEROCOPY']);
+  expect(await lost(more)).toEqual(['SO_ZEROCOPY']);
   const elsewhere = more.map((state) => ({ ...state, value: '999' }));
-  expect(options(await statesNotRestored(recorded(elsewhere), pid))).toEqual(['SO_ZEROCOPY', 'SO_PASSPIDFD']);
+  expect(await lost(elsewhere)).toEqual(['SO_ZEROCOPY', 'SO_PASSPIDFD']);
+});
+
+it('a thousand lost states are listed, and the rest are counted, at the restore too', async () => {
+  const script =
+    'import os, resource, time\nresource.setrlimit(resource.RLIMIT_NOFILE, (2000, 2000))\n' +
+    'for i in range(1200): os.eventfd(0, os.EFD_SEMAPHORE)\nprint(flush=True)\ntime.sleep(60)';
+  const child = spawn('python3', ['-c', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+  onTestFinished(() => endChild(child));
+  await once(child.stdout, 'data');
+  const pid = child.pid as number;
+  const all = (await unusualState(pid, usualState())).length;
+  expect(all).toBeGreaterThanOrEqual(1200);
+  const more = all - 1000;
+  const { warnings } = await planCheckpoint({ pid, adopt: true, observeMs: 0 });
+  const [lost] = warnings.filter(({ code }) => code === 'STATE_LOST');
+  expect(lost).toMatchObject({ facts: { more }, message: expect.stringContaining(`and ${all - 10} more`) as string });
+  expect((lost?.facts as { states: unknown[] }).states).toHaveLength(1000);
+  expect(await statesNotRestored([lost as unknown as RecordedWarning], pid)).toMatchObject({ states: [], more });
 });

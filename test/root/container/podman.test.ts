@@ -298,6 +298,8 @@ it('a restore that Podman fails says why, and leaves no container; a taken name 
   const taken = await stillframe('checkpoint', '--podman', container.name, '--output', archive);
   expect(taken.stdout).toContain(`not archived:`);
   expect(taken.stdout).toContain(`/run/secrets/${secret}`);
+  expect(taken.stdout).toContain('Podman cannot restore a container with secrets below /run/secrets');
+  expect(taken.stdout).toContain('--secret NAME,target=/PATH');
   expect(taken.stdout).not.toContain('/etc/hosts');
   await expect(restoreContainer({ podman: container.name, archive })).rejects.toMatchObject({
     code: 'CONTAINER_EXISTS',
@@ -306,5 +308,20 @@ it('a restore that Podman fails says why, and leaves no container; a taken name 
   const { status, stderr } = await stillframe('restore', archive, '--podman', container.name);
   expect(status).toBe(1);
   expect(stderr).toContain('Error (criu/');
+  expect(stderr).toContain('--secret NAME,target=/PATH');
   expect((await command('podman', 'container', 'exists', container.name)).status).toBe(1);
+});
+
+it('comes back with a secret that is mounted elsewhere, and nothing is warned of', async () => {
+  const secret = newId();
+  await must('sh', '-c', 'printf hidden | podman secret create "$0" -', secret);
+  onTestFinished(() => command('podman', 'secret', 'rm', secret).then(() => undefined));
+  const run = ['--secret', `${secret},target=/data/key`, image, 'sh', '-c', 'while :; do sleep 0.1; done'];
+  await using container = await PodmanContainer.run(...run);
+  const archive = join(scratch, 'secret-elsewhere.tar');
+  const { warnings } = await checkpointContainer({ podman: container.name, output: archive, stop: true });
+  expect(warnings).toEqual([]);
+  await using second = new PodmanContainer(newId());
+  await restoreContainer({ podman: second.name, archive });
+  expect(readFileSync(join(await second.root(), 'data/key'), 'utf8')).toBe('hidden');
 });
