@@ -1,11 +1,20 @@
 // The story
 export { checkpoint } from './checkpoint/checkpoint.js';
 export { restore } from './checkpoint/restore/restore.js';
+export { prepare, type PrepareReport } from './checkpoint/prepare/prepare.js';
+export type { PrepareOptions } from './checkpoint/prepare/options.js';
 export { planCheckpoint, type CheckpointPlan, type PlannedTree } from './checkpoint/plan/plan-checkpoint.js';
 export type { PlannedMemory, PlannedProcess } from './checkpoint/plan/planned-memory.js';
 export type { PredictedWindow } from './checkpoint/plan/predict-window.js';
 export type { CheckpointOptions, CheckpointPlanOptions, RestoreOptions } from './checkpoint/options.js';
-export type { CheckpointReport, FrozenReport, ReplacedTree, RestoreReport } from './checkpoint/events/report.js';
+export type { CloneOptions } from './checkpoint/clone/options.js';
+export type {
+  CheckpointReport,
+  CloneReport,
+  FrozenReport,
+  ReplacedTree,
+  RestoreReport,
+} from './checkpoint/events/report.js';
 export type { Frozen, OnFrozen } from './checkpoint/window/frozen.js';
 export type { CgroupToFreeze, FreezeLimits, TreeToFreeze } from './checkpoint/while-frozen.js';
 export type { TreeEnd } from './tree-end.js';

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -319,21 +320,59 @@ int add_destination(struct guard *g, char *rest)
 	return 0;
 }
 
-/* The restore is finished: all that it made stays. */
-void keep_restored(struct guard *g)
+/* Nothing of a restore that is finished dies with its owner. */
+static void keep_tree(struct guard *g)
 {
 	while (g->destination_count > 0)
 		close(g->destinations[--g->destination_count]);
 	while (g->new_name_count > 0)
 		close(g->new_names[--g->new_name_count].parent);
-	g->is_restored = true;
 	g->tree_count = 0;
 	g->expects_pids = false;
-	g->made_cgroup[0] = '\0';
 	if (g->criu_pidfd >= 0)
 		close(g->criu_pidfd);
 	g->criu_pidfd = -1;
 	g->criu = 0;
+}
+
+/* The restore is finished: all that it made stays. */
+void keep_restored(struct guard *g)
+{
+	keep_tree(g);
+	g->is_restored = true;
+	g->made_cgroup[0] = '\0';
+}
+
+int mind_copy(struct guard *g, char *rest)
+{
+	char *end;
+	pid_t pid = (pid_t)strtol(rest, &end, 10);
+	uint64_t wanted = strtoull(end, &end, 10), found = 0;
+
+	if (pid <= 1 || *end != '\0')
+		return EINVAL;
+	keep_tree(g);
+	g->minds = true;
+	g->copy = pid;
+	g->copy_pidfd = open_pidfd(pid);
+	if (g->copy_pidfd < 0)
+		return errno == ESRCH ? 0 : errno; /* it has ended already */
+	if (process_state(pid, &found) != 0 && found == wanted)
+		return 0;
+	close(g->copy_pidfd);
+	g->copy_pidfd = -1;
+	return 0;
+}
+
+void await_copy(struct guard *g)
+{
+	struct pollfd ended = { .fd = g->copy_pidfd, .events = POLLIN };
+
+	if (!g->minds)
+		return;
+	while (g->copy_pidfd >= 0 && poll(&ended, 1, -1) <= 0) {
+	}
+	tell(g, "copy %d has ended", (int)g->copy);
 }
 
 /* A container runtime goes on without us, and records the container last of all. */

@@ -9,12 +9,15 @@
  *   thaw-by MS, on CLOCK_MONOTONIC, or 0 for never
  *   tree PID STARTTIME     new PATH               destination DEVICE INODE PATH
  *   made-cgroup PATH       expect PID...          keep                 finished-by PATH
+ *   mind PID STARTTIME
  *   replace DEVICE INODE DEVICE INODE HIDDEN/KEPT/PATH
  *   ready?                 disarm
  * `ready?` and `window open` are answered: `ok`, or `error ERRNO RECORD` for the first record that failed.
  *
  * A window that is still open at `thaw-by` is closed by the guardian, however the owner is; what it did then it tells
  * the owner, too, in lines that are no answers.
+ *
+ * After `mind` the owner may end as it likes: everything is put right when that process has ended, a copy's pid 1.
  *
  * After `disarm` it ends. When the socket closes without it, or the owner dies although somebody still holds
  * the socket, it puts everything right, writes what it did to the socket (a `recover` listens), to the system
@@ -253,6 +256,8 @@ static void obey(struct guard *g, char *record, int *owner_pidfd)
 		err = copy_path(g->finished_by, rest);
 	else if (strcmp(record, "keep") == 0)
 		keep_restored(g);
+	else if (starts_with(record, "mind "))
+		err = mind_copy(g, rest);
 	else if (starts_with(record, "journal "))
 		err = copy_path(g->journal, rest);
 	else if (starts_with(record, "log "))
@@ -339,6 +344,7 @@ static void watch(struct guard *g)
 static void put_right(struct guard *g)
 {
 	tell(g, "owner %d is gone", (int)g->owner);
+	await_copy(g);
 	/* Before its CRIU, which sees that and ends, or has become the leader of the tree's session and would never. */
 	end_trees(g);
 	await_criu(g);
@@ -394,6 +400,7 @@ int main(void)
 {
 	guard.cgroup = -1;
 	guard.criu_pidfd = -1;
+	guard.copy_pidfd = -1;
 	guard.criu_bound_ms = 10000;
 	guard.thaw_bound_ms = 30000;
 	leave_everything_behind();

@@ -90,6 +90,11 @@ struct guard {
 	char made_cgroup[PATH_MAX]; /* the outermost that it made */
 	char finished_by[PATH_MAX]; /* what another program writes when it has finished the restore; '' when none does */
 
+	/* Of a copy that runs: its pid 1, -1 once that has ended. With its end all that was made for it goes. */
+	bool minds;
+	pid_t copy;
+	int copy_pidfd;
+
 	/* Of a restore, finished or not. */
 	struct replacement replacements[MAX_DESTINATIONS];
 	unsigned replacement_count;
@@ -152,6 +157,9 @@ int add_new_name(struct guard *g, const char *path);
 int add_destination(struct guard *g, char *rest);
 /* It is finished: all that stays. */
 void keep_restored(struct guard *g);
+/* A copy is finished, and runs: all that stays until its pid 1 has ended. Returns 0 or an errno. */
+int mind_copy(struct guard *g, char *rest);
+void await_copy(struct guard *g);
 /* The same, if the program that restores has come to its end after all. */
 void keep_if_finished(struct guard *g);
 /* Kills its processes, with their children. */

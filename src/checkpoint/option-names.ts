@@ -51,6 +51,7 @@ export const RESTORE_OPTIONS: OptionNames<RestoreOptions> = {
   workDir: true,
   criuLog: true,
   lazyPages: true,
+  clone: true,
   terminal: true,
   criuPath: true,
   pidTimeoutMs: true,

@@ -26,6 +26,7 @@ import {
   type WindowSettings,
 } from './base/check-option.js';
 import { STATE_DIR } from '../state-dir.js';
+import { checkCloneOptions, type CloneOptions, type CloneSettings } from './clone/options.js';
 import type { OnProgress, OnWarning, OnWindow } from './events/phases.js';
 import type { OnFrozen } from './window/frozen.js';
 import type { PreDumpPlan } from './dump/pre-dump.js';
@@ -205,6 +206,12 @@ export interface RestoreOptions {
    * touched.
    */
   terminal?: number;
+  /**
+   * Restore a copy, beside whatever runs: in a pid namespace, a mount namespace and a cgroup of its own, with the same
+   * pids and paths inside. `archive` may then be a directory that `prepare()` made. docs/copies.md says what a copy has
+   * of its own. Not with `replaceFiles`, `lazyPages` or `terminal`. Default false.
+   */
+  clone?: boolean | CloneOptions;
   /** As in CheckpointOptions. */
   criuPath?: string;
   /** How long to wait for the old process ids to be free, in milliseconds. Default 10,000. */
@@ -308,6 +315,7 @@ export interface RestoreSettings {
   stateDir: string;
   placeGuardianIn: string | undefined;
   lazyPages: boolean;
+  clone: CloneSettings | undefined;
   strict: boolean;
   terminal: number | undefined;
   criuLog: string | undefined;
@@ -332,6 +340,10 @@ export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
   optional('stateDir', options.stateDir, requirePath);
   optional('placeGuardianIn', options.placeGuardianIn, requirePath);
   optional('terminal', options.terminal, (option, value) => count(option, value, 0));
+  const clone = checkCloneOptions(options.clone);
+  if (clone !== undefined && replaceFiles !== undefined)
+    bad('replaceFiles', replaceFiles, 'no copy beside it: a copy replaces nothing');
+  if (clone !== undefined && options.lazyPages === true) bad('lazyPages', true, 'no copy beside it');
   requireRoot('a restore');
   const source = typeof options.archive === 'string' ? resolve(options.archive) : options.archive;
   return {
@@ -345,6 +357,7 @@ export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
     stateDir: resolve(options.stateDir ?? STATE_DIR),
     placeGuardianIn: options.placeGuardianIn,
     lazyPages: flag('lazyPages', options.lazyPages, false),
+    clone,
     strict: flag('strict', options.strict, false),
     terminal: options.terminal,
     criuLog: options.criuLog,

@@ -15,6 +15,7 @@ const LEFT: Readonly<Record<string, string>> = {
   checkpoint: 'the tree runs on, no archive was written',
   pod: 'the containers run on, no archive was written',
   restore: 'what was begun has been undone',
+  prepare: 'no directory was made',
   freeze: 'the freeze was withdrawn',
 };
 

@@ -9,12 +9,13 @@ import ts from 'typescript';
 import { expect, it } from 'vitest';
 import { checkpointCommand } from './commands/checkpoint.js';
 import { freezeCommand } from './commands/freezer.js';
+import { prepareCommand } from './commands/prepare.js';
 import { restoreCommand } from './commands/restore.js';
 import { inFlags } from './flags.js';
 
 const src = new URL('..', import.meta.url).pathname;
 const { signal } = new AbortController();
-const commands = [checkpointCommand(signal), restoreCommand(signal), freezeCommand(signal)];
+const commands = [checkpointCommand, restoreCommand, prepareCommand, freezeCommand].map((make) => make(signal));
 const flags = new Set(commands.flatMap(({ options }) => options.flatMap(({ long }) => long ?? [])));
 /** Options of functions that no command calls with them. */
 const libraryOnly = ['freezeCgroup', 'imagesDir', 'maxBytes', 'parentImg'];

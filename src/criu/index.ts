@@ -64,11 +64,13 @@ export { readPagemap, type DumpedPages, type Pagemap } from './images/pagemap.js
 export { readOpenFiles, type OpenFile, type OpenFileKind } from './images/open-files.js';
 export { readDumpedLocks, type DumpedLock } from './images/file-locks.js';
 export { repairTimers } from './images/timers.js';
+export { readListeningSockets, type ListeningSocket } from './images/inet-sockets.js';
 export { orderUnixSockets } from './images/unix-sockets.js';
 export { needsTerminal } from './images/tty.js';
 export { readInventory, type Inventory } from './images/inventory.js';
 export { LazyPages, type LazyPagesOptions } from './lazy-pages.js';
 export { isOurTerminal, terminalProblem } from './process/terminal.js';
+export { PacketSocket } from './process/packet-socket.js';
 export { Swrk, type SwrkOptions } from './process/swrk.js';
 export type { SwrkEnd } from './process/criu-connection.js';
 export { OLDEST_CRIU } from './oldest.js';

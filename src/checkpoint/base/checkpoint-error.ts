@@ -88,6 +88,20 @@ export interface CheckpointFacts {
   CRIU_NOT_READY: { pid: number; timeoutMs: number; state: string; during?: 'pre-dump' };
   SERVICE_MANAGER_UNREACHABLE: { socket: string };
   WARNINGS_REFUSED: { warnings: Warning[] };
+  /** `dir`: the directory that `prepare` was to make. */
+  PREPARE_REFUSED: { dir: string; why: string };
+  NOT_PREPARED: { dir: string; what: string };
+  PREPARED_UNSAFE: { dir: string; why: string };
+  /** `path`: the first file that differs from the record. */
+  PREPARED_CHANGED: { dir: string; path: string; what: string };
+  /** A prepared directory, and no copy asked for. */
+  CLONE_NEEDED: { dir: string };
+  /** `step`: what pid 1 of the copy could not do; `reason`: an errno's name, or what became of it. */
+  CLONE_FAILED: { step: string; path: string | undefined; reason: string };
+  /** `path`: the place of a file tree. */
+  CLONE_PLACE: { path: string; what: string };
+  INIT_MISSING: { tried: string[] };
+  PORTS_TAKEN: { ports: number[] };
 }
 
 export type CheckpointErrorCode = keyof CheckpointFacts;
@@ -298,4 +312,43 @@ const texts: ErrorTexts<CheckpointFacts> = {
       remedy: `${remedy} Without strict it is a warning.`.trim(),
     };
   },
+  PREPARE_REFUSED: (f) => ({
+    what: `no prepared directory can be made at ${f.dir}: it ${f.why}`,
+    remedy: 'Name a directory that does not exist, in one that only root can write to.',
+  }),
+  NOT_PREPARED: (f) => ({
+    what: `${f.dir} is not a prepared directory: ${f.what}`,
+    remedy: 'Make one: stillframe prepare ARCHIVE DIR',
+  }),
+  PREPARED_UNSAFE: (f) => ({
+    what: `the prepared directory ${f.dir} cannot be trusted: ${f.why}`,
+    remedy: 'Prepare the archive again, where only root can write, parents included.',
+  }),
+  PREPARED_CHANGED: (f) => ({
+    what: `the prepared directory ${f.dir} has been changed since it was made: ${f.path} ${f.what}`,
+    remedy: 'Prepare the archive again: stillframe prepare ARCHIVE DIR',
+  }),
+  CLONE_NEEDED: (f) => ({
+    what: `${f.dir} is a directory: a tree is restored from an archive, or as a copy from a prepared directory`,
+    remedy: 'Add `clone: true`, or give the archive.',
+  }),
+  CLONE_FAILED: (f) => ({
+    what: `the copy could not be made: ${f.step}${f.path === undefined ? '' : ` (${f.path})`}: ${f.reason}`,
+    remedy:
+      f.reason === 'EPERM'
+        ? 'Copies need the right to make pid and mount namespaces (CAP_SYS_ADMIN): in a container it has to be given.'
+        : 'The message names the step and the error of the system.',
+  }),
+  CLONE_PLACE: (f) => ({
+    what: `a file tree of the copy cannot be put at ${f.path}: ${f.what}`,
+    remedy: 'Make the place, an empty directory, or name another one with `files`.',
+  }),
+  INIT_MISSING: (f) => ({
+    what: `the program that is pid 1 of a copy could not be found (tried ${f.tried.join(', ')})`,
+    remedy: `Compile it: ${compileCommand}`,
+  }),
+  PORTS_TAKEN: (f) => ({
+    what: `the copy would listen on ports that are taken in this network: ${f.ports.join(', ')}`,
+    remedy: 'Give the copy a network of its own (`net: own`), or end what listens there.',
+  }),
 };

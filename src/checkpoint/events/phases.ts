@@ -2,8 +2,8 @@ import { channel } from 'node:diagnostics_channel';
 import type { Warning } from '../warnings/warning.js';
 
 /**
- * The steps of a checkpoint, of a freeze (`whileFrozen`) and of a restore, in the order in which they first begin; a
- * restore's `thaw` comes before its `lazy-pages`. `callback` is the caller's own work in the frozen window.
+ * The steps of a checkpoint, of a freeze (`whileFrozen`), of a `prepare` and of a restore, in the order in which they
+ * first begin; a restore's `thaw` comes before its `lazy-pages`. `callback` is the caller's own work in the frozen window.
  */
 export type Phase =
   | 'resolve'
@@ -23,7 +23,9 @@ export type Phase =
   | 'verify'
   | 'wait-pids'
   | 'extract'
+  | 'record'
   | 'replace'
+  | 'place-files'
   | 'check-files'
   | 'restore'
   | 'lazy-pages'
@@ -31,7 +33,7 @@ export type Phase =
 
 /** What `onProgress` is called with, and what is published on the channel `stillframe:phase`. */
 export interface PhaseEvent {
-  operation: 'checkpoint' | 'freeze' | 'restore';
+  operation: 'checkpoint' | 'freeze' | 'prepare' | 'restore';
   /** Tells apart operations that run side by side in one process. */
   id: string;
   phase: Phase;

@@ -91,6 +91,8 @@ export interface RestoreReport {
   pids: number[];
   /** Directory of the cgroup it was restored into; undefined when that is this process's own. */
   cgroup: string | undefined;
+  /** What a copy has of its own; undefined for a plain restore. */
+  clone?: CloneReport;
   /** It has the terminal that was given. */
   hasTerminal: boolean;
   /** Files that were there before, and that others have taken the place of (`replaceFiles`). */
@@ -102,6 +104,17 @@ export interface RestoreReport {
   totalMs: number;
   phasesMs: Partial<Record<Phase, number>>;
   criu: { path: string; version: string };
+}
+
+/** A copy. Its `pid` and `pids` are as this process sees them; inside it has those of the checkpoint. */
+export interface CloneReport {
+  /** Its pid 1, which is not of the tree: it passes signals on to the tree's root, and ends with the last process. */
+  init: number;
+  /** By what means it has files of its own: `none` when its checkpoint has no file trees. */
+  files: 'overlay' | 'reflink' | 'copy' | 'none';
+  /** As asked for. */
+  net: string;
+  hostname: string | undefined;
 }
 
 export interface ReplacedTree {

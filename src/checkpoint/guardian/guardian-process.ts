@@ -93,6 +93,11 @@ export class GuardianProcess {
     return { deeds: this.#deeds.splice(0), end };
   }
 
+  /** The same, and nobody listens any more: it has to outlive us. */
+  leave(): void {
+    this.#socket.destroySoon();
+  }
+
   /** Waits for its end without letting the event loop run dry. */
   async awaitEnd(): Promise<ProcessEnd> {
     this.#keepLoop(true);

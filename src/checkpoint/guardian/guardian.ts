@@ -210,6 +210,22 @@ export class Guardian implements AsyncDisposable {
     this.#process.say('keep', 'window closed');
   }
 
+  /**
+   * A copy is restored, and runs. The guardian outlives this process from here on, and does with the copy's end what it
+   * would have done with ours: it removes the copy's directory and cgroup, and the journal.
+   */
+  keepCopy(init: ProcessId): void {
+    const { restore, criu: _, ...entry } = this.#journal.entry;
+    if (restore?.madeCgroup === undefined) return;
+    this.#journal.replace({
+      ...entry,
+      window: 'closed',
+      restored: restore.archivePath,
+      copy: { init, cgroup: restore.madeCgroup },
+    });
+    this.#process.say(`mind ${init.pid} ${init.startTime}`, 'window closed');
+  }
+
   #restored(change: (restore: JournalRestore) => Partial<JournalRestore>, ...records: string[]): void {
     const { restore } = this.#journal.entry;
     if (restore === undefined) return;
@@ -287,6 +303,10 @@ export class Guardian implements AsyncDisposable {
    */
   async disarm(): Promise<'disarmed' | 'lost' | 'took over'> {
     if (this.#process.end !== undefined) return 'lost';
+    if (this.#journal.entry.copy !== undefined) {
+      this.#process.leave();
+      return 'disarmed';
+    }
     if (this.#journal.entry.window === 'open') {
       await this.#process.abandon();
       return 'took over';

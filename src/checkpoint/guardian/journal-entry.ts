@@ -40,8 +40,17 @@ export interface JournalEntry {
   removals: string[];
   /** What a restore has put other files in the place of, until it is kept or removed. */
   replacements?: JournalReplacement[];
-  /** The archive of a restore that is finished, but for its `replacements`. */
+  /** The archive of a restore that is finished, but for its `replacements`; or the copy's, for as long as it runs. */
   restored?: string;
+  /** A copy that runs: with its end, its directory (in `removals`) and its cgroup go. */
+  copy?: JournalCopy;
+}
+
+export interface JournalCopy {
+  /** Its pid 1, as this pid namespace has it. */
+  init: ProcessId;
+  /** The cgroup that was made for it. */
+  cgroup: string;
 }
 
 /** Old files, which are `tree` in the hidden directory once the new ones have their place. */
@@ -96,6 +105,7 @@ export interface JournalClaim {
   target?: ProcessId;
   cgroup?: Pick<JournalCgroup, 'ids'>;
   guardian?: ProcessId;
+  copy?: Pick<JournalCopy, 'init'>;
 }
 
 /** `entry`: of this version, whole. Else why it is not understood, and what it claims, where that can be read. */
@@ -233,6 +243,7 @@ const fields: Readonly<Record<Exclude<keyof JournalEntry, 'format' | 'id'>, Chec
     isListOf(isRecordOf({ path: isPath, hidden: isName, keptName: optional(isName), fresh: isFileId, old: isFileId })),
   ),
   restored: optional(isText),
+  copy: optional(isRecordOf({ init: isProcess, cgroup: isPath })),
 };
 
 function isClaim(value: unknown): value is JournalClaim {
@@ -243,6 +254,7 @@ function isClaim(value: unknown): value is JournalClaim {
       target: optional(isProcess),
       cgroup: optional(isRecordOf({ ids: isIds })),
       guardian: optional(isProcess),
+      copy: optional(isRecordOf({ init: isProcess })),
     })(value) &&
     // Without one of them it cannot be told what it locks.
     [...subjects, 'cgroup'].some((name) => (value as Record<string, unknown>)[name] !== undefined)

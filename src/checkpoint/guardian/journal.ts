@@ -153,8 +153,9 @@ export class Journal implements Disposable {
     rmSync(this.path, { force: true });
   }
 
+  /** That of a copy stays for as long as the copy runs. */
   [Symbol.dispose](): void {
-    this.remove();
+    if (this.#entry.copy === undefined) this.remove();
   }
 }
 
@@ -203,12 +204,16 @@ export function mayBeAlive({ owner, claim }: UnknownJournal): boolean {
   return claim === undefined ? isRunning(owner) : !isAbandoned({ owner, entry: claim });
 }
 
-/** Owner dead and guardian dead: nobody will put right what it left. A process of another namespace counts as alive. */
+/**
+ * Owner dead and guardian dead: nobody will put right what it left. A process of another namespace counts as alive; and
+ * a copy that runs has nothing to be put right.
+ */
 export function isAbandoned({ owner, entry }: { owner: ProcessId; entry: JournalClaim }): boolean {
   const { bootId, pidNamespace } = here();
   if (entry.bootId !== bootId) return true;
   if (entry.pidNamespace !== pidNamespace) return false;
-  return !isRunning(owner) && (entry.guardian === undefined || !isRunning(entry.guardian));
+  const { guardian, copy } = entry;
+  return [owner, guardian, copy?.init].every((process) => process === undefined || !isRunning(process));
 }
 
 /**

@@ -165,6 +165,7 @@ function recordsOf(entry: JournalEntry): string[] {
     ...(entry.cgroup === undefined ? [] : cgroupRecords(entry.cgroup)),
     ...(entry.criu === undefined ? [] : [`criu ${entry.criu.pid} ${entry.criu.startTime}`]),
     ...(entry.restore === undefined ? [] : treeRecords(entry.restore)),
+    ...(entry.copy === undefined ? [] : [`made-cgroup ${entry.copy.cgroup}`]),
     `found ${entry.foundFrozen ? 'frozen' : 'thawed'}`,
     ...(entry.window === 'never' ? [] : [`window ${entry.window}`]),
     ...removals,

@@ -22,7 +22,7 @@ import type { Undo } from './undo.js';
  * gives.
  */
 export function treeDestinations(
-  { manifest }: VerifiedArchive,
+  { manifest }: Pick<VerifiedArchive, 'manifest'>,
   { files, archive }: RestoreSettings,
 ): [name: string, destination: Destination][] {
   const trees = new Map(manifest.trees.map(({ name, source }) => [name, source]));

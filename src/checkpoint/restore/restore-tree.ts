@@ -132,7 +132,7 @@ async function finished(lazyPages: LazyPages, signal: AbortSignal | undefined): 
  * The end that every restore has: a tree whose freezer had been restored with it would otherwise stand still.
  * @throws CheckpointError NOT_RUNNING, FreezerError
  */
-async function verifyRunning(pid: number, cgroup: string | undefined, timeoutMs: number): Promise<void> {
+export async function verifyRunning(pid: number, cgroup: string | undefined, timeoutMs: number): Promise<void> {
   if (cgroup !== undefined) await openFreezer({ cgroup }).thaw({ timeoutMs });
   // CRIU's end may have sent the root a signal (PR_SET_PDEATHSIG) that it has not got round to yet. The second look is for one
   // that was taking it during the first.
@@ -143,7 +143,7 @@ async function verifyRunning(pid: number, cgroup: string | undefined, timeoutMs:
 }
 
 /** @throws CheckpointError NOT_RUNNING; errno errors, where no descriptor is left */
-function watchEnd(pid: number): EndWatch {
+export function watchEnd(pid: number): EndWatch {
   try {
     return new EndWatch(pid);
   } catch (error) {

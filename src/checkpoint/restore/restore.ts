@@ -9,6 +9,7 @@ import {
 import { removeCgroup } from '../../cgroup/index.js';
 import { findCriu, type CriuBinary } from '../../criu/index.js';
 import { cancellation } from '../base/cancellation.js';
+import { CheckpointError } from '../base/checkpoint-error.js';
 import { withoutLostLog } from '../base/criu-log.js';
 import { explainFailedPlace } from '../base/failed-place.js';
 import { runningPids } from '../base/pids.js';
@@ -16,6 +17,8 @@ import { placesFor, PrivateDir } from '../base/private-dir.js';
 import { parseSubject } from '../base/recorded-target.js';
 import { Phases } from '../events/phases.js';
 import type { RestoreReport } from '../events/report.js';
+import { cloneTree } from '../clone/clone.js';
+import { isDirectory } from '../clone/copy-source.js';
 import { Guardian } from '../guardian/guardian.js';
 import { journalRestore } from '../guardian/lock.js';
 import { refuseUnknown, RESTORE_OPTIONS } from '../option-names.js';
@@ -47,7 +50,10 @@ export async function restore(options: RestoreOptions): Promise<RestoreReport> {
   refuseUnknown(options, RESTORE_OPTIONS);
   const settings = checkRestoreOptions(options);
   options.signal?.throwIfAborted();
-  return restoreOnce(options, settings).catch((error: unknown) => {
+  const { clone, source } = settings;
+  if (clone === undefined && isDirectory(source)) throw new CheckpointError('CLONE_NEEDED', { dir: source });
+  const work = clone === undefined ? restoreOnce(options, settings) : cloneTree(options, settings, clone);
+  return work.catch((error: unknown) => {
     throw cancellation(explainFailedPlace(error), options.signal);
   });
 }

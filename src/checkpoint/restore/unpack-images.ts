@@ -24,7 +24,7 @@ export interface UnpackedImages {
 /** @throws ArchiveError, CriuError CRIU_IMAGE */
 export async function unpackImages(
   verified: VerifiedArchive,
-  privateDir: PrivateDir,
+  privateDir: Pick<PrivateDir, 'makeInner'>,
   signal: AbortSignal | undefined,
 ): Promise<UnpackedImages> {
   const { path, fd } = privateDir.makeInner('images');

@@ -1,6 +1,7 @@
 import { isatty } from 'node:tty';
 import { InvalidArgumentError, type Command } from 'commander';
 import {
+  type CloneOptions,
   restore,
   restoreContainer,
   type ContainerRestoreReport,
@@ -32,6 +33,9 @@ export interface RestoreFlags extends ContainerOptions, CriuFlags {
   pod?: string;
   ignoreVolumes?: boolean;
   lazyPages?: boolean;
+  clone?: boolean;
+  net?: string;
+  hostname?: string;
   keep?: HostSetting[];
   wait?: boolean;
   maxUnpackedBytes?: number;
@@ -70,6 +74,9 @@ export async function restoreAction(
         'cgroup',
         'pidTimeout',
         'lazyPages',
+        'clone',
+        'net',
+        'hostname',
         'criuLog',
         'tcpClose',
         'external',
@@ -101,7 +108,8 @@ export async function restoreAction(
         pidTimeoutMs: options.pidTimeout,
         lazyPages: options.lazyPages,
         criu: criuOptions(criuFlags(options)),
-        ...(isatty(0) ? { terminal: 0 } : {}),
+        ...cloneOptions(options),
+        ...(isatty(0) && options.clone !== true ? { terminal: 0 } : {}),
       });
     }
   } finally {
@@ -156,10 +164,20 @@ function replaceFiles({ replace, discardReplaced }: RestoreFlags): { replaceFile
   return replace === true ? { replaceFiles: discardReplaced === true ? 'remove' : 'keep' } : {};
 }
 
+function cloneOptions({ clone, net, hostname }: RestoreFlags): { clone?: CloneOptions } {
+  if (clone !== true) {
+    if (net !== undefined || hostname !== undefined)
+      throw new InvalidArgumentError('--net and --hostname need --clone.');
+    return {};
+  }
+  return { clone: { ...(net === undefined ? {} : { net }), ...(hostname === undefined ? {} : { hostname }) } };
+}
+
 function ofTree(report: RestoreReport): [string, string | number][] {
   return [
     ['processes', report.pids.length],
     ['cgroup', report.cgroup ?? "this command's own"],
+    ...ofCopy(report),
     ...report.excluded.map(({ tree: name, patterns }): [string, string] => [
       'not archived',
       `${patterns.join(', ')} (excluded from ${name})`,
@@ -168,6 +186,15 @@ function ofTree(report: RestoreReport): [string, string | number][] {
       'replaced',
       `${path} (${keptAs === undefined ? 'the old files were deleted' : `the old files are now ${keptAs}`}${problem === undefined ? '' : `: ${problem}`})`,
     ]),
+  ];
+}
+
+function ofCopy({ clone }: RestoreReport): [string, string | number][] {
+  if (clone === undefined) return [];
+  return [
+    ['pid 1 of the copy', clone.init],
+    ['its files', clone.files],
+    ['its network', clone.net],
   ];
 }
 

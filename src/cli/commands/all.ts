@@ -9,6 +9,7 @@ type Make = (signal: AbortSignal) => Command;
 const MAKERS: Readonly<Record<string, () => Promise<Make>>> = {
   checkpoint: async () => (await import('./checkpoint.js')).checkpointCommand,
   restore: async () => (await import('./restore.js')).restoreCommand,
+  prepare: async () => (await import('./prepare.js')).prepareCommand,
   pod: async () => (await import('./pod.js')).podCommand,
   image: async () => (await import('./image.js')).imageCommand,
   freeze: async () => (await import('./freezer.js')).freezeCommand,

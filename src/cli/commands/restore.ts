@@ -6,7 +6,10 @@ import { addRestoreFlags } from '../criu-flags.js';
 export function restoreCommand(signal: AbortSignal): Command {
   const command = new Command('restore')
     .description('Verify an archive, put its files back and restore its process tree.')
-    .argument('<archive>', 'what `stillframe checkpoint` wrote; - for the standard input')
+    .argument(
+      '<archive>',
+      'what `stillframe checkpoint` wrote, or with --clone `stillframe prepare`; - for the standard input',
+    )
     .option('--files <name=dir>', 'where to put a file tree (default: where it was); may be repeated', tree)
     .option('--replace', 'replace the files that are there, as after a crash; the old ones are kept under another name')
     .option('--discard-replaced', 'with --replace: delete the old files once the tree runs')
@@ -25,6 +28,15 @@ export function restoreCommand(signal: AbortSignal): Command {
     .option('--state-root <dir>', "the runtime's state directory, its --root (default: the runtime's own)")
     .option('--work-dir <dir>', "where CRIU's images are first unpacked (default: the archive's directory)")
     .option('--pid-timeout <time>', 'how long to wait for the old process ids to become free', duration)
+    .option(
+      '--clone',
+      'restore a copy beside whatever runs, in namespaces of its own: the archive may be a prepared directory',
+    )
+    .option(
+      '--net <own|host|path>',
+      "with --clone: its network; own has a loopback interface only (default: host, this machine's)",
+    )
+    .option('--hostname <name>', 'with --clone: its host name')
     .option('--lazy-pages', 'resume before memory is loaded; pages are fetched on demand, the rest in the background')
     .option(
       '--wait',
@@ -55,6 +67,7 @@ Examples:
   stillframe restore web.tar --podman web
   ssh host cat app.tar.zst | stillframe restore -
   stillframe restore app.tar --wait                               as a service: exits as the restored program does
+  stillframe restore /var/lib/app/warm --clone --net own          a copy, from what \`stillframe prepare\` made
   stillframe restore app.tar --lazy-pages                         for large memory: resume first, load memory later
   stillframe restore app.tar --files data=/srv/app/data --cgroup /sys/fs/cgroup/app`,
     )

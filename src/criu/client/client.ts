@@ -124,7 +124,8 @@ export class CriuClient implements AsyncDisposable {
    * @throws CriuError CRIU_NOT_FOUND
    */
   static async connect(options: ServiceOptions): Promise<CriuServiceClient> {
-    return new CriuClient(new Conversation(ServiceConnection.open(options), { criuPath: nameOf(options), graceMs: 0 }));
+    const session = { criuPath: nameOf(options), graceMs: 0 };
+    return new CriuClient(new Conversation(ServiceConnection.open(options), session, [], options.peerFds));
   }
 
   /** CRIU's process, for whoever wants to place it in a cgroup. */

@@ -76,14 +76,21 @@ export class Conversation {
   readonly #connection: Connection;
   readonly #session: SessionOptions;
   readonly #fds: readonly number[];
+  readonly #peerFds: ReadonlyMap<number, number>;
   #state: State = 'idle';
   #version: CriuVersion | undefined;
   #becameProgram = false;
 
-  constructor(connection: Connection, session: SessionOptions, fds: readonly number[] = []) {
+  constructor(
+    connection: Connection,
+    session: SessionOptions,
+    fds: readonly number[] = [],
+    peerFds: ReadonlyMap<number, number> = new Map(),
+  ) {
     this.#connection = connection;
     this.#session = session;
     this.#fds = [...fds];
+    this.#peerFds = peerFds;
   }
 
   get pid(): number | undefined {
@@ -130,8 +137,8 @@ export class Conversation {
         options.workDir === undefined ? undefined : await SharedDirectory.open('workDir', options.workDir);
       await requireParentLink(imagesDir.path, options.parentImg);
       const context = {
-        imagesDirFd: imagesDir.fd,
-        workDirFd: workDir?.fd,
+        imagesDirFd: this.#peerFd(imagesDir),
+        workDirFd: workDir === undefined ? undefined : this.#peerFd(workDir),
         inherited: (fd: number) => Swrk.inheritedFd(this.#fds, fd),
       };
       const opts = {
@@ -179,6 +186,10 @@ export class Conversation {
     if (this.#state !== 'idle') this.#connection.disconnect();
     this.#state = 'ended';
     if (!this.#becameProgram) await this.#connection.close(this.#session);
+  }
+
+  #peerFd({ fd }: SharedDirectory): number {
+    return this.#peerFds.get(fd) ?? fd;
   }
 
   /** Gives the state before. */

@@ -35,6 +35,11 @@ export interface ServiceOptions {
   fd?: number;
   /** The longest packet that is accepted, in bytes. Default 16 MiB. */
   maxMessageBytes?: number;
+  /**
+   * Where CRIU finds our directories, `imagesDir` and `workDir`, when another process has made the socket pair: our
+   * descriptors, and their numbers there. CRIU opens them in /proc of its peer, which is whoever made the pair.
+   */
+  peerFds?: ReadonlyMap<number, number>;
 }
 
 function isSocket(fd: number): boolean {
