@@ -136,6 +136,23 @@ export interface StageNative {
    */
   hashMembers(fd: number, members: Float64Array, digests: Buffer): Promise<void>;
   /**
+   * Reads each member of an archive once: puts the SHA-256 of its header with padding into `digests`, its
+   * `HASH  NAME` line into `lines`, and its data into the file that it is for. Six numbers a member: offset, bytes of
+   * header, bytes of data, bytes of its name in `names` (-1: no line), descriptor (-1: none), ranges. A range is an
+   * offset in that file and a length. `control`: 1 in the first word stops it (ECANCELED), the second counts chunks of
+   * 256 KiB and members. Resolves with the bytes of the lines. Rejects with an errno error with the index of the
+   * `member`, and the `syscall` `read` (ENODATA when the archive ends early) or `write`.
+   */
+  passMembers(
+    archiveFd: number,
+    members: Float64Array,
+    ranges: Float64Array,
+    names: Buffer,
+    digests: Buffer,
+    lines: Buffer,
+    control: Uint32Array,
+  ): Promise<number>;
+  /**
    * Puts `HASH  NAME` lines for these ids into `into`; `rows` says which pair of `digests` is whose. `prefix` ends in a
    * slash. Resolves with how many had room, and with the bytes of their lines. Room for the longest: `MAX_LINE_BYTES`
    * and twice the prefix.

@@ -50,6 +50,7 @@ static napi_value init(napi_env env, napi_value exports)
 	sf_init_exclude(env, exports);
 	sf_init_describe(env, exports);
 	sf_init_hash(env, exports);
+	sf_init_pass(env, exports);
 	sf_init_lines(env, exports);
 	sf_init_copy(env, exports);
 	sf_init_copy_ranges(env, exports);

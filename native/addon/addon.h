@@ -13,6 +13,7 @@ void sf_init_scan(napi_env env, napi_value exports);
 void sf_init_exclude(napi_env env, napi_value exports);
 void sf_init_describe(napi_env env, napi_value exports);
 void sf_init_hash(napi_env env, napi_value exports);
+void sf_init_pass(napi_env env, napi_value exports);
 void sf_init_lines(napi_env env, napi_value exports);
 void sf_init_copy(napi_env env, napi_value exports);
 void sf_init_copy_ranges(napi_env env, napi_value exports);

@@ -1,5 +1,5 @@
 /* Lines as `sha256sum` prints them, for many members at once. Source: coreutils 9.1, src/digest.c, print_filename. */
-#include "digest.h"
+#include "lines.h"
 #include "../addon/job.h"
 #include "../tree/tree.h"
 
@@ -26,12 +26,7 @@ static char escaped(char byte)
 	return byte == '\\' ? '\\' : byte == '\n' ? 'n' : byte == '\r' ? 'r' : 0;
 }
 
-/*
- * At most this many bytes: LINE_MORE and twice the name. A name with something to escape has a backslash before its
- * line.
- */
-#define LINE_MORE (1 + 2 * SF_DIGEST + 2 + 1)
-static char *append_line(char *out, const unsigned char *digest, const char *name, size_t len)
+char *sf_append_line(char *out, const unsigned char *digest, const char *name, size_t len)
 {
 	char *line = out++;
 	bool any = false;
@@ -81,10 +76,10 @@ static int append_lines(struct lines *lines)
 			return EINVAL;
 		/* The prefix ends in a slash, which the root itself goes without. */
 		size_t name_len = len == 0 ? lines->prefix_len - 1 : lines->prefix_len + (size_t)len;
-		if (lines->used + LINE_MORE + 2 * name_len > lines->room)
+		if (lines->used + SF_LINE_MORE + 2 * name_len > lines->room)
 			break;
 		char *start = lines->into + lines->used;
-		char *end = append_line(
+		char *end = sf_append_line(
 			start, lines->digests + (size_t)lines->rows[i] * SF_MEMBER_DIGESTS + SF_DIGEST, lines->name, name_len);
 		lines->used += (size_t)(end - start);
 	}

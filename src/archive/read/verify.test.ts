@@ -240,7 +240,7 @@ describe('verifyArchive', () => {
     }));
 
   it(
-    'does not hold the event loop while it hashes 256 MiB',
+    'does not hold the event loop while it hashes 256 MiB, and stops in the middle at its signal',
     () =>
       withScratch(async (dir) => {
         const path = await writeArchive(
@@ -250,10 +250,20 @@ describe('verifyArchive', () => {
         await using archive = await openArchive(path);
         let turns = 0;
         const timer = setInterval(() => turns++, 1);
+        const start = process.cpuUsage();
         await verifyArchive(archive);
+        const spentMs = process.cpuUsage(start).user / 1000;
         clearInterval(timer);
-        // 1024 pieces of 256 KiB: held in one go, there would be none or one.
+        // Held in one go, there would be none or one.
         expect(turns).toBeGreaterThan(20);
+
+        // One thread has all of it to hash: it is stopped in the middle.
+        const reason = new Error('enough');
+        const cancel = new AbortController();
+        setTimeout(() => cancel.abort(reason), 5);
+        const began = process.cpuUsage();
+        await expect(verifyArchive(archive, { signal: cancel.signal })).rejects.toBe(reason);
+        expect(process.cpuUsage(began).user / 1000).toBeLessThan(spentMs / 2);
       }),
     60_000,
   );

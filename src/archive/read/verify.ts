@@ -1,4 +1,4 @@
-import { createHash, hash, type Hash } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { ArchiveError } from '../format/archive-error.js';
 import { printable } from '../format/byte-text.js';
 import type { Entry } from '../format/entry.js';
@@ -17,7 +17,9 @@ import { encodeHeader, END_OF_ARCHIVE, padding } from '../format/tar-encode.js';
 import { isZero } from '../format/tar-fields.js';
 import { MAX_AFTER_END_BYTES, tooMuchAfterEnd } from './chunked-members.js';
 import { truncated } from './content.js';
+import { takeTurns } from '../../yield-to-loop.js';
 import { firstDifference } from './first-difference.js';
+import { MemberPass } from './member-pass.js';
 import { NameSet } from './name-set.js';
 import { Places, placeTrees, type MemberPlace, type TreePlace } from './places.js';
 import { ByteReader, nextHeader, type OpenArchive } from './reader.js';
@@ -40,14 +42,11 @@ export interface VerifyOptions {
   onProgress?: ((progress: { bytes: number; totalBytes: number }) => void) | undefined;
 }
 
-/**
- * Between two reads this much is hashed on the event loop: less than a millisecond with SHA instructions, three
- * without.
- */
-const CHUNK_BYTES = 256 * 1024;
+/** Headers are read in pieces of this size, with the small members between them. */
+const CHUNK_BYTES = 64 * 1024;
 
 /**
- * Checks everything, in one pass: each member's data against its SHA-256, all headers and padding against
+ * Checks everything, in one pass, on several threads: each member's data against its SHA-256, all headers and padding against
  * theirs, the manifest against its own; names, links and order; that nothing follows the end. Any changed
  * bit of the (uncompressed) archive, and any missing end, is found.
  * @throws ArchiveError NOT_AN_ARCHIVE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED, FORMAT_TOO_NEW, UNSAFE_PATH, UNSAFE_LINK
@@ -64,13 +63,7 @@ class VerifyPass {
   readonly #parser: TarParser;
   readonly #names = new NameSet();
   readonly #places = new Places();
-  /** Over the digests of the headers and padding of each member. */
-  readonly #headers: Hash = createHash('sha256');
-  /** Over the list of members as it ought to be. */
-  readonly #list: Hash = createHash('sha256');
-  #listBytes = 0;
-  #members = 0;
-  #dataBytes = 0;
+  readonly #pass: MemberPass;
   #lastProgress = 0;
 
   constructor(archive: OpenArchive, options: VerifyOptions) {
@@ -78,12 +71,13 @@ class VerifyPass {
     this.#options = options;
     this.#bytes = new ByteReader(archive, { start: 0, end: archive.bytes }, CHUNK_BYTES);
     this.#parser = new TarParser({ archivePath: archive.path, refuseGlobals: true });
+    this.#pass = new MemberPass(archive, { signal: options.signal, onProgress: (offset) => this.#progress(offset) });
   }
 
   async run(): Promise<VerifiedArchive> {
     this.#options.signal?.throwIfAborted();
-    const { list, start } = await this.#contents();
-    const headersSha256 = this.#headers.digest('hex');
+    const { list, start } = await this.#contents().finally(() => this.#pass.settle());
+    const headersSha256 = this.#pass.headers.digest('hex');
     const membersSha256 = await this.#compareList(list, start);
     const manifest = await this.#manifest();
     await this.#end();
@@ -99,10 +93,10 @@ class VerifyPass {
         archivePath,
         what: "the members' headers do not have the SHA-256 that is in the manifest: a name, a mode, an owner or a time was changed",
       });
-    if (integrity.members !== this.#members || integrity.bytes !== this.#dataBytes)
+    if (integrity.members !== this.#pass.members || integrity.bytes !== this.#pass.dataBytes)
       throw wrong(
         MANIFEST_JSON,
-        `it counts ${integrity.members} members with ${integrity.bytes} bytes, the archive has ${this.#members} with ${this.#dataBytes}`,
+        `it counts ${integrity.members} members with ${integrity.bytes} bytes, the archive has ${this.#pass.members} with ${this.#pass.dataBytes}`,
       );
     const members = this.#places.byName;
     return { archive: this.#archive, manifest, members, trees: placeTrees(archivePath, manifest, members) };
@@ -110,10 +104,9 @@ class VerifyPass {
 
   /** Everything before the list of members; returns the list's own entry, and where its header begins. */
   async #contents(): Promise<{ list: Entry; start: number }> {
+    let turn = performance.now();
     for (;;) {
-      // Members without data, such as directories, can be many.
-      this.#options.signal?.throwIfAborted();
-      this.#progress();
+      turn = await takeTurns(turn, this.#options.signal);
       const headerOffset = this.#bytes.offset;
       const blocks: Buffer[] = [];
       // Copied: whether these bytes belong to the headers' hash is known only when the name is.
@@ -127,10 +120,13 @@ class VerifyPass {
       this.#checkName(entry, name);
       if (name === MEMBERS_SHA256) {
         this.#checkHeader(entry, blocks);
+        await this.#pass.finish();
         return { list: entry, start: headerOffset };
       }
       this.#places.add(name, { type: entry.type, headerOffset, dataOffset, storedBytes, end });
-      this.#headers.update(await this.#data(entry, storedBytes, blocks));
+      this.#pass.add({ entry, headerOffset, dataOffset, storedBytes }, end, undefined);
+      this.#bytes.skip(end - dataOffset);
+      if (this.#pass.isFull) await this.#pass.start();
     }
   }
 
@@ -149,33 +145,12 @@ class VerifyPass {
     throw new ArchiveError('UNSAFE_PATH', { ...facts, what: wrong });
   }
 
-  /** Reads a member's data, and notes its line. Returns the digest of its headers and padding. */
-  async #data(entry: Entry, storedBytes: number, header: Buffer[]): Promise<Buffer> {
-    if (entry.type === 'file') {
-      const line = checksumLine(await this.#dataDigest(storedBytes, entry.name), entry.name);
-      await this.#take(padding(storedBytes), entry.name, (part) => header.push(Buffer.from(part)));
-      this.#list.update(line);
-      this.#listBytes += line.length;
-      this.#members++;
-      this.#dataBytes += storedBytes;
-    }
-    return hash('sha256', header.length === 1 ? (header[0] as Buffer) : Buffer.concat(header), 'buffer');
-  }
-
-  /** In one call where the data is buffered whole, as small files are: a Hash object costs more than it does. */
-  async #dataDigest(storedBytes: number, name: Buffer): Promise<Buffer> {
-    if (storedBytes <= this.#bytes.buffered) return hash('sha256', this.#bytes.take(storedBytes), 'buffer');
-    const digest = createHash('sha256');
-    await this.#take(storedBytes, name, (part) => digest.update(part));
-    return digest.digest();
-  }
-
   async #take(count: number, name: Buffer, onBytes: (part: Buffer) => void): Promise<void> {
     for (let left = count; left > 0;) {
       if (this.#bytes.buffered === 0) {
         this.#options.signal?.throwIfAborted();
         if (!(await this.#bytes.fill(1))) throw truncated(this.#archive.path, this.#archive.bytes, name);
-        this.#progress();
+        this.#progress(this.#bytes.offset);
       }
       const part = this.#bytes.take(Math.min(left, this.#bytes.buffered));
       onBytes(part);
@@ -183,8 +158,7 @@ class VerifyPass {
     }
   }
 
-  #progress(): void {
-    const { offset } = this.#bytes;
+  #progress(offset: number): void {
     if (offset - this.#lastProgress < 1024 * 1024) return;
     this.#lastProgress = offset;
     this.#options.onProgress?.({ bytes: offset, totalBytes: this.#archive.bytes });
@@ -192,11 +166,11 @@ class VerifyPass {
 
   /** The list must be, byte for byte, what the members' lines make; never held whole, since it may have any length. */
   async #compareList(list: Entry, start: number): Promise<string> {
-    const expected = this.#list.digest();
+    const expected = this.#pass.list.digest();
     const found = createHash('sha256');
     const from = this.#bytes.offset;
     // Of another length it is another list: which may be longer than anybody wants to read.
-    if (list.size === this.#listBytes) {
+    if (list.size === this.#pass.listBytes) {
       await this.#take(list.size, list.name, (part) => found.update(part));
       if (found.digest().equals(expected)) {
         await this.#zeros(padding(list.size), list.name);
