@@ -1,4 +1,4 @@
-// Compiles native/: the addon, which needs nothing but Node-API and libc, and three static programs. Used for this machine
+// Compiles native/: the addon, which needs nothing but Node-API and libc, and static programs. Used for this machine
 // (build-native.mjs) and for all that the package carries (prebuild.mjs). A folder among the sources stands for all its .c files.
 import { spawn } from 'node:child_process';
 import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
@@ -45,6 +45,8 @@ export const targets = {
   'stillframe-guardian': program(['native/guardian', 'native/remove/remove.c']),
   'stillframe-hold-session': program(['native/programs']),
   'stillframe-init': program(['native/init']),
+  // Alone in its folder, which a CRIU has on its PATH.
+  'criu-helpers/tar': program(['native/criu-tar']),
 };
 
 /** node_api.h and what it includes: of the package that has nothing else, or what this Node.js brought along. */

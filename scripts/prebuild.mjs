@@ -1,5 +1,5 @@
 // prebuild.mjs: compiles all that the package carries, into prebuilds/linux-{x64,arm64}/: the addon for glibc and for musl, and the
-// two static programs, which are musl's for both. By Debian's cross compilers:
+// static programs, which are musl's for both. By Debian's cross compilers:
 //   apt-get install gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross musl-tools
 // and arm64's musl, which fetch-musl-arm64.sh unpacks into .stillframe/musl-arm64: a package of another architecture.
 import { execFileSync } from 'node:child_process';

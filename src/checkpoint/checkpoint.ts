@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { ArchiveError, ArchiveWriter, Stage } from '../archive/index.js';
-import { findCriu, readDumpStats, type CriuBinary, type DumpStats } from '../criu/index.js';
+import { findCriu, helperEnvironment, readDumpStats, type CriuBinary, type DumpStats } from '../criu/index.js';
 import { withoutLostLog } from './base/criu-log.js';
 import { cancellation } from './base/cancellation.js';
 import { Deadline } from './window/deadline.js';
@@ -132,6 +132,7 @@ async function checkpointHeld(
     ...{ target, stage, window, phases, warnings, guardian, deadline, dump },
     onFrozen: options.onFrozen,
     criuPath: criu.path,
+    criuEnv: settings.criuHelpers ? helperEnvironment() : undefined,
     // The tree's life is at stake: the archive is sealed before CRIU ends it, and then knows less.
     sealBeforeEnd: settings.stop ? (members) => phases.run('seal', () => seal(sealPlan, { members })) : undefined,
   }).catch(async (error: unknown) => {

@@ -4,11 +4,11 @@ import { arch, release, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { openNameless } from '../archive/index.js';
 import { freezerVersions, hierarchyRoot } from '../cgroup/index.js';
-import { listCriu, OLDEST_CRIU, type CriuVerdict } from '../criu/index.js';
+import { findHelperTar, listCriu, OLDEST_CRIU, type CriuVerdict } from '../criu/index.js';
 import { compileCommand } from '../installed.js';
 import { native } from '../native.js';
 import { openTrusted, UntrustedDirectoryError } from '../trusted-directory.js';
-import { isTmpfs } from './dump/images-place.js';
+import { isTmpfs } from './dump/tmpfs.js';
 import { beforeCriu42, thisMachine } from './older-criu.js';
 
 /** One thing that was looked at. `problem`: Stillframe cannot work; `note`: it works, less well. */
@@ -41,6 +41,7 @@ export async function diagnose(options: { criuPath?: string; workDir?: string } 
     privilegeFinding(),
     ...criuFindings(criu),
     ...toolFindings(),
+    helperFinding(),
     runFinding(),
     await workDirFinding(options.workDir ?? tmpdir()),
   ];
@@ -189,7 +190,7 @@ const yes = (value: boolean | undefined): string => (value === true ? 'yes' : 'n
 /** Programs that CRIU starts, and for what. Source: criu/net.c, criu/mount.c, CRIU v4.2. */
 const TOOLS = [
   ['ip', 'trees with a network namespace of their own cannot be dumped or restored', 'iproute2'],
-  ['tar', 'trees with a tmpfs of their own cannot be dumped or restored', 'tar'],
+  ['tar', 'trees with a tmpfs of their own cannot be restored', 'tar'],
 ] as const;
 
 function toolFindings(): Finding[] {
@@ -204,6 +205,19 @@ function toolFindings(): Finding[] {
           remedy: `Install it (Debian: apt-get install ${debianPackage}).`,
         },
   );
+}
+
+/** What CRIU starts inside the frozen window, for each tmpfs of a container. */
+function helperFinding(): Finding {
+  const subject = "CRIU's tar";
+  const path = findHelperTar();
+  if (path !== undefined) return ok(subject, path);
+  return {
+    subject,
+    verdict: 'note',
+    what: "Stillframe's own is not built: CRIU archives each tmpfs of a container by the system's, and the window is longer",
+    remedy: `Compile it: ${compileCommand}`,
+  };
 }
 
 /** CRIU keeps what it learned of the kernel in /run, but only on a tmpfs. Source: criu/kerndat.c, CRIU v4.2. */

@@ -20,6 +20,7 @@ export const CHECKPOINT_OPTIONS: OptionNames<CheckpointOptions> = {
   workDir: true,
   criuLog: true,
   criuPath: true,
+  criuHelpers: true,
   maxFrozenMs: true,
   criuStartTimeoutMs: true,
   placeGuardianIn: true,

@@ -87,6 +87,12 @@ export interface CheckpointOptions extends Target {
   /** The CRIU to use. Default: `$STILLFRAME_CRIU`, then `criu` on PATH, then Stillframe's own. */
   criuPath?: string;
   /**
+   * Give CRIU Stillframe's own `tar`, by the PATH of that CRIU alone, for the tmpfs mounts of a container or of another
+   * tree with mounts of its own: CRIU starts it for each of them inside the frozen window, and GNU tar takes many times
+   * as long. What it writes is for GNU tar to extract. Default true; false leaves CRIU the tar that PATH has.
+   */
+  criuHelpers?: boolean;
+  /**
    * How long the tree may stand still, in milliseconds. Past it, whatever is under way is cancelled, the tree
    * thawed, and the error DEADLINE_EXCEEDED says what was too slow. Default: no limit.
    */
@@ -242,6 +248,7 @@ export interface CheckpointSettings extends WindowSettings {
   /** What takes the images when memory does not. */
   diskDir: string;
   criuLog: string | undefined;
+  criuHelpers: boolean;
   criuStartTimeoutMs: number;
   retries: number;
 }
@@ -296,6 +303,7 @@ export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSe
     workDir,
     diskDir,
     criuLog: options.criuLog,
+    criuHelpers: flag('criuHelpers', options.criuHelpers, true),
     criuStartTimeoutMs: milliseconds('criuStartTimeoutMs', options.criuStartTimeoutMs, 30_000),
     retries: options.parts?.together === undefined ? count('retries', options.retries, 2) : 0,
     ...windowSettings(options),

@@ -12,6 +12,7 @@ export {
 export type { CallOptions, DumpCallOptions, WorkOptions } from './client/session.js';
 export type { DumpProgress } from './client/dump-progress.js';
 export type { ServiceOptions } from './process/criu-connection.js';
+export { findHelperTar, helperEnvironment } from './process/helpers.js';
 export type {
   CgroupRoot,
   CpuCap,

@@ -11,6 +11,9 @@ export interface MountLine {
   superOptions: string;
 }
 
+/** File systems that a server answers for. It is not asked: it may be frozen with the tree, or never answer. */
+export const ASKS_A_SERVER = /^(?:fuse|nfs|cifs|smb|9p|ceph|afs|gfs2|ocfs2|lustre|virtiofs)/;
+
 /** The mounts in the order of the kernel. Source: Documentation/filesystems/proc.rst, 3.5, Linux v6.12. */
 export function mountLines(text: string): MountLine[] {
   const mounts: MountLine[] = [];

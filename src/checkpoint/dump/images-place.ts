@@ -1,13 +1,9 @@
-import { readFileSync, statfsSync, statSync, type StatsFs } from 'node:fs';
+import { readFileSync, statfsSync, statSync } from 'node:fs';
 import { descriptorsOf } from '../window/files-in-use.js';
+import { isTmpfs, ownTmpfsBytes } from './tmpfs.js';
 
 const SHARED_MEMORY = '/dev/shm';
 const MIB = 1 << 20;
-
-/** statfs(2), f_type. */
-export function isTmpfs({ type }: StatsFs): boolean {
-  return type === 0x0102_1994;
-}
 
 /**
  * Where CRIU writes its images when the caller has not said it: in memory, when they fit there with ease, so that the
@@ -30,11 +26,11 @@ export function placeForImages(neededBytes: number, onDisk: string): string {
 }
 
 /**
- * About what the images will take, in bytes: the memory that the tree has in use, and the deleted files that it has
- * open.
+ * About what the images will take, in bytes: the memory that the tree has in use, the deleted files that it has open,
+ * and what is in its own tmpfs mounts.
  */
 export function imagesBytes(pids: readonly number[]): number {
-  return residentBytes(pids) + deletedBytes(pids);
+  return residentBytes(pids) + deletedBytes(pids) + ownTmpfsBytes(pids);
 }
 
 /** CRIU puts them into the images whole, up to `ghostLimit` each. */

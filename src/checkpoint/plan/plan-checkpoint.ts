@@ -129,7 +129,7 @@ export async function planCheckpoint(options: CheckpointPlanOptions): Promise<Ch
     else if (mayVanish !== true) await attempt(() => Promise.reject(survey.reason as Error));
   }
   const { processes, memory } = await lookAtMemory(tree);
-  const dumpedBytes = memory.dumpedBytes + memory.deletedFilesBytes;
+  const dumpedBytes = memory.dumpedBytes + memory.deletedFilesBytes + memory.tmpfsBytes;
   const images = await imagesPlace(memory, settings, dumpedBytes);
   if (images.freeBytes < dumpedBytes) refusals.push(new CheckpointError('IMAGES_FULL', images));
   if (settings.outputPath !== undefined && output !== undefined)
@@ -211,12 +211,12 @@ async function mappedBytes(
 }
 
 async function imagesPlace(
-  { residentBytes, deletedFilesBytes }: PlannedMemory,
+  { residentBytes, deletedFilesBytes, tmpfsBytes }: PlannedMemory,
   { workDir, preDump, diskDir }: CheckpointSettings,
   neededBytes: number,
 ): Promise<CheckpointPlan['images']> {
   // The place that a checkpoint would choose, which does not know how much less CRIU will write.
-  const inMemory = residentBytes + deletedFilesBytes;
+  const inMemory = residentBytes + deletedFilesBytes + tmpfsBytes;
   const path = workDir ?? (preDump === undefined ? placeForImages(inMemory, diskDir) : diskDir);
   return { path, freeBytes: await freeAt(path).catch(() => Infinity), neededBytes };
 }

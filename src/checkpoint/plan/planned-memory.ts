@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { deletedBytes } from '../dump/images-place.js';
+import { ownTmpfsBytes } from '../dump/tmpfs.js';
 import type { ProcessInfo } from '../../proc/task.js';
 
 /** Sizes in bytes. */
@@ -10,6 +11,8 @@ export interface PlannedMemory {
   dumpedBytes: number;
   /** Deleted files that are still open: they go into the images too. */
   deletedFilesBytes: number;
+  /** What is in the tree's own tmpfs mounts: it goes into the images too. */
+  tmpfsBytes: number;
 }
 
 export interface PlannedProcess {
@@ -33,8 +36,9 @@ export async function lookAtMemory(
     dumpedBytes += dumpedOf(await readOrNothing(`/proc/${pid}/smaps_rollup`)) ?? residentBytes;
   }
   const residentBytes = processes.reduce((sum, process) => sum + process.residentBytes, 0);
-  const deletedFilesBytes = deletedBytes(tree.map(({ pid }) => pid));
-  return { processes, memory: { residentBytes, dumpedBytes, deletedFilesBytes } };
+  const pids = tree.map(({ pid }) => pid);
+  const [deletedFilesBytes, tmpfsBytes] = [deletedBytes(pids), ownTmpfsBytes(pids)];
+  return { processes, memory: { residentBytes, dumpedBytes, deletedFilesBytes, tmpfsBytes } };
 }
 
 /** Source: Documentation/filesystems/proc.rst, /proc/PID/smaps_rollup; `Pss_Shmem` since Linux 5.4. */

@@ -1,6 +1,6 @@
 import { lstatSync, readFileSync, readlinkSync, statSync, type BigIntStats } from 'node:fs';
 import { bytesToJson, isExcluded, locateTree } from '../../archive/index.js';
-import { mountLines } from '../../proc/mountinfo.js';
+import { ASKS_A_SERVER, mountLines } from '../../proc/mountinfo.js';
 import { unescapeOctalBytes } from '../../proc/octal.js';
 import { openForWriting, sharedWritableMappings } from '../window/files-in-use.js';
 import type { FileTree } from '../window/target.js';
@@ -31,9 +31,6 @@ const OF_THE_KERNEL = new Set([
   ...['proc', 'sysfs', 'cgroup', 'cgroup2', 'debugfs', 'tracefs', 'securityfs', 'configfs', 'bpf', 'mqueue'],
   ...['selinuxfs', 'efivarfs', 'fusectl', 'binfmt_misc', 'devpts'],
 ]);
-
-/** A server answers for these. It is not asked: it may be frozen with the tree, or never answer. */
-const ASKS_A_SERVER = /^(?:fuse|nfs|cifs|smb|9p|ceph|afs|gfs2|ocfs2|lustre|virtiofs)/;
 
 /**
  * The files that the tasks have mapped shared and writable, or open for writing, and that no tree holds. A file whose

@@ -23,6 +23,8 @@ export interface SnapshotPlan {
   phases: Phases;
   warnings: Warnings;
   criuPath: string;
+  /** CRIU's environment. Undefined: ours. */
+  criuEnv: NodeJS.ProcessEnv | undefined;
   dump: CriuDumpRequest;
   guardian: Guardian;
   deadline: Deadline;
@@ -119,7 +121,7 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     else if (script === 'post-dump') await onPostDump();
   };
 
-  const client = await phases.run('start-criu', () => CriuClient.start({ criuPath: plan.criuPath }));
+  const client = await phases.run('start-criu', () => CriuClient.start({ criuPath: plan.criuPath, env: plan.criuEnv }));
   // If we die, the guardian thaws after CRIU's end: CRIU writes the freeze back when it undoes its work.
   guardian.knowCriu(client.pid);
   deadline.awaitCriu(client.pid);

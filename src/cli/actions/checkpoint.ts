@@ -47,6 +47,7 @@ export interface CheckpointFlags extends ContainerOptions, CriuFlags {
   compress?: 'gzip' | 'zstd';
   stop?: boolean;
   precopy: boolean;
+  criuHelpers: boolean;
   watch: boolean;
   preDump?: number;
   preDumpUntil?: number;
@@ -127,6 +128,7 @@ function commonOptions(options: CheckpointFlags, signal: AbortSignal) {
     overwrite: options.overwrite,
     workDir: options.workDir,
     criuLog: options.criuLog,
+    criuHelpers: options.criuHelpers,
     freezeTimeoutMs: options.freezeTimeout,
     maxFrozenMs: options.maxFrozen,
     criuStartTimeoutMs: options.criuStartTimeout,

@@ -61,6 +61,10 @@ export function checkpointCommand(signal: AbortSignal): Command {
       duration,
     )
     .option(
+      '--no-criu-helpers',
+      "let CRIU archive tmpfs mounts by the system's tar, which takes longer during the freeze",
+    )
+    .option(
       '--place-guardian-in <dir>',
       'cgroup for the guardian, for when a service manager would kill it together with this command',
     )
