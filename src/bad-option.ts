@@ -20,11 +20,13 @@ export function badOptionText({ option, value, expected }: BadOption): ErrorText
 }
 
 /**
- * The first option that has a value and a name that is not known. A misspelt option would otherwise be ignored without
+ * What is no object at all, or the first option that has a value and a name that is not known. A misspelt option would otherwise be ignored without
  * a word, and a checkpoint made without the files that it names.
  */
 export function unknownOption<T>(given: T, names: OptionNames<T>): BadOption | undefined {
-  for (const [option, value] of Object.entries(given as object) as [string, unknown][])
+  if (typeof given !== 'object' || given === null)
+    return { option: 'options', value: given, expected: 'an object with the options' };
+  for (const [option, value] of Object.entries(given) as [string, unknown][])
     if (value !== undefined && !Object.hasOwn(names, option))
       return { option, value, expected: UNKNOWN + Object.keys(names).join(', ') };
   return undefined;

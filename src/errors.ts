@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { visible } from './visible.js';
 
 /**
@@ -20,7 +21,9 @@ export abstract class StillframeError<Code extends string = string, Facts extend
     super(visible(parts.join('\n')), cause === undefined ? undefined : { cause });
     this.code = code;
     this.remedy = visible(text.remedy);
-    this.facts = rest as unknown as Readonly<Facts>;
+    this.facts = Object.fromEntries(
+      Object.entries(rest).map(([name, value]) => [name, asData(value)]),
+    ) as unknown as Readonly<Facts>;
   }
 
   /** A plain object for `--json` and logs: name, code, message, remedy, facts, cause. */
@@ -64,6 +67,20 @@ type ValueOf<T, K> = T extends unknown ? (K extends keyof T ? T[K] : never) : ne
 export type FactsOf<Table, Code extends keyof Table> = Table[Code] & {
   [K in Exclude<KeysOf<Table[Code]>, keyof Table[Code]>]?: ValueOf<Table[Code], K>;
 };
+
+/**
+ * What another thread or process can be handed: a bad option may be anything, such as a stream or a function, which
+ * would make an error that cannot be sent to whoever has to hear of it.
+ */
+function asData(value: unknown): unknown {
+  if (typeof value !== 'object' && typeof value !== 'function' && typeof value !== 'symbol') return value;
+  try {
+    structuredClone(value);
+    return value;
+  } catch {
+    return inspect(value, { breakLength: Infinity, depth: 0, maxArrayLength: 3 });
+  }
+}
 
 function causeText(cause: unknown): string {
   if (cause === undefined) return '';

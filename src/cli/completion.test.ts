@@ -31,6 +31,9 @@ test('bash completes commands, their own options, and the values of those with a
   expect(offered('stillframe', 'verify', '--lazy')).toEqual([]);
   expect(offered('stillframe', 'checkpoint', '--compress', 'z')).toEqual(['zstd']);
   expect(offered('stillframe', 'verify', '/etc/host')).toContain('/etc/hosts');
+  const spaced = join(scratch(), 'my archive.tar');
+  writeFileSync(spaced, '');
+  expect(offered('stillframe', 'verify', spaced.slice(0, -5))).toEqual([spaced]);
 });
 
 test.each(SHELLS)('the script for %s is one, where that shell is installed', (shell) => {

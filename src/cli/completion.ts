@@ -14,7 +14,7 @@ function bash(commands: readonly Command[]): string {
 _stillframe() {
   local word=\${COMP_WORDS[COMP_CWORD]} before=\${COMP_WORDS[COMP_CWORD-1]}
   if [ "$COMP_CWORD" -eq 1 ]; then
-    COMPREPLY=($(compgen -W ${quoted(commands.map((command) => command.name()).join(' '))} -- "$word"))
+    mapfile -t COMPREPLY < <(compgen -W ${quoted(commands.map((command) => command.name()).join(' '))} -- "$word")
     return
   fi
   local options=
@@ -27,15 +27,15 @@ ${command.options
   .filter(({ argChoices }) => argChoices !== undefined)
   .map(
     (option) =>
-      `      [ "$before" = ${String(option.long)} ] && COMPREPLY=($(compgen -W ${quoted((option.argChoices ?? []).join(' '))} -- "$word")) && return\n`,
+      `      [ "$before" = ${String(option.long)} ] && mapfile -t COMPREPLY < <(compgen -W ${quoted((option.argChoices ?? []).join(' '))} -- "$word") && return\n`,
   )
   .join('')}      ;;`,
   )
   .join('\n')}
   esac
   case $word in
-    -*) COMPREPLY=($(compgen -W "$options" -- "$word")) ;;
-    *) COMPREPLY=($(compgen -f -- "$word")) ;;
+    -*) mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word") ;;
+    *) mapfile -t COMPREPLY < <(compgen -f -- "$word") ;;
   esac
 }
 complete -o filenames -F _stillframe stillframe

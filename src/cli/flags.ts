@@ -24,9 +24,10 @@ const WORDS: Readonly<Record<string, string>> = {
  */
 export function inFlags(text: string, command: Command): string {
   return text.replace(
-    /`([a-zA-Z]+)(?:\[\][.\w]*|\[[^\]`]*\])?(?:: ([^`]+))?`/g,
-    (whole, name: string, value?: string) => {
-      const flag = flagOf(name, command);
+    /`([a-zA-Z]+)(?:\[\](?:\.(\w+))?|\[[^\]`]*\])?(?:: ([^`]+))?`/g,
+    (whole, name: string, part?: string, value?: string) => {
+      // Of a list's parts some have flags of their own: `files[].exclude`.
+      const flag = (part === undefined ? undefined : flagOf(part, command)) ?? flagOf(name, command);
       if (flag !== undefined) return value === undefined || isSwitch(flag, command) ? flag : `${flag} ${plain(value)}`;
       if (!isCriuOption(name) || !has(command, '--criu')) return WORDS[name] ?? whole;
       return `--criu ${name}${value === undefined || value === 'true' ? '' : `=${plain(value)}`}`;

@@ -13,6 +13,12 @@ import { prepareCommand } from './commands/prepare.js';
 import { restoreCommand } from './commands/restore.js';
 import { inFlags } from './flags.js';
 
+it("names a part of a list by that part's own flag", () => {
+  expect(inFlags('`files[].exclude` is "", `files[].name` is 5', checkpointCommand(signal))).toBe(
+    '--exclude is "", --files is 5',
+  );
+});
+
 const src = new URL('..', import.meta.url).pathname;
 const { signal } = new AbortController();
 const commands = [checkpointCommand, restoreCommand, prepareCommand, freezeCommand].map((make) => make(signal));

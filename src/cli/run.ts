@@ -1,4 +1,5 @@
 import { CommanderError, InvalidArgumentError } from 'commander';
+import { refuseDamagedArguments } from './byte-arguments.js';
 import { Cancelled, exitStatusOf, failure } from './cancelled.js';
 import { makeProgram } from './program.js';
 import { EXIT_USAGE } from './exit-status.js';
@@ -20,13 +21,14 @@ program.hook('preAction', (_, command) => {
 });
 
 try {
+  refuseDamagedArguments(process.argv);
   await program.parseAsync();
 } catch (error) {
   if (error instanceof CommanderError) {
     // Help and version are no failures; commander has printed what is to be said, but for what a command itself
     // refused.
     if (error instanceof InvalidArgumentError)
-      printError(`error: ${error.message}\n(see: stillframe ${acting.name()} --help)`);
+      printError(`error: ${error.message}\n(see: stillframe ${acting === program ? '' : `${acting.name()} `}--help)`);
     process.exitCode = error.exitCode === 0 ? 0 : EXIT_USAGE;
   } else {
     const { errorText } = await import('./error-text.js');

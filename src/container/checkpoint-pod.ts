@@ -67,6 +67,8 @@ export async function checkpointPod(options: PodCheckpointOptions): Promise<PodC
   refuseUnknown(options, OPTIONS);
   const { containers: names, parentCgroup, stateRoot, outputDir, ...rest } = options;
   options.signal?.throwIfAborted();
+  if (typeof outputDir !== 'string' || outputDir === '' || outputDir.includes('\0'))
+    throw new ContainerError('BAD_OPTION', { option: 'outputDir', value: outputDir, expected: 'a path' });
   const directory = resolve(outputDir);
   if (await lstat(directory).catch(() => undefined)) throw new ContainerError('OUTPUT_EXISTS', { path: directory });
   const containers = await members({ names, parentCgroup, stateRoot });

@@ -1,4 +1,5 @@
-import type { OptionNames } from '../bad-option.js';
+import { unknownOption, type BadOption, type OptionNames } from '../bad-option.js';
+import { CheckpointError } from '../checkpoint/base/checkpoint-error.js';
 import type { FrozenReport } from '../checkpoint/events/report.js';
 import {
   whileCgroupFrozen,
@@ -8,8 +9,9 @@ import {
   type TreeToFreeze,
 } from '../checkpoint/while-frozen.js';
 import type { Frozen } from '../checkpoint/window/frozen.js';
+import type { StillframeError } from '../errors.js';
 import { ContainerError } from './model/container-error.js';
-import { CONTAINER_NAME, refuseUnknown } from './option-names.js';
+import { CONTAINER_NAME } from './option-names.js';
 import { findContainer, type ContainerName } from './runtimes/find-container.js';
 
 /** What is frozen: a process tree, a cgroup with all that is in it, or a container with all that runs in it. */
@@ -55,11 +57,14 @@ export async function whileFrozen<T>(
   options: WhileFrozenOptions,
   callback: (frozen: Frozen) => T | Promise<T>,
 ): Promise<FrozenReport<T>> {
-  refuseUnknown(options as Partial<Names>, OPTIONS as OptionNames<Partial<Names>>);
-  if (typeof callback !== 'function') bad('callback', callback, 'a function');
+  const unknown = unknownOption(options as Partial<Names>, OPTIONS as OptionNames<Partial<Names>>);
+  if (unknown !== undefined) throw badOption(options, unknown);
+  if (typeof callback !== 'function')
+    throw badOption(options, { option: 'callback', value: callback, expected: 'a function' });
   if (isContainer(options)) {
     const { runc, crun, podman, stateRoot, bundle, podmanOptions, pid, cgroup, ...limits } = options;
-    if (pid !== undefined || cgroup !== undefined) bad('pid, cgroup', pid ?? cgroup, 'nothing beside a container');
+    if (pid !== undefined || cgroup !== undefined)
+      throw badOption(options, { option: 'pid, cgroup', value: pid ?? cgroup, expected: 'nothing beside a container' });
     limits.signal?.throwIfAborted();
     const container = await findContainer({ runc, crun, podman, stateRoot, bundle, podmanOptions });
     return container.cgroup === undefined
@@ -67,7 +72,11 @@ export async function whileFrozen<T>(
       : whileCgroupFrozen({ ...limits, pid: container.pid, cgroup: container.cgroup }, callback);
   }
   if (options.pid === undefined && options.cgroup === undefined)
-    bad('pid, cgroup, runc, crun, podman', undefined, 'exactly one of them, or `cgroup` beside `pid`');
+    throw badOption(options, {
+      option: 'pid, cgroup, runc, crun, podman',
+      value: undefined,
+      expected: 'exactly one of them, or `cgroup` beside `pid`',
+    });
   return whileTreeFrozen(options, callback);
 }
 
@@ -76,6 +85,8 @@ function isContainer(options: WhileFrozenOptions): options is ContainerName & Fr
   return [runc, crun, podman].some((name) => name !== undefined);
 }
 
-function bad(option: string, value: unknown, expected: string): never {
-  throw new ContainerError('BAD_OPTION', { option, value, expected });
+/** Of the class that all other errors of such a freeze have. */
+function badOption(options: unknown, bad: BadOption): StillframeError {
+  const ofContainer = typeof options === 'object' && options !== null && isContainer(options as WhileFrozenOptions);
+  return ofContainer ? new ContainerError('BAD_OPTION', bad) : new CheckpointError('BAD_OPTION', bad);
 }

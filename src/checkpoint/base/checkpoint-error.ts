@@ -53,7 +53,8 @@ export interface CheckpointFacts {
   TARGET_GONE: { pid: number };
   TARGET_FORKING: { pid: number; name: string };
   NOT_A_CHECKPOINT: { archivePath: string; what: string; kind?: string };
-  NO_DESTINATION: { tree: string; archivePath: string };
+  /** `tree`: the first of `trees`. */
+  NO_DESTINATION: { tree: string; trees: string[]; archivePath: string };
   UNKNOWN_TREE: { tree: string; trees: string[] };
   OPEN_FILE_DIFFERS: { files: DifferingFile[] };
   NO_TERMINAL: { archivePath: string };
@@ -200,8 +201,8 @@ const texts: ErrorTexts<CheckpointFacts> = {
         : 'Give the file that `stillframe checkpoint --output` wrote.',
   }),
   NO_DESTINATION: (f) => ({
-    what: `the archive ${f.archivePath} does not say where its file tree ${f.tree} was`,
-    remedy: `Name its destination with \`files\`: a directory for ${JSON.stringify(f.tree)}.`,
+    what: `the archive ${f.archivePath} does not say where its file ${f.trees.length === 1 ? 'tree' : 'trees'} ${f.trees.join(', ')} ${f.trees.length === 1 ? 'was' : 'were'}`,
+    remedy: `Name ${f.trees.length === 1 ? 'its destination' : 'the destination of each'} with \`files\`: a directory for ${f.trees.map((tree) => JSON.stringify(tree)).join(', ')}.`,
   }),
   UNKNOWN_TREE: (f) => ({
     what: `the archive has no file tree ${f.tree}; it has: ${f.trees.join(', ') || 'none'}`,

@@ -52,7 +52,7 @@ export function predictWindow(
     memoryMs,
     filesMs,
     basis:
-      `From ${processes} ${processes === 1 ? 'process' : 'processes'} and their memory, at rates that were measured ` +
+      `From ${processes === 1 ? 'one process and its' : `${processes} processes and their`} memory, at rates that were measured ` +
       'on a machine of two cores (docs/bench.md), and from the files that changed within ' +
       `${observeMs} ms of watching; nothing was tried here.${busy}`,
   };

@@ -30,7 +30,7 @@ export function treeDestinations(
     if (!trees.has(name))
       throw new CheckpointError('UNKNOWN_TREE', { tree: name, trees: [...trees.keys()].map(String) });
   }
-  return [...trees].map(([name, source]) => {
+  const named = [...trees].map(([name, source]): [string, Destination | undefined] => {
     if (typeof name !== 'string')
       throw new CheckpointError('NOT_A_CHECKPOINT', {
         archivePath: archive,
@@ -38,10 +38,12 @@ export function treeDestinations(
       });
     const given = files[name];
     if (given !== undefined) return [name, given];
-    if (typeof source !== 'string' || source === '')
-      throw new CheckpointError('NO_DESTINATION', { tree: name, archivePath: archive });
-    return [name, { recorded: source }];
+    return [name, typeof source === 'string' && source !== '' ? { recorded: source } : undefined];
   });
+  const homeless = named.flatMap(([name, destination]) => (destination === undefined ? [name] : []));
+  const [tree] = homeless;
+  if (tree !== undefined) throw new CheckpointError('NO_DESTINATION', { tree, trees: homeless, archivePath: archive });
+  return named as [string, Destination][];
 }
 
 /**

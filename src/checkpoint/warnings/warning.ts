@@ -115,7 +115,7 @@ const texts: { readonly [C in WarningCode]: (facts: WarningFacts[C]) => ErrorTex
   SECRETS_NOT_RESTORABLE: ({ mounts }) => ({
     what: `Podman cannot restore a container with secrets below /run/secrets: ${listed(mounts.map(printableJson))}`,
     remedy:
-      'Podman mounts them on files that it does not make again. Start the container with the secrets elsewhere (`--secret NAME,target=/PATH`) or in its environment (`--secret NAME,type=env`).',
+      'Podman mounts them on files that it does not make again. Start the container with the secrets elsewhere (`podman run --secret NAME,target=/PATH`) or in its environment (`podman run --secret NAME,type=env`).',
   }),
   STATE_LOST: ({ states, more }) => ({
     what: `CRIU does not bring back: ${listed(

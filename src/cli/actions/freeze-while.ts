@@ -174,5 +174,5 @@ function failureStatus(error: unknown): number {
 
 function reportText({ windowMs, pids, cgroup, foundFrozen }: FrozenReport<number>): string {
   const left = foundFrozen ? '; it was frozen before, and still is' : '';
-  return `frozen for ${milliseconds(windowMs)}: ${pids.length} processes in ${cgroup.path}${left}`;
+  return `frozen for ${milliseconds(windowMs)}: ${pids.length} ${pids.length === 1 ? 'process' : 'processes'} in ${cgroup.path}${left}`;
 }

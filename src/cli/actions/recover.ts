@@ -1,5 +1,6 @@
 import { leftJournals, recover, type Recovery } from '../../index.js';
 import { STATE_DIR, stateDirFlag } from '../../state-dir.js';
+import { EXIT_FAILED } from '../exit-status.js';
 import { json } from '../output.js';
 import { print, printError } from '../streams.js';
 
@@ -14,6 +15,8 @@ export async function recoverAction(options: { stateDir?: string; json?: boolean
       `${workOf(recovery)}${cgroup === undefined ? '' : ` in ${cgroup}`}, begun ${since}:\n${did.map((line) => `  ${line}`).join('\n') || '  only its journal was left'}`,
     );
   }
+  // What may be another version's work is no failure.
+  if (left.some(({ isAlive }) => !isAlive)) process.exitCode = EXIT_FAILED;
   for (const { path, owner, isAlive, why } of left)
     printError(
       `not recovered: ${path} ${why}; ${

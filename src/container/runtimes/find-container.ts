@@ -15,7 +15,10 @@ export interface ContainerName extends RuntimeOptions, PodmanOptions {
 }
 
 /** @throws ContainerError BAD_OPTION unless exactly one runtime is named */
-export function requireOneRuntime({ runc, crun, podman }: ContainerName): void {
+export function requireOneRuntime(name: ContainerName): void {
+  if (typeof name !== 'object' || (name as unknown) === null)
+    throw new ContainerError('BAD_OPTION', { option: 'name', value: name, expected: 'an object such as { runc: ID }' });
+  const { runc, crun, podman } = name;
   const given = [runc, crun, podman].filter((name) => name !== undefined);
   if (given.length !== 1)
     throw new ContainerError('BAD_OPTION', {

@@ -1,12 +1,21 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createReadStream, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  createReadStream,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { inspect, readMember, verify } from '../../../src/index.js';
 import { program } from '../../fixtures/program.js';
 import { archiveOf, tree, writeArchive } from './archive-fixture.js';
@@ -108,7 +117,8 @@ describe('the standard input of the command', () => {
   it('may be a pipe or a file, also one that somebody has begun to read', async () => {
     for (input of [bytes, gzipSync(bytes)]) {
       const piped = await run(['verify', '-'], 'pipe');
-      expect(piped).toMatchObject({ status: 0, stderr: '' });
+      // Whole, and no checkpoint: it would not restore.
+      expect(piped).toMatchObject({ status: 1, stderr: '' });
       expect(piped.stdout).toMatch(/^\(standard input\): 1 members/);
     }
     const file = await run(['inspect', '-', '--json'], openSync(path, 'r'));
@@ -117,10 +127,29 @@ describe('the standard input of the command', () => {
     writeFileSync(behind, Buffer.concat([Buffer.from('head'), bytes]));
     const shell = spawn(
       'sh',
-      ['-c', `{ head -c 4 >/dev/null; exec "$0" "$1" verify -; } < "$2"`, process.execPath, program, behind],
+      ['-c', `{ head -c 4 >/dev/null; exec "$0" "$1" inspect -; } < "$2"`, process.execPath, program, behind],
       { stdio: 'ignore' },
     );
     expect(await once(shell, 'close')).toEqual([0, null]);
+  });
+
+  it('has a FIFO beside it, and the pipe of a process substitution', async () => {
+    input = Buffer.alloc(0);
+    const script = 'gzip -c "$2" > "$2.gz"; exec "$0" "$1" inspect <(cat "$2.gz") >/dev/null';
+    const shell = spawn('bash', ['-c', script, process.execPath, program, path], { stdio: 'inherit' });
+    expect(await once(shell, 'close')).toEqual([0, null]);
+    const fifo = join(scratch, 'fifo');
+    execFileSync('mkfifo', [fifo]);
+    const silent = await run(['inspect', fifo], 'pipe');
+    expect(silent.stderr).toMatch(/fifo is cut short: nothing came.*\[ARCHIVE_TRUNCATED\]/s);
+    const writer = spawn('sh', ['-c', 'exec cat "$0" > "$1"', path, fifo], { stdio: 'ignore' });
+    onTestFinished(() => void writer.kill('SIGKILL'));
+    const holder = openSync(fifo, 'r+');
+    expect(await once(spawn('sh', ['-c', 'sleep 0.1'], { stdio: 'ignore' }), 'close')).toEqual([0, null]);
+    const reading = run(['inspect', fifo], 'pipe');
+    await once(writer, 'close');
+    closeSync(holder);
+    expect(await reading).toMatchObject({ status: 0, stderr: '' });
   });
 
   it('is named when nothing comes from it', async () => {

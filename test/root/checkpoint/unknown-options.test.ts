@@ -1,5 +1,17 @@
 import { expect, it } from 'vitest';
-import { checkpoint, checkpointContainer, checkpointPod, restore, restoreContainer } from '../../../src/index.js';
+import { PassThrough } from 'node:stream';
+import {
+  checkpoint,
+  checkpointContainer,
+  checkpointPod,
+  findContainer,
+  planCheckpoint,
+  planContainerCheckpoint,
+  restore,
+  restoreContainer,
+  whileFrozen,
+  type WhileFrozenOptions,
+} from '../../../src/index.js';
 
 // What a program in plain JavaScript may say. A name that is ignored makes a checkpoint without what it asked for.
 type Call = (options: object) => Promise<unknown>;
@@ -21,6 +33,41 @@ it.each([
     });
   },
 );
+
+it.each([
+  ['checkpoint()', checkpoint],
+  ['planCheckpoint()', planCheckpoint],
+  ['restore()', restore],
+  ['checkpointContainer()', checkpointContainer],
+  ['planContainerCheckpoint()', planContainerCheckpoint],
+  ['restoreContainer()', restoreContainer],
+  ['checkpointPod()', checkpointPod],
+  ['whileFrozen()', (options: object) => whileFrozen(options as WhileFrozenOptions, () => undefined)],
+  ['findContainer()', findContainer],
+] as unknown as [string, Call][])('%s refuses what is no object with options, and an empty one', async (_, call) => {
+  for (const given of [undefined, null, 5, 'x', {}])
+    await expect(call(given as object)).rejects.toMatchObject({ code: 'BAD_OPTION' });
+});
+
+it('whileFrozen() refuses a bad option by the class of errors that belongs to what it names', async () => {
+  const call = whileFrozen as unknown as (...args: unknown[]) => Promise<unknown>;
+  for (const [options, name] of [
+    [{ pid: 1, fils: 1 }, 'CheckpointError'],
+    [{ pid: 1 }, 'CheckpointError'],
+    [{}, 'CheckpointError'],
+    [{ runc: 'c', fils: 1 }, 'ContainerError'],
+    [{ runc: 'c', pid: 1 }, 'ContainerError'],
+  ] as const)
+    await expect(call(options)).rejects.toMatchObject({ name, code: 'BAD_OPTION' });
+});
+
+it('an error can be handed to another thread, whatever the option was that it refuses', async () => {
+  for (const value of [() => 1, Symbol('x'), new PassThrough(), AbortSignal.timeout(1)]) {
+    const error = await (restore as unknown as Call)({ archive: value, files: value }).catch((e: unknown) => e);
+    expect(error).toMatchObject({ code: 'BAD_OPTION' });
+    expect(structuredClone({ ...(error as object) })).toMatchObject({ code: 'BAD_OPTION' });
+  }
+});
 
 it('takes a name without a value for one that was not given', async () => {
   const error: unknown = await (restore as unknown as Call)({ archive: '', fils: undefined }).catch((e: unknown) => e);

@@ -1,9 +1,10 @@
 /** The command as people type it: its words, its JSON and its exit statuses, run as a program of its own. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { release } from 'node:os';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { release, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { CriuClient, findCriu, type Diagnosis } from '../../../src/index.js';
 import { BusyWriter } from '../../fixtures/busy-writer.js';
 import { freezerVersions } from '../../fixtures/cgroup.js';
@@ -269,4 +270,31 @@ describe('the command', () => {
       expect(stdout, name).toMatch(/Examples?:/);
     }
   });
+});
+
+it('refuses an argument that is not UTF-8, and names its flag', async () => {
+  // A shell hands on any bytes; Node.js would not.
+  const script = `exec "$0" "$1" checkpoint --pid 1 --files "$(printf 'data=/srv/\\377')" --output x.tar`;
+  const refused = await run('sh', ['-c', script, process.execPath, program]);
+  expect(refused).toMatchObject({
+    status: 2,
+    stderr: expect.stringContaining('the value of --files is not UTF-8') as string,
+  });
+  const attached = await run('sh', ['-c', `exec "$0" "$1" inspect "$(printf '\\377')"`, process.execPath, program]);
+  expect(attached).toMatchObject({ status: 2, stderr: expect.stringContaining('argument 2 is not UTF-8') as string });
+  // The character itself may stand in a name.
+  expect((await stillframe('inspect', '/no/\uFFFD')).stderr).toContain('ENOENT');
+});
+
+it('recover fails when the journal of a dead process cannot be understood', async () => {
+  const stateDir = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
+  onTestFinished(() => rmSync(stateDir, { recursive: true, force: true }));
+  expect(await stillframe('recover', '--state-dir', stateDir)).toMatchObject({ status: 0 });
+  const ended = spawn('true', { stdio: 'ignore' });
+  await once(ended, 'exit');
+  writeFileSync(join(stateDir, `00000000-0000-4000-8000-000000000000@${String(ended.pid)}-1.json`), 'nonsense', {
+    mode: 0o600,
+  });
+  const { status, stderr } = await stillframe('recover', '--state-dir', stateDir);
+  expect({ status, stderr }).toMatchObject({ status: 1, stderr: expect.stringContaining('not recovered') as string });
 });

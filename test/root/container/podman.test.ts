@@ -299,7 +299,7 @@ it('a restore that Podman fails says why, and leaves no container; a taken name 
   expect(taken.stdout).toContain(`not archived:`);
   expect(taken.stdout).toContain(`/run/secrets/${secret}`);
   expect(taken.stdout).toContain('Podman cannot restore a container with secrets below /run/secrets');
-  expect(taken.stdout).toContain('--secret NAME,target=/PATH');
+  expect(taken.stdout).toContain('podman run --secret NAME,target=/PATH');
   expect(taken.stdout).not.toContain('/etc/hosts');
   await expect(restoreContainer({ podman: container.name, archive })).rejects.toMatchObject({
     code: 'CONTAINER_EXISTS',
@@ -308,7 +308,7 @@ it('a restore that Podman fails says why, and leaves no container; a taken name 
   const { status, stderr } = await stillframe('restore', archive, '--podman', container.name);
   expect(status).toBe(1);
   expect(stderr).toContain('Error (criu/');
-  expect(stderr).toContain('--secret NAME,target=/PATH');
+  expect(stderr).toContain('podman run --secret NAME,target=/PATH');
   expect((await command('podman', 'container', 'exists', container.name)).status).toBe(1);
 });
 
