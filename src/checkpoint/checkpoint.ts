@@ -1,6 +1,14 @@
 import { join } from 'node:path';
 import { ArchiveError, ArchiveWriter, Stage } from '../archive/index.js';
-import { findCriu, helperEnvironment, readDumpStats, type CriuBinary, type DumpStats } from '../criu/index.js';
+import {
+  CriuError,
+  doubtCriu,
+  findCriu,
+  helperEnvironment,
+  readDumpStats,
+  type CriuBinary,
+  type DumpStats,
+} from '../criu/index.js';
 import { withoutLostLog } from './base/criu-log.js';
 import { cancellation } from './base/cancellation.js';
 import { Deadline } from './window/deadline.js';
@@ -69,9 +77,14 @@ async function checkpointOnce(attempt: Attempt): Promise<AttemptReport> {
   const { options, settings } = attempt;
   const call = { timeoutMs: settings.criuStartTimeoutMs, signal: options.signal };
   const createdAt = new Date().toISOString();
-  const criu = await findCriu({ criuPath: options.criuPath, ...call });
+  const criu = await findCriu({ criuPath: options.criuPath, stateDir: settings.stateDir, ...call });
   if (settings.preDump !== undefined) await requireMemTrack(criu.path, call);
-  return withHeldTarget(attempt, (held) => checkpointHeld(held, { ...attempt, createdAt, criu }));
+  try {
+    return await withHeldTarget(attempt, (held) => checkpointHeld(held, { ...attempt, createdAt, criu }));
+  } catch (error) {
+    if (error instanceof CriuError) await doubtCriu(settings.stateDir);
+    throw error;
+  }
 }
 
 /** The target is held: its warnings, then its files and memory as far as they can be copied ahead, then the instant. */

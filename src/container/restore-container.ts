@@ -14,7 +14,7 @@ import { recordedWarnings } from '../checkpoint/warnings/recorded.js';
 import { statesNotRestored } from '../checkpoint/warnings/task-state.js';
 import { warning, type Warning } from '../checkpoint/warnings/warning.js';
 import { Warnings } from '../checkpoint/warnings/warnings.js';
-import { findCriu } from '../criu/index.js';
+import { doubtCriu, findCriu } from '../criu/index.js';
 import { archivedLocks } from './documents/archived-locks.js';
 import type { DroppedSetting } from './documents/archived-spec.js';
 import { recordedContainer } from './documents/recorded-container.js';
@@ -66,7 +66,8 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
   const workDir = options.workDir === undefined ? undefined : resolve(options.workDir);
   signal?.throwIfAborted();
 
-  const criu = await findCriu({ criuPath: options.criuPath, signal });
+  const stateDir = resolve(options.stateDir ?? STATE_DIR);
+  const criu = await findCriu({ criuPath: options.criuPath, stateDir, signal });
   await using archive = await openArchive(options.archive, {
     tmpDir: workDir ?? besideArchive,
     maxUnpackedBytes: options.maxUnpackedBytes,
@@ -83,7 +84,7 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
   const recorded = recordedWarnings(verified.manifest.subject);
   const changed = await findChangedFiles(recorded, signal);
   if (changed.length > 0) warnings.add(warning('FILES_CHANGED', { files: changed }));
-  using journal = journalRestore(resolve(options.archive), resolve(options.stateDir ?? STATE_DIR));
+  using journal = journalRestore(resolve(options.archive), stateDir);
   await using guardian = await phases.run('guardian', () =>
     Guardian.arm({ journal, placeGuardianIn: options.placeGuardianIn, criuTimeoutMs: RUNTIME_MS, signal }),
   );
@@ -113,6 +114,7 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
     const lostStates = await statesNotRestored(recorded, container.pid);
     if (lostStates.states.length + lostStates.more > 0) warnings.add(warning('STATE_LOST', lostStates));
   } catch (error) {
+    await doubtCriu(stateDir);
     throw await undo.after(error);
   }
   const { container, dropped, hostMounts } = restored;

@@ -4,6 +4,7 @@ import { delimiter, join, resolve } from 'node:path';
 import { ownCriuPaths } from '../installed.js';
 import { CriuClient, type CriuFeatures } from './client/client.js';
 import type { CallOptions } from './client/session.js';
+import { forgetCriu, recallCriu, rememberCriu, type KnownVersion } from './criu-memory.js';
 import { CriuError } from './errors/criu-error.js';
 import { OLDEST_CRIU } from './oldest.js';
 
@@ -12,6 +13,11 @@ export interface FindCriuOptions {
   criuPath?: string;
   /** How long one CRIU may take to answer, in milliseconds. Default 30000: an emulated machine takes over ten seconds. */
   timeoutMs?: number;
+  /**
+   * Directory in which it is remembered which CRIU has worked, so that another process need not ask the same file on
+   * the same kernel again. Default: only this process remembers it.
+   */
+  stateDir?: string | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -32,7 +38,7 @@ export type CriuVerdict =
   | (CriuBinary & { usable: true; features: CriuFeatures })
   | { usable: false; path: string; from: CriuSource; version?: string; versionNumber?: number; error: CriuError };
 
-type AskOptions = Pick<FindCriuOptions, 'timeoutMs' | 'signal'>;
+type AskOptions = Pick<FindCriuOptions, 'timeoutMs' | 'stateDir' | 'signal'>;
 
 interface Candidate {
   path: string;
@@ -40,7 +46,8 @@ interface Candidate {
 }
 
 /**
- * The first CRIU that works here. One that has worked is not asked again in this process, unless its file has changed.
+ * The first CRIU that works here. One that has worked is not asked again in this process, nor with the same `stateDir` in
+ * another, unless its file, the kernel or what this process may do has changed.
  * @throws CriuError CRIU_NOT_FOUND when there is none, CRIU_UNUSABLE when none works, with what each one said; the
  * signal's reason
  */
@@ -76,14 +83,18 @@ export async function listCriu({ criuPath, ...options }: FindCriuOptions = {}): 
   return verdicts;
 }
 
-const usable = new Map<string, CriuBinary>();
+const usable = new Map<string, KnownVersion>();
 
 async function judgeOnce(candidate: Candidate, options: AskOptions): Promise<CriuBinary | CriuError> {
   try {
     const key = await fileKey(candidate.path);
-    const binary = usable.get(key) ?? (await judge(candidate, options));
-    usable.set(key, binary);
-    return { ...binary, ...candidate };
+    let known = usable.get(key) ?? (await judgedBefore(key, options));
+    if (known === undefined) {
+      known = await judge(candidate, options);
+      if (options.stateDir !== undefined) await rememberCriu(options.stateDir, key, known);
+    }
+    usable.set(key, known);
+    return { version: known.version, versionNumber: known.versionNumber, ...candidate };
   } catch (error) {
     options.signal?.throwIfAborted();
     if (error instanceof CriuError) return error;
@@ -91,10 +102,23 @@ async function judgeOnce(candidate: Candidate, options: AskOptions): Promise<Cri
   }
 }
 
+/** By another process. */
+async function judgedBefore(key: string, { stateDir }: AskOptions): Promise<KnownVersion | undefined> {
+  if (stateDir === undefined) return undefined;
+  const known = await recallCriu(stateDir, key);
+  return known !== undefined && known.versionNumber >= OLDEST_CRIU.versionNumber ? known : undefined;
+}
+
+/** It has failed at its work: what was remembered of it may have been wrong, and the next search asks it again. */
+export async function doubtCriu(stateDir: string): Promise<void> {
+  usable.clear();
+  await forgetCriu(stateDir);
+}
+
 async function fileKey(path: string): Promise<string> {
   try {
-    const { dev, ino, size, mtimeNs } = await stat(path, { bigint: true });
-    return [path, dev, ino, size, mtimeNs].join(' ');
+    const { dev, ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true });
+    return [path, dev, ino, size, mtimeNs, ctimeNs].join(' ');
   } catch (cause) {
     throw new CriuError('CRIU_NOT_FOUND', { criuPath: path, cause });
   }

@@ -48,6 +48,7 @@ export type { CriuProblem } from './errors/known-failures.js';
 export { criuErrorOf } from './client/exchange.js';
 export type { CriuVersion, VersionNumber } from './rpc/version.js';
 export {
+  doubtCriu,
   findCriu,
   listCriu,
   type CriuBinary,

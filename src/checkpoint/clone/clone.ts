@@ -51,7 +51,7 @@ export async function cloneTree(
   const { signal } = options;
   const phases = new Phases('restore', options);
   const warnings = new Warnings(phases, settings.strict);
-  const criu = await findCriu({ criuPath: options.criuPath, signal });
+  const criu = await findCriu({ criuPath: options.criuPath, stateDir: settings.stateDir, signal });
   await using source = await openSource(options, settings, phases);
   const subject = parseSubject(source.manifest.subject, settings.archive);
   const destinations = treeDestinations(source, settings);

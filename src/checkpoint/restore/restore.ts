@@ -7,7 +7,7 @@ import {
   type VerifiedArchive,
 } from '../../archive/index.js';
 import { removeCgroup } from '../../cgroup/index.js';
-import { findCriu, type CriuBinary } from '../../criu/index.js';
+import { CriuError, doubtCriu, findCriu, type CriuBinary } from '../../criu/index.js';
 import { cancellation } from '../base/cancellation.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 import { withoutLostLog } from '../base/criu-log.js';
@@ -67,7 +67,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   const phases = new Phases('restore', options);
   const warnings = new Warnings(phases, settings.strict);
 
-  const criu = await findCriu({ criuPath: options.criuPath, signal });
+  const criu = await findCriu({ criuPath: options.criuPath, stateDir: settings.stateDir, signal });
   await using archive = await openArchive(settings.source, {
     name: settings.archive,
     tmpDir: settings.workDir ?? settings.besideArchive,
@@ -108,6 +108,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
     const plan = { subject, images, privateDir, recorded, terminal, guardian, phases, warnings, options, settings };
     return await bringBack({ ...plan, criu, verified, destinations, places }, undo);
   } catch (error) {
+    if (error instanceof CriuError) await doubtCriu(settings.stateDir);
     const lasting = await withoutLostLog(error, join(privateDir.path, RESTORE_LOG), settings.criuLog);
     // What could not be undone is tried again by the guardian.
     throw await undo.after(lasting, () => guardian.closeWindow());

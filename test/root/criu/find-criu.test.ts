@@ -1,11 +1,11 @@
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { chmod, mkdir, readdir, rm, utimes, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, readdir, rename, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, expect, test, vi } from 'vitest';
-import { CriuClient, CriuError, findCriu, listCriu } from '../../../src/criu/index.js';
+import { CriuClient, CriuError, doubtCriu, findCriu, listCriu } from '../../../src/criu/index.js';
 import { scratch } from '../../fixtures/criu.js';
 
 afterEach(() => {
@@ -59,6 +59,65 @@ test('a second search in the same process starts no CRIU', async () => {
   await findCriu();
   expect(start).not.toHaveBeenCalled();
   start.mockRestore();
+});
+
+/** A working CRIU that notes each of its starts, and a state directory; `find` is what a new process would do. */
+async function countedCriu(dir: string): Promise<{ path: string; stateDir: string; find: () => Promise<number> }> {
+  const { path: works } = await findCriu();
+  const [path, log, stateDir] = ['criu', 'log', 'state'].map((name) => join(dir, name)) as [string, string, string];
+  await writeFile(path, `#!/bin/sh\necho started >>${log}\nexec ${works} "$@"\n`, { mode: 0o755 });
+  await writeFile(log, '');
+  const find = async (): Promise<number> => {
+    vi.resetModules();
+    const fresh = await import('../../../src/criu/index.js');
+    const before = readFileSync(log, 'utf8').length;
+    expect(await fresh.findCriu({ criuPath: path, stateDir })).toMatchObject({ path, from: 'option' });
+    return (readFileSync(log, 'utf8').length - before) / 'started\n'.length;
+  };
+  return { path, stateDir, find };
+}
+
+test('what has worked is not started by another process with the same state directory, until it changes', async () => {
+  await using dir = await scratch();
+  const { path, stateDir, find } = await countedCriu(dir.path);
+  expect(await find()).toBe(1);
+  expect([await find(), await find()]).toEqual([0, 0]);
+  expect((await stat(stateDir)).mode & 0o777).toBe(0o700);
+  expect((await stat(join(stateDir, 'criu.json'))).mode & 0o777).toBe(0o600);
+  expect(await findCriu({ criuPath: path, stateDir })).toEqual(await findCriu({ criuPath: path }));
+  await utimes(path, 1, 1);
+  expect([await find(), await find()]).toEqual([1, 0]);
+});
+
+test('what is remembered of a CRIU is not believed after a reboot, once in doubt, damaged, or open to others', async () => {
+  await using dir = await scratch();
+  const { stateDir, find } = await countedCriu(dir.path);
+  const memory = join(stateDir, 'criu.json');
+  const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
+  const edit = (change: (text: string) => string) => async (): Promise<void> =>
+    writeFile(memory, change(readFileSync(memory, 'utf8')));
+  for (const [what, act] of Object.entries({
+    'another boot': edit((text) => text.replaceAll(bootId, bootId.replace(/[0-9a-f]/g, '0'))),
+    'a version that is too old': edit((text) => text.replaceAll(/"versionNumber":\d+/g, '"versionNumber":31701')),
+    'no number': edit((text) => text.replaceAll(/"versionNumber":\d+/g, '"versionNumber":"40101"')),
+    'no JSON': edit((text) => text.slice(0, -1)),
+    'another format': edit((text) => text.replace('"format":1', '"format":2')),
+    doubt: () => doubtCriu(stateDir),
+    'readable for others': () => chmod(memory, 0o644),
+    'somebody else': () => chown(memory, 65534, 65534),
+    'a link': async () => {
+      await rename(memory, join(dir.path, 'elsewhere'));
+      await symlink(join(dir.path, 'elsewhere'), memory);
+    },
+  })) {
+    await rm(memory, { force: true });
+    expect(await find(), what).toBe(1);
+    await act();
+    expect(await find(), what).toBe(1);
+  }
+  expect(await find()).toBe(0);
+  await chmod(stateDir, 0o777);
+  expect([await find(), await find()]).toEqual([1, 1]);
 });
 
 test('a path that does not exist is CRIU_NOT_FOUND and no other is tried', async () => {
