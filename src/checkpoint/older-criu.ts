@@ -1,5 +1,6 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { kernelIsFrom } from '../proc/kernel.js';
+import { isVirtualMachine } from '../proc/virtual-machine.js';
 
 /** What there is of this machine that a CRIU before 4.2 does not get on with. */
 export interface Machine {
@@ -13,7 +14,7 @@ export function thisMachine(): Machine {
   return {
     hasUdpLite: existsSync('/proc/net/udplite'),
     isFrom616: kernelIsFrom(6, 16),
-    isVirtual: /^flags\s*:.*\bhypervisor\b/m.test(readFileSync('/proc/cpuinfo', 'latin1')),
+    isVirtual: isVirtualMachine(),
   };
 }
 
@@ -21,7 +22,7 @@ export function thisMachine(): Machine {
  * What CRIU before 4.2 does not do here, and the remedies besides a newer one. Seen with 4.1.1 on Linux 6.18 and 7.2;
  * the errors of the first two say so too (criu/errors/known-failures.ts). Of the third there is no error: it waits for
  * ever at the end of a dump. 4.2 tries breakpoints out first (criu/kerndat.c, kerndat_has_breakpoints) and does without
- * them, as CRIU_FAULT=130 has an older one do (criu/include/fault-injection.h, FI_NO_BREAKPOINTS).
+ * them, as CRIU_FAULT=130 has an older one do (criu/process/breakpoints.ts).
  */
 export function beforeCriu42({ hasUdpLite, isFrom616, isVirtual }: Machine): { what: string; remedy: string }[] {
   const found: { what: string; remedy: string }[] = [];
@@ -37,8 +38,9 @@ export function beforeCriu42({ hasUdpLite, isFrom616, isVirtual }: Machine): { w
     });
   if (isVirtual)
     found.push({
-      what: 'never ends a dump if this virtual machine has no hardware breakpoints',
-      remedy: 'Until then, set CRIU_FAULT=130 in the environment: CRIU does without breakpoints.',
+      what: 'never ends a dump if this virtual machine has no hardware breakpoints: Stillframe starts it with CRIU_FAULT=130, so that it does without',
+      remedy:
+        'Until then, set CRIU_FAULT=130 in the environment of whatever else starts it, such as a container runtime.',
     });
   return found;
 }

@@ -5,6 +5,7 @@ import { ownCriuPaths } from '../installed.js';
 import { CriuClient, type CriuFeatures } from './client/client.js';
 import type { CallOptions } from './client/session.js';
 import { forgetCriu, recallCriu, rememberCriu, type KnownVersion } from './criu-memory.js';
+import { knowVersion } from './process/breakpoints.js';
 import { CriuError } from './errors/criu-error.js';
 import { OLDEST_CRIU } from './oldest.js';
 
@@ -94,6 +95,7 @@ async function judgeOnce(candidate: Candidate, options: AskOptions): Promise<Cri
       if (options.stateDir !== undefined) await rememberCriu(options.stateDir, key, known);
     }
     usable.set(key, known);
+    knowVersion(candidate.path, known.versionNumber);
     return { version: known.version, versionNumber: known.versionNumber, ...candidate };
   } catch (error) {
     options.signal?.throwIfAborted();
@@ -134,6 +136,7 @@ async function judge(
   await using client = await CriuClient.start({ criuPath: path, graceMs: 1000 });
   const { text: version, versionNumber } = await client.version(call);
   onVersion?.({ version, versionNumber });
+  knowVersion(path, versionNumber);
   if (versionNumber < OLDEST_CRIU.versionNumber)
     throw new CriuError('CRIU_TOO_OLD', { criuPath: path, version, since: OLDEST_CRIU.text });
   try {

@@ -73,6 +73,7 @@ export { readInventory, type Inventory } from './images/inventory.js';
 export { LazyPages, type LazyPagesOptions } from './lazy-pages.js';
 export { isOurTerminal, terminalProblem } from './process/terminal.js';
 export { PacketSocket } from './process/packet-socket.js';
+export { criuEnvironment } from './process/breakpoints.js';
 export { Swrk, type SwrkOptions } from './process/swrk.js';
 export type { SwrkEnd } from './process/criu-connection.js';
 export { OLDEST_CRIU } from './oldest.js';

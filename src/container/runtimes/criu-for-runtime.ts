@@ -2,6 +2,7 @@ import { constants } from 'node:fs';
 import { access, chmod, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { delimiter, join, resolve } from 'node:path';
 import { errnoOf } from '../../errors.js';
+import { criuEnvironment } from '../../criu/index.js';
 import { pause } from '../../when-aborted.js';
 
 export interface CriuForRuntime extends AsyncDisposable {
@@ -30,7 +31,10 @@ export async function criuForRuntime(
 ): Promise<CriuForRuntime> {
   const bin = join(scratch, 'bin');
   await mkdir(bin, { mode: 0o700 });
-  const env = { ...process.env, PATH: [bin, process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin'].join(delimiter) };
+  const env = {
+    ...criuEnvironment(criuPath, process.env),
+    PATH: [bin, process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin'].join(delimiter),
+  };
   const criu = join(bin, 'criu');
   if (beforeTasksRun === undefined || !(await canRunFrom(bin))) {
     await symlink(resolve(criuPath), criu);

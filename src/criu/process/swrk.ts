@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { native, NativeError } from '../../native.js';
 import { Child } from '../../process.js';
 import { Semaphore } from '../../semaphore.js';
+import { criuEnvironment } from './breakpoints.js';
 import type { Connection, SwrkEnd } from './criu-connection.js';
 import { CriuError } from '../errors/criu-error.js';
 import { PacketSocket, type Packet, type WaitOptions } from './packet-socket.js';
@@ -118,7 +119,7 @@ export class Swrk implements Connection {
       const program = {
         path: criuPath,
         args,
-        env,
+        env: criuEnvironment(criuPath, env),
         umask,
         fds: [terminal, undefined, theirErrors, theirs, ...fds],
         ...session,

@@ -6,7 +6,9 @@ import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, expect, test, vi } from 'vitest';
 import { CriuClient, CriuError, doubtCriu, findCriu, listCriu } from '../../../src/criu/index.js';
+import { isVirtualMachine } from '../../../src/proc/virtual-machine.js';
 import { scratch } from '../../fixtures/criu.js';
+import { fakeCriu, packets } from '../../fixtures/fake-criu.js';
 
 afterEach(() => {
   vi.unstubAllEnvs();
@@ -197,3 +199,21 @@ test.runIf(isDebian12 && hasNetwork)(
   },
   300_000,
 );
+
+test('one before 4.2 is started without hardware breakpoints in a virtual machine, once its version is known', async () => {
+  vi.stubEnv('CRIU_FAULT', undefined);
+  await using dir = await scratch();
+  const said = join(dir.path, 'said');
+  const body = `open(${JSON.stringify(said)}, 'w').write(os.environ.get('CRIU_FAULT', 'none'))\ns.recv(9999)\ns.send(${packets.version})`;
+  const criuPath = await fakeCriu(dir.path, body);
+  const fault = async (): Promise<string> => {
+    await using client = await CriuClient.start({ criuPath });
+    expect((await client.version()).text).toBe('4.1');
+    return readFileSync(said, 'latin1');
+  };
+  expect(await fault()).toBe('none');
+  await failure(findCriu({ criuPath }));
+  expect(await fault()).toBe(isVirtualMachine() ? '130' : 'none');
+  vi.stubEnv('CRIU_FAULT', '2');
+  expect(await fault()).toBe('2');
+});
