@@ -6,7 +6,14 @@ export type { PrepareOptions } from './checkpoint/prepare/options.js';
 export { planCheckpoint, type CheckpointPlan, type PlannedTree } from './checkpoint/plan/plan-checkpoint.js';
 export type { PlannedMemory, PlannedProcess } from './checkpoint/plan/planned-memory.js';
 export type { PredictedWindow } from './checkpoint/plan/predict-window.js';
-export type { CheckpointOptions, CheckpointPlanOptions, RestoreOptions } from './checkpoint/options.js';
+export type {
+  BeforeResume,
+  CheckpointOptions,
+  CheckpointPlanOptions,
+  OnBeforeResume,
+  RestoreOptions,
+} from './checkpoint/options.js';
+export { restoreCopies, type CopiesOptions, type CopiesReport } from './checkpoint/clone/copies.js';
 export type { CloneOptions } from './checkpoint/clone/options.js';
 export type {
   CheckpointReport,

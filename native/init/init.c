@@ -17,6 +17,8 @@
  *   keep PID              the tree, whose root is PID, is restored: the answer is the last word
  * The end of the socket before `keep` is the end of the copy.
  */
+#include "init.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -275,11 +277,16 @@ static bool make_inside(void)
 	return true;
 }
 
-static int live(void)
+static int live(int launcher)
 {
+	char nothing;
 	struct pollfd watched[2] = { { .fd = SOCKET, .events = POLLIN }, { .events = POLLIN } };
 	sigset_t all;
 
+	/* Until the launcher has told our pid, which is the first that is to be heard, and has ended. */
+	while (read(launcher, &nothing, 1) < 0 && errno == EINTR) {
+	}
+	close(launcher);
 	/* Blocked, a signal reaches the descriptor: the kernel drops others that pid 1 has no handler for. */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
@@ -309,8 +316,11 @@ int main(int argc, char **argv)
 {
 	unsigned long flags = CLONE_NEWPID | CLONE_NEWNS;
 	char text[64];
+	int life[2];
 	long pid;
 
+	if (argc > 1 && strcmp(argv[1], "--enter") == 0)
+		return enter(argc, argv);
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--own-net") == 0)
 			own_net = true;
@@ -326,10 +336,14 @@ int main(int argc, char **argv)
 	if (net >= 0)
 		close(net);
 	flags |= (own_net ? CLONE_NEWNET : 0) | (hostname == NULL ? 0 : CLONE_NEWUTS);
+	if (pipe2(life, O_CLOEXEC) != 0)
+		return failed("pipe") ? 0 : 1;
 	/* CLONE_PARENT: whoever started the launcher is the parent of pid 1, and learns how it ends. */
 	pid = syscall(SYS_clone, flags | CLONE_PARENT | SIGCHLD, NULL, NULL, NULL, NULL);
-	if (pid == 0)
-		return live();
+	if (pid == 0) {
+		close(life[1]);
+		return live(life[0]);
+	}
 	if (pid < 0)
 		return failed("clone") ? 0 : 1;
 	snprintf(text, sizeof(text), "child %ld", pid);

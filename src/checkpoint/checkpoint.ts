@@ -11,6 +11,7 @@ import {
 } from '../criu/index.js';
 import { withoutLostLog } from './base/criu-log.js';
 import { cancellation } from './base/cancellation.js';
+import { pidForCriu, targetInCopy } from './clone/copy-target.js';
 import { Deadline } from './window/deadline.js';
 import { withoutBreakingLeases } from './dump/leases.js';
 import { DUMP_LOG, dumpOptions, explainDumpFailure } from './dump/dump.js';
@@ -43,9 +44,10 @@ import { Warnings } from './warnings/warnings.js';
  *
  * @throws FreezerError, CriuError, ArchiveError, CheckpointError: docs/errors.md says when each code comes
  */
-export async function checkpoint(options: CheckpointOptions): Promise<CheckpointReport> {
-  refuseUnknown(options, CHECKPOINT_OPTIONS);
-  const settings = checkCheckpointOptions(options);
+export async function checkpoint(given: CheckpointOptions): Promise<CheckpointReport> {
+  refuseUnknown(given, CHECKPOINT_OPTIONS);
+  const settings = checkCheckpointOptions(given);
+  const options = targetInCopy(given);
   options.signal?.throwIfAborted();
   const phases = new Phases('checkpoint', options);
   // A try leaves nothing behind, its staged copy neither: a copy that is proven current at one instant says nothing of
@@ -123,10 +125,10 @@ async function checkpointHeld(
   const treePids = tree.map(({ pid }) => pid);
   const leases = await withoutBreakingLeases(treePids, {
     configFile: target.criu.configFile,
-    directory: privateDir.lastingPath,
+    directory: target.parts.inside === undefined ? privateDir.lastingPath : privateDir.path,
   });
   const dump = dumpOptions({
-    pid: target.pid,
+    pid: pidForCriu(target.pid, target),
     tree,
     freezeCgroup: target.freezer.path,
     imagesDir: images.fd,
@@ -151,8 +153,8 @@ async function checkpointHeld(
   }).catch(async (error: unknown) => {
     throw await explained(error, { pid: target.pid, neededBytes, ...place }, attempt);
   });
-  const { members, windowMs, parts } = snapshot;
-  const sealed = snapshot.sealed ?? (await phases.run('seal', () => seal(sealPlan, { members, windowMs })));
+  const { members, recorded, windowMs, parts } = snapshot;
+  const sealed = snapshot.sealed ?? (await phases.run('seal', () => seal(sealPlan, { members: recorded, windowMs })));
 
   return {
     archivePath: settings.outputPath,

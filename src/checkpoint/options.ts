@@ -162,6 +162,17 @@ export type CheckpointPlanOptions = Omit<CheckpointOptions, 'output'> & {
   observeMs?: number | undefined;
 };
 
+/** A restored tree that has not run yet. */
+export interface BeforeResume {
+  /** Its root, and all its processes, as this process sees them. */
+  pid: number;
+  pids: number[];
+  /** Where its root directory is seen: `/`, or of a copy `/proc/PID/root`. */
+  root: string;
+}
+
+export type OnBeforeResume = (tree: BeforeResume) => void | Promise<void>;
+
 export interface RestoreOptions {
   /**
    * How much a compressed archive may unpack to, and a stream may bring, in bytes. Default: nine tenths of what is free
@@ -218,6 +229,11 @@ export interface RestoreOptions {
    * of its own. Not with `replaceFiles`, `lazyPages` or `terminal`. Default false.
    */
   clone?: boolean | CloneOptions;
+  /**
+   * Called when the tree exists whole and nothing of it has run, and awaited: to change its files, or to send it signals
+   * that it takes first of all. When it fails the restore is undone, and fails with its error.
+   */
+  onBeforeResume?: OnBeforeResume;
   /** As in CheckpointOptions. */
   criuPath?: string;
   /** How long to wait for the old process ids to be free, in milliseconds. Default 10,000. */
@@ -352,6 +368,8 @@ export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
   if (clone !== undefined && replaceFiles !== undefined)
     bad('replaceFiles', replaceFiles, 'no copy beside it: a copy replaces nothing');
   if (clone !== undefined && options.lazyPages === true) bad('lazyPages', true, 'no copy beside it');
+  if (options.onBeforeResume !== undefined && typeof options.onBeforeResume !== 'function')
+    bad('onBeforeResume', options.onBeforeResume, 'a function');
   requireRoot('a restore');
   const source = typeof options.archive === 'string' ? resolve(options.archive) : options.archive;
   return {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { ArchiveWriter, Stage } from '../archive/index.js';
 import { needsTerminal, orderUnixSockets, repairTimers, type CriuDumpRequest } from '../criu/index.js';
 import { repeatedOptions, thisKernel, type Subject } from './base/recorded-target.js';
+import { pidForCriu } from './clone/copy-target.js';
 import { DUMP_LOG } from './dump/dump.js';
 import type { Phases } from './events/phases.js';
 import type { Warnings } from './warnings/warnings.js';
@@ -46,7 +47,7 @@ export async function seal(
     createdAt: plan.createdAt,
     kernel: thisKernel(),
     criu: { version: plan.criuVersion },
-    pid: target.pid,
+    pid: pidForCriu(target.pid, target),
     cgroup: { ...target.home, members },
     criuOptions: repeatedOptions(dump),
     ...(windowMs === undefined ? {} : { windowMs }),

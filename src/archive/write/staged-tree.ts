@@ -19,6 +19,8 @@ export interface TreeSource extends FileTreeOptions {
   path: string | Buffer;
   /** Its name in the archive. */
   name: string | Buffer;
+  /** What the manifest says that its path was. Default: `path`. */
+  recordedAs?: string | undefined;
   /**
    * `members` (default): the tree's files are members of the archive. `nested`: the tree is a tar that is one member.
    */

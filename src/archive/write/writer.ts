@@ -242,7 +242,7 @@ export class ArchiveWriter implements AsyncDisposable {
       const { exclude = [] } = tree.source;
       records.push({
         name: bytesToJson(tree.name),
-        source: bytesToJson(tree.files.path),
+        source: tree.source.recordedAs ?? bytesToJson(tree.files.path),
         layout: tree.layout,
         entries,
         bytes,

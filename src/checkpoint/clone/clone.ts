@@ -1,7 +1,7 @@
 import { constants, openSync, closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeCgroup, openFreezer, placeProcess, removeCgroup } from '../../cgroup/index.js';
-import { findCriu, needsTerminal, type CriuBinary } from '../../criu/index.js';
+import { CriuError, doubtCriu, findCriu, needsTerminal, type CriuBinary } from '../../criu/index.js';
 import { PrivateDirectory } from '../../private-directory.js';
 import { identify } from '../../proc/identity.js';
 import { openTrusted } from '../../trusted-directory.js';
@@ -72,6 +72,7 @@ export async function cloneTree(
     hidden.release();
     return report;
   } catch (error) {
+    if (error instanceof CriuError) await doubtCriu(settings.stateDir);
     const lasting = log === undefined ? error : await withoutLostLog(error, log, settings.criuLog);
     throw await undo.after(lasting, () => guardian.closeWindow());
   }

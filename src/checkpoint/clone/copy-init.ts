@@ -164,7 +164,8 @@ function failure(answer: string | undefined, step: string, path?: string): Check
   });
 }
 
-function initPath(): string {
+/** @throws CheckpointError INIT_MISSING */
+export function initPath(): string {
   const tried = builtPaths('stillframe-init');
   const path = tried.find((path) => existsSync(path));
   if (path === undefined) throw new CheckpointError('INIT_MISSING', { tried });

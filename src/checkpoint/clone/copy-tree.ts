@@ -5,7 +5,7 @@ import { placeProcess } from '../../cgroup/index.js';
 import type { CriuNotification } from '../../criu/index.js';
 import { childrenOf } from '../../proc/children.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
-import { pidsByInnermost } from '../base/pids.js';
+import { pidsByInnermost, runningPids } from '../base/pids.js';
 import type { Subject } from '../base/recorded-target.js';
 import { restoreLocks, type LostLock } from '../restore/restore-locks.js';
 import { RESTORE_LOG } from '../restore/restore-tree.js';
@@ -44,7 +44,9 @@ export async function restoreCopy(plan: CopyTreePlan): Promise<CopiedTree> {
     const pids = pidsByInnermost(init.pid);
     placeCopyMembers(subject, pids, cgroup);
     const root = pid === undefined ? undefined : pids.get(pid);
-    if (root !== undefined) lostLocks = await restoreLocks(images.locks, root);
+    if (root === undefined) return;
+    lostLocks = await restoreLocks(images.locks, root);
+    await options.onBeforeResume?.({ pid: root, pids: runningPids(root), root: `/proc/${init.pid}/root` });
   };
   const { pid: innerPid } = await client.restore(
     {

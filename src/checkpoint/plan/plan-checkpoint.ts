@@ -12,6 +12,7 @@ import { placeForImages } from '../dump/images-place.js';
 import { requireMemTrack } from '../dump/pre-dump.js';
 import { whoHoldsTarget } from '../guardian/lock.js';
 import { PLAN_OPTIONS, refuseUnknown } from '../option-names.js';
+import { targetInCopy } from '../clone/copy-target.js';
 import { checkCheckpointOptions, type CheckpointPlanOptions, type CheckpointSettings } from '../options.js';
 import type { Warning } from '../warnings/warning.js';
 import { sharedWritableMappings } from '../window/files-in-use.js';
@@ -71,8 +72,9 @@ const NEED_ADOPTION: readonly string[] = [
  * @throws CheckpointError BAD_OPTION, NOT_ROOT; FreezerError NO_SUCH_PROCESS, IS_ZOMBIE, IS_KERNEL_THREAD,
  * TARGET_IS_SELF; the signal's reason. Everything else that a checkpoint would be refused for is in `refusals`.
  */
-export async function planCheckpoint(options: CheckpointPlanOptions): Promise<CheckpointPlan> {
-  refuseUnknown(options, PLAN_OPTIONS);
+export async function planCheckpoint(given: CheckpointPlanOptions): Promise<CheckpointPlan> {
+  refuseUnknown(given, PLAN_OPTIONS);
+  const options = targetInCopy(given);
   const { observeMs: wantedMs, output, ...rest } = options;
   const observeMs = milliseconds('observeMs', wantedMs, 1000);
   const settings = checkCheckpointOptions({ ...rest, output: output ?? 'checkpoint.tar' });

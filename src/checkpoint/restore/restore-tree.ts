@@ -98,7 +98,9 @@ async function restoreByCriu({
     if (script !== 'post-restore') return;
     // All tasks exist and none has run yet: those that lived in cgroups below go there now.
     if (cgroup !== undefined) placeMembers(subject, pids, cgroup);
-    if (pid !== undefined) lostLocks = await restoreLocks(images.locks, pid);
+    if (pid === undefined) return;
+    lostLocks = await restoreLocks(images.locks, pid);
+    await options.onBeforeResume?.({ pid, pids: runningPids(pid), root: '/' });
   };
   const { pid } = await client.restore(
     {

@@ -1,8 +1,15 @@
 import { setImmediate as immediate } from 'node:timers/promises';
 import type { Stage } from '../../archive/index.js';
 import { processTree, type CgroupMember } from '../../cgroup/index.js';
-import { CriuClient, type CriuDumpRequest, type CriuNotification, type DumpProgress } from '../../criu/index.js';
+import {
+  CriuClient,
+  type CriuClientOptions,
+  type CriuDumpRequest,
+  type CriuNotification,
+  type DumpProgress,
+} from '../../criu/index.js';
 import type { ProcessInfo } from '../../proc/task.js';
+import { pidForCriu } from '../clone/copy-target.js';
 import { DUMP_LOG } from '../dump/dump.js';
 import { closeFailedWindow, closeWindow } from './close-window.js';
 import type { Deadline } from './deadline.js';
@@ -39,6 +46,8 @@ export interface SnapshotPlan {
 
 export interface Snapshot {
   members: CgroupMember[];
+  /** The same, by the pids that the images have. */
+  recorded: CgroupMember[];
   /** From the write that asks for the freeze to the verified thaw, in milliseconds: the sum of the parts. */
   windowMs: number;
   parts: WindowParts;
@@ -57,6 +66,7 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
   let copied: Promise<void> | undefined;
   let tree: ProcessInfo[] = [];
   let members: CgroupMember[] = [];
+  let recorded: CgroupMember[] = [];
   let sealed: SealedCheckpoint | undefined;
   /** Why the frozen target is not the one that was checked: CRIU often fails for that too, and says less. */
   let refused: unknown;
@@ -86,6 +96,7 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     await immediate();
     try {
       members = plan.target.members(tree);
+      recorded = members.map((member) => ({ ...member, pid: pidForCriu(member.pid, plan.target) }));
     } catch (error) {
       refused = error;
       throw error;
@@ -112,7 +123,7 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     await plan.target.parts.together?.dumped();
     clock.mark('waitForFilesMs');
     if (plan.sealBeforeEnd === undefined) return;
-    sealed = await plan.sealBeforeEnd(members);
+    sealed = await plan.sealBeforeEnd(recorded);
     await plan.target.parts.together?.sealed();
   };
 
@@ -121,7 +132,7 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     else if (script === 'post-dump') await onPostDump();
   };
 
-  const client = await phases.run('start-criu', () => CriuClient.start({ criuPath: plan.criuPath, env: plan.criuEnv }));
+  const client = await phases.run('start-criu', () => CriuClient.start(criuFor(plan)));
   // If we die, the guardian thaws after CRIU's end: CRIU writes the freeze back when it undoes its work.
   guardian.knowCriu(client.pid);
   deadline.awaitCriu(client.pid);
@@ -138,7 +149,7 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     // With `sealBeforeEnd` the archive is complete by now, and CRIU has ended the tree: nothing is left to hold.
     if (plan.dump.leaveRunning === true) await window.verifyHeld();
     await closeWindow(timed, 'dumped');
-    return { members, windowMs: clock.totalMs, parts: clock.parts, sealed };
+    return { members, recorded, windowMs: clock.totalMs, parts: clock.parts, sealed };
   } catch (error) {
     deadline.cancel(error);
     const reason = deadline.exceeded ?? refused ?? error;
@@ -151,6 +162,14 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     // is left to the guardian, which tries for longer.
     if (!window.isOpen) guardian.closeWindow();
   }
+}
+
+/** In the namespaces of a copy, where that is the target. */
+function criuFor({ criuPath, criuEnv: env, target, dump }: SnapshotPlan): CriuClientOptions {
+  const { inside } = target.parts;
+  if (inside === undefined) return { criuPath, env };
+  const fds = [dump.imagesDir, dump.workDir].filter((directory) => typeof directory === 'number');
+  return { criuPath, env, enter: { pid: inside.init, program: inside.program }, fds };
 }
 
 /** The guardian has the deadline meanwhile, and not while CRIU works: a thaw of its would come between. */

@@ -29,6 +29,8 @@ export interface FileTree extends Pick<TreeSource, 'layout' | 'exclude' | 'oneFi
   path: string;
   /** The name it takes in the archive. */
   name: string;
+  /** @internal Where a restore puts it: its path in the mount namespace of the target. Default: `path`. */
+  recordedAs?: string;
 }
 
 /** What a maker of targets adds to a checkpoint. */
@@ -51,6 +53,10 @@ export interface TargetParts {
   warnings?: readonly Warning[];
   /** The target is a container, into which commands may be sent (exec, health checks, probes): they are waited for. */
   guests?: boolean;
+  /**
+   * The target is a copy: CRIU runs in the namespaces of its pid 1, by a program that enters them (native/init/enter.c).
+   */
+  inside?: { init: number; program: string };
   /** Others are to be checkpointed in the same instant. */
   together?: Rendezvous;
 }

@@ -36,6 +36,7 @@ export interface RestoreFlags extends ContainerOptions, CriuFlags {
   clone?: boolean;
   net?: string;
   hostname?: string;
+  count?: number;
   keep?: HostSetting[];
   wait?: boolean;
   maxUnpackedBytes?: number;
@@ -49,6 +50,9 @@ export async function restoreAction(
   signal: AbortSignal,
   command: Command,
 ): Promise<void> {
+  const { count } = options;
+  if (count !== undefined)
+    return await (await import('./copies.js')).copiesAction(argument, { ...options, count }, signal, command);
   const progress = new ProgressLine();
   using wait = new LongWait();
   let report: RestoreReport | ContainerRestoreReport;
@@ -164,7 +168,7 @@ function replaceFiles({ replace, discardReplaced }: RestoreFlags): { replaceFile
   return replace === true ? { replaceFiles: discardReplaced === true ? 'remove' : 'keep' } : {};
 }
 
-function cloneOptions({ clone, net, hostname }: RestoreFlags): { clone?: CloneOptions } {
+export function cloneOptions({ clone, net, hostname }: RestoreFlags): { clone?: CloneOptions } {
   if (clone !== true) {
     if (net !== undefined || hostname !== undefined)
       throw new InvalidArgumentError('--net and --hostname need --clone.');

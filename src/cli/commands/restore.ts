@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import type { RestoreFlags } from '../actions/restore.js';
-import { byteCount, duration, HOST_SETTINGS, hostSetting, tree } from '../arguments.js';
+import { byteCount, duration, HOST_SETTINGS, hostSetting, positiveInteger, tree } from '../arguments.js';
 import { addRestoreFlags } from '../criu-flags.js';
 
 export function restoreCommand(signal: AbortSignal): Command {
@@ -37,6 +37,7 @@ export function restoreCommand(signal: AbortSignal): Command {
       "with --clone: its network; own has a loopback interface only (default: host, this machine's)",
     )
     .option('--hostname <name>', 'with --clone: its host name')
+    .option('--count <n>', 'with --clone: how many copies, each told by its pid on a line of its own', positiveInteger)
     .option('--lazy-pages', 'resume before memory is loaded; pages are fetched on demand, the rest in the background')
     .option(
       '--wait',

@@ -108,13 +108,15 @@ export class CriuClient implements AsyncDisposable {
    *   (no descriptors, no memory)
    */
   static async start(options: CriuClientOptions): Promise<CriuClient> {
-    const { criuPath, graceMs = 10_000, fds, terminal } = options;
+    const { criuPath, enter, graceMs = 10_000, fds, terminal } = options;
     requireMs('graceMs', graceMs);
     filled('criuPath', criuPath);
     const problem = terminal === undefined ? undefined : terminalProblem(terminal);
     if (problem !== undefined) bad('terminal', problem);
     const holder = terminal === undefined || isOurTerminal(terminal) ? undefined : sessionHolder();
-    return new CriuClient(new Conversation(await Swrk.start(options), { criuPath, graceMs }, fds), holder);
+    const inherited = (fds ?? []).map((fd): [number, number] => [fd, Swrk.inheritedFd(fds ?? [], fd)!]);
+    const peerFds = enter === undefined ? undefined : new Map(inherited);
+    return new CriuClient(new Conversation(await Swrk.start(options), { criuPath, graceMs }, fds, peerFds), holder);
   }
 
   /**
@@ -328,8 +330,8 @@ export class CriuClient implements AsyncDisposable {
   async #dump(type: RequestType, { pid, ...options }: CriuDumpRequest, call: DumpCallOptions): Promise<void> {
     // Without a pid CRIU dumps whoever asks: this process.
     requirePid(pid);
-    // A service's pid could be another process here.
-    if (this.#conversation.pid !== undefined && hasUs(pid))
+    // A service's pid could be another process here, and so could one of another pid namespace.
+    if (this.#conversation.pid !== undefined && !this.#conversation.isElsewhere && hasUs(pid))
       bad(
         'pid',
         'a process cannot dump itself, or a tree that it is in: CRIU would stop the one that has to answer it',

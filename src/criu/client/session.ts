@@ -97,6 +97,11 @@ export class Conversation {
     return this.#connection.pid;
   }
 
+  /** CRIU runs in other namespaces, and a pid is what it is there. */
+  get isElsewhere(): boolean {
+    return this.#peerFds.size > 0;
+  }
+
   get ended(): Promise<SwrkEnd> {
     return this.#connection.ended;
   }
@@ -158,7 +163,11 @@ export class Conversation {
         withLog(logPath, onLog, () => this.#exchange({ type, data, onNotify, signal, limit, logPath }));
       // A service's pid could be another process here.
       const isWatched =
-        pid !== undefined && onProgress !== undefined && options.pageServer === undefined && this.pid !== undefined;
+        pid !== undefined &&
+        !this.isElsewhere &&
+        onProgress !== undefined &&
+        options.pageServer === undefined &&
+        this.pid !== undefined;
       const response = isWatched
         ? await withDumpProgress({ pid, imagesDir: imagesDir.path, onProgress, signal }, work)
         : await work(signal);

@@ -15,6 +15,11 @@ import { whenUnanswered } from './unanswered.js';
 export interface SwrkOptions {
   /** The program to run as `criuPath swrk FD`. */
   criuPath: string;
+  /**
+   * Run it in the namespaces of this process, by a program that enters them and passes packets on
+   * (native/init/enter.c). Directories of its requests have to be among `fds` then.
+   */
+  enter?: { pid: number; program: string } | undefined;
   /** Our descriptors that CRIU is to inherit: the one at index i is number 4 + i there. They stay ours. */
   fds?: readonly number[];
   /**
@@ -101,7 +106,16 @@ export class Swrk implements Connection {
    * exec.
    */
   static async #start(
-    { criuPath, fds = [], terminal, env, umask = 0o077, defaultConfig = true, maxMessageBytes = 16 << 20 }: SwrkOptions,
+    {
+      criuPath,
+      enter,
+      fds = [],
+      terminal,
+      env,
+      umask = 0o077,
+      defaultConfig = true,
+      maxMessageBytes = 16 << 20,
+    }: SwrkOptions,
     alone: boolean,
   ): Promise<Swrk> {
     let socket: PacketSocket | undefined;
@@ -114,10 +128,11 @@ export class Swrk implements Connection {
       const [errors, theirErrors] = native().pipe();
       theirEnds.push(theirErrors);
       stderr = new PipeTail(errors, stderrBytes);
-      const args = ['swrk', '3', ...(defaultConfig ? [] : ['--no-default-config'])];
+      const swrk = ['swrk', '3', ...(defaultConfig ? [] : ['--no-default-config'])];
+      const args = enter === undefined ? swrk : ['--enter', String(enter.pid), criuPath, ...swrk];
       const session = terminal === undefined ? {} : { opensTerminal: true, sharesSession: isOurTerminal(terminal) };
       const program = {
-        path: criuPath,
+        path: enter?.program ?? criuPath,
         args,
         env: criuEnvironment(criuPath, env),
         umask,

@@ -43,7 +43,7 @@ export async function original(): Promise<Original> {
   const [data, archive, stateDir] = [join(scratch, 'data'), join(scratch, 'app.tar'), join(scratch, 'state')];
   mkdirSync(data);
   const { pid, kill } = await startDetached('python3', ['-c', script, data]);
-  await until(() => count(join(data, 'parent')) > 3 && count(join(data, 'child')) > 3, 'both count');
+  await until(() => count(join(data, 'parent')) > 3 && count(join(data, 'child')) > 3, 'both count', 120_000);
   await checkpoint({ pid, adopt: true, files: [{ path: data, name: 'data' }], output: archive, stateDir });
   return { pid, scratch, data, archive, stateDir, kill };
 }
@@ -79,7 +79,7 @@ export function leftovers({ scratch, stateDir }: Original): string[] {
   const known = ['data', 'app.tar', 'state', 'warm'];
   return [
     ...readdirSync(scratch).filter((name) => !known.includes(name)),
-    ...readdirSync(stateDir).filter((name) => name !== 'guardian.log'),
+    ...readdirSync(stateDir).filter((name) => name.includes('@')),
     ...readFileSync('/proc/self/mountinfo', 'latin1')
       .split('\n')
       .filter((line) => line.includes(scratch)),

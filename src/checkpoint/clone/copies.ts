@@ -1,0 +1,44 @@
+import { availableParallelism } from 'node:os';
+import { bad } from '../base/check-option.js';
+import type { RestoreReport } from '../events/report.js';
+import type { RestoreOptions } from '../options.js';
+import { restore } from '../restore/restore.js';
+
+export interface CopiesOptions extends Omit<RestoreOptions, 'archive'> {
+  /** A prepared directory, which all copies share, or the path of an archive, which each unpacks for itself. */
+  archive: string;
+  /** How many. */
+  count: number;
+}
+
+/** What became of each copy. */
+export interface CopiesReport {
+  /** Those that run, in the order in which they came up. */
+  copies: RestoreReport[];
+  /** Why the others do not: of each nothing is left. */
+  failed: unknown[];
+}
+
+/**
+ * Several copies of one checkpoint at once: `restore({ clone })` of each, as many side by side as there are processors.
+ * One that fails does not end the others.
+ * @throws CheckpointError BAD_OPTION; the signal's reason, when it is aborted before the first one
+ */
+export async function restoreCopies({ count, ...options }: CopiesOptions): Promise<CopiesReport> {
+  if (!Number.isSafeInteger(count) || count < 1) bad('count', count, 'a whole number above 0');
+  if (typeof options.archive !== 'string') bad('archive', options.archive, 'a path: a stream can be read only once');
+  options.signal?.throwIfAborted();
+  const report: CopiesReport = { copies: [], failed: [] };
+  let left = count;
+  const worker = async (): Promise<void> => {
+    while (left-- > 0) {
+      try {
+        report.copies.push(await restore({ clone: true, ...options }));
+      } catch (error) {
+        report.failed.push(error);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(count, availableParallelism()) }, worker));
+  return report;
+}
