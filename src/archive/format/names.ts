@@ -14,11 +14,10 @@ export function unsafeName(name: Buffer): string | undefined {
   const text = name.toString('latin1');
   if (text.startsWith('/')) return 'an absolute path';
   if (text === ROOT_NAME) return undefined;
-  for (const part of text.split('/')) {
-    if (part === '..') return 'a path that leads upwards';
-    if (part === '' || part === '.') return 'an empty component in the path';
-    if (part.length > 255) return 'a component of more than 255 bytes';
-  }
+  // Not part by part: a name may have thousands, and an archive thousands of such names.
+  if (/(?:^|\/)\.\.(?:\/|$)/.test(text)) return 'a path that leads upwards';
+  if (/(?:^|\/)\.?(?:\/|$)/.test(text)) return 'an empty component in the path';
+  if (/[^/]{256}/.test(text)) return 'a component of more than 255 bytes';
   return undefined;
 }
 
