@@ -1,4 +1,4 @@
-import { STILLFRAME } from './line-up.js';
+import { STILLFRAME, STILLFRAME_NO_HELPERS } from './line-up.js';
 import type { BenchResult, CaseResult, Sample } from './results.js';
 import { medianOf } from './samples.js';
 import { fileBytes, type Scenario } from './scenarios.js';
@@ -20,7 +20,10 @@ const CRI_O = "CRI-O's order";
 
 /** Ratios of medians within one run, each named as a sentence. */
 export function figuresOf(result: BenchResult): Figure[] {
-  const none = find(result, (s) => s.files.count === 0 && s.memoryMiB === 4 && s.cgroup === 2);
+  const none = find(
+    result,
+    (s) => s.files.count === 0 && s.memoryMiB === 4 && s.cgroup === 2 && s.container === undefined,
+  );
   const gigabyte = find(result, (s) => isGigabyte(s) && !s.whole);
   const smallFiles = find(result, (s) => s.files.count === 1000 && s.files.bytesEach === 1000);
   const manyFiles = find(result, (s) => s.files.count === 100_000 && !s.whole);
@@ -91,6 +94,22 @@ export function figuresOf(result: BenchResult): Figure[] {
         ),
       );
     }
+  }
+  for (const network of ['host network', 'own network'] as const) {
+    const found = find(result, (s) => s.container === network);
+    const window = median(found, STILLFRAME, windowOf);
+    figures.push(
+      atMost(
+        `window of a runc container / without CRIU’s helpers, ${network}`,
+        0.6,
+        ratio(window, median(found, STILLFRAME_NO_HELPERS, windowOf)),
+      ),
+      atLeast(
+        `gap of CRI-O’s order / of Stillframe, runc container, ${network}`,
+        4,
+        ratio(median(found, CRI_O, gapOf), median(found, STILLFRAME, gapOf)),
+      ),
+    );
   }
   figures.push(atMost('VERSION over a live swrk session', 1, medianOf(warm?.[0]?.values ?? []), ' ms'));
   for (const client of ['libcriu', 'pycriu']) {

@@ -1,7 +1,7 @@
 import { byHand, criuAlone, tarAlone, tarAndSync } from './contenders/by-hand.js';
 import type { Contender } from './contenders/contender.js';
 import { containerdCheckpoint, podmanCheckpoint, runcInOrder } from './contenders/engines.js';
-import { stillframe } from './contenders/stillframe.js';
+import { stillframe, stillframeContainer } from './contenders/stillframe.js';
 import type { CaseSetup, Home } from './homes/home.js';
 import { ContainerdHome } from './homes/containerd-home.js';
 import { PodmanHome } from './homes/podman-home.js';
@@ -16,6 +16,7 @@ export interface LineUp<H extends Home = Home> {
 
 export const STILLFRAME = 'stillframe';
 export const STILLFRAME_NO_PRECOPY = 'stillframe, precopy: false';
+export const STILLFRAME_NO_HELPERS = 'stillframe, criuHelpers: false';
 export const STILLFRAME_NO_WATCH = 'stillframe, every file looked at';
 
 /** So many are watched (`CheckpointOptions.watchFromMs`). */
@@ -28,6 +29,12 @@ const lineUp = <H extends Home>(
   start,
   // A contender only ever meets the home that its own line-up has started.
   contenders: contenders as readonly Contender[],
+});
+
+/** A contender for plain processes has no part in a case that is about containers. */
+const plain = (contender: Contender<ProcessHome>): Contender<ProcessHome> => ({
+  ...contender,
+  missing: (scenario) => (scenario.container === undefined ? contender.missing(scenario) : null),
 });
 
 export const lineUps: readonly LineUp[] = [
@@ -49,9 +56,16 @@ export const lineUps: readonly LineUp[] = [
       tarAlone,
       tarAndSync,
       criuAlone,
+    ].map(plain),
+  ),
+  lineUp(
+    (setup) => RuncHome.start(setup),
+    [
+      stillframeContainer(STILLFRAME, {}),
+      stillframeContainer(STILLFRAME_NO_HELPERS, { criuHelpers: false }),
+      runcInOrder,
     ],
   ),
-  lineUp((setup) => RuncHome.start(setup), [runcInOrder]),
   lineUp((setup) => PodmanHome.start(setup), [podmanCheckpoint]),
   lineUp((setup) => ContainerdHome.start(setup), [containerdCheckpoint]),
 ];

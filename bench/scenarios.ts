@@ -17,6 +17,11 @@ export interface Scenario {
    * the gauge looks only every 10 ms. At its usual rate it takes a tenth of one core, which costs whoever uses both.
    */
   whole: boolean;
+  /**
+   * Set where it is about a container's window: a runc container with its default mounts, by Stillframe with and without
+   * its helpers for CRIU, and in CRI-O's order. Its network namespace.
+   */
+  container?: 'host network' | 'own network';
   /** No more rounds than that, where each takes minutes. */
   maxRuns?: number;
   /** Whether it belongs to `--quick`. */
@@ -99,6 +104,9 @@ export const scenarios: readonly Scenario[] = [
     files: { count: 1000, bytesEach: MiB },
     changing: 0.1,
   },
+
+  { ...small, name: 'runc container, 4 MB of memory, host network', container: 'host network' },
+  { ...small, name: 'runc container, 4 MB of memory, own network namespace', container: 'own network' },
 ];
 
 export function fileBytes({ files }: Scenario): number {

@@ -21,7 +21,8 @@ function needs(...programs: string[]): (scenario: Scenario) => string | undefine
 /** CRI-O's order: pause, checkpoint, write the archive, resume. */
 export const runcInOrder: Contender<RuncHome> = {
   name: "CRI-O's order: runc pause, checkpoint, GNU tar, resume",
-  missing: needs('runc', 'tar'),
+  missing: (scenario) =>
+    needs('runc', 'tar')({ ...scenario, peers: scenario.peers || scenario.container !== undefined }),
   async checkpoint({ id, filesDir, criuDir }, outDir) {
     const images = join(outDir, 'images');
     const archive = join(outDir, 'archive.tar');

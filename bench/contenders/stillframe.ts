@@ -1,8 +1,15 @@
 import { join } from 'node:path';
-import { checkpoint, type CheckpointOptions } from '../../src/index.js';
+import {
+  checkpoint,
+  checkpointContainer,
+  type CheckpointOptions,
+  type CheckpointReport,
+  type PhaseEvent,
+} from '../../src/index.js';
 import type { ProcessHome } from '../homes/process-home.js';
 import type { CaseSetup } from '../homes/home.js';
-import type { Contender } from './contender.js';
+import type { RuncHome } from '../homes/runc-home.js';
+import type { Contender, Outcome } from './contender.js';
 
 export interface Variant {
   name: string;
@@ -16,7 +23,7 @@ export function stillframe({ name, options, meets }: Variant): Contender<Process
     name,
     missing: (scenario) => (meets(scenario) ? undefined : null),
     async checkpoint(home, outDir) {
-      const phases: NonNullable<Awaited<ReturnType<Contender['checkpoint']>>['phases']> = [];
+      const phases = new HeardPhases();
       const report = await checkpoint({
         pid: home.pid,
         cgroup: home.cgroup,
@@ -24,23 +31,54 @@ export function stillframe({ name, options, meets }: Variant): Contender<Process
         output: join(outDir, 'archive.tar'),
         ...options,
         criuPath: home.setup.criu.path,
-        onProgress: ({ phase, at, sinceMs }) => {
-          if (at !== 'progress') phases.push({ phase, at, sinceMs });
-        },
+        onProgress: phases.onProgress,
       });
-      const { criuStats } = report;
-      return {
-        archiveBytes: report.archiveBytes,
-        windowMs: report.windowMs,
-        parts: report.window,
-        phasesMs: report.phasesMs,
-        refreshed: report.files.refreshed,
-        phases,
-        // CRIU's frozen time runs on while it waits for our answer to post-dump: that wait is ours.
-        ...(criuStats === undefined
-          ? {}
-          : { criuMs: (criuStats.freezingTimeUs + criuStats.frozenTimeUs) / 1000 - report.window.waitForFilesMs }),
-      };
+      return outcomeOf(report, phases);
     },
+  };
+}
+
+/** The same for a container, whose window has what CRIU starts for its mounts. Its root is no overlay. */
+export function stillframeContainer(
+  name: string,
+  options: Pick<CheckpointOptions, 'criuHelpers'>,
+): Contender<RuncHome> {
+  return {
+    name,
+    missing: ({ container }) => (container === undefined ? null : undefined),
+    async checkpoint({ id, criuPath }, outDir) {
+      const output = join(outDir, 'archive.tar');
+      const phases = new HeardPhases();
+      const { onProgress } = phases;
+      const report = await checkpointContainer({
+        ...{ runc: id, wholeRootfs: true, output, criuPath, onProgress },
+        ...options,
+      });
+      return outcomeOf(report, phases);
+    },
+  };
+}
+
+class HeardPhases {
+  readonly list: NonNullable<Outcome['phases']> = [];
+  readonly onProgress = ({ phase, at, sinceMs }: PhaseEvent): void => {
+    if (at !== 'progress') this.list.push({ phase, at, sinceMs });
+  };
+}
+
+/** What a report says of its checkpoint. */
+function outcomeOf(report: CheckpointReport, { list: phases }: HeardPhases): Outcome {
+  const { criuStats } = report;
+  return {
+    archiveBytes: report.archiveBytes,
+    windowMs: report.windowMs,
+    parts: report.window,
+    phasesMs: report.phasesMs,
+    refreshed: report.files.refreshed,
+    phases,
+    // CRIU's frozen time runs on while it waits for our answer to post-dump: that wait is ours.
+    ...(criuStats === undefined
+      ? {}
+      : { criuMs: (criuStats.freezingTimeUs + criuStats.frozenTimeUs) / 1000 - report.window.waitForFilesMs }),
   };
 }

@@ -15,7 +15,7 @@ interface Spec {
   linux: { namespaces: { type: string }[] };
 }
 
-/** The gauge in a runc container with the host's network. */
+/** The gauge in a runc container with its default mounts, and the host's network unless the scenario is about another. */
 export class RuncHome implements Home {
   private constructor(
     readonly gauge: Gauge,
@@ -23,6 +23,7 @@ export class RuncHome implements Home {
     readonly filesDir: string,
     /** Where the CRIU is that runc has to find. */
     readonly criuDir: string,
+    readonly criuPath: string,
     private readonly bundle: string,
   ) {}
 
@@ -38,7 +39,13 @@ export class RuncHome implements Home {
     const args = ['/bin/gauge', ...gaugeArguments(setup.scenario, { statusPath: '/status/page', filesDir: '/data' })];
     writeFileSync(
       specPath,
-      JSON.stringify(adaptSpec(JSON.parse(readFileSync(specPath, 'utf8')) as Spec, args, status)),
+      JSON.stringify(
+        adaptSpec(JSON.parse(readFileSync(specPath, 'utf8')) as Spec, {
+          args,
+          statusDir: status,
+          ownNetwork: setup.scenario.container === 'own network',
+        }),
+      ),
     );
     await startDetached('runc', ['run', '--detach', '--bundle', bundle, id]);
     const pid = (JSON.parse(await run('runc', ['state', id])) as { pid: number }).pid;
@@ -47,7 +54,7 @@ export class RuncHome implements Home {
       alive: () => existsSync(`/proc/${pid}`),
     });
     Gauge.prefer(pid);
-    return new RuncHome(gauge, id, join(rootfs, 'data'), dirname(setup.criu.path), bundle);
+    return new RuncHome(gauge, id, join(rootfs, 'data'), dirname(setup.criu.path), setup.criu.path, bundle);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -58,7 +65,10 @@ export class RuncHome implements Home {
   }
 }
 
-function adaptSpec(spec: Spec, args: string[], statusDir: string): Spec {
+function adaptSpec(
+  spec: Spec,
+  { args, statusDir, ownNetwork }: { args: string[]; statusDir: string; ownNetwork: boolean },
+): Spec {
   const process = { ...spec.process };
   delete process.rlimits; // a machine without CAP_SYS_RESOURCE may not raise them
   return {
@@ -66,7 +76,7 @@ function adaptSpec(spec: Spec, args: string[], statusDir: string): Spec {
     process: { ...process, terminal: false, args },
     root: { path: 'rootfs', readonly: false },
     mounts: [...spec.mounts, { destination: '/status', type: 'bind', source: statusDir, options: ['bind', 'rw'] }],
-    linux: { ...spec.linux, namespaces: spec.linux.namespaces.filter(({ type }) => type !== 'network') },
+    linux: { ...spec.linux, namespaces: spec.linux.namespaces.filter(({ type }) => ownNetwork || type !== 'network') },
   };
 }
 

@@ -208,9 +208,9 @@ function spanOf(
 }
 
 /** Each contender that freezes, always in its own colour. */
-const CONTENDERS = lineUps
-  .flatMap(({ contenders }) => contenders.map(({ name }) => name))
-  .filter((name) => !/ alone/.test(name));
+const CONTENDERS = [...new Set(lineUps.flatMap(({ contenders }) => contenders.map(({ name }) => name)))].filter(
+  (name) => !/ alone/.test(name),
+);
 export const COLORS = ['#0b6bcb', '#6ea8dc', '#4b5563', '#d97706', '#b42318', '#7c5cbf'];
 
 /** An svg element that needs nothing around it. */
