@@ -53,6 +53,7 @@ export const RESTORE_OPTIONS: OptionNames<RestoreOptions> = {
   criuLog: true,
   lazyPages: true,
   clone: true,
+  replaceAddresses: true,
   onBeforeResume: true,
   terminal: true,
   criuPath: true,

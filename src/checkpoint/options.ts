@@ -26,6 +26,7 @@ import {
   type WindowSettings,
 } from './base/check-option.js';
 import { STATE_DIR } from '../state-dir.js';
+import { checkAddresses, type AddressReplacement } from './restore/new-addresses.js';
 import { checkCloneOptions, type CloneOptions, type CloneSettings } from './clone/options.js';
 import type { OnProgress, OnWarning, OnWindow } from './events/phases.js';
 import type { OnFrozen } from './window/frozen.js';
@@ -230,6 +231,11 @@ export interface RestoreOptions {
    */
   clone?: boolean | CloneOptions;
   /**
+   * Other addresses for the inet sockets of the tree, by the ones that they had: `{ '127.0.0.1': '127.0.0.2' }`. Both
+   * ends of a connection get the new one where they had the old. IPv4 and IPv6, each by its own kind.
+   */
+  replaceAddresses?: Record<string, string>;
+  /**
    * Called when the tree exists whole and nothing of it has run, and awaited: to change its files, or to send it signals
    * that it takes first of all. When it fails the restore is undone, and fails with its error.
    */
@@ -340,6 +346,7 @@ export interface RestoreSettings {
   placeGuardianIn: string | undefined;
   lazyPages: boolean;
   clone: CloneSettings | undefined;
+  replaceAddresses: readonly AddressReplacement[];
   strict: boolean;
   terminal: number | undefined;
   criuLog: string | undefined;
@@ -370,6 +377,7 @@ export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
   if (clone !== undefined && options.lazyPages === true) bad('lazyPages', true, 'no copy beside it');
   if (options.onBeforeResume !== undefined && typeof options.onBeforeResume !== 'function')
     bad('onBeforeResume', options.onBeforeResume, 'a function');
+  const replaceAddresses = checkAddresses(options.replaceAddresses);
   requireRoot('a restore');
   const source = typeof options.archive === 'string' ? resolve(options.archive) : options.archive;
   return {
@@ -384,6 +392,7 @@ export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
     placeGuardianIn: options.placeGuardianIn,
     lazyPages: flag('lazyPages', options.lazyPages, false),
     clone,
+    replaceAddresses,
     strict: flag('strict', options.strict, false),
     terminal: options.terminal,
     criuLog: options.criuLog,

@@ -85,3 +85,11 @@ export function required<T>(value: T | undefined, flag: string): T {
   if (value === undefined) throw new InvalidArgumentError(`required option '${flag}' not specified`);
   return value;
 }
+
+/** `OLD=NEW`, more of them together. */
+export function addressPair(text: string, before: Record<string, string> = {}): Record<string, string> {
+  const [, old, by] = /^([^=]+)=([^=]+)$/.exec(text) ?? [];
+  if (old === undefined || by === undefined)
+    throw new InvalidArgumentError('It is OLD=NEW, for example 127.0.0.1=127.0.0.2.');
+  return { ...before, [old]: by };
+}

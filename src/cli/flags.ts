@@ -9,6 +9,7 @@ const OTHERWISE: Readonly<Record<string, readonly string[]>> = {
   containers: ['--runc, --crun, --podman'],
   outputDir: ['--output'],
   replaceFiles: ['--replace'],
+  replaceAddresses: ['--replace-address'],
 };
 
 /** Options that the command has in another form than a flag. */

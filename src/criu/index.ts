@@ -67,6 +67,7 @@ export { readOpenFiles, type OpenFile, type OpenFileKind } from './images/open-f
 export { readDumpedLocks, type DumpedLock } from './images/file-locks.js';
 export { repairTimers } from './images/timers.js';
 export { readListeningSockets, type ListeningSocket } from './images/inet-sockets.js';
+export { addressWords, replaceAddresses, type AddressWords } from './images/replace-addresses.js';
 export { orderUnixSockets } from './images/unix-sockets.js';
 export { needsTerminal } from './images/tty.js';
 export { readInventory, type Inventory } from './images/inventory.js';

@@ -20,6 +20,7 @@ import { journalRestore } from '../guardian/lock.js';
 import type { RestoreOptions, RestoreSettings } from '../options.js';
 import { checkOpenFiles } from '../restore/check-open-files.js';
 import { excludedFrom, ownPlaces, treeDestinations } from '../restore/destinations.js';
+import { giveAddresses, giveOwnAddresses } from '../restore/new-addresses.js';
 import { RESTORE_LOG, verifyRunning, watchEnd } from '../restore/restore-tree.js';
 import { Undo } from '../restore/undo.js';
 import { findChangedFiles } from '../warnings/find-changed-files.js';
@@ -95,7 +96,8 @@ interface ClonePlan {
 
 async function bringUp(plan: ClonePlan, undo: Undo): Promise<RestoreReport> {
   const { options, clone, phases, warnings, criu, source, subject, cgroups, guardian, hidden } = plan;
-  const content = await phases.run('extract', () => source.unpack(hidden.directory));
+  const unpacked = await phases.run('extract', () => source.unpack(hidden.directory));
+  const content = await withAddresses(unpacked, plan);
   const { images } = content;
   await refuseForeignTerminal(images.path, subject, options);
   if (clone.net === 'host') await refuseTakenPorts(images.path);
@@ -131,6 +133,20 @@ async function bringUp(plan: ClonePlan, undo: Undo): Promise<RestoreReport> {
     phasesMs: phases.durationsMs,
     criu: { path: criu.path, version: criu.version },
   };
+}
+
+/** Images that other copies use are left as they are. */
+async function withAddresses(content: CopyContent, { settings, hidden }: ClonePlan): Promise<CopyContent> {
+  const { replaceAddresses } = settings;
+  if (replaceAddresses.length === 0) return content;
+  const { images, areOwn } = content;
+  if (areOwn) {
+    await giveAddresses(images.path, replaceAddresses);
+    return content;
+  }
+  const own = hidden.directory.makeInner('images');
+  await giveOwnAddresses(images.path, replaceAddresses, own.path);
+  return { ...content, images: { ...images, ...own } };
 }
 
 /** The tree, restored and seen running. */

@@ -30,6 +30,7 @@ import { warning } from '../warnings/warning.js';
 import { Warnings } from '../warnings/warnings.js';
 import { checkOpenFiles } from './check-open-files.js';
 import { excludedFrom, extractTrees, ownPlaces, settled, takePlaces, treeDestinations } from './destinations.js';
+import { giveAddresses } from './new-addresses.js';
 import { cgroupFor, prepareCgroup } from './restore-cgroup.js';
 import { RESTORE_LOG, runTree, type TreePlan } from './restore-tree.js';
 import { terminalFor } from './terminal.js';
@@ -92,6 +93,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   await using privateDir = await PrivateDir.make(place, guardian.hiddenNames);
   if (settings.replaceFiles === undefined) await refuseOccupied(verified, destinations);
   const images = await unpackImages(verified, privateDir, signal);
+  await giveAddresses(images.path, settings.replaceAddresses);
   const recorded = recordedWarnings(verified.manifest.subject);
   const changed = await findChangedFiles(recorded, signal);
   if (changed.length > 0) warnings.add(warning('FILES_CHANGED', { files: changed }));

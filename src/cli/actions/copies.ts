@@ -31,6 +31,7 @@ export async function copiesAction(
     cgroup: options.cgroup,
     criuLog: options.criuLog,
     criu: criuOptions(criuFlags(options)),
+    replaceAddresses: options.replaceAddress,
     ...cloneOptions(options),
   });
   if (options.json === true) print(json({ copies, failed: failed.map((error) => String((error as Error).message)) }));

@@ -37,6 +37,7 @@ export interface RestoreFlags extends ContainerOptions, CriuFlags {
   net?: string;
   hostname?: string;
   count?: number;
+  replaceAddress?: Record<string, string>;
   keep?: HostSetting[];
   wait?: boolean;
   maxUnpackedBytes?: number;
@@ -81,6 +82,7 @@ export async function restoreAction(
         'clone',
         'net',
         'hostname',
+        'replaceAddress',
         'criuLog',
         'tcpClose',
         'external',
@@ -112,6 +114,7 @@ export async function restoreAction(
         pidTimeoutMs: options.pidTimeout,
         lazyPages: options.lazyPages,
         criu: criuOptions(criuFlags(options)),
+        replaceAddresses: options.replaceAddress,
         ...cloneOptions(options),
         ...(isatty(0) && options.clone !== true ? { terminal: 0 } : {}),
       });

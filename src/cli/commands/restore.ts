@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import type { RestoreFlags } from '../actions/restore.js';
-import { byteCount, duration, HOST_SETTINGS, hostSetting, positiveInteger, tree } from '../arguments.js';
+import { addressPair, byteCount, duration, HOST_SETTINGS, hostSetting, positiveInteger, tree } from '../arguments.js';
 import { addRestoreFlags } from '../criu-flags.js';
 
 export function restoreCommand(signal: AbortSignal): Command {
@@ -38,6 +38,11 @@ export function restoreCommand(signal: AbortSignal): Command {
     )
     .option('--hostname <name>', 'with --clone: its host name')
     .option('--count <n>', 'with --clone: how many copies, each told by its pid on a line of its own', positiveInteger)
+    .option(
+      '--replace-address <old=new>',
+      'give sockets another address than they had (IPv4 or IPv6); may be repeated',
+      addressPair,
+    )
     .option('--lazy-pages', 'resume before memory is loaded; pages are fetched on demand, the rest in the background')
     .option(
       '--wait',
