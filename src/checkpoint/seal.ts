@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { ArchiveWriter, Stage } from '../archive/index.js';
 import { needsTerminal, orderUnixSockets, repairTimers, type CriuDumpRequest } from '../criu/index.js';
 import { repeatedOptions, thisKernel, type Subject } from './base/recorded-target.js';
+import { outsideCopy } from './clone/copy-cgroup.js';
 import { pidForCriu } from './clone/copy-target.js';
 import { DUMP_LOG } from './dump/dump.js';
 import type { Phases } from './events/phases.js';
@@ -48,7 +49,8 @@ export async function seal(
     kernel: thisKernel(),
     criu: { version: plan.criuVersion },
     pid: pidForCriu(target.pid, target),
-    cgroup: { ...target.home, members },
+    // Those of a copy go with it.
+    cgroup: { version: target.home.version, name: outsideCopy(target.home.name), members },
     criuOptions: repeatedOptions(dump),
     ...(windowMs === undefined ? {} : { windowMs }),
     ...target.parts.subject,

@@ -22,12 +22,17 @@ export interface CopyCgroups {
  */
 export function copyCgroups(subject: Subject, settings: RestoreSettings): CopyCgroups {
   const home = cgroupFor(subject, settings) ?? hierarchyRoot(subject.cgroup.version) ?? hierarchyRoot(2) ?? '/';
-  const parts = home.split('/');
-  const copy = parts.findIndex((part) => part.startsWith(PREFIX));
-  let parent = copy < 0 ? home : parts.slice(0, copy).join('/');
+  let parent = outsideCopy(home);
   while (!existsSync(parent)) parent = dirname(parent);
   const own = join(parent, `${PREFIX}${randomBytes(6).toString('hex')}`);
   return { own, tree: join(own, 'tree') };
+}
+
+/** The cgroup that a copy was made in, by the name or path of its own; any other is what it is. */
+export function outsideCopy(cgroup: string): string {
+  const parts = cgroup.split('/');
+  const copy = parts.findIndex((part) => part.startsWith(PREFIX));
+  return copy < 0 ? cgroup : parts.slice(0, copy).join('/') || '/';
 }
 
 /**

@@ -22,7 +22,7 @@ test('a copy is frozen, checkpointed, and copied again, to any depth', { timeout
     expect(report.pids.toSorted()).toEqual(copy.pids.toSorted());
     expect(report.warnings).toEqual([]);
     const { manifest } = await inspect(output);
-    expect(manifest).toMatchObject({ trees: [{ source: data }], subject: { pid: it.pid } });
+    expect(manifest).toMatchObject({ trees: [{ source: data }], subject: { pid: it.pid, cgroup: { name: '/' } } });
     const before = count(inside(copy, counted));
     await until(() => count(inside(copy, counted)) > before + 3, `copy ${depth} goes on`);
     process.kill(copy.clone!.init, 'SIGKILL');
