@@ -80,6 +80,26 @@ test('a build that the package carries is loaded, and nothing is compiled', () =
   expect(useAddon(project)).toMatchObject({ status: 0, stdout: 'object\n' });
 });
 
+test('where the package lacks the tar for CRIU, `doctor` says it, and what to do', () => {
+  const project = installed();
+  const release = join(project, 'node_modules/stillframe/build/Release');
+  cpSync(join(root, 'build/Release'), release, { recursive: true });
+  const diagnosis = (): unknown => {
+    const script = `
+      const { findings } = await (await import('stillframe')).diagnose();
+      console.log(JSON.stringify(findings.find(({ subject }) => subject === "CRIU's tar")));`;
+    const args = ['--input-type=module', '-e', script];
+    return JSON.parse(spawnSync(process.execPath, args, { cwd: project, encoding: 'utf8' }).stdout);
+  };
+  expect(diagnosis()).toMatchObject({ verdict: 'ok', what: join(release, 'criu-helpers/tar') });
+  rmSync(join(release, 'criu-helpers'), { recursive: true });
+  expect(diagnosis()).toMatchObject({
+    verdict: 'note',
+    what: expect.stringContaining("by the system's") as string,
+    remedy: expect.stringContaining('npm rebuild stillframe') as string,
+  });
+}, 60_000);
+
 test('without one it is compiled, and what is compiled is loaded', () => {
   const project = installed();
   expect(install(project)).toMatchObject({ status: 0 });

@@ -161,9 +161,11 @@ describe('what it does not know', () => {
 
   test('goes to the tar that the PATH of whoever started it has, in an absolute directory', () => {
     const evil = scratch();
+    const confusing = scratch();
+    mkdirSync(join(confusing, 'tar'));
     writeFileSync(join(evil, 'tar'), '#!/bin/sh\necho evil\n', { mode: 0o755 });
     const path = process.env['PATH'] ?? '';
-    vi.stubEnv('PATH', ['', '.', 'bin', evil.slice(1), '/no-such-directory', path].join(delimiter));
+    vi.stubEnv('PATH', ['', '.', 'bin', evil.slice(1), confusing, '/no-such-directory', path].join(delimiter));
     const env = helperEnvironment();
     vi.unstubAllEnvs();
     expect(env).toMatchObject({ STILLFRAME_TAR: expect.stringMatching(/^\/(usr\/)?bin\/tar$/) as string });
