@@ -12,6 +12,7 @@ export {
   type ExtractedTree,
   type ExtractOptions,
 } from './extract/extract.js';
+export { ImageStaging } from './extract/image-staging.js';
 export type { ExtractProgress } from './extract/extraction.js';
 export { describeFd } from './extract/openat-dir.js';
 export type { Destination } from './extract/destination.js';

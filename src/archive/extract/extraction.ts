@@ -7,6 +7,7 @@ import { ArchiveError } from '../format/archive-error.js';
 import { printable } from '../format/byte-text.js';
 import type { Entry } from '../format/entry.js';
 import { storedRanges } from '../format/tar-encode.js';
+import type { MemberFile } from '../read/member-batch.js';
 import { walkMembers, type Member, type OpenArchive, type TarRange } from '../read/reader.js';
 import { relativeName } from '../read/refuse-unsafe.js';
 import type { OpenDestination } from './destination.js';
@@ -68,7 +69,8 @@ export class Extraction {
         if (this.#options.skip?.(member.entry) === true) continue;
         const name = relativeName(member.entry.name, root) as string;
         const linkname = member.entry.linkname === undefined ? undefined : relativeName(member.entry.linkname, root);
-        this.#attempt(member.entry, () => this.#make(this.#target.fileName ?? name, member, linkname));
+        const fd = this.#make(this.#target.fileName ?? name, member.entry, linkname);
+        if (fd !== undefined) this.#addToBatch(fd, member);
         if (this.#batch.length >= BATCH_FILES || this.#batchBytes >= BATCH_BYTES) await this.#startBatch();
         turn = await takeTurns(turn, this.#options.signal);
       }
@@ -79,19 +81,48 @@ export class Extraction {
       await this.#copying.settle();
       for (const { fd } of this.#batch.splice(0)) closeSync(fd);
     }
-    await this.#finishDirectories();
+    await this.finish();
     this.#options.onProgress?.({ ...this.progress });
   }
 
-  #make(name: string, member: Member, linkname: string | undefined): void {
-    const { entry, dataOffset, storedBytes } = member;
-    const { type } = entry;
-    if (type === 'file') {
-      this.#batch.push({ fd: this.#beneath.createFile(name), entry, dataOffset, storedBytes });
-      this.begun = true;
-      this.#batchBytes += storedBytes;
-      return;
+  /**
+   * Makes one member; undefined where it has no data. Whoever puts the data there ends with the file's `finish`, and
+   * with `finish` of all.
+   */
+  place(name: string, member: Member, linkname: string | undefined): MemberFile | undefined {
+    const { entry, storedBytes } = member;
+    const fd = this.#make(name, entry, linkname);
+    if (fd === undefined) return undefined;
+    const close = (): void => closeSync(fd);
+    try {
+      if (entry.data !== undefined) this.#attempt(entry, () => this.#beneath.truncate(fd, entry.size));
+    } catch (error) {
+      close();
+      throw error;
     }
+    const finish = (): void => {
+      try {
+        this.#describe(fd, entry, storedBytes);
+      } finally {
+        close();
+      }
+    };
+    return { fd, ranges: storedRanges(entry), finish, failed: (cause) => this.#failed(entry, cause), close };
+  }
+
+  /** Of a file the descriptor, which is the caller's. */
+  #make(name: string, entry: Entry, linkname: string | undefined): number | undefined {
+    let fd: number | undefined;
+    this.#attempt(entry, () => {
+      if (entry.type === 'file') fd = this.#beneath.createFile(name);
+      else this.#makeOther(name, entry, linkname);
+    });
+    if (fd !== undefined) this.begun = true;
+    return fd;
+  }
+
+  #makeOther(name: string, entry: Entry, linkname: string | undefined): void {
+    const { type } = entry;
     this.progress.entries++;
     if (type === 'directory') {
       if (name !== '') this.#beneath.createDirectory(name);
@@ -104,6 +135,11 @@ export class Extraction {
       this.begun = true;
       this.#beneath.finishUnopened(name, entry);
     }
+  }
+
+  #addToBatch(fd: number, { entry, dataOffset, storedBytes }: Member): void {
+    this.#batch.push({ fd, entry, dataOffset, storedBytes });
+    this.#batchBytes += storedBytes;
   }
 
   /** Sends the gathered files to a thread; waits only when enough are on their way already. */
@@ -137,9 +173,7 @@ export class Extraction {
         throw this.#failed(owners[range ?? 0]?.entry, error);
       }
       for (const { fd, entry, storedBytes } of files) {
-        this.#attempt(entry, () => describeFd(fd, entry));
-        this.progress.entries++;
-        this.progress.bytes += storedBytes;
+        this.#describe(fd, entry, storedBytes);
       }
       this.#options.onProgress?.({ ...this.progress });
     } finally {
@@ -147,8 +181,15 @@ export class Extraction {
     }
   }
 
-  /** Children before parents: making a child changes its parent's time, and a mode may forbid it. */
-  async #finishDirectories(): Promise<void> {
+  /** All data of the file is there. */
+  #describe(fd: number, entry: Entry, storedBytes: number): void {
+    this.#attempt(entry, () => describeFd(fd, entry));
+    this.progress.entries++;
+    this.progress.bytes += storedBytes;
+  }
+
+  /** Last of all. Children before parents: making a child changes its parent's time, and a mode may forbid it. */
+  async finish(): Promise<void> {
     let turn = performance.now();
     for (const { name, entry } of this.#directories.reverse()) {
       this.#attempt(entry, () => this.#beneath.finishDirectory(name, entry));

@@ -26,34 +26,57 @@ export async function checkTar(
   root: string,
   options: RefusalOptions,
 ): Promise<EntryType> {
-  const names = new NameSet();
-  const links = new ParentLinks();
-  let rootType: EntryType | undefined;
-  let count = 0;
-  const wrongRoot = (what: string): ArchiveError =>
-    new ArchiveError('UNSAFE_PATH', {
-      archivePath: archive.path,
-      member: printable(Buffer.from(root, 'latin1')),
-      what,
-    });
+  const check = new TarCheck(archive, root, options);
   let turn = performance.now();
   for await (const { entry } of walkMembers(archive, range, { refuseGlobals: true })) {
     if (options.skip?.(entry) === true) continue;
+    check.member(entry);
+    turn = await takeTurns(turn, options.signal);
+  }
+  return check.end();
+}
+
+/** The rules that the members of one tar have to keep, each seen in its turn. */
+export class TarCheck {
+  readonly #archive: OpenArchive;
+  readonly #root: string;
+  readonly #options: RefusalOptions;
+  readonly #names = new NameSet();
+  readonly #links = new ParentLinks();
+  #rootType: EntryType | undefined;
+  #count = 0;
+
+  constructor(archive: OpenArchive, root: string, options: RefusalOptions) {
+    this.#archive = archive;
+    this.#root = root;
+    this.#options = options;
+  }
+
+  /** Whether it is the root, or below it. */
+  concerns(entry: Entry): boolean {
+    return relativeName(entry.name, this.#root) !== undefined;
+  }
+
+  /**
+   * What it is called relative to the root, as what it links to, if that is a member.
+   * @throws ArchiveError UNSAFE_PATH, UNSAFE_LINK, UNSAFE_MEMBER, ARCHIVE_DAMAGED
+   */
+  member(entry: Entry): { name: string; linkname: string | undefined } {
     const { type } = entry;
-    const facts = { archivePath: archive.path, member: printable(entry.name) };
+    const facts = { archivePath: this.#archive.path, member: printable(entry.name) };
     const unsafe = unsafeName(entry.name);
-    const name = relativeName(entry.name, root);
+    const name = relativeName(entry.name, this.#root);
     if (unsafe !== undefined || name === undefined)
-      throw new ArchiveError('UNSAFE_PATH', { ...facts, what: unsafe ?? `it is not below ${root}` });
+      throw new ArchiveError('UNSAFE_PATH', { ...facts, what: unsafe ?? `it is not below ${this.#root}` });
     // (uid_t)-1 tells chown to leave the owner alone.
     if (entry.uid >= 0xffffffff || entry.gid >= 0xffffffff)
       throw new ArchiveError('ARCHIVE_DAMAGED', { ...facts, what: `owner ${entry.uid}:${entry.gid}` });
-    if (options.devices === 'refuse' && type.endsWith('-device'))
+    if (this.#options.devices === 'refuse' && type.endsWith('-device'))
       throw new ArchiveError('UNSAFE_PATH', { ...facts, what: 'a device node' });
-    const odd = options.images === true ? oddImage(entry, name, links) : undefined;
+    const odd = this.#options.images === true ? oddImage(entry, name, this.#links) : undefined;
     if (odd !== undefined) throw new ArchiveError('UNSAFE_MEMBER', { ...facts, what: `${odd} among CRIU's images` });
-    const linkname = entry.linkname === undefined ? undefined : relativeName(entry.linkname, root);
-    const wrong = names.add(
+    const linkname = entry.linkname === undefined ? undefined : relativeName(entry.linkname, this.#root);
+    const wrong = this.#names.add(
       Buffer.from(name, 'latin1'),
       type,
       linkname === undefined ? undefined : Buffer.from(linkname, 'latin1'),
@@ -61,21 +84,33 @@ export async function checkTar(
     if (wrong !== undefined && type === 'hardlink')
       throw new ArchiveError('UNSAFE_LINK', { ...facts, linkname: printable(entry.linkname ?? ''), what: wrong });
     if (wrong !== undefined) throw new ArchiveError('UNSAFE_PATH', { ...facts, what: wrong });
-    if (name === '' && count > 0) throw wrongRoot('the root is not the first member');
-    if (name === '') rootType = type;
-    else if (rootType !== undefined && rootType !== 'directory')
-      throw wrongRoot('members lie below it, and it is no directory');
-    count++;
-    turn = await takeTurns(turn, options.signal);
+    if (name === '' && this.#count > 0) throw this.#wrongRoot('the root is not the first member');
+    if (name === '') this.#rootType = type;
+    else if (this.#rootType !== undefined && this.#rootType !== 'directory')
+      throw this.#wrongRoot('members lie below it, and it is no directory');
+    this.#count++;
+    return { name, linkname };
   }
-  const endless = links.endless();
-  if (endless !== undefined)
-    throw new ArchiveError('UNSAFE_MEMBER', {
-      archivePath: archive.path,
-      member: printable(Buffer.from(`${root}/${endless === '' ? '' : `${endless}/`}parent`, 'latin1')),
-      what: "a chain of links without end among CRIU's images",
-    });
-  return rootType ?? 'directory';
+
+  /**
+   * After the last; what the root is.
+   * @throws ArchiveError UNSAFE_MEMBER
+   */
+  end(): EntryType {
+    const endless = this.#links.endless();
+    if (endless !== undefined)
+      throw new ArchiveError('UNSAFE_MEMBER', {
+        archivePath: this.#archive.path,
+        member: printable(Buffer.from(`${this.#root}/${endless === '' ? '' : `${endless}/`}parent`, 'latin1')),
+        what: "a chain of links without end among CRIU's images",
+      });
+    return this.#rootType ?? 'directory';
+  }
+
+  #wrongRoot(what: string): ArchiveError {
+    const member = printable(Buffer.from(this.#root, 'latin1'));
+    return new ArchiveError('UNSAFE_PATH', { archivePath: this.#archive.path, member, what });
+  }
 }
 
 /** What a member is that no image of CRIU is. */

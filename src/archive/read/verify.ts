@@ -19,10 +19,11 @@ import { MAX_AFTER_END_BYTES, tooMuchAfterEnd } from './chunked-members.js';
 import { truncated } from './content.js';
 import { takeTurns } from '../../yield-to-loop.js';
 import { firstDifference } from './first-difference.js';
+import type { MemberFile } from './member-batch.js';
 import { MemberPass } from './member-pass.js';
 import { NameSet } from './name-set.js';
 import { Places, placeTrees, type MemberPlace, type TreePlace } from './places.js';
-import { ByteReader, nextHeader, type OpenArchive } from './reader.js';
+import { ByteReader, nextHeader, type Member, type OpenArchive } from './reader.js';
 
 /** An archive of which every byte has been checked. */
 export interface VerifiedArchive {
@@ -40,6 +41,11 @@ export interface VerifyOptions {
   signal?: AbortSignal | undefined;
   /** Called about once a mebibyte. */
   onProgress?: ((progress: { bytes: number; totalBytes: number }) => void) | undefined;
+  /**
+   * Called for each member once its name is known to be safe and new; returns the file that its data goes into, which
+   * is then closed, whatever happens. Nothing about the archive is proven before all of it is.
+   */
+  place?: ((member: Member) => MemberFile | undefined) | undefined;
 }
 
 /** Headers are read in pieces of this size, with the small members between them. */
@@ -124,7 +130,8 @@ class VerifyPass {
         return { list: entry, start: headerOffset };
       }
       this.#places.add(name, { type: entry.type, headerOffset, dataOffset, storedBytes, end });
-      this.#pass.add({ entry, headerOffset, dataOffset, storedBytes }, end, undefined);
+      const member = { entry, headerOffset, dataOffset, storedBytes };
+      this.#pass.add(member, end, this.#options.place?.(member));
       this.#bytes.skip(end - dataOffset);
       if (this.#pass.isFull) await this.#pass.start();
     }

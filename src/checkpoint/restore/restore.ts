@@ -2,8 +2,8 @@ import { join } from 'node:path';
 import {
   openArchive,
   refuseOccupied,
-  verifyArchive,
   type Destination,
+  type OpenArchive,
   type VerifiedArchive,
 } from '../../archive/index.js';
 import { removeCgroup } from '../../cgroup/index.js';
@@ -15,6 +15,7 @@ import { explainFailedPlace } from '../base/failed-place.js';
 import { runningPids } from '../base/pids.js';
 import { placesFor, PrivateDir } from '../base/private-dir.js';
 import { parseSubject } from '../base/recorded-target.js';
+import { placeForImages } from '../dump/images-place.js';
 import { Phases } from '../events/phases.js';
 import type { RestoreReport } from '../events/report.js';
 import { cloneTree } from '../clone/clone.js';
@@ -35,7 +36,7 @@ import { cgroupFor, prepareCgroup } from './restore-cgroup.js';
 import { RESTORE_LOG, runTree, type TreePlan } from './restore-tree.js';
 import { terminalFor } from './terminal.js';
 import { Undo } from './undo.js';
-import { idsOf, unpackImages } from './unpack-images.js';
+import { idsOf, verifyAndUnpackImages } from './unpack-images.js';
 import { waitForPids } from './wait-pids.js';
 
 /**
@@ -75,24 +76,24 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
     maxUnpackedBytes: options.maxUnpackedBytes,
     signal,
   });
-  const verified = await phases.run('verify', () =>
-    verifyArchive(archive, {
+  using journal = journalRestore(settings.archive, settings.stateDir);
+  await using guardian = await phases.run('guardian', () =>
+    Guardian.arm({ journal, placeGuardianIn: settings.placeGuardianIn, signal }),
+  );
+  await using privateDir = await PrivateDir.make(placesOfImages(archive, settings), guardian.hiddenNames);
+  const unpacked = await phases.run('verify', () =>
+    verifyAndUnpackImages(archive, privateDir, {
       signal,
       onProgress: ({ bytes, totalBytes }) =>
         phases.progress('verify', { done: bytes, total: totalBytes, unit: 'bytes' }),
     }),
   );
+  const { verified } = unpacked;
   const subject = parseSubject(verified.manifest.subject, settings.archive);
   const destinations = treeDestinations(verified, settings);
   const places = await ownPlaces(destinations);
-  using journal = journalRestore(settings.archive, settings.stateDir);
-  await using guardian = await phases.run('guardian', () =>
-    Guardian.arm({ journal, placeGuardianIn: settings.placeGuardianIn, signal }),
-  );
-  const place = settings.workDir ?? placesFor(settings.besideArchive);
-  await using privateDir = await PrivateDir.make(place, guardian.hiddenNames);
   if (settings.replaceFiles === undefined) await refuseOccupied(verified, destinations);
-  const images = await unpackImages(verified, privateDir, signal);
+  const images = await unpacked.images();
   await giveAddresses(images.path, settings.replaceAddresses);
   const recorded = recordedWarnings(verified.manifest.subject);
   const changed = await findChangedFiles(recorded, signal);
@@ -115,6 +116,11 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
     // What could not be undone is tried again by the guardian.
     throw await undo.after(lasting, () => guardian.closeWindow());
   }
+}
+
+/** In memory where they fit, as those of a checkpoint: they are read at once, and then removed. */
+function placesOfImages({ bytes }: OpenArchive, { workDir, besideArchive }: RestoreSettings): string | string[] {
+  return workDir ?? placesFor(placeForImages(bytes, besideArchive));
 }
 
 interface RestorePlan extends Omit<TreePlan, 'criuPath' | 'cgroup'> {

@@ -1,4 +1,11 @@
-import { extractMembers, type VerifiedArchive } from '../../archive/index.js';
+import {
+  extractMembers,
+  ImageStaging,
+  verifyArchive,
+  type OpenArchive,
+  type VerifiedArchive,
+  type VerifyOptions,
+} from '../../archive/index.js';
 import {
   orderUnixSockets,
   readDumpedFiles,
@@ -21,14 +28,38 @@ export interface UnpackedImages {
   files: readonly DumpedFile[];
 }
 
+/** The name of their directory in an archive. */
+const IN_ARCHIVE = 'checkpoint';
+
 /** @throws ArchiveError, CriuError CRIU_IMAGE */
 export async function unpackImages(
   verified: VerifiedArchive,
   privateDir: Pick<PrivateDir, 'makeInner'>,
   signal: AbortSignal | undefined,
 ): Promise<UnpackedImages> {
-  const { path, fd } = privateDir.makeInner('images');
-  await extractMembers({ verified, prefix: 'checkpoint', images: true, destination: path, signal });
+  const directory = privateDir.makeInner('images');
+  await extractMembers({ verified, prefix: IN_ARCHIVE, images: true, destination: directory.path, signal });
+  return readImages(directory);
+}
+
+/**
+ * Verifies the archive, and puts the images into a directory of ours in the same pass: the largest of them is often most
+ * of the archive.
+ * @throws ArchiveError, CriuError CRIU_IMAGE
+ */
+export async function verifyAndUnpackImages(
+  archive: OpenArchive,
+  privateDir: Pick<PrivateDir, 'makeInner'>,
+  options: Omit<VerifyOptions, 'place'>,
+): Promise<{ verified: VerifiedArchive; images: () => Promise<UnpackedImages> }> {
+  const directory = privateDir.makeInner('images');
+  using staging = new ImageStaging(archive, IN_ARCHIVE, directory);
+  const verified = await verifyArchive(archive, { ...options, place: staging.place });
+  await staging.finish();
+  return { verified, images: () => readImages(directory) };
+}
+
+async function readImages({ path, fd }: { path: string; fd: number }): Promise<UnpackedImages> {
   // New archives have it done. Older ones, and other programs', have not.
   await repairTimers(path);
   await orderUnixSockets(path);

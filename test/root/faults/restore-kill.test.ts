@@ -17,6 +17,7 @@ describe.each(freezerVersions())('a restore that dies, cgroup %s', (version) => 
     async () => {
       await using sweep = await RestoreSweep.start(version);
       await sweep.kill({ victim: 'owner and criu', phase: 'restore', fraction: 0.5 });
+      await sweep.kill({ victim: 'owner and guardian', phase: 'verify', fraction: 0.5 });
       await sweep.kill({ victim: 'owner and guardian', phase: 'extract', fraction: 0.5 });
       await sweep.kill({ victim: 'owner and guardian', phase: 'restore', fraction: 0.6, found: true });
       await sweep.kill({ victim: 'all three', phase: 'restore', fraction: 0.7 });

@@ -19,8 +19,8 @@ import { makeTestCgroup, type TestCgroup, type Version } from '../../fixtures/cg
 import { endChild, until } from '../../fixtures/processes.js';
 
 export const RESTORE_PHASES: readonly Phase[] = [
-  'verify',
   'guardian',
+  'verify',
   'wait-pids',
   'extract',
   'check-files',
@@ -50,6 +50,8 @@ const CRASHED = 'what was there before';
 export class RestoreSweep implements AsyncDisposable {
   /** Kills after which the tree was there, whole: it had been restored by then. */
   finished = 0;
+  /** Private directories of the one that was killed, and of whoever else began meanwhile, and will end. */
+  #inMemory: string[] = [];
   readonly #durationsMs: Partial<Record<Phase, number>> = {};
 
   private constructor(
@@ -91,8 +93,10 @@ export class RestoreSweep implements AsyncDisposable {
     if (found) mkdirSync(this.#cgroup);
     if (found && replaces === undefined) mkdirSync(this.writer.data);
     if (replaces !== undefined) this.#crash();
+    const others = inMemory();
     const program = await this.#launch(kill);
     const said = await this.#strike(program, kill);
+    this.#inMemory = inMemory().filter((name) => !others.includes(name));
     expect(said.text, what).not.toContain('failed BAD_OPTION'); // there would have been nothing to kill
     const start = performance.now();
     if (victim === 'owner and guardian' || victim === 'all three') await recover({ criuTimeoutMs: 1000 });
@@ -182,6 +186,9 @@ export class RestoreSweep implements AsyncDisposable {
         .leftovers()
         .filter((name) => name !== 'app.tar' && name !== 'single' && !this.#kept().includes(name))
         .map((name) => `${name} is left`),
+      ...inMemory()
+        .filter((name) => this.#inMemory.includes(name))
+        .map((name) => `${name} is left in memory`),
     ];
   }
 
@@ -257,6 +264,11 @@ function tryKill(pid: number): void {
   } catch {
     // it ended by itself
   }
+}
+
+/** Where CRIU's images are unpacked when they fit. */
+function inMemory(): string[] {
+  return readdirSync('/dev/shm').filter((name) => name.startsWith('.stillframe-'));
 }
 
 function tryRmdir(path: string): boolean {
