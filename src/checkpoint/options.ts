@@ -206,8 +206,8 @@ export interface RestoreOptions {
   stateDir?: string;
   /**
    * Where CRIU's images are unpacked to, in a private directory. Nobody but root and the caller may be able to rename
-   * what is in it (WORK_DIR_UNSAFE). Default: the archive's directory; /var/tmp where others could do that there, and for what
-   * has no path.
+   * what is in it (WORK_DIR_UNSAFE). Default: /dev/shm, when it is a tmpfs and a whole archive would fit into memory with
+   * ease; else the archive's directory; /var/tmp where others could do that there, and for what has no path.
    */
   workDir?: string;
   /** As in CheckpointOptions. */

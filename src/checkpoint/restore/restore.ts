@@ -43,7 +43,8 @@ import { waitForPids } from './wait-pids.js';
  * Brings a checkpointed process tree back: verifies the archive, puts its file trees where they were (or
  * where `files` says), restores the tree with CRIU into its cgroup, and thaws it with verification.
  *
- * Nothing on the system is changed before the archive has been verified whole. When something fails, what
+ * Nothing on the system is changed before the archive has been verified whole: until then there is a private directory
+ * for CRIU's images, and nothing else. When something fails, what
  * was extracted and made is removed again; by the guardian, when this process dies.
  *
  * @throws ArchiveError, CheckpointError, CriuError, FreezerError: docs/errors.md says when each code comes

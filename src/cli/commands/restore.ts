@@ -26,7 +26,10 @@ export function restoreCommand(signal: AbortSignal): Command {
       hostSetting,
     )
     .option('--state-root <dir>', "the runtime's state directory, its --root (default: the runtime's own)")
-    .option('--work-dir <dir>', "where CRIU's images are first unpacked (default: the archive's directory)")
+    .option(
+      '--work-dir <dir>',
+      "where CRIU's images are unpacked (default: memory if they fit, else the archive's directory)",
+    )
     .option('--pid-timeout <time>', 'how long to wait for the old process ids to become free', duration)
     .option(
       '--clone',
