@@ -6,8 +6,8 @@ import { MemberBatch, type MemberFile } from './member-batch.js';
 import { truncated } from './content.js';
 import type { Member, OpenArchive } from './reader.js';
 
-/** Batches at a time: libuv has four threads, and one batch more is being gathered. */
-const BATCHES = 4;
+/** Batches at a time. Of libuv's four threads one is left to others: a large file takes a thread for seconds. */
+const BATCHES = 3;
 /** A batch that takes longer, as one with a large file does, tells its progress meanwhile. */
 const TELL_MS = 100;
 
