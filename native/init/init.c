@@ -312,6 +312,12 @@ static int live(int launcher)
 	return WIFSIGNALED(root_status) ? 128 + WTERMSIG(root_status) : WEXITSTATUS(root_status);
 }
 
+static int refuse(const char *step)
+{
+	say_error(step, errno);
+	return 1;
+}
+
 int main(int argc, char **argv)
 {
 	unsigned long flags = CLONE_NEWPID | CLONE_NEWNS;
@@ -332,12 +338,12 @@ int main(int argc, char **argv)
 	if (recv(SOCKET, text, sizeof(text), 0) <= 0)
 		return 1;
 	if (net >= 0 && setns(net, CLONE_NEWNET) != 0)
-		return failed("setns") ? 0 : 1;
+		return refuse("setns");
 	if (net >= 0)
 		close(net);
 	flags |= (own_net ? CLONE_NEWNET : 0) | (hostname == NULL ? 0 : CLONE_NEWUTS);
 	if (pipe2(life, O_CLOEXEC) != 0)
-		return failed("pipe") ? 0 : 1;
+		return refuse("pipe");
 	/* CLONE_PARENT: whoever started the launcher is the parent of pid 1, and learns how it ends. */
 	pid = syscall(SYS_clone, flags | CLONE_PARENT | SIGCHLD, NULL, NULL, NULL, NULL);
 	if (pid == 0) {
@@ -345,7 +351,7 @@ int main(int argc, char **argv)
 		return live(life[0]);
 	}
 	if (pid < 0)
-		return failed("clone") ? 0 : 1;
+		return refuse("clone");
 	snprintf(text, sizeof(text), "child %ld", pid);
 	say(text, -1);
 	return 0;

@@ -24,16 +24,17 @@ export interface CopiesReport {
  * One that fails does not end the others.
  * @throws CheckpointError BAD_OPTION; the signal's reason, when it is aborted before the first one
  */
-export async function restoreCopies({ count, ...options }: CopiesOptions): Promise<CopiesReport> {
+export async function restoreCopies({ count, clone = true, ...options }: CopiesOptions): Promise<CopiesReport> {
   if (!Number.isSafeInteger(count) || count < 1) bad('count', count, 'a whole number above 0');
   if (typeof options.archive !== 'string') bad('archive', options.archive, 'a path: a stream can be read only once');
+  if (clone === false) bad('clone', clone, 'true, or an object of options');
   options.signal?.throwIfAborted();
   const report: CopiesReport = { copies: [], failed: [] };
   let left = count;
   const worker = async (): Promise<void> => {
     while (left-- > 0) {
       try {
-        report.copies.push(await restore({ clone: true, ...options }));
+        report.copies.push(await restore({ ...options, clone }));
       } catch (error) {
         report.failed.push(error);
       }

@@ -55,7 +55,7 @@ export class CopyInit {
         ...(net === 'own' ? ['--own-net'] : typeof net === 'number' ? ['--net', '4'] : []),
         ...(hostname === undefined ? [] : ['--hostname', hostname]),
       ];
-      const launcher = Child.start({ path, args, cwd: '/', fds, umask: 0o077 });
+      const launcher = Child.start({ path, args, env: environment(), cwd: '/', fds, umask: 0o077 });
       void launcher.ended.then(() => (init === undefined ? socket.peerIsGone() : undefined));
       onLauncher(launcher.pid);
       await socket.send(Buffer.from('go'));
@@ -143,6 +143,12 @@ export class CopyInit {
     for (const fd of packet?.fds ?? []) native().close(fd);
     throw failure(answer, step, path);
   }
+}
+
+/** Of CRIU and cp, and for as long as the copy runs in its /proc: what else this process has is not for the copy. */
+function environment(): NodeJS.ProcessEnv {
+  const { PATH, HOME, CRIU_CONFIG_FILE } = process.env;
+  return { PATH, HOME, CRIU_CONFIG_FILE };
 }
 
 export interface Directory {

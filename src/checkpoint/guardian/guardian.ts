@@ -345,9 +345,10 @@ export function destinationRecords({ newNames, destinations }: JournalRestore): 
   return [...newNames.map((path) => `new ${path}`), ...destinations.map(destinationRecord)];
 }
 
-/** What a restore has put other files in the place of. */
-export function replacementRecords({ replacements = [], restored }: JournalEntry): string[] {
-  return [...replacements.map(replacementRecord), ...(restored === undefined ? [] : ['keep'])];
+/** What a restore has put other files in the place of. Of a copy that has ended nothing is kept. */
+export function replacementRecords({ replacements = [], restored, copy }: JournalEntry): string[] {
+  const isKept = restored !== undefined && copy === undefined;
+  return [...replacements.map(replacementRecord), ...(isKept ? ['keep'] : [])];
 }
 
 /** A record has to fit the guardian's buffer. */

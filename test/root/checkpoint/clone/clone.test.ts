@@ -1,7 +1,9 @@
-import { existsSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { expect, test } from 'vitest';
-import { prepare, restore, type RestoreReport } from '../../../../src/index.js';
+import type { JournalEntry } from '../../../../src/checkpoint/guardian/journal-entry.js';
+import { prepare, recover, restore, type RestoreReport } from '../../../../src/index.js';
+import { isRunning } from '../../../../src/proc/identity.js';
 import { until } from '../../../fixtures/criu.js';
 import { count, endsWithTest, innermostPid, inside, leftovers, original } from './copied.js';
 
@@ -61,3 +63,29 @@ test('an archive is copied without being prepared', { timeout: 120_000 }, async 
   process.kill(copy.clone!.init, 'SIGKILL');
   await expect.poll(() => leftovers(it), { timeout: 10_000 }).toEqual([]);
 });
+
+test(
+  'recover leaves a copy that runs alone, and removes what is left of one that has ended',
+  { timeout: 240_000 },
+  async () => {
+    const it = await original();
+    const { stateDir } = it;
+    const copy = endsWithTest(await restore({ archive: it.archive, clone: true, stateDir }));
+    const [journal] = readdirSync(stateDir).filter((name) => name.includes('@'));
+    const entry = JSON.parse(readFileSync(join(stateDir, journal!), 'utf8')) as JournalEntry;
+    process.kill(entry.guardian!.pid, 'SIGKILL');
+    await until(() => !isRunning(entry.guardian!), 'it is gone');
+    // As if this process had ended too.
+    const abandoned = join(stateDir, `${entry.id}@${2 ** 22 - 1}-1.json`);
+    renameSync(join(stateDir, journal!), abandoned);
+    expect(await recover({ stateDir })).toEqual([]);
+    const before = count(inside(copy, join(it.data, 'parent')));
+    await until(() => count(inside(copy, join(it.data, 'parent'))) > before + 3, 'the copy writes');
+    process.kill(copy.clone!.init, 'SIGKILL');
+    await copy.ended();
+    expect(leftovers(it)).toHaveLength(2);
+    expect(await recover({ stateDir })).toMatchObject([{ restoreOf: it.archive }]);
+    expect(leftovers(it)).toEqual([]);
+    expect(existsSync(dirname(copy.cgroup!))).toBe(false);
+  },
+);
