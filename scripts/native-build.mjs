@@ -47,6 +47,7 @@ export const targets = {
   'stillframe-init': program(['native/init']),
   // Alone in its folder, which a CRIU has on its PATH.
   'criu-helpers/tar': program(['native/criu-tar']),
+  'stillframe-launch': program(['native/launch']),
 };
 
 /** node_api.h and what it includes: of the package that has nothing else, or what this Node.js brought along. */

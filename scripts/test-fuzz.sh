@@ -9,7 +9,7 @@ trap 'rm -rf "$copy"' EXIT
 cp -r dist package.json "$copy"
 ln -s "$PWD/node_modules" "$copy/node_modules"
 mkdir -p "$copy/build/Release"
-cp build/Release/stillframe-guardian build/Release/stillframe-hold-session build/Release/stillframe-init "$copy/build/Release"
+cp build/Release/stillframe-guardian build/Release/stillframe-hold-session build/Release/stillframe-init build/Release/stillframe-launch "$copy/build/Release"
 
 CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined' \
   node scripts/build-native.mjs --addon "$copy/build/Release/stillframe.node"

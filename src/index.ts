@@ -67,6 +67,11 @@ export {
 } from './checkpoint/guardian/recover.js';
 export { ServiceManager, type ServiceManagerOptions } from './checkpoint/events/service-manager.js';
 
+// Programs that are started to be checkpointed
+export { start, type ProgramEnd, type StartedProgram, type StartOptions } from './checkpoint/program/start.js';
+export { findProgram, listPrograms, type NamedProgram } from './checkpoint/program/list.js';
+export type { ProgramOrigin, ProgramTree } from './checkpoint/program/record.js';
+
 // Parts that are also subpaths of the package: stillframe/containers, stillframe/cgroup, stillframe/criu
 export * from './public/containers.js';
 export * from './public/cgroup.js';

@@ -9,7 +9,7 @@ export {
   type CgroupMember,
 } from './target.js';
 export { adopt, adoptableHome, type Adoption, type AdoptOptions, type ProcessHome } from './adopt.js';
-export { makeCgroup, missingCgroups, moveProcess, placeProcess, removeCgroup } from './place.js';
+export { makeCgroup, missingCgroups, moveProcess, pidsFrom, placeProcess, removeCgroup } from './place.js';
 export { locateCgroup, openCgroup, cgroupOf, freezerVersions, hierarchyRoot, type CgroupLocation } from './locate.js';
 export { Cpusets } from './cpuset.js';
 export type { CgroupVersion } from './mountinfo.js';

@@ -31,6 +31,7 @@ import { takeSnapshot } from './window/snapshot.js';
 import { withHeldTarget, type HeldTarget } from './hold-target.js';
 import { seal } from './seal.js';
 import type { ReadyTarget } from './window/ready-target.js';
+import { noteCheckpoint } from './program/names.js';
 import { Warnings } from './warnings/warnings.js';
 
 /**
@@ -155,6 +156,8 @@ async function checkpointHeld(
   });
   const { members, recorded, windowMs, parts } = snapshot;
   const sealed = snapshot.sealed ?? (await phases.run('seal', () => seal(sealPlan, { members: recorded, windowMs })));
+  if (settings.outputPath !== undefined)
+    noteCheckpoint(target, { at: createdAt, archivePath: settings.outputPath }, settings.stateDir);
 
   return {
     archivePath: settings.outputPath,

@@ -25,6 +25,7 @@ import {
   windowSettings,
   type WindowSettings,
 } from './base/check-option.js';
+import { parseOrigin } from './program/record.js';
 import { STATE_DIR } from '../state-dir.js';
 import { checkAddresses, type AddressReplacement } from './restore/new-addresses.js';
 import { checkCloneOptions, type CloneOptions, type CloneSettings } from './clone/options.js';
@@ -197,6 +198,11 @@ export interface RestoreOptions {
    * or DESTINATION_EXISTS is the error.
    */
   replaceFiles?: 'keep' | 'remove';
+  /**
+   * The name that the restored tree gets: see `start()`. Default: the one that it had at the checkpoint, if it had one.
+   * A name that a living program has is NAME_TAKEN, before anything is touched.
+   */
+  name?: string | undefined;
   /** Directory of the cgroup to restore into; made when missing. Default: the recorded one. */
   cgroup?: string;
   /** CRIU options over the ones that Stillframe chooses. */
@@ -300,6 +306,8 @@ export function checkCheckpointOptions(options: CheckpointOptions): CheckpointSe
   refuseAdoptedCgroup(options);
   for (const tree of options.files ?? []) checkTree(tree);
   checkNames(options.files ?? []);
+  if (options.program !== undefined && parseOrigin(options.program) === undefined)
+    bad('program', options.program, 'what start() or findProgram() gave');
   const filesInUse = flag('filesInUse', options.filesInUse, false);
   if (filesInUse && options.parts !== undefined)
     bad('filesInUse', true, 'a plain tree: a container is restored without files outside of it');
@@ -374,6 +382,8 @@ export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
   const clone = checkCloneOptions(options.clone);
   if (clone !== undefined && replaceFiles !== undefined)
     bad('replaceFiles', replaceFiles, 'no copy beside it: a copy replaces nothing');
+  if (clone !== undefined && options.name !== undefined)
+    bad('name', options.name, 'no copy beside it: copies have no names');
   if (clone !== undefined && options.lazyPages === true) bad('lazyPages', true, 'no copy beside it');
   if (options.onBeforeResume !== undefined && typeof options.onBeforeResume !== 'function')
     bad('onBeforeResume', options.onBeforeResume, 'a function');

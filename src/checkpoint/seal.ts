@@ -53,6 +53,7 @@ export async function seal(
     cgroup: { version: target.home.version, name: outsideCopy(target.home.name), members },
     criuOptions: repeatedOptions(dump),
     ...(windowMs === undefined ? {} : { windowMs }),
+    ...(target.program === undefined ? {} : { program: target.program }),
     ...target.parts.subject,
     warnings: plan.warnings.list,
   };

@@ -10,6 +10,7 @@ const OTHERWISE: Readonly<Record<string, readonly string[]>> = {
   outputDir: ['--output'],
   replaceFiles: ['--replace'],
   replaceAddresses: ['--replace-address'],
+  logPath: ['--log'],
 };
 
 /** Options that the command has in another form than a flag. */
@@ -17,6 +18,7 @@ const WORDS: Readonly<Record<string, string>> = {
   terminal: 'stdin',
   archive: 'the archive',
   directory: 'the directory',
+  command: 'the program',
 };
 
 /**
@@ -27,8 +29,8 @@ export function inFlags(text: string, command: Command): string {
   return text.replace(
     /`([a-zA-Z]+)(?:\[\](?:\.(\w+))?|\[[^\]`]*\])?(?:: ([^`]+))?`/g,
     (whole, name: string, part?: string, value?: string) => {
-      // Of a list's parts some have flags of their own: `files[].exclude`.
-      const flag = (part === undefined ? undefined : flagOf(part, command)) ?? flagOf(name, command);
+      // Of a list's parts some have flags of their own: `files[].exclude`; `--name` is that of a program.
+      const flag = (part === undefined || part === 'name' ? undefined : flagOf(part, command)) ?? flagOf(name, command);
       if (flag !== undefined) return value === undefined || isSwitch(flag, command) ? flag : `${flag} ${plain(value)}`;
       if (!isCriuOption(name) || !has(command, '--criu')) return WORDS[name] ?? whole;
       return `--criu ${name}${value === undefined || value === 'true' ? '' : `=${plain(value)}`}`;

@@ -11,6 +11,7 @@ import { checkpointCommand } from './commands/checkpoint.js';
 import { freezeCommand } from './commands/freezer.js';
 import { prepareCommand } from './commands/prepare.js';
 import { restoreCommand } from './commands/restore.js';
+import { runCommand } from './commands/run.js';
 import { inFlags } from './flags.js';
 
 it("names a part of a list by that part's own flag", () => {
@@ -21,7 +22,9 @@ it("names a part of a list by that part's own flag", () => {
 
 const src = new URL('..', import.meta.url).pathname;
 const { signal } = new AbortController();
-const commands = [checkpointCommand, restoreCommand, prepareCommand, freezeCommand].map((make) => make(signal));
+const commands = [checkpointCommand, restoreCommand, prepareCommand, freezeCommand, runCommand].map((make) =>
+  make(signal),
+);
 const flags = new Set(commands.flatMap(({ options }) => options.flatMap(({ long }) => long ?? [])));
 /** Options of functions that no command calls with them. */
 const libraryOnly = ['freezeCgroup', 'imagesDir', 'maxBytes', 'parentImg'];

@@ -103,6 +103,21 @@ export interface CheckpointFacts {
   CLONE_PLACE: { path: string; what: string };
   INIT_MISSING: { tried: string[] };
   PORTS_TAKEN: { ports: number[] };
+  COMMAND_NOT_FOUND: { command: string };
+  /** `reason`: the errno's name. */
+  COMMAND_NOT_EXECUTABLE: { command: string; reason: string };
+  /** `since`: ISO 8601; undefined where the record cannot be read. */
+  NAME_TAKEN: { name: string; pid: number; since: string | undefined };
+  NAME_UNREADABLE: { name: string; path: string };
+  NO_SUCH_NAME: { name: string; names: string[] };
+  PROGRAM_ENDED: {
+    name: string;
+    state: 'starting' | 'rootless' | 'ended';
+    cgroup: string | undefined;
+    logPath: string | undefined;
+  };
+  CGROUP_TAKEN: { cgroup: string; pids: number[] };
+  LOG_UNUSABLE: { path: string; why: string };
 }
 
 export type CheckpointErrorCode = keyof CheckpointFacts;
@@ -142,6 +157,16 @@ const operationOf = ({ restoreOf, podDirectory, pid, cgroup }: CheckpointFacts['
   if (restoreOf !== undefined) return `restore of ${restoreOf}`;
   if (podDirectory !== undefined) return `checkpoint of a pod into ${podDirectory}`;
   return pid === undefined ? `freeze of cgroup ${String(cgroup)}` : `checkpoint of process ${pid}`;
+};
+
+const PROGRAM_STATES: Readonly<
+  Record<CheckpointFacts['PROGRAM_ENDED']['state'], (facts: CheckpointFacts['PROGRAM_ENDED']) => string>
+> = {
+  starting: ({ name }) => `the program ${name} is just being started or restored`,
+  rootless: ({ name, cgroup }) =>
+    `the root of the program ${name} has ended; others of its processes live on in ${String(cgroup)}, and CRIU dumps a ` +
+    'tree by its root',
+  ended: ({ name }) => `the program ${name} has ended`,
 };
 
 const texts: ErrorTexts<CheckpointFacts> = {
@@ -352,4 +377,33 @@ const texts: ErrorTexts<CheckpointFacts> = {
     what: `the copy would listen on ports that are taken in this network: ${f.ports.join(', ')}`,
     remedy: 'Give the copy a network of its own (`net: own`), or end what listens there.',
   }),
+  COMMAND_NOT_FOUND: (f) => ({ what: `there is no program ${f.command}`, remedy: 'Check its name, and PATH.' }),
+  COMMAND_NOT_EXECUTABLE: (f) => ({
+    what: `${f.command} cannot be executed (${f.reason})`,
+    remedy: 'Name a program, or a script that is executable (chmod +x).',
+  }),
+  NAME_TAKEN: (f) => ({
+    what: `the name ${f.name} belongs to process ${f.pid}${f.since === undefined ? '' : `, since ${f.since}`}`,
+    remedy: 'Choose another name (`name`), or end that program.',
+  }),
+  NAME_UNREADABLE: (f) => ({
+    what: `what is recorded of the name ${f.name} in ${f.path} cannot be read`,
+    remedy: 'Another version of Stillframe may have written it: use that one, or the process id.',
+  }),
+  NO_SUCH_NAME: (f) => ({
+    what: `no program has the name ${f.name}`,
+    remedy: `There ${f.names.length === 0 ? 'is none' : `is: ${list(f.names, String)}`}. See: stillframe ps`,
+  }),
+  PROGRAM_ENDED: (f) => ({
+    what: PROGRAM_STATES[f.state](f),
+    remedy:
+      f.state === 'rootless'
+        ? 'Start a program that stays in the foreground: most that go into the background have an option for that.'
+        : `${f.logPath === undefined ? 'See: stillframe ps' : `Its output is in ${f.logPath}`}`,
+  }),
+  CGROUP_TAKEN: (f) => ({
+    what: `cgroup ${f.cgroup} holds other processes: ${list(f.pids, String)}`,
+    remedy: 'Name an empty or a new cgroup, or leave the option out.',
+  }),
+  LOG_UNUSABLE: (f) => ({ what: `the log ${f.path} ${f.why}`, remedy: 'Name another file with `logPath`.' }),
 };

@@ -2,6 +2,7 @@ import { arch, release } from 'node:os';
 import type { CgroupMember } from '../../cgroup/index.js';
 import type { CriuOptions } from '../../criu/index.js';
 import { CheckpointError } from './checkpoint-error.js';
+import { parseOrigin, type ProgramOrigin } from '../program/record.js';
 import type { Warning } from '../warnings/warning.js';
 
 /** What the archive's manifest says was dumped; what a restore needs to know besides the images. */
@@ -25,6 +26,8 @@ export interface Subject {
   windowMs?: number;
   /** The options of the dump that the restore has to repeat. */
   criuOptions: RepeatedOptions;
+  /** Under which name it ran, if it had one. */
+  program?: ProgramOrigin | undefined;
   /** What the checkpoint warned of: written for people and for `inspect`. Archives of older versions have none. */
   warnings?: readonly Warning[];
 }
@@ -61,7 +64,7 @@ export function parseSubject(value: Record<string, unknown>, archivePath: string
   if (value['kind'] === 'container')
     throw new CheckpointError('NOT_A_CHECKPOINT', { archivePath, what: "it is a container's", kind: 'container' });
   if (value['kind'] !== 'process-tree') throw wrong(`its kind is ${shown(value['kind'])}`);
-  const { pid, criuOptions, windowMs } = value;
+  const { pid, criuOptions, windowMs, program } = value;
   if (!isPid(pid)) throw wrong('it names no pid');
   const { createdAt, kernel, criu, cgroup } = recordedOrigin(value, wrong);
   if (!isRecord(cgroup) || (cgroup['version'] !== 1 && cgroup['version'] !== 2) || !isCgroupName(cgroup['name']))
@@ -81,6 +84,7 @@ export function parseSubject(value: Record<string, unknown>, archivePath: string
     criu,
     pid,
     cgroup: { version: cgroup['version'], name: cgroup['name'], members: cgroup['members'] as CgroupMember[] },
+    program: parseOrigin(program),
     ...(typeof windowMs === 'number' ? { windowMs } : {}),
     criuOptions: repeated,
   };

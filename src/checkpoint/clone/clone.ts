@@ -123,6 +123,7 @@ async function bringUp(plan: ClonePlan, undo: Undo): Promise<RestoreReport> {
     ended: (waiting) => endOf(init, watch, waiting),
     pid,
     pids: runningPids(pid),
+    name: undefined,
     cgroup: cgroups.tree,
     clone: { init: init.pid, files, net: clone.net, hostname: clone.hostname },
     excluded: excludedFrom(source.manifest.trees),

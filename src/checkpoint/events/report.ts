@@ -89,6 +89,8 @@ export interface RestoreReport {
   /** The root of the restored tree, and all its processes. */
   pid: number;
   pids: number[];
+  /** The name that it runs under, if it has one. */
+  name: string | undefined;
   /** Directory of the cgroup it was restored into; undefined when that is this process's own. */
   cgroup: string | undefined;
   /** What a copy has of its own; undefined for a plain restore. */

@@ -283,7 +283,8 @@ function thisProcess(): ProcessId {
 
 let place: Pick<JournalEntry, 'bootId' | 'pidNamespace'> | undefined;
 
-function here(): Pick<JournalEntry, 'bootId' | 'pidNamespace'> {
+/** Which boot this is, and which pid namespace: without them a pid and its start time name no process. */
+export function here(): Pick<JournalEntry, 'bootId' | 'pidNamespace'> {
   return (place ??= {
     bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
     pidNamespace: readlinkSync('/proc/self/ns/pid'),

@@ -4,6 +4,7 @@ import { setImmediate as immediate } from 'node:timers/promises';
 import { freezerVersions, hierarchyRoot, isFreezerError, openFreezer, type FreezerState } from '../../cgroup/index.js';
 import { STATE_DIR } from '../../state-dir.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
+import { removeEmptyCgroups } from '../program/tidy.js';
 import { cgroupRecords, destinationRecords, logPath, replacementRecords, treeRecords } from './guardian.js';
 import { GuardianProcess } from './guardian-process.js';
 import type { JournalEntry } from './journal-entry.js';
@@ -66,6 +67,7 @@ export async function recover(options: RecoverOptions = {}): Promise<Recovery[]>
       failures.push(error);
     }
   }
+  await removeEmptyCgroups(stateDir);
   if (failures.length > 0)
     throw failures.length === 1
       ? failures[0]

@@ -24,6 +24,7 @@ import { Guardian } from '../guardian/guardian.js';
 import { journalRestore } from '../guardian/lock.js';
 import { refuseUnknown, RESTORE_OPTIONS } from '../option-names.js';
 import { checkRestoreOptions, type RestoreOptions, type RestoreSettings } from '../options.js';
+import { RestoredName } from '../program/restored.js';
 import { findChangedFiles } from '../warnings/find-changed-files.js';
 import { findMovedTrees } from '../warnings/moved-trees.js';
 import { recordedWarnings } from '../warnings/recorded.js';
@@ -93,6 +94,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   const subject = parseSubject(verified.manifest.subject, settings.archive);
   const destinations = treeDestinations(verified, settings);
   const places = await ownPlaces(destinations);
+  using name = await RestoredName.take(subject, places, { name: options.name, stateDir: settings.stateDir, signal });
   if (settings.replaceFiles === undefined) await refuseOccupied(verified, destinations);
   const images = await unpacked.images();
   await giveAddresses(images.path, settings.replaceAddresses);
@@ -110,7 +112,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   const undo = new Undo();
   try {
     const plan = { subject, images, privateDir, recorded, terminal, guardian, phases, warnings, options, settings };
-    return await bringBack({ ...plan, criu, verified, destinations, places }, undo);
+    return await bringBack({ ...plan, criu, verified, destinations, places, name }, undo);
   } catch (error) {
     if (error instanceof CriuError) await doubtCriu(settings.stateDir);
     const lasting = await withoutLostLog(error, join(privateDir.path, RESTORE_LOG), settings.criuLog);
@@ -129,18 +131,21 @@ interface RestorePlan extends Omit<TreePlan, 'criuPath' | 'cgroup'> {
   verified: VerifiedArchive;
   destinations: readonly [name: string, destination: Destination][];
   places: ReadonlyMap<string, string>;
+  name: RestoredName | undefined;
 }
 
 /** The files, the cgroup, the tree. */
 async function bringBack(plan: RestorePlan, undo: Undo): Promise<RestoreReport> {
-  const { criu, images, guardian, phases, warnings, settings } = plan;
+  const { criu, images, guardian, phases, warnings, settings, name } = plan;
   const replacements = await phases.run('extract', () => extractTrees(plan, undo));
   if (replacements.length > 0) await phases.run('replace', () => takePlaces(replacements));
+  await name?.prepareLog(undo);
   await phases.run('check-files', () => checkOpenFiles(images.files));
   const cgroup = cgroupFor(plan.subject, settings);
   const made = cgroup === undefined ? undefined : await prepareCgroup(cgroup, guardian);
   if (made !== undefined) undo.push(() => removeCgroup(made));
   const { pid, watch } = await runTree({ ...plan, criuPath: criu.path, cgroup }, undo);
+  name?.give(pid, cgroup, made !== undefined);
   guardian.keepRestored();
   undo.forget();
   const replaced = replacements.length === 0 ? [] : await phases.run('settle', () => settled(replacements));
@@ -148,6 +153,7 @@ async function bringBack(plan: RestorePlan, undo: Undo): Promise<RestoreReport> 
     ended: (waiting) => watch.ended(waiting),
     pid,
     pids: runningPids(pid),
+    name: name?.name,
     cgroup,
     excluded: excludedFrom(plan.verified.manifest.trees),
     hasTerminal: plan.terminal !== undefined,

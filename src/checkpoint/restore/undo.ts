@@ -1,6 +1,12 @@
-/** What a restore has made so far, and how each of it is taken back. */
+/** What has been made so far, and how each of it is taken back. */
 export class Undo {
+  readonly #work: string;
   readonly #steps: (() => Promise<void>)[] = [];
+
+  /** @param work What it is made for, in errors. */
+  constructor(work = 'restore') {
+    this.#work = work;
+  }
 
   push(step: () => Promise<void>): void {
     this.#steps.push(step);
@@ -21,7 +27,7 @@ export class Undo {
     for (const step of this.#steps.splice(0).reverse())
       await step().catch((failure: unknown) => failures.push(failure));
     if (failures.length > 0)
-      return new AggregateError([error, ...failures], 'the restore failed, and so did a part of undoing it');
+      return new AggregateError([error, ...failures], `the ${this.#work} failed, and so did a part of undoing it`);
     onDone();
     return error;
   }

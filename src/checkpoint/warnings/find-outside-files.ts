@@ -1,4 +1,4 @@
-import { lstatSync, readFileSync, readlinkSync, statSync, type BigIntStats } from 'node:fs';
+import { constants, lstatSync, readFileSync, readlinkSync, statSync, type BigIntStats } from 'node:fs';
 import { bytesToJson, isExcluded, locateTree } from '../../archive/index.js';
 import { ASKS_A_SERVER, mountLines } from '../../proc/mountinfo.js';
 import { unescapeOctalBytes } from '../../proc/octal.js';
@@ -13,6 +13,8 @@ export interface Surroundings {
   onHost?: ((path: Buffer) => Buffer | undefined) | undefined;
   /** A file that is not the tasks' own: CRIU's log, which its code in a task has open. */
   except?: { dev: bigint; ino: bigint } | undefined;
+  /** A log, which stays as it is: none of the files meant, as long as it is open for appending alone. */
+  appended?: string | undefined;
 }
 
 /** Where a tree of the archive lies. */
@@ -39,7 +41,7 @@ const OF_THE_KERNEL = new Set([
  */
 export function findOutsideFiles(
   pids: readonly number[],
-  { places, onHost, except }: Surroundings,
+  { places, onHost, except, appended }: Surroundings,
 ): { files: OutsideFile[]; more: number } {
   const seen = new Set<string>();
   const files: OutsideFile[] = [];
@@ -56,6 +58,7 @@ export function findOutsideFiles(
     // A socket, a pipe: it is none of a file system that has paths.
     if (own === undefined || own[0] !== 0x2f) continue;
     const path = onHost === undefined ? own : onHost(own);
+    if (appended !== undefined && own.equals(Buffer.from(appended)) && isAppended(link)) continue;
     if (path === undefined || seen.has(path.toString('latin1'))) continue;
     seen.add(path.toString('latin1'));
     const type = types.at(own, link.split('/', 3)[2] ?? '');
@@ -137,6 +140,12 @@ function isWithin(path: Buffer, root: Buffer): boolean {
 function isSame({ dev, ino }: BigIntStats, path: Buffer): boolean {
   const found = unlessGone(() => lstatSync(path, { bigint: true }));
   return found?.dev === dev && found.ino === ino;
+}
+
+/** Source: proc_pid_fdinfo(5), `flags` in octal; a mapping has none. */
+function isAppended(link: string): boolean {
+  const info = unlessGone(() => readFileSync(link.replace('/fd/', '/fdinfo/'), 'latin1')) ?? '';
+  return (Number.parseInt(/^flags:\s+([0-7]+)$/m.exec(info)?.[1] ?? '0', 8) & constants.O_APPEND) !== 0;
 }
 
 /** A task may end, and a path may lead nowhere: then there is nothing to tell of. */

@@ -4,6 +4,7 @@ import type { FilesInUse } from '../../archive/index.js';
 import type { CriuDumpOptions } from '../../criu/index.js';
 import { takeTurns } from '../../yield-to-loop.js';
 import { findOutsideFiles, placesOf, type TreeLocation } from '../warnings/find-outside-files.js';
+import type { ProgramOrigin } from '../program/record.js';
 import { locksOnMappedFiles } from '../warnings/locks-on-mapped-files.js';
 import { unusualState, usualState, type TaskState } from '../warnings/task-state.js';
 import { warning, type Warning } from '../warnings/warning.js';
@@ -19,6 +20,7 @@ export class ObservedTarget {
   readonly files: FileTree[];
   readonly criu: CriuDumpOptions;
   readonly parts: TargetParts;
+  readonly program: ProgramOrigin | undefined;
   #places: readonly TreeLocation[] = [];
 
   constructor(target: Target) {
@@ -26,6 +28,7 @@ export class ObservedTarget {
     this.files = (target.files ?? []).map((tree) => ({ ...tree, path: resolve(tree.path) }));
     this.criu = target.criu ?? {};
     this.parts = target.parts ?? { subject: {} };
+    this.program = target.program;
   }
 
   /** What tasks have mapped shared and writable now. */
@@ -92,7 +95,8 @@ export class ObservedTarget {
 
   #findOutside(pids: readonly number[], criuLog?: string): ReturnType<typeof findOutsideFiles> {
     const except = criuLog === undefined ? undefined : statSync(criuLog, { bigint: true, throwIfNoEntry: false });
-    return findOutsideFiles(pids, { places: this.#places, onHost: this.parts.onHost, except });
+    const appended = this.program?.logPath;
+    return findOutsideFiles(pids, { places: this.#places, onHost: this.parts.onHost, except, appended });
   }
 
   async #behind(links: Iterable<string>, signal: AbortSignal | undefined): Promise<FilesInUse> {

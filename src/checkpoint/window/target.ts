@@ -1,6 +1,7 @@
 import type { Warning } from '../warnings/warning.js';
 import type { Entry, FilesInUse, TreeSource } from '../../archive/index.js';
 import type { CriuDumpOptions } from '../../criu/index.js';
+import type { ProgramOrigin } from '../program/record.js';
 import type { FileInUse } from './files-in-use.js';
 
 /** What is checkpointed. A plain object: a runtime can build one by hand. */
@@ -17,6 +18,11 @@ export interface Target {
   files?: FileTree[];
   /** CRIU options over the ones that Stillframe chooses. */
   criu?: CriuDumpOptions;
+  /**
+   * The name that the tree runs under, and how it was started: `target` of `start()` and `findProgram()`. The archive
+   * says so, and a restore gives the name again; the program's log is no file that the archive lacks.
+   */
+  program?: ProgramOrigin | undefined;
   /** @internal For those who make targets of something larger, such as a container. */
   parts?: TargetParts;
 }

@@ -4,6 +4,7 @@ import {
   checkpointContainer,
   ContainerError,
   containerOf,
+  findProgram,
   planCheckpoint,
   planContainerCheckpoint,
   ServiceManager,
@@ -14,8 +15,10 @@ import {
   type ContainerCheckpointReport,
   type ContainerName,
   type ContainerTargetOptions,
+  type FileTree,
   type PhaseEvent,
   type PreDumpPlan,
+  type Target,
   type WarningEvent,
   type WindowEvent,
 } from '../../index.js';
@@ -33,9 +36,12 @@ import { warningsText } from '../warnings.js';
 
 type Report = CheckpointReport & Partial<Pick<ContainerCheckpointReport, 'leftOut'>> & { image?: unknown };
 
+type CheckpointTree = Pick<CheckpointOptions, keyof Target>;
+
 /** What commander hands over. */
 export interface CheckpointFlags extends ContainerOptions, CriuFlags {
   pid?: number;
+  name?: string;
   cgroup?: string;
   freezer?: 1 | 2;
   adopt?: boolean;
@@ -144,25 +150,36 @@ async function targetOf(
   options: CheckpointFlags,
 ): Promise<
   | { container: ContainerName & ContainerTargetOptions; tree?: undefined }
-  | { container?: undefined; tree: Pick<CheckpointOptions, 'pid' | 'files' | 'cgroup' | 'cgroupVersion' | 'adopt'> }
+  | { container?: undefined; tree: CheckpointTree }
 > {
   const name = containerName(options);
   if (name !== undefined) {
     if (options.output === '-') refuseBeside('--output -', options, ['oci']);
-    refuseBeside('a container', options, ['pid', 'cgroup', 'freezer', 'adopt', 'files', 'exclude']);
+    refuseBeside('a container', options, ['pid', 'name', 'cgroup', 'freezer', 'adopt', 'files', 'exclude']);
     return { container: { ...name, wholeRootfs: options.wholeRootfs } };
   }
   const { pid, cgroup, adopt, freezer: cgroupVersion } = options;
+  if (options.name !== undefined) return { tree: namedTree(options.name, options) };
   if (pid === undefined)
-    throw new InvalidArgumentError('Specify what to checkpoint: --pid, --runc, --crun or --podman.');
+    throw new InvalidArgumentError('Specify what to checkpoint: --pid, --name, --runc, --crun or --podman.');
   refuseBeside('--pid', options, ['stateRoot', 'bundle', 'wholeRootfs', 'oci']);
   const container = await containerOf(pid);
   if (container !== undefined) throw new ContainerError('PID_IN_CONTAINER', { pid, ...container });
-  const { files: named = [], exclude } = options;
+  return { tree: { pid, files: treesOf(options), cgroup, cgroupVersion, adopt } };
+}
+
+/** A program that has a name, with the files that it was started with unless there are others. */
+function namedTree(name: string, options: CheckpointFlags): CheckpointTree {
+  refuseBeside('--name', options, ['pid', 'cgroup', 'freezer', 'adopt', 'stateRoot', 'bundle', 'wholeRootfs', 'oci']);
+  const { target } = findProgram(name, { stateDir: options.stateDir });
+  const files = treesOf({ files: target.files?.map((tree) => [tree.name, tree.path]), ...options });
+  return { ...target, files };
+}
+
+function treesOf({ files: named = [], exclude }: Pick<CheckpointFlags, 'files' | 'exclude'>): FileTree[] {
   if (exclude !== undefined && named.length === 0)
     throw new InvalidArgumentError('--exclude needs --files: it names what is left out of these.');
-  const files = named.map(([treeName, path]) => ({ path, name: treeName, exclude }));
-  return { tree: { pid, files, cgroup, cgroupVersion, adopt } };
+  return named.map(([name, path]) => ({ path, name, exclude }));
 }
 
 /** As the name of the archive says: what calls itself x.tar.gz had better be one. */

@@ -1,11 +1,18 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { accessSync, constants as fileConstants, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
-import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { InvalidArgumentError, type Command } from 'commander';
-import { StillframeError, whileFrozen, type Frozen, type FrozenReport, type WhatToFreeze } from '../../index.js';
+import {
+  findProgram,
+  StillframeError,
+  whileFrozen,
+  type Frozen,
+  type FrozenReport,
+  type WhatToFreeze,
+} from '../../index.js';
+import { findCommand } from '../../find-command.js';
 import { whenAborted } from '../../when-aborted.js';
 import type { WhileOptions } from '../commands/freeze-while.js';
 import { containerName, refuseBeside } from '../container-options.js';
@@ -34,7 +41,8 @@ export async function freezeWhile(
   const what = whatToFreeze(options);
   if (name === undefined || name === '')
     throw new InvalidArgumentError('Give the command to run: freeze --while ... -- COMMAND ARG...');
-  const missing = whyNotRun(name);
+  // A misspelt command is none to stand still for.
+  const { problem: missing } = findCommand(name);
   if (missing !== undefined) {
     printError(`stillframe: cannot run ${name}: ${missing}; nothing was frozen`);
     process.exitCode = statusOf(missing);
@@ -74,12 +82,17 @@ function whatToFreeze(options: WhileOptions): WhatToFreeze {
   const container = containerName(options);
   const { pid, cgroup, freezer: cgroupVersion, adopt } = options;
   if (container !== undefined) {
-    refuseBeside('a container', options, ['pid', 'cgroup', 'freezer', 'adopt']);
+    refuseBeside('a container', options, ['pid', 'name', 'cgroup', 'freezer', 'adopt']);
     return container as WhatToFreeze;
+  }
+  if (options.name !== undefined) {
+    refuseBeside('--name', options, ['pid', 'cgroup', 'freezer', 'adopt', 'stateRoot']);
+    const { target } = findProgram(options.name, { stateDir: options.stateDir });
+    return { pid: target.pid, cgroup: target.cgroup };
   }
   if (pid !== undefined) return { pid, cgroup, cgroupVersion, adopt };
   if (cgroup === undefined)
-    throw new InvalidArgumentError('Specify what to freeze: --pid, --cgroup, --runc, --crun or --podman.');
+    throw new InvalidArgumentError('Specify what to freeze: --pid, --name, --cgroup, --runc, --crun or --podman.');
   refuseBeside('--cgroup without --pid', options, ['freezer', 'adopt', 'stateRoot']);
   return { cgroup };
 }
@@ -145,21 +158,6 @@ function isInForeground(): boolean {
     .replace(/^.*\) /s, '')
     .split(' ');
   return fields[2] === fields[5];
-}
-
-/** Looked up before anything is frozen: a misspelt command is none to stand still for. */
-function whyNotRun(name: string): 'ENOENT' | 'EACCES' | undefined {
-  const paths = name.includes('/') ? [name] : (process.env.PATH ?? '').split(delimiter).map((dir) => join(dir, name));
-  let why: 'ENOENT' | 'EACCES' = 'ENOENT';
-  for (const path of paths) {
-    try {
-      accessSync(path, fileConstants.X_OK);
-      return undefined;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'EACCES') why = 'EACCES';
-    }
-  }
-  return why;
 }
 
 function statusOf(errno: string): number {

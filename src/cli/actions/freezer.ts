@@ -1,5 +1,12 @@
 import type { Command } from 'commander';
-import { frozenCgroups, openFreezer, type Freezer, type FreezerState } from '../../index.js';
+import {
+  findProgram,
+  frozenCgroups,
+  openFreezer,
+  type Freezer,
+  type FreezerState,
+  type FreezerTarget,
+} from '../../index.js';
 import { recoverCommandFor, STATE_DIR } from '../../state-dir.js';
 import { facts, json } from '../output.js';
 import { table } from '../table.js';
@@ -8,6 +15,7 @@ import { print } from '../streams.js';
 /** What commander hands over. */
 export interface FreezerFlags {
   pid?: number;
+  name?: string;
   freezer?: 1 | 2;
   timeout?: number;
   all?: boolean;
@@ -30,18 +38,27 @@ export async function freezerAction(
   command: Command,
 ): Promise<void> {
   const name = command.name();
-  if (options.all === true || (name === 'status' && cgroup === undefined && options.pid === undefined)) {
+  const { pid } = options;
+  if (options.all === true || (name === 'status' && [cgroup, pid, options.name].every((it) => it === undefined))) {
     await printAllFrozen(options.json === true, options.stateDir);
     return;
   }
-  if ((cgroup === undefined) === (options.pid === undefined)) command.error('error: give either a cgroup or --pid');
-  const freezer = openFreezer(cgroup !== undefined ? { cgroup } : { pid: options.pid!, version: options.freezer });
+  if ([cgroup, pid, options.name].filter((it) => it !== undefined).length !== 1)
+    command.error('error: give one of a cgroup, --pid and --name');
+  const freezer = openFreezer(whose(cgroup, options));
   await ACTS[name]?.(freezer, options.timeout, signal);
   print(
     options.json === true
       ? json({ cgroup: freezer.path, version: freezer.version, ...freezer.state() })
       : stateText(freezer, freezer.state()),
   );
+}
+
+function whose(cgroup: string | undefined, { pid, name, freezer: version, stateDir }: FreezerFlags): FreezerTarget {
+  if (cgroup !== undefined) return { cgroup };
+  if (name === undefined) return { pid: pid!, version };
+  const program = findProgram(name, { stateDir });
+  return program.cgroup === undefined ? { pid: program.pid, version } : { cgroup: program.cgroup };
 }
 
 async function printAllFrozen(asJson: boolean, stateDir: string | undefined): Promise<void> {

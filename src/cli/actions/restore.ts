@@ -23,6 +23,7 @@ import { warningsText } from '../warnings.js';
 /** What commander hands over. */
 export interface RestoreFlags extends ContainerOptions, CriuFlags {
   files?: [name: string, path: string][];
+  name?: string;
   replace?: boolean;
   discardReplaced?: boolean;
   cgroup?: string;
@@ -74,6 +75,7 @@ export async function restoreAction(
       if (options.wait === true) refuseBeside('a container', options, ['wait']);
       refuseBeside('a container', options, [
         'files',
+        'name',
         'replace',
         'discardReplaced',
         'cgroup',
@@ -109,6 +111,7 @@ export async function restoreAction(
         archiveName,
         files: Object.fromEntries(options.files ?? []),
         ...replaceFiles(options),
+        name: options.name,
         cgroup: options.cgroup,
         criuLog: options.criuLog,
         pidTimeoutMs: options.pidTimeout,
@@ -127,7 +130,7 @@ export async function restoreAction(
     print(String(report.pid));
     printError(
       `${warningsText(report.warnings, command)}${facts([
-        ...('name' in report ? ofContainer(report) : ofTree(report)),
+        ...('runtime' in report ? ofContainer(report) : ofTree(report)),
         ['total time', milliseconds(report.totalMs)],
       ])}`,
     );
@@ -183,6 +186,7 @@ export function cloneOptions({ clone, net, hostname }: RestoreFlags): { clone?: 
 function ofTree(report: RestoreReport): [string, string | number][] {
   return [
     ['processes', report.pids.length],
+    ...(report.name === undefined ? [] : ([['name', report.name]] as [string, string][])),
     ['cgroup', report.cgroup ?? "this command's own"],
     ...ofCopy(report),
     ...report.excluded.map(({ tree: name, patterns }): [string, string] => [

@@ -10,6 +10,8 @@ const MAKERS: Readonly<Record<string, () => Promise<Make>>> = {
   checkpoint: async () => (await import('./checkpoint.js')).checkpointCommand,
   restore: async () => (await import('./restore.js')).restoreCommand,
   prepare: async () => (await import('./prepare.js')).prepareCommand,
+  run: async () => (await import('./run.js')).runCommand,
+  ps: async () => (await import('./ps.js')).psCommand,
   pod: async () => (await import('./pod.js')).podCommand,
   image: async () => (await import('./image.js')).imageCommand,
   freeze: async () => (await import('./freezer.js')).freezeCommand,

@@ -7,6 +7,7 @@ export function checkpointCommand(signal: AbortSignal): Command {
   const command = new Command('checkpoint')
     .description('Checkpoint a running process tree or container, with its files, into one archive.')
     .option('--pid <n>', 'root of the process tree', positiveInteger)
+    .option('--name <name>', 'a program that was started by run, with the files that it was started with')
     .option('--runc <id>', 'a runc container (including those run by CRI-O, containerd or Docker)')
     .option('--crun <id>', 'a crun container')
     .option('--podman <name>', 'a Podman container')
@@ -87,6 +88,7 @@ Examples:
   stillframe checkpoint --pid 4711 --files data=/srv/app/data --output app.tar
   stillframe checkpoint --pid 4711 --files /srv/app/data --dry-run  what would be archived, and for how long it would stand still
   stillframe checkpoint --pid 4711 --files /srv/app --exclude cache --exclude '**/*.log' --output app.tar
+  stillframe checkpoint --name web --output web.tar              a program that stillframe run has started
   stillframe checkpoint --podman web --output web.tar             for: podman container restore --import web.tar
   stillframe checkpoint --runc c1 --output c1.tar --oci c1-image  for: skopeo copy oci:c1-image docker://...
   stillframe checkpoint --pid 4711 --adopt --output app.tar       a tree that shares its cgroup with other processes

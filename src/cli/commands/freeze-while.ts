@@ -5,6 +5,7 @@ import { refuseBeside, type ContainerOptions } from '../container-options.js';
 export interface WhileOptions extends ContainerOptions {
   while?: boolean;
   pid?: number;
+  name?: string;
   cgroup?: string;
   freezer?: 1 | 2;
   adopt?: boolean;
@@ -30,7 +31,6 @@ export function addWhileFlags(command: Command): Command {
       'with --while: thaw after this time, and end COMMAND (not what COMMAND has started)',
       duration,
     )
-    .option('--state-dir <dir>', 'with --while: directory of journals and locks (default /run/stillframe)')
     .option('--place-guardian-in <dir>', 'with --while: cgroup for the guardian');
 }
 
@@ -57,7 +57,6 @@ export function refuseWithoutWhile(args: readonly string[], options: WhileOption
     'stateRoot',
     'adopt',
     'maxFrozen',
-    'stateDir',
     'placeGuardianIn',
   ]);
 }

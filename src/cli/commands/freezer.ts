@@ -29,7 +29,6 @@ export function thawCommand(signal: AbortSignal): Command {
 
 export function statusCommand(signal: AbortSignal): Command {
   return freezerCommand('status', 'Show whether a cgroup is frozen, and by whom.', signal)
-    .option('--state-dir <dir>', 'with --all: directory of journals and locks (default /run/stillframe)')
     .option(
       '--all',
       'list every frozen cgroup of this machine, with its owner and since when (the default without arguments)',
@@ -42,7 +41,9 @@ function freezerCommand(name: string, description: string, signal: AbortSignal):
     .description(description)
     .argument('[cgroup]', 'directory of the cgroup')
     .option('--pid <n>', 'the cgroup of this process', positiveInteger)
+    .option('--name <name>', 'the cgroup of a program that was started by run')
     .option('--freezer <v1|v2>', 'the freezer to use, if the machine has both', cgroupVersion)
+    .option('--state-dir <dir>', 'directory of names, journals and locks (default /run/stillframe)')
     .option('--json', 'print the state as JSON');
   if (name !== 'status') command.option('--timeout <time>', 'how long to wait for the kernel (default 2s)', duration);
   return command.action(async (cgroup: string | undefined, options: FreezerFlags, own: Command) =>

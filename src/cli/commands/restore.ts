@@ -11,6 +11,7 @@ export function restoreCommand(signal: AbortSignal): Command {
       'what `stillframe checkpoint` wrote, or with --clone `stillframe prepare`; - for the standard input',
     )
     .option('--files <name=dir>', 'where to put a file tree (default: where it was); may be repeated', tree)
+    .option('--name <name>', 'the name to give the restored tree (default: the one that it had)')
     .option('--replace', 'replace the files that are there, as after a crash; the old ones are kept under another name')
     .option('--discard-replaced', 'with --replace: delete the old files once the tree runs')
     .option('--cgroup <dir>', 'restore into this cgroup, created if missing (default: the recorded one)')
