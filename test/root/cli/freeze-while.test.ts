@@ -46,7 +46,7 @@ describe.each(freezerVersions())('stillframe freeze --while, cgroup %s', (versio
         [ "$a" = "$b" ] && echo still in $STILLFRAME_CGROUP of $STILLFRAME_PID; exit 7`;
       const done = await stillframe(...whilst, '--max-frozen', '50s', '--', 'sh', '-c', script);
       expect(done).toMatchObject({ status: 7, stdout: `still in ${cgroup} of ${counter.pid}\n` });
-      expect(done.stderr).toMatch(new RegExp(`^frozen for [\\d.]+ m?s: 1 processes in ${cgroup}\n$`));
+      expect(done.stderr).toMatch(new RegExp(`^frozen for [\\d.]+ m?s: 1 process in ${cgroup}\n$`));
       const killed = await stillframe(
         ...['freeze', '--while', '--cgroup', cgroup, '--state-dir', state.dir, '--json'],
         ...['--', 'sh', '-c', 'kill -TERM $$'],
