@@ -15,7 +15,7 @@ export async function recoverAction(options: { stateDir?: string; json?: boolean
       `${workOf(recovery)}${cgroup === undefined ? '' : ` in ${cgroup}`}, begun ${since}:\n${did.map((line) => `  ${line}`).join('\n') || '  only its journal was left'}`,
     );
   }
-  // What may be another version's work is no failure.
+  // That of a living process may be another version's work, which is no failure.
   if (left.some(({ isAlive }) => !isAlive)) process.exitCode = EXIT_FAILED;
   for (const { path, owner, isAlive, why } of left)
     printError(

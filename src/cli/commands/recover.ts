@@ -9,7 +9,7 @@ export function recoverCommand(): Command {
     .option('--json', 'print what was done as JSON')
     .addHelpText(
       'after',
-      '\nNeeded only if a checkpoint or restore and its guardian were both killed. Running ones are left alone.\n\nExit status: 0 if nothing is left that this version can clean up, 1 if something could not be cleaned up (its journal\nstays, so that recover can be run again). Journals of another version, and damaged ones, are named on stderr; they do\nnot change the exit status.\n\nExample:\n  sudo stillframe recover',
+      '\nNeeded only if a checkpoint or restore and its guardian were both killed. Running ones are left alone.\n\nExit status: 0 if nothing is left behind, 1 if something could not be cleaned up (its journal\nstays, so that recover can be run again). Journals of another version, and damaged ones, are named on stderr: 1, too,\nif the process that wrote them has ended.\n\nExample:\n  sudo stillframe recover',
     )
     .action(async (options: { stateDir?: string; json?: boolean }) =>
       (await import('../actions/recover.js')).recoverAction(options),

@@ -228,7 +228,7 @@ it('`stillframe recover` names what it leaves, and why', async () => {
   const path = join(state.dir, nameOf(dead));
   writeFileSync(path, '{');
   const { stdout, stderr, status } = await stillframe('recover', '--state-dir', state.dir);
-  expect([status, stdout]).toEqual([0, '']);
+  expect([status, stdout]).toEqual([1, '']);
   expect(stderr).toContain(`not recovered: ${path} cannot be read`);
   expect(stderr).toContain(`process ${dead.pid} has ended`);
   expect(readdirSync(state.dir)).toEqual([nameOf(dead)]);
