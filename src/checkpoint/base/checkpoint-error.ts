@@ -117,7 +117,8 @@ export interface CheckpointFacts {
     logPath: string | undefined;
   };
   CGROUP_TAKEN: { cgroup: string; pids: number[] };
-  LOG_UNUSABLE: { path: string; why: string };
+  /** `isRecorded`: an archive says so, not the caller. */
+  LOG_UNUSABLE: { path: string; why: string; isRecorded?: boolean };
 }
 
 export type CheckpointErrorCode = keyof CheckpointFacts;
@@ -405,5 +406,11 @@ const texts: ErrorTexts<CheckpointFacts> = {
     what: `cgroup ${f.cgroup} holds other processes: ${list(f.pids, String)}`,
     remedy: 'Name an empty or a new cgroup, or leave the option out.',
   }),
-  LOG_UNUSABLE: (f) => ({ what: `the log ${f.path} ${f.why}`, remedy: 'Name another file with `logPath`.' }),
+  LOG_UNUSABLE: (f) => ({
+    what: `the log ${f.path} ${f.why}`,
+    remedy:
+      f.isRecorded === true
+        ? 'If the path is right, make an empty file of mode 0600 there: the restored program appends to it.'
+        : 'Name another file with `logPath`.',
+  }),
 };

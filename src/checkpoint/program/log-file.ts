@@ -1,6 +1,7 @@
 /** The file that a program's standard output and standard error are appended to. */
-import { closeSync, constants, fchmodSync, fstatSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, constants, fchmodSync, fstatSync, lstatSync, mkdirSync, openSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { pathOfFd } from '../../openat.js';
 import { openTrusted } from '../../trusted-directory.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 
@@ -32,23 +33,26 @@ export function openLog(path: string, { makeDirectory }: { makeDirectory: boolea
 }
 
 /**
- * Makes the log of an archive again where it is gone, empty: the restored program has it open. The path is the
- * archive's, so that it is made only where nobody else could lead it elsewhere; a missing one is CRIU's to tell of then.
+ * The log of an archive has to be there, because the restored program has it open. A missing one is made again, empty,
+ * in the directory of logs only: the path is the archive's, and an empty file can do harm elsewhere (/etc/nologin).
  * @returns whether it was made
+ * @throws CheckpointError LOG_UNUSABLE
  */
 export async function remakeLog(path: string): Promise<boolean> {
+  if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) return false;
+  if (dirname(path) !== LOG_DIR)
+    throw new CheckpointError('LOG_UNUSABLE', { path, why: 'of the checkpointed program is gone', isRecorded: true });
   let directory: { fd: number } | undefined;
   try {
-    if (dirname(path) === LOG_DIR) mkdirSync(LOG_DIR, { recursive: true, mode: 0o700 });
-    directory = await openTrusted(dirname(path));
+    mkdirSync(LOG_DIR, { recursive: true, mode: 0o700 });
+    directory = await openTrusted(LOG_DIR);
     const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
-    const file = join(`/proc/self/fd/${directory.fd}`, basename(path));
-    const fd = openSync(file, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+    const fd = openSync(join(pathOfFd(directory.fd), basename(path)), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
     fchmodSync(fd, 0o600);
     closeSync(fd);
     return true;
-  } catch {
-    return false;
+  } catch (cause) {
+    throw new CheckpointError('LOG_UNUSABLE', { path, why: 'cannot be made again', isRecorded: true, cause });
   } finally {
     if (directory !== undefined) closeSync(directory.fd);
   }

@@ -2,6 +2,7 @@
 import { rm } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { openFreezer } from '../../cgroup/index.js';
+import type { DumpedFile } from '../../criu/index.js';
 import { identify } from '../../proc/identity.js';
 import { bad } from '../base/check-option.js';
 import type { Subject } from '../base/recorded-target.js';
@@ -51,10 +52,14 @@ export class RestoredName implements Disposable {
     return this.#origin.name;
   }
 
-  /** The tree has its log open, and CRIU opens it by its path. */
-  async prepareLog(undo: Undo): Promise<void> {
+  /**
+   * CRIU opens the log by its path, where the tree had it open.
+   * @throws CheckpointError LOG_UNUSABLE
+   */
+  async prepareLog(files: readonly DumpedFile[], undo: Undo): Promise<void> {
     const { logPath } = this.#origin;
-    if (logPath !== undefined && (await remakeLog(logPath))) undo.push(() => rm(logPath, { force: true }));
+    if (logPath === undefined || !files.some(({ path }) => path.equals(Buffer.from(logPath)))) return;
+    if (await remakeLog(logPath)) undo.push(() => rm(logPath, { force: true }));
   }
 
   /**

@@ -139,7 +139,7 @@ async function bringBack(plan: RestorePlan, undo: Undo): Promise<RestoreReport> 
   const { criu, images, guardian, phases, warnings, settings, name } = plan;
   const replacements = await phases.run('extract', () => extractTrees(plan, undo));
   if (replacements.length > 0) await phases.run('replace', () => takePlaces(replacements));
-  await name?.prepareLog(undo);
+  await name?.prepareLog(images.files, undo);
   await phases.run('check-files', () => checkOpenFiles(images.files));
   const cgroup = cgroupFor(plan.subject, settings);
   const made = cgroup === undefined ? undefined : await prepareCgroup(cgroup, guardian);

@@ -1,7 +1,8 @@
 /** `stillframe run` and `ps`, and names in place of process ids, as a newcomer types them. */
 import { spawn } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { expect, it } from 'vitest';
+import { basename } from 'node:path';
+import { expect, it, onTestFinished } from 'vitest';
 import { endsWithTest } from '../../fixtures/ends-with-test.js';
 import { endChild, until } from '../../fixtures/processes.js';
 import { program } from '../../fixtures/program.js';
@@ -175,9 +176,33 @@ it('takes a name through a checkpoint and a restore, and the log with it', { tim
   expect(second.stderr).toContain('NAME_TAKEN');
   await programs.kill('web');
   rmSync(log);
+  // An archive must not make files where it likes.
+  const refused = await programs.run('restore', archive, '--replace', '--name', 'other');
+  expect([refused.status, refused.stderr]).toEqual([1, expect.stringContaining('LOG_UNUSABLE')]);
+  expect(existsSync(log)).toBe(false);
+  writeFileSync(log, '', { mode: 0o600 });
   const renamed = await programs.run('restore', archive, '--replace', '--name', 'other');
   expect(renamed.status, renamed.stderr).toBe(0);
-  expect(await until(() => existsSync(log) && lines() > 3, START_MS)).toBe(true);
-  expect(statSync(log).mode & 0o777).toBe(0o600);
+  expect(await until(() => lines() > 3, START_MS)).toBe(true);
   expect(programs.list().map(({ name, state }) => `${name} ${state}`)).toEqual(['other running', 'web ended']);
+});
+
+it('makes a default log that is gone again, for a restore that succeeds', { timeout: LONG_MS }, async () => {
+  await using programs = Programs.make();
+  const name = basename(programs.dir);
+  const log = `/var/log/stillframe/${name}.log`;
+  onTestFinished(() => rmSync(log, { force: true }));
+  const archive = programs.path('a.tar');
+  const script = 'while :; do echo step; sleep 0.05; done';
+  const started = await programs.run('run', '--detach', '--name', name, '--', 'sh', '-c', script);
+  expect(started.status, started.stderr).toBe(0);
+  expect(await until(() => readFileSync(log, 'utf8') !== '', START_MS)).toBe(true);
+  const taken = await programs.run('checkpoint', '--name', name, '--output', archive);
+  expect(taken.status, taken.stderr).toBe(0);
+  await programs.kill(name);
+  rmSync(log);
+  const restored = await programs.run('restore', archive);
+  expect(restored.status, restored.stderr).toBe(0);
+  expect(await until(() => readFileSync(log, 'utf8') !== '', START_MS)).toBe(true);
+  expect(statSync(log).mode & 0o777).toBe(0o600);
 });
