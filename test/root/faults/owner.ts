@@ -91,7 +91,8 @@ export class TestState implements Disposable {
 
   journals(): string[] {
     try {
-      return readdirSync(this.dir).filter((name) => name.includes('.json'));
+      // Which CRIU has worked is remembered beside them.
+      return readdirSync(this.dir).filter((name) => name.includes('.json') && !name.startsWith('criu.'));
     } catch {
       return [];
     }
