@@ -226,7 +226,7 @@ describe('the command', () => {
     [['checkpoint', '--pid', '1', '--outptu', 'a'], '--outptu'],
     [['pod', '--runc', 'a', '--outptu', 'a'], '--outptu'],
     [['checkpoint', '--pid', 'x', '--output', 'a'], 'whole number'],
-    [['freeze'], 'either a cgroup or --pid'],
+    [['freeze'], 'give one of a cgroup, --pid and --name'],
     [['pod', '--output', 'x'], '--parent-cgroup'],
     [['checkpoint', '--pid', '1', '--output', '/tmp/a', '--criu', 'nonsense'], 'no such option'],
     [['checkpoint', '--pid', '1', '--output', '/tmp/a', '--criu', 'leaveRunning=false'], 'sets this itself'],
