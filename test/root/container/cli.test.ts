@@ -90,7 +90,7 @@ it('takes a pod, and says the names of its archives', async () => {
 });
 
 it.each([
-  [['checkpoint', '--output', 'x.tar'], '--pid, --runc, --crun or --podman'],
+  [['checkpoint', '--output', 'x.tar'], '--pid, --name, --runc, --crun or --podman'],
   [['checkpoint', '--runc', 'a', '--podman', 'b', '--output', 'x.tar'], 'one of --runc, --crun and --podman'],
   [['checkpoint', '--runc', 'a', '--adopt', '--output', 'x.tar'], '--adopt cannot be used with a container'],
   [['checkpoint', '--pid', '1', '--oci', 'x', '--output', 'x.tar'], '--oci cannot be used with --pid'],
