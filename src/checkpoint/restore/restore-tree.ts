@@ -90,7 +90,7 @@ async function restoreByCriu({
 }: TreePlan): Promise<{ pid: number; leader: number | undefined; lostLocks: LostLock[] }> {
   await using client = await CriuClient.start({ criuPath, ...(terminal === undefined ? {} : { terminal }) });
   guardian.knowCriu(client.pid);
-  if (cgroup !== undefined) placeProcess(client.pid, cgroup);
+  if (cgroup !== undefined) placeCriu(client.pid, cgroup);
   const pids = new Set(images.processes.map(({ pid }) => pid));
   let lostLocks: LostLock[] = [];
   const onNotify = async ({ script, pid }: CriuNotification): Promise<void> => {
@@ -115,6 +115,15 @@ async function restoreByCriu({
     { onNotify, signal: options.signal },
   );
   return { pid, leader: terminal !== undefined && !isOurTerminal(terminal) ? client.pid : undefined, lostLocks };
+}
+
+/** How a CRIU ended that is not there any more, the request tells. */
+function placeCriu(pid: number, cgroup: string): void {
+  try {
+    placeProcess(pid, cgroup);
+  } catch (error) {
+    if (isAlive(pid)) throw error;
+  }
 }
 
 /** All memory is there; a cancelled wait kills the daemon. */
