@@ -45,18 +45,18 @@ export class CopyInit {
 
   /** @throws CheckpointError CLONE_FAILED, INIT_MISSING; the signal's reason */
   static async start({ onLauncher, onInit, net, hostname, signal }: InitOptions): Promise<CopyInit> {
-    const path = initPath();
     const [ours, theirs] = native().socketpairSeqpacket();
     const socket = new PacketSocket(ours, MAX_PACKET_BYTES);
     let init: CopyInit | undefined;
     try {
-      const fds = [undefined, undefined, undefined, theirs, ...(typeof net === 'number' ? [net] : [])];
-      const args = [
-        ...(net === 'own' ? ['--own-net'] : typeof net === 'number' ? ['--net', '4'] : []),
-        ...(hostname === undefined ? [] : ['--hostname', hostname]),
-      ];
-      const launcher = Child.start({ path, args, env: environment(), cwd: '/', fds, umask: 0o077 });
-      void launcher.ended.then(() => (init === undefined ? socket.peerIsGone() : undefined));
+      let launcher: Child;
+      try {
+        launcher = startLauncher(theirs, net, hostname);
+      } finally {
+        // The socket ends with the last of the launcher and pid 1. The launcher's own end says nothing: it may be seen
+        // before its last packet is.
+        native().close(theirs);
+      }
       onLauncher(launcher.pid);
       await socket.send(Buffer.from('go'));
       const answer = await text(socket, signal);
@@ -70,8 +70,6 @@ export class CopyInit {
       if (init === undefined) socket.close();
       else await init.end();
       throw error;
-    } finally {
-      native().close(theirs);
     }
   }
 
@@ -143,6 +141,15 @@ export class CopyInit {
     for (const fd of packet?.fds ?? []) native().close(fd);
     throw failure(answer, step, path);
   }
+}
+
+function startLauncher(socket: number, net: InitOptions['net'], hostname: string | undefined): Child {
+  const fds = [undefined, undefined, undefined, socket, ...(typeof net === 'number' ? [net] : [])];
+  const args = [
+    ...(net === 'own' ? ['--own-net'] : typeof net === 'number' ? ['--net', '4'] : []),
+    ...(hostname === undefined ? [] : ['--hostname', hostname]),
+  ];
+  return Child.start({ path: initPath(), args, env: environment(), cwd: '/', fds, umask: 0o077 });
 }
 
 /** Of CRIU and cp, and for as long as the copy runs in its /proc: what else this process has is not for the copy. */

@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { checkpoint, prepare, restore, restoreCopies } from '../../../../src/index.js';
 import { until } from '../../../fixtures/criu.js';
 import { startDetached } from '../../../fixtures/detached.js';
@@ -117,13 +117,13 @@ test('the command makes several, and tells each', { timeout: 200_000 }, async ()
   const { status, stdout, stderr } = await stillframe(
     ...['restore', it.dir, '--clone', '--net', 'own', '--count', '2', '--json', '--state-dir', it.stateDir],
   );
-  expect(status, stderr).toBe(0);
   const { copies } = JSON.parse(stdout) as { copies: { pid: number; clone: { init: number } }[] };
+  const end = (): void => copies.splice(0).forEach(({ clone }) => process.kill(clone.init, 'SIGKILL'));
+  onTestFinished(end);
+  expect(status, stderr).toBe(0);
   expect(copies).toHaveLength(2);
-  for (const copy of copies) {
-    expect(await ask(inside(copy, join(it.data, 's')))).toBe('2 original');
-    process.kill(copy.clone.init, 'SIGKILL');
-  }
+  for (const copy of copies) expect(await ask(inside(copy, join(it.data, 's')))).toBe('2 original');
+  end();
   await expect.poll(() => leftovers(it), { timeout: 60_000 }).toEqual([]);
   expect(await stillframe('restore', it.dir, '--count', '2')).toMatchObject({ status: 2 });
 });
