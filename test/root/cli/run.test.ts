@@ -153,7 +153,9 @@ it('takes a name through a checkpoint and a restore, and the log with it', { tim
 
   const plan = await programs.run('checkpoint', '--name', 'web', '--dry-run', '--json');
   expect(JSON.parse(plan.stdout)).toMatchObject({ warnings: [], trees: [{ name: 'data' }] });
-  const taken = await programs.run('checkpoint', '--name', 'web', '--strict', '--output', archive);
+  // On a busy machine a shell is long in the middle of a vfork.
+  const output = ['--output', archive, '--retries', '20'];
+  const taken = await programs.run('checkpoint', '--name', 'web', '--strict', ...output);
   expect(taken.status, taken.stderr).toBe(0);
   expect(programs.get('web')).toMatchObject({ lastCheckpoint: { archivePath: archive } });
   const frozen = await programs.run('freeze', '--while', '--name', 'web', '--', 'sh', '-c', 'echo $STILLFRAME_CGROUP');
@@ -197,7 +199,7 @@ it('makes a default log that is gone again, for a restore that succeeds', { time
   const started = await programs.run('run', '--detach', '--name', name, '--', 'sh', '-c', script);
   expect(started.status, started.stderr).toBe(0);
   expect(await until(() => readFileSync(log, 'utf8') !== '', START_MS)).toBe(true);
-  const taken = await programs.run('checkpoint', '--name', name, '--output', archive);
+  const taken = await programs.run('checkpoint', '--name', name, '--output', archive, '--retries', '20');
   expect(taken.status, taken.stderr).toBe(0);
   await programs.kill(name);
   rmSync(log);
