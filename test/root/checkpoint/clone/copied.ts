@@ -33,7 +33,8 @@ export interface Original {
 
 export function scratchDir(): string {
   const path = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
-  onTestFinished(() => rmSync(path, { recursive: true, force: true }));
+  // A guardian may be removing what was a copy's at the same time.
+  onTestFinished(() => rmSync(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 }));
   return path;
 }
 
