@@ -3,7 +3,9 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync }
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { onTestFinished } from 'vitest';
+import { runningPids } from '../../../../src/checkpoint/base/pids.js';
 import { checkpoint, type RestoreReport } from '../../../../src/index.js';
+import type { TestCgroup } from '../../../fixtures/cgroup.js';
 import { until } from '../../../fixtures/criu.js';
 import { startDetached } from '../../../fixtures/detached.js';
 
@@ -38,14 +40,16 @@ export function scratchDir(): string {
   return path;
 }
 
-/** It runs on beside its archive. */
-export async function original(): Promise<Original> {
+/** It runs on beside its archive. @param cgroup It is alone in; default: it is adopted. */
+export async function original(cgroup?: TestCgroup): Promise<Original> {
   const scratch = scratchDir();
   const [data, archive, stateDir] = [join(scratch, 'data'), join(scratch, 'app.tar'), join(scratch, 'state')];
   mkdirSync(data);
   const { pid, kill } = await startDetached('python3', ['-c', script, data]);
   await until(() => count(join(data, 'parent')) > 3 && count(join(data, 'child')) > 3, 'both count', 120_000);
-  await checkpoint({ pid, adopt: true, files: [{ path: data, name: 'data' }], output: archive, stateDir });
+  for (const member of cgroup === undefined ? [] : runningPids(pid)) cgroup?.add(member);
+  const place = cgroup === undefined ? { adopt: true } : { cgroup: cgroup.path };
+  await checkpoint({ pid, ...place, files: [{ path: data, name: 'data' }], output: archive, stateDir });
   return { pid, scratch, data, archive, stateDir, kill };
 }
 

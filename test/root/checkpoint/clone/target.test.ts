@@ -1,7 +1,9 @@
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { expect, test } from 'vitest';
-import { checkpoint, inspect, openFreezer, restore } from '../../../../src/index.js';
+import { cgroupOf } from '../../../../src/cgroup/index.js';
+import { checkpoint, inspect, openFreezer, restore, whileFrozen } from '../../../../src/index.js';
+import { freezerVersions, withCgroup } from '../../../fixtures/cgroup.js';
 import { until } from '../../../fixtures/criu.js';
 import { stillframe } from '../../../fixtures/program.js';
 import { count, endsWithTest, innermostPid, inside, leftovers, original } from './copied.js';
@@ -49,6 +51,36 @@ test('its tree stands still by itself', { timeout: 120_000 }, async () => {
   expect(await stillframe('thaw', '--pid', String(copy.pid))).toMatchObject({ status: 0 });
   await until(() => count(counted) > before, 'it goes on');
 });
+
+test.each(freezerVersions())(
+  'it is apart from an original in a cgroup of its own, %s',
+  { timeout: 240_000 },
+  (version) =>
+    withCgroup(version, async (cgroup) => {
+      const it = await original(cgroup);
+      const files = [{ path: it.data, name: 'data' }];
+      const { archive, stateDir } = it;
+      const copy = endsWithTest(await restore({ archive, clone: { net: 'own' }, stateDir }));
+      expect(dirname(dirname(copy.cgroup!))).toBe(dirname(cgroup.path));
+      const counted = inside(copy, join(it.data, 'parent'));
+      const { result } = await whileFrozen({ pid: it.pid, cgroup: cgroup.path, stateDir }, async () => {
+        const before = count(counted);
+        await until(() => count(counted) > before + 3, 'the copy goes on');
+        return openFreezer({ cgroup: copy.cgroup! }).state().frozen;
+      });
+      expect(result).toBe(false);
+      const again = { pid: it.pid, cgroup: cgroup.path, files, stateDir, output: join(it.scratch, 'again.tar') };
+      expect((await checkpoint(again)).pids.toSorted()).not.toContain(copy.pid);
+
+      // Its own archive is one of the original's place, and so is what is made of that.
+      const output = join(it.scratch, 'copy.tar');
+      await checkpoint({ pid: copy.pid, files, output, stateDir });
+      const recorded = (await inspect(output)).manifest?.subject['cgroup'] as { name: string };
+      expect(recorded.name).toBe(cgroupOf(it.pid, version === 'v1' ? 1 : 2).name);
+      const second = endsWithTest(await restore({ archive: output, clone: { net: 'own' }, stateDir }));
+      expect(dirname(dirname(second.cgroup!))).toBe(dirname(cgroup.path));
+    }),
+);
 
 test('what is not done with a copy is refused before it is touched', { timeout: 120_000 }, async () => {
   const it = await original();
