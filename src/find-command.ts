@@ -1,5 +1,8 @@
 import { accessSync, constants, statSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { delimiter, join, resolve } from 'node:path';
+
+/** PATH where there is none, as the runtimes get it too. */
+export const DEFAULT_PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
 
 export type CommandProblem = 'ENOENT' | 'EACCES';
 
@@ -23,4 +26,8 @@ export function findCommand(
     }
   }
   return { problem };
+}
+
+export function isExecutable(path: string): boolean {
+  return findCommand(resolve(path)).problem === undefined;
 }

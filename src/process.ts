@@ -1,8 +1,7 @@
-import { accessSync, constants } from 'node:fs';
 import { constants as osConstants } from 'node:os';
-import { delimiter, join } from 'node:path';
 import { isMainThread } from 'node:worker_threads';
 import { errnoOf } from './errors.js';
+import { findCommand } from './find-command.js';
 import { native, NativeError, type PollHandle } from './native.js';
 import type { SpawnArguments } from './native-socket.js';
 
@@ -146,7 +145,8 @@ function argumentsOf({
   opensTerminal = false,
   umask,
 }: ProcessOptions): SpawnArguments {
-  const program = path.includes('/') ? path : onPath(path, (env ?? process.env).PATH ?? '');
+  // The name itself when it is not on PATH: what exec says of it is the error then.
+  const program = path.includes('/') ? path : (findCommand(path, (env ?? process.env).PATH ?? '').path ?? path);
   return [
     program,
     [path, ...args],
@@ -184,18 +184,4 @@ function endOf(reap: () => number | undefined): ProcessEnd | undefined {
     if ((error as NodeJS.ErrnoException).errno === -osConstants.errno.ECHILD) return {};
     throw error;
   }
-}
-
-/** The name itself when there is none: what exec says of it is the error then. */
-function onPath(name: string, path: string): string {
-  for (const dir of path.split(delimiter)) {
-    const program = join(dir, name);
-    try {
-      accessSync(program, constants.X_OK);
-      return program;
-    } catch {
-      continue;
-    }
-  }
-  return name;
 }

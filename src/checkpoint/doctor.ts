@@ -1,10 +1,10 @@
-import { closeSync, constants, copyFileSync, existsSync, readFileSync, statfsSync, writeSync } from 'node:fs';
+import { closeSync, constants, copyFileSync, readFileSync, statfsSync, writeSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { arch, release, tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
 import { openNameless } from '../archive/index.js';
 import { freezerVersions, hierarchyRoot } from '../cgroup/index.js';
 import { findHelperTar, listCriu, OLDEST_CRIU, type CriuVerdict } from '../criu/index.js';
+import { findCommand } from '../find-command.js';
 import { compileCommand } from '../installed.js';
 import { native } from '../native.js';
 import { openTrusted, UntrustedDirectoryError } from '../trusted-directory.js';
@@ -194,9 +194,8 @@ const TOOLS = [
 ] as const;
 
 function toolFindings(): Finding[] {
-  const dirs = (process.env.PATH ?? '').split(delimiter).filter((dir) => dir !== '');
   return TOOLS.map(([tool, without, debianPackage]) =>
-    dirs.some((dir) => existsSync(join(dir, tool)))
+    findCommand(tool).problem === undefined
       ? ok(tool, 'found')
       : {
           subject: tool,

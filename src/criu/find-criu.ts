@@ -1,6 +1,6 @@
-import { constants } from 'node:fs';
-import { access, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { delimiter, join, resolve } from 'node:path';
+import { isExecutable } from '../find-command.js';
 import { ownCriuPaths } from '../installed.js';
 import { CriuClient, type CriuFeatures } from './client/client.js';
 import type { CallOptions } from './client/session.js';
@@ -55,7 +55,7 @@ interface Candidate {
 export async function findCriu({ criuPath, ...options }: FindCriuOptions = {}): Promise<CriuBinary> {
   options.signal?.throwIfAborted();
   const tried: { path: string; problem: CriuError }[] = [];
-  for (const candidate of await candidates(criuPath)) {
+  for (const candidate of candidates(criuPath)) {
     const verdict = await judgeOnce(candidate, options);
     if (!(verdict instanceof CriuError)) return verdict;
     tried.push({ path: candidate.path, problem: verdict });
@@ -70,7 +70,7 @@ export async function findCriu({ criuPath, ...options }: FindCriuOptions = {}): 
 export async function listCriu({ criuPath, ...options }: FindCriuOptions = {}): Promise<CriuVerdict[]> {
   options.signal?.throwIfAborted();
   const verdicts: CriuVerdict[] = [];
-  for (const candidate of await candidates(criuPath)) {
+  for (const candidate of candidates(criuPath)) {
     let version: Pick<CriuBinary, 'version' | 'versionNumber'> | undefined;
     try {
       const binary = await judge(candidate, options, (known) => (version = known));
@@ -162,33 +162,20 @@ function callOptions({ timeoutMs = 30_000, signal }: AskOptions): CallOptions {
   return { timeoutMs, signal };
 }
 
-async function candidates(criuPath: string | undefined): Promise<Candidate[]> {
+function candidates(criuPath: string | undefined): Candidate[] {
   if (criuPath !== undefined) return [{ path: resolve(criuPath), from: 'option' }];
   const fromEnvironment = process.env.STILLFRAME_CRIU;
   const found: Candidate[] =
     fromEnvironment === undefined || fromEnvironment === ''
       ? []
       : [{ path: resolve(fromEnvironment), from: 'environment' }];
-  const onPath = await firstExecutable(
-    (process.env.PATH ?? '')
-      .split(delimiter)
-      .filter((dir) => dir !== '')
-      .map((dir) => join(dir, 'criu')),
-  );
+  const onPath = (process.env.PATH ?? '')
+    .split(delimiter)
+    .filter((dir) => dir !== '')
+    .map((dir) => join(dir, 'criu'))
+    .find(isExecutable);
   if (onPath !== undefined) found.push({ path: onPath, from: 'PATH' });
-  const own = await firstExecutable(ownCriuPaths);
+  const own = ownCriuPaths.find(isExecutable);
   if (own !== undefined) found.push({ path: own, from: 'private' });
   return found;
-}
-
-async function firstExecutable(paths: string[]): Promise<string | undefined> {
-  for (const path of paths) {
-    try {
-      await access(path, constants.X_OK);
-      return path;
-    } catch {
-      continue;
-    }
-  }
-  return undefined;
 }

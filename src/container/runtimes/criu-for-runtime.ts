@@ -2,6 +2,7 @@ import { constants } from 'node:fs';
 import { access, chmod, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { delimiter, join, resolve } from 'node:path';
 import { errnoOf } from '../../errors.js';
+import { DEFAULT_PATH } from '../../find-command.js';
 import { criuEnvironment } from '../../criu/index.js';
 import { pause } from '../../when-aborted.js';
 
@@ -33,7 +34,7 @@ export async function criuForRuntime(
   await mkdir(bin, { mode: 0o700 });
   const env = {
     ...criuEnvironment(criuPath, process.env),
-    PATH: [bin, process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin'].join(delimiter),
+    PATH: [bin, process.env['PATH'] ?? DEFAULT_PATH].join(delimiter),
   };
   const criu = join(bin, 'criu');
   if (beforeTasksRun === undefined || !(await canRunFrom(bin))) {
@@ -74,7 +75,7 @@ export async function criuForRuntime(
 function waitingScript(restored: string, done: string): string {
   return `#!/bin/sh
 [ "$CRTOOLS_SCRIPT_ACTION" = post-restore ] || exit 0
-PATH=/usr/sbin:/usr/bin:/sbin:/bin
+PATH=${DEFAULT_PATH}
 echo "$CRTOOLS_INIT_PID" >${quoted(`${restored}.new`)}
 mv ${quoted(`${restored}.new`)} ${quoted(restored)}
 while [ ! -e ${quoted(done)} ] && kill -0 ${process.pid}; do

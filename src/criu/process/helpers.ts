@@ -1,9 +1,6 @@
-import { accessSync, constants, statSync } from 'node:fs';
 import { delimiter, dirname, isAbsolute, join } from 'node:path';
+import { DEFAULT_PATH, isExecutable } from '../../find-command.js';
 import { builtPaths } from '../../installed.js';
-
-/** PATH where there is none, as the runtimes get it too. */
-const DEFAULT_PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
 
 /**
  * The `tar` that a CRIU is to find while it dumps (native/criu-tar): it archives a tmpfs without a shell and a gzip, while
@@ -27,13 +24,4 @@ export function helperEnvironment(tar = findHelperTar()): NodeJS.ProcessEnv | un
     .map((directory) => join(directory, 'tar'))
     .find((name) => name !== tar && isExecutable(name));
   return { ...process.env, PATH: `${dirname(tar)}${delimiter}${path}`, STILLFRAME_TAR: other };
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return statSync(path).isFile();
-  } catch {
-    return false;
-  }
 }
