@@ -18,6 +18,7 @@ import {
 import { release } from 'node:os';
 import { join } from 'node:path';
 import { pathOfFd } from '../openat.js';
+import { bootId } from '../proc/identity.js';
 import { isOurs } from '../safe-path.js';
 import { openTrusted } from '../trusted-directory.js';
 
@@ -69,7 +70,7 @@ function circumstances(fileKey: string): string {
   return [
     fileKey,
     release(),
-    readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim(),
+    bootId(),
     ...['CapEff', 'CapBnd', 'NoNewPrivs', 'Seccomp'].map(
       (name) => new RegExp(`^${name}:\\s*(\\S+)`, 'm').exec(status)?.[1],
     ),

@@ -59,7 +59,7 @@ export {
 export { followLog, type FollowLogOptions } from './client/follow-log.js';
 export { lastErrors, parseLogLine, readLastErrors, type LogLine } from './errors/log-line.js';
 export { readDumpStats, readRestoreStats, type DumpStats, type RestoreStats } from './images/stats.js';
-export { readDumpedFiles, type DumpedFile } from './images/files.js';
+export { mayBeRegular, readDumpedFiles, type DumpedFile } from './images/files.js';
 export { readPstree, type DumpedProcess } from './images/pstree.js';
 export { readDumpedTask, type DumpedDescriptor, type DumpedMemory, type DumpedTask } from './images/task.js';
 export { readPagemap, type DumpedPages, type Pagemap } from './images/pagemap.js';

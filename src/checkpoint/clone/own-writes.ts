@@ -1,5 +1,5 @@
 import { closeSync, constants, openSync } from 'node:fs';
-import type { DumpedFile } from '../../criu/index.js';
+import { mayBeRegular, type DumpedFile } from '../../criu/index.js';
 import { errnoOf } from '../../errors.js';
 import type { MountPoint } from './mount-points.js';
 
@@ -10,10 +10,11 @@ import type { MountPoint } from './mount-points.js';
  * @param root Where the copy's root directory is seen from here.
  */
 export function ownWrites(files: readonly DumpedFile[], places: readonly MountPoint[], root: string): void {
-  for (const { path, flags, mode, remap } of files) {
-    const isRegular = mode === undefined || (mode & constants.S_IFMT) === constants.S_IFREG;
+  for (const file of files) {
+    const { path, flags, remap } = file;
     const isWritten = (flags & (constants.O_WRONLY | constants.O_RDWR)) !== 0;
-    if (!isRegular || !isWritten || remap !== undefined || !places.some((place) => isIn(path, place.path))) continue;
+    if (!mayBeRegular(file) || !isWritten || remap !== undefined || !places.some((place) => isIn(path, place.path)))
+      continue;
     try {
       closeSync(openSync(Buffer.concat([Buffer.from(root), path]), constants.O_RDWR | constants.O_NONBLOCK));
     } catch (error) {

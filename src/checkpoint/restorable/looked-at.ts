@@ -1,7 +1,7 @@
 /** Of an archive: where CRIU's images are, and which files of the dumped processes lie where. */
 import {
   bytesFromJson,
-  placeMembers,
+  locateMembers,
   type MemberPlace,
   type OpenArchive,
   type TarRange,
@@ -47,7 +47,7 @@ export function partsOf({ archive, manifest, members, trees }: VerifiedArchive):
 
 /** The same of another engine's archive of a container. */
 export async function partsOfForeign(archive: OpenArchive, signal: AbortSignal | undefined): Promise<LookedAt> {
-  const members = await placeMembers(archive, signal);
+  const members = await locateMembers(archive, signal);
   const diff = members.get(ROOTFS_DIFF);
   return {
     archive,

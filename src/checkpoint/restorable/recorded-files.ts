@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { printable, walkMembers, type Entry, type OpenArchive } from '../../archive/index.js';
-import type { DumpedFile } from '../../criu/index.js';
+import { mayBeRegular, type DumpedFile } from '../../criu/index.js';
 import { takeTurns } from '../../yield-to-loop.js';
 import type { SearchedTree } from './looked-at.js';
 import type { ExpectedFile, RestoreFault } from './restorability.js';
@@ -21,7 +21,7 @@ export function recordedFiles(files: readonly DumpedFile[], users: ReadonlyMap<n
   const recorded: ByPath = new Map();
   for (const file of files) {
     const { path, size, mode, remap, external } = file;
-    const isRegular = mode === undefined ? size !== undefined : (mode & constants.S_IFMT) === constants.S_IFREG;
+    const isRegular = mayBeRegular(file) && !(mode === undefined && size === undefined);
     // Deleted files are in the images; and those of a caller come from there.
     if (!isRegular || remap !== undefined || external) continue;
     const key = path.toString('latin1');

@@ -1,5 +1,5 @@
-import { constants, statSync } from 'node:fs';
-import type { DumpedFile } from '../../criu/index.js';
+import { statSync } from 'node:fs';
+import { mayBeRegular, type DumpedFile } from '../../criu/index.js';
 import { CheckpointError, type DifferingFile } from '../base/checkpoint-error.js';
 
 /**
@@ -22,7 +22,6 @@ export function checkOpenFiles(files: readonly DumpedFile[], root = ''): void {
 }
 
 /** CRIU records no size where it compares none (append-only); deleted files are in the images. */
-function isCompared({ size, mode, remap, external }: DumpedFile): boolean {
-  const regular = mode === undefined || (mode & constants.S_IFMT) === constants.S_IFREG;
-  return size !== undefined && regular && remap === undefined && !external;
+function isCompared(file: DumpedFile): boolean {
+  return file.size !== undefined && mayBeRegular(file) && file.remap === undefined && !file.external;
 }

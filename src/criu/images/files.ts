@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { constants, existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { file_entry, remap_file_path_entry, remap_type } from '../generated/criu.js';
 import { present } from '../rpc/messages.js';
@@ -62,6 +62,11 @@ function decodeFile(data: Uint8Array): DumpedFile | undefined {
       mode,
     }),
   };
+}
+
+/** As far as the images say: those of old versions have no mode. */
+export function mayBeRegular({ mode }: Pick<DumpedFile, 'mode'>): boolean {
+  return mode === undefined || (mode & constants.S_IFMT) === constants.S_IFREG;
 }
 
 const remapNames = {

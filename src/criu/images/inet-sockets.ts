@@ -3,7 +3,7 @@ import { file_entry } from '../generated/criu.js';
 import { FILES_MAGIC } from './files.js';
 import { imageEntries } from './image-file.js';
 
-const AF_INET6 = 10;
+export const AF_INET6 = 10;
 const IPPROTO_TCP = 6;
 /** include/net/tcp_states.h. */
 const TCP_LISTEN = 10;
@@ -25,10 +25,15 @@ export async function readListeningSockets(imagesDir: string): Promise<Listening
   const path = join(imagesDir, 'files.img');
   for await (const { isk } of imageEntries(path, FILES_MAGIC, (data) => file_entry.decode(data))) {
     if (isk == null || isk.proto !== IPPROTO_TCP || isk.state !== TCP_LISTEN) continue;
-    const words = isk.srcAddr ?? [];
-    const address = Buffer.alloc(words.length * 4);
-    words.forEach((word, i) => address.writeUInt32LE(word >>> 0, i * 4));
+    const address = addressBytes(isk.srcAddr);
     sockets.push({ family: isk.family === AF_INET6 ? 6 : 4, address, port: isk.srcPort });
   }
   return sockets;
+}
+
+/** The bytes of an address in the order of the network: the images have them four to a number of this machine. */
+export function addressBytes(words: readonly number[]): Buffer {
+  const bytes = Buffer.alloc(words.length * 4);
+  words.forEach((word, i) => bytes.writeUInt32LE(word >>> 0, i * 4));
+  return bytes;
 }

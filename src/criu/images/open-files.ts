@@ -3,6 +3,7 @@ import { file_entry, type inet_sk_entry, type unix_sk_entry } from '../generated
 import { present } from '../rpc/messages.js';
 import { FILES_MAGIC } from './files.js';
 import { imageEntries, toNumber } from './image-file.js';
+import { addressBytes, AF_INET6 } from './inet-sockets.js';
 
 /** By their numbers in CRIU's images. Source: images/fdinfo.proto, fd_types, CRIU v4.2. */
 const KINDS = [
@@ -47,7 +48,6 @@ const SOCKET_STATES = {
 } as const;
 // include/uapi/linux/in.h
 const PROTOCOLS: Readonly<Record<number, string>> = { 6: 'tcp', 17: 'udp', 136: 'udplite' };
-const AF_INET = 2;
 
 /** What a descriptor of the dump refers to. */
 export interface OpenFile {
@@ -93,7 +93,7 @@ function decodeOpenFile(data: Uint8Array): [id: number, file: OpenFile] {
 function inetSocket({ family, proto, state, srcAddr, srcPort, dstAddr, dstPort }: inet_sk_entry): Partial<OpenFile> {
   const remote = dstPort === 0 ? undefined : endpoint(family, dstAddr, dstPort);
   return {
-    protocol: `${PROTOCOLS[proto] ?? `protocol ${proto}`}${family === AF_INET ? '' : '6'}`,
+    protocol: `${PROTOCOLS[proto] ?? `protocol ${proto}`}${family === AF_INET6 ? '6' : ''}`,
     local: endpoint(family, srcAddr, srcPort),
     ...present({ remote, state: stateOf(state) }),
   };
@@ -114,12 +114,9 @@ function stateOf(state: number): OpenFile['state'] {
   return SOCKET_STATES[state as keyof typeof SOCKET_STATES];
 }
 
-/** The words are in network byte order, read on a little-endian machine. */
 function endpoint(family: number, words: readonly number[], port: number): string {
-  const bytes = words.flatMap((word) => [word & 0xff, (word >>> 8) & 0xff, (word >>> 16) & 0xff, word >>> 24]);
-  if (family === AF_INET) return `${bytes.slice(0, 4).join('.')}:${port}`;
-  const groups = Array.from({ length: 8 }, (_, i) =>
-    (((bytes[2 * i] ?? 0) << 8) | (bytes[2 * i + 1] ?? 0)).toString(16),
-  );
+  const bytes = addressBytes(words);
+  if (family !== AF_INET6) return `${bytes.join('.')}:${port}`;
+  const groups = bytes.toString('hex').match(/.{4}/g) ?? ['', ''];
   return `${new URL(`http://[${groups.join(':')}]`).hostname}:${port}`;
 }
