@@ -74,11 +74,7 @@ export async function restoreContainer(options: ContainerRestoreOptions): Promis
     signal,
   });
   const verified = await phases.run('verify', () =>
-    verifyContainerArchive(archive, {
-      signal,
-      onProgress: ({ bytes, totalBytes }) =>
-        phases.progress('verify', { done: bytes, total: totalBytes, unit: 'bytes' }),
-    }),
+    verifyContainerArchive(archive, { signal, onProgress: phases.bytesOf('verify') }),
   );
   const subject = recordedContainer(verified);
   const recorded = recordedWarnings(verified.manifest.subject);

@@ -37,7 +37,7 @@ export class PrivateDir implements AsyncDisposable {
    * @throws CheckpointError WORK_DIR_UNSAFE, WORK_DIR_UNUSABLE
    */
   static async make(places: string | readonly string[], watch: PrivateDirectoryWatch = {}): Promise<PrivateDir> {
-    const parent = await openPlace(typeof places === 'string' ? [places] : places);
+    const parent = await openPlace(places);
     try {
       return new PrivateDir(PrivateDirectory.make(parent, watch));
     } catch (cause) {
@@ -70,9 +70,10 @@ export class PrivateDir implements AsyncDisposable {
   }
 }
 
-async function openPlace(places: readonly string[]): Promise<{ path: string; fd: number }> {
+/** @throws CheckpointError WORK_DIR_UNSAFE, WORK_DIR_UNUSABLE of the first place, where none is fit */
+export async function openPlace(places: string | readonly string[]): Promise<{ path: string; fd: number }> {
   let first: CheckpointError | undefined;
-  for (const path of places) {
+  for (const path of typeof places === 'string' ? [places] : places) {
     try {
       return await openTrusted(path);
     } catch (cause) {

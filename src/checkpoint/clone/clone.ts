@@ -1,17 +1,16 @@
 import { constants, openSync, closeSync } from 'node:fs';
 import { join } from 'node:path';
-import { makeCgroup, openFreezer, placeProcess, removeCgroup } from '../../cgroup/index.js';
+import { placeProcess } from '../../cgroup/index.js';
 import { CriuError, doubtCriu, findCriu, needsTerminal, type CriuBinary } from '../../criu/index.js';
 import { PrivateDirectory } from '../../private-directory.js';
 import { identify } from '../../proc/identity.js';
-import { openTrusted } from '../../trusted-directory.js';
 import type { EndWatch, TreeEnd } from '../../tree-end.js';
 import { whileWanted } from '../../while-wanted.js';
 import { bad } from '../base/check-option.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 import { withoutLostLog } from '../base/criu-log.js';
 import { runningPids } from '../base/pids.js';
-import { placesFor } from '../base/private-dir.js';
+import { openPlace, placesFor } from '../base/private-dir.js';
 import { parseSubject, type Subject } from '../base/recorded-target.js';
 import { Phases } from '../events/phases.js';
 import type { RestoreReport } from '../events/report.js';
@@ -21,6 +20,7 @@ import type { RestoreOptions, RestoreSettings } from '../options.js';
 import { checkOpenFiles } from '../restore/check-open-files.js';
 import { excludedFrom, ownPlaces, treeDestinations } from '../restore/destinations.js';
 import { giveAddresses, giveOwnAddresses } from '../restore/new-addresses.js';
+import { prepareCgroup } from '../restore/restore-cgroup.js';
 import { RESTORE_LOG, verifyRunning, watchEnd } from '../restore/restore-tree.js';
 import { Undo } from '../restore/undo.js';
 import { findChangedFiles } from '../warnings/find-changed-files.js';
@@ -105,7 +105,7 @@ async function bringUp(plan: ClonePlan, undo: Undo): Promise<RestoreReport> {
   const changed = await findChangedFiles(recorded, options.signal);
   if (changed.length > 0) warnings.add(warning('FILES_CHANGED', { files: changed }));
   const places = await mountPoints({ ...content, destinations: plan.destinations }, guardian, undo);
-  await makeCgroups(cgroups, guardian, undo);
+  await prepareCgroup(cgroups.tree, guardian, undo);
   const init = await startInit(plan, undo);
   const files = await phases.run('place-files', () =>
     placeFiles({ init, hidden: hidden.directory.path, trees: content.trees, areOwn: content.areOwn, places }),
@@ -178,11 +178,15 @@ interface HiddenDirectory {
   release(): void;
 }
 
-async function makeHidden(settings: RestoreSettings, guardian: Guardian, undo: Undo): Promise<HiddenDirectory> {
+async function makeHidden(
+  { workDir, besideArchive }: RestoreSettings,
+  guardian: Guardian,
+  undo: Undo,
+): Promise<HiddenDirectory> {
   let isKept = false;
   const { willMake, removed } = guardian.hiddenNames;
   const watch = { willMake, removed: (path: string) => (isKept ? undefined : removed(path)) };
-  const directory = PrivateDirectory.make(await openPlace(settings), watch);
+  const directory = PrivateDirectory.make(await openPlace(workDir ?? placesFor(besideArchive)), watch);
   undo.push(() => directory.remove());
   return {
     directory,
@@ -192,37 +196,6 @@ async function makeHidden(settings: RestoreSettings, guardian: Guardian, undo: U
       directory.leave();
     },
   };
-}
-
-/** @throws CheckpointError WORK_DIR_UNSAFE */
-async function openPlace({ workDir, besideArchive }: RestoreSettings): Promise<{ path: string; fd: number }> {
-  let first: unknown;
-  const places = workDir === undefined ? placesFor(besideArchive) : [workDir];
-  for (const path of places) {
-    try {
-      return await openTrusted(path);
-    } catch (error) {
-      first ??= error;
-    }
-  }
-  const [path] = places;
-  throw new CheckpointError('WORK_DIR_UNSAFE', {
-    path: path!,
-    directory: path!,
-    why: (first as Error).message,
-    cause: first,
-  });
-}
-
-async function makeCgroups({ own, tree }: CopyCgroups, guardian: Guardian, undo: Undo): Promise<void> {
-  guardian.willMakeRestoreCgroup(own);
-  makeCgroup(tree);
-  undo.push(() => removeCgroup(own));
-  const freezer = openFreezer({ cgroup: tree });
-  const { frozen, selfFrozen } = freezer.state();
-  if (frozen || selfFrozen) throw new CheckpointError('CGROUP_FROZEN', { cgroup: tree });
-  await guardian.knowRestoreCgroup(freezer);
-  await guardian.openWindow(false);
 }
 
 async function startInit({ options, clone, cgroups, guardian }: ClonePlan, undo: Undo): Promise<CopyInit> {

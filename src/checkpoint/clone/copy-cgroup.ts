@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { cgroupOf, hierarchyRoot, openFreezer, placeProcess } from '../../cgroup/index.js';
+import { hierarchyRoot } from '../../cgroup/index.js';
 import type { Subject } from '../base/recorded-target.js';
 import { cgroupFor } from '../restore/restore-cgroup.js';
 import type { RestoreSettings } from '../options.js';
@@ -43,21 +43,4 @@ export function outsideCopy(cgroup: string): string {
   if (copy < 0) return cgroup;
   const original = parts[copy]!.slice(PREFIX.length + 2 * ID_BYTES + 1);
   return [...parts.slice(0, copy), ...(original === '' ? [] : [original])].join('/') || '/';
-}
-
-/**
- * Only what has just been restored is moved, as `placeMembers` of a restore does it; its pids are others here.
- * @param pids Those of the copy, by what its images call them.
- */
-export function placeCopyMembers(
-  { cgroup: { members } }: Subject,
-  pids: ReadonlyMap<number, number>,
-  cgroup: string,
-): void {
-  const { version, path } = openFreezer({ cgroup });
-  for (const member of members) {
-    const pid = pids.get(member.pid);
-    if (member.cgroup === '' || pid === undefined) continue;
-    if (cgroupOf(pid, version).path === path) placeProcess(pid, join(cgroup, member.cgroup));
-  }
 }

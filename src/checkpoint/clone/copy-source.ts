@@ -1,13 +1,12 @@
 /** What a copy is made from: a prepared directory, or an archive that is unpacked for this copy alone. */
 import { closeSync, constants, openSync, statSync } from 'node:fs';
 import { openArchive, verifyArchive, type Manifest } from '../../archive/index.js';
-import { readDumpedFiles, readDumpedLocks, readPstree } from '../../criu/index.js';
 import type { PrivateDirectory } from '../../private-directory.js';
 import type { Phases } from '../events/phases.js';
 import type { RestoreOptions, RestoreSettings } from '../options.js';
 import { PreparedDirectory, type PreparedTree } from '../prepare/prepared-directory.js';
 import { unpackInto } from '../prepare/unpack-into.js';
-import type { UnpackedImages } from '../restore/unpack-images.js';
+import { readReadyImages, type UnpackedImages } from '../restore/unpack-images.js';
 
 export interface CopySource extends AsyncDisposable {
   manifest: Manifest;
@@ -46,13 +45,7 @@ async function openPrepared(dir: string, { signal }: RestoreOptions, phases: Pha
   const unpack = async (): Promise<CopyContent> => {
     const path = prepared.images;
     imagesFd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
-    const images = {
-      path,
-      fd: imagesFd,
-      processes: await readPstree(path),
-      locks: await readDumpedLocks(path),
-      files: await readDumpedFiles(path),
-    };
+    const images = await readReadyImages({ path, fd: imagesFd });
     return { images, prepared: prepared.info.trees, trees: prepared.trees, areOwn: false };
   };
   return {
@@ -74,11 +67,7 @@ async function openUnprepared(
   const archive = await openArchive(source, { name, tmpDir: workDir ?? besideArchive, maxUnpackedBytes, signal });
   try {
     const verified = await phases.run('verify', () =>
-      verifyArchive(archive, {
-        signal,
-        onProgress: ({ bytes, totalBytes }) =>
-          phases.progress('verify', { done: bytes, total: totalBytes, unit: 'bytes' }),
-      }),
+      verifyArchive(archive, { signal, onProgress: phases.bytesOf('verify') }),
     );
     return {
       manifest: verified.manifest,

@@ -7,11 +7,11 @@ import { childrenOf } from '../../proc/children.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 import { pidsByInnermost, runningPids } from '../base/pids.js';
 import type { Subject } from '../base/recorded-target.js';
+import { placeMembers } from '../restore/restore-cgroup.js';
 import { restoreLocks, type LostLock } from '../restore/restore-locks.js';
 import { RESTORE_LOG } from '../restore/restore-tree.js';
 import { idsOf, type UnpackedImages } from '../restore/unpack-images.js';
 import type { RestoreOptions } from '../options.js';
-import { placeCopyMembers } from './copy-cgroup.js';
 import type { CopyInit, Directory } from './copy-init.js';
 
 export interface CopyTreePlan {
@@ -42,7 +42,7 @@ export async function restoreCopy(plan: CopyTreePlan): Promise<CopiedTree> {
   const onNotify = async ({ script, pid }: CriuNotification): Promise<void> => {
     if (script !== 'post-restore') return;
     const pids = pidsByInnermost(init.pid);
-    placeCopyMembers(subject, pids, cgroup);
+    placeMembers(subject, pids, cgroup);
     const root = pid === undefined ? undefined : pids.get(pid);
     if (root === undefined) return;
     lostLocks = await restoreLocks(images.locks, root);

@@ -1,7 +1,7 @@
 /** Where the file trees of a copy go: the places that they had, which have to be there to be mounted on. */
 import { closeSync, constants, lstatSync, rmdirSync, rmSync, statSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
-import type { Destination } from '../../archive/index.js';
+import { basename, dirname, join } from 'node:path';
+import { pathOf, type Destination } from '../../archive/index.js';
 import { native } from '../../native.js';
 import { NO_LINKS } from '../../openat.js';
 import { openSafely } from '../../safe-path.js';
@@ -39,9 +39,7 @@ export async function mountPoints(
   for (const [name, destination] of destinations) {
     const entry = prepared.find((tree) => tree.name === name)?.entry;
     if (entry === undefined) continue;
-    const path = resolve(
-      typeof destination === 'string' ? destination : 'path' in destination ? destination.path : destination.recorded,
-    );
+    const path = pathOf(destination);
     const { uid, isDirectory } = kindOf(join(trees, entry));
     const found = statSync(path, { throwIfNoEntry: false });
     if (found === undefined) await make(path, isDirectory, uid, guardian, undo);

@@ -166,6 +166,11 @@ export class Phases {
     }
   }
 
+  /** For what tells of its bytes by itself. */
+  bytesOf(phase: Phase): (progress: { bytes: number; totalBytes: number }) => void {
+    return ({ bytes, totalBytes }) => this.progress(phase, { done: bytes, total: totalBytes, unit: 'bytes' });
+  }
+
   progress(phase: Phase, facts: Pick<PhaseEvent, 'done' | 'total' | 'unit' | 'predictedWindowMs'>): void {
     this.#tell({ phase, at: 'progress', ...facts });
   }

@@ -61,11 +61,7 @@ async function prepareOnce(options: PrepareOptions, settings: PrepareSettings): 
     signal,
   });
   const verified = await phases.run('verify', () =>
-    verifyArchive(archive, {
-      signal,
-      onProgress: ({ bytes, totalBytes }) =>
-        phases.progress('verify', { done: bytes, total: totalBytes, unit: 'bytes' }),
-    }),
+    verifyArchive(archive, { signal, onProgress: phases.bytesOf('verify') }),
   );
   parseSubject(verified.manifest.subject, archivePath);
   using journal = journalRestore(archivePath, settings.stateDir);

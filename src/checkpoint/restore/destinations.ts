@@ -1,9 +1,10 @@
 /** Where the trees of an archive go, and how they take the place of what is there. */
 import { realpath } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import {
   ArchiveError,
   extractTree,
+  pathOf,
   type Destination,
   type Replacement,
   type TreeRecord,
@@ -117,7 +118,7 @@ async function requirePlace(tree: string, destination: Destination, place: strin
 
 /** The links on the way to a destination followed, as far as there is something. */
 async function placeOf(destination: Destination): Promise<string> {
-  const parts = resolve(pathOf(destination)).split('/');
+  const parts = pathOf(destination).split('/');
   for (let there = parts.length; there > 1; there--) {
     try {
       return join(await realpath(parts.slice(0, there).join('/')), ...parts.slice(there));
@@ -126,11 +127,6 @@ async function placeOf(destination: Destination): Promise<string> {
     }
   }
   return join('/', ...parts);
-}
-
-function pathOf(destination: Destination): string {
-  if (typeof destination === 'string') return destination;
-  return 'recorded' in destination ? destination.recorded : destination.path;
 }
 
 /** Each in one step; the names of all are seen to be apart before the first. */

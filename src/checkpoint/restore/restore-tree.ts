@@ -91,7 +91,7 @@ async function restoreByCriu({
   await using client = await CriuClient.start({ criuPath, ...(terminal === undefined ? {} : { terminal }) });
   guardian.knowCriu(client.pid);
   if (cgroup !== undefined) placeCriu(client.pid, cgroup);
-  const pids = new Set(images.processes.map(({ pid }) => pid));
+  const pids = new Map(images.processes.map(({ pid }) => [pid, pid]));
   let lostLocks: LostLock[] = [];
   const onNotify = async ({ script, pid }: CriuNotification): Promise<void> => {
     if (pid !== undefined) guardian.knowTree(pid);

@@ -6,7 +6,6 @@ import {
   type OpenArchive,
   type VerifiedArchive,
 } from '../../archive/index.js';
-import { removeCgroup } from '../../cgroup/index.js';
 import { CriuError, doubtCriu, findCriu, type CriuBinary } from '../../criu/index.js';
 import { cancellation } from '../base/cancellation.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
@@ -84,11 +83,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   );
   await using privateDir = await PrivateDir.make(placesOfImages(archive, settings), guardian.hiddenNames);
   const unpacked = await phases.run('verify', () =>
-    verifyAndUnpackImages(archive, privateDir, {
-      signal,
-      onProgress: ({ bytes, totalBytes }) =>
-        phases.progress('verify', { done: bytes, total: totalBytes, unit: 'bytes' }),
-    }),
+    verifyAndUnpackImages(archive, privateDir, { signal, onProgress: phases.bytesOf('verify') }),
   );
   const { verified } = unpacked;
   const subject = parseSubject(verified.manifest.subject, settings.archive);
@@ -142,8 +137,7 @@ async function bringBack(plan: RestorePlan, undo: Undo): Promise<RestoreReport> 
   await name?.prepareLog(images.files, undo);
   await phases.run('check-files', () => checkOpenFiles(images.files));
   const cgroup = cgroupFor(plan.subject, settings);
-  const made = cgroup === undefined ? undefined : await prepareCgroup(cgroup, guardian);
-  if (made !== undefined) undo.push(() => removeCgroup(made));
+  const made = cgroup === undefined ? undefined : await prepareCgroup(cgroup, guardian, undo);
   const { pid, watch } = await runTree({ ...plan, criuPath: criu.path, cgroup }, undo);
   name?.give(pid, cgroup, made !== undefined);
   guardian.keepRestored();

@@ -59,10 +59,15 @@ export async function verifyAndUnpackImages(
   return { verified, images: () => readImages(directory) };
 }
 
-async function readImages({ path, fd }: { path: string; fd: number }): Promise<UnpackedImages> {
+async function readImages(directory: { path: string; fd: number }): Promise<UnpackedImages> {
   // New archives have it done. Older ones, and other programs', have not.
-  await repairTimers(path);
-  await orderUnixSockets(path);
+  await repairTimers(directory.path);
+  await orderUnixSockets(directory.path);
+  return readReadyImages(directory);
+}
+
+/** Of images that have been unpacked before. @throws CriuError CRIU_IMAGE */
+export async function readReadyImages({ path, fd }: { path: string; fd: number }): Promise<UnpackedImages> {
   return {
     path,
     fd,
