@@ -15,7 +15,7 @@ export {
 export { ImageStaging } from './extract/image-staging.js';
 export type { ExtractProgress } from './extract/extraction.js';
 export { describeFd } from './extract/openat-dir.js';
-export type { Destination } from './extract/destination.js';
+export { pathOf, type Destination } from './extract/destination.js';
 export type { PlannedReplacement, ReplacedFiles, Replacement, ReplacementWatch } from './extract/replacement.js';
 export { FORMAT_VERSION, type Integrity, type Manifest, type TreeLayout, type TreeRecord } from './format/manifest.js';
 export {
@@ -34,7 +34,7 @@ export { openInOrder } from './read/in-order.js';
 export { inspectArchive, inspectMembers } from './read/inspect.js';
 export { refuseOccupied } from './extract/occupied.js';
 export type { MemberPlace, TreePlace } from './read/places.js';
-export { placeMembers } from './read/place-members.js';
+export { locateMembers } from './read/locate-members.js';
 export { readMemberRange } from './read/member-range.js';
 export { verifyArchive, type VerifiedArchive, type VerifyOptions } from './read/verify.js';
 

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { readProcess } from './task.js';
 
 /** One process for good: a later process with the same pid has another start time. */
@@ -17,4 +18,9 @@ export function identify(pid: number): ProcessId | undefined {
 export function isRunning({ pid, startTime }: ProcessId): boolean {
   const info = readProcess(pid);
   return info !== undefined && String(info.startTime) === startTime && info.state !== 'Z' && info.state !== 'X';
+}
+
+/** Which boot this is: without it a pid and its start time name no process. */
+export function bootId(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
 }

@@ -65,6 +65,12 @@ export interface TreeRecord {
 export type TreeLayout = 'members' | 'nested';
 
 /**
+ * What a line has beside its name, of which each byte may be escaped: a backslash, 64 digits, two spaces, a line end.
+ * `SF_LINE_MORE` in native/archive/lines.h is the same.
+ */
+export const LINE_MORE_BYTES = 68;
+
+/**
  * One line as `sha256sum` prints it: a name with a backslash or a line end is escaped, and the line then
  * begins with a backslash.
  * Source: coreutils 9.1, src/digest.c, print_filename.

@@ -7,7 +7,7 @@ import { padding } from '../format/tar-encode.js';
  * Where the members of an archive are that may be anybody's; see `VerifiedArchive.members`. Nothing is verified.
  * @throws ArchiveError NOT_AN_ARCHIVE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED, ARCHIVE_UNSUPPORTED
  */
-export async function placeMembers(
+export async function locateMembers(
   archive: OpenArchive,
   signal: AbortSignal | undefined,
 ): Promise<ReadonlyMap<string, MemberPlace>> {

@@ -1,5 +1,6 @@
 import { native } from '../../native.js';
 import type { ByteRange } from '../format/entry.js';
+import { LINE_MORE_BYTES } from '../format/manifest.js';
 import type { Member } from './reader.js';
 
 /** So many members at most go through one call, */
@@ -10,8 +11,6 @@ const BYTES = 8 * 1024 * 1024;
 /** `struct member` of native/archive/pass.c, in doubles. */
 const NUMBERS = 6;
 const DIGEST_BYTES = 32;
-/** What a line has beside its name, each byte of which may be escaped: see native/archive/lines.h. */
-const LINE_MORE = 68;
 /** Between two looks at whether it is still wanted, the thread reads so much. */
 const CHUNK_BYTES = 256 * 1024;
 
@@ -105,7 +104,7 @@ export class MemberBatch {
    */
   async run(archiveFd: number): Promise<{ headers: Buffer; lines: Buffer }> {
     try {
-      const longest = LINE_MORE * this.regular + 2 * this.#namesBytes;
+      const longest = LINE_MORE_BYTES * this.regular + 2 * this.#namesBytes;
       if (this.#lines.length < longest) this.#lines = Buffer.allocUnsafeSlow(longest);
       const used = await native().passMembers(
         archiveFd,

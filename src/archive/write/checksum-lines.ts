@@ -1,4 +1,5 @@
 import { native } from '../../native.js';
+import { LINE_MORE_BYTES } from '../format/manifest.js';
 import { MEMBER_DIGESTS } from '../members/description.js';
 import type { StagedTree } from './staged-tree.js';
 
@@ -7,7 +8,7 @@ const SEGMENTS = 2048;
 /** Room for the lines of so many with names of usual length. */
 const ROOM_BYTES = 256 * 1024;
 /** Of the longest line without its prefix: a digest, and a path of 64 KiB of which each byte is escaped. */
-const MAX_LINE_BYTES = 68 + 2 * 65_536;
+const MAX_LINE_BYTES = LINE_MORE_BYTES + 2 * 65_536;
 
 /** A part of the list of hashes, made ahead in a thread, in memory that goes round from part to part. */
 export class MemberLines {

@@ -3,7 +3,7 @@ import {
   ArchiveError,
   nameOfSource,
   openArchive,
-  placeMembers,
+  locateMembers,
   printable,
   type ArchiveSource,
   type Member,
@@ -83,7 +83,7 @@ export async function inspectProcesses(
 ): Promise<InspectedProcess[]> {
   const name = archiveName ?? nameOfSource(source);
   await using archive = await openArchive(source, { name, tmpDir, maxUnpackedBytes, signal });
-  const images = (await placeMembers(archive, signal)).get('checkpoint');
+  const images = (await locateMembers(archive, signal)).get('checkpoint');
   if (images === undefined)
     throw new ArchiveError('MEMBER_MISSING', { archivePath: archive.path, member: 'checkpoint' });
   await using dir = await PrivateDir.make(placesFor(tmpDir ?? tmpdir()));

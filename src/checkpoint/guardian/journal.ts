@@ -8,7 +8,6 @@ import {
   lstatSync,
   mkdirSync,
   readdirSync,
-  readFileSync,
   readlinkSync,
   renameSync,
   rmSync,
@@ -16,7 +15,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { identify, isRunning, type ProcessId } from '../../proc/identity.js';
+import { bootId, identify, isRunning, type ProcessId } from '../../proc/identity.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 import { readEntry, type JournalCgroup, type JournalClaim, type JournalEntry } from './journal-entry.js';
 
@@ -286,7 +285,7 @@ let place: Pick<JournalEntry, 'bootId' | 'pidNamespace'> | undefined;
 /** Which boot this is, and which pid namespace: without them a pid and its start time name no process. */
 export function here(): Pick<JournalEntry, 'bootId' | 'pidNamespace'> {
   return (place ??= {
-    bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
+    bootId: bootId(),
     pidNamespace: readlinkSync('/proc/self/ns/pid'),
   });
 }
