@@ -18,8 +18,8 @@ export interface Scenario {
    */
   whole: boolean;
   /**
-   * Set where it is about a container's window: a runc container with its default mounts, by Stillframe with and without
-   * its helpers for CRIU, and in CRI-O's order. Its network namespace.
+   * Set where it is about a container's window: a runc container with its default mounts, by Stillframe with and
+   * without its helpers for CRIU, and in CRI-O's order. Its network namespace.
    */
   container?: 'host network' | 'own network';
   /** No more rounds than that, where each takes minutes. */

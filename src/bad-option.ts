@@ -20,8 +20,8 @@ export function badOptionText({ option, value, expected }: BadOption): ErrorText
 }
 
 /**
- * What is no object at all, or the first option that has a value and a name that is not known. A misspelt option would otherwise be ignored without
- * a word, and a checkpoint made without the files that it names.
+ * What is no object at all, or the first option that has a value and a name that is not known. A misspelt option would
+ * otherwise be ignored without a word, and a checkpoint made without the files that it names.
  */
 export function unknownOption<T>(given: T, names: OptionNames<T>): BadOption | undefined {
   if (typeof given !== 'object' || given === null)

@@ -15,7 +15,9 @@ interface Spec {
   linux: { namespaces: { type: string }[] };
 }
 
-/** The gauge in a runc container with its default mounts, and the host's network unless the scenario is about another. */
+/**
+ * The gauge in a runc container with its default mounts, and the host's network unless the scenario is about another.
+ */
 export class RuncHome implements Home {
   private constructor(
     readonly gauge: Gauge,

@@ -1,6 +1,6 @@
 /*
- * The one pass over an archive that is checked, and put into its places meanwhile: the data of each member is read once,
- * hashed, and written where it goes, on libuv's threads.
+ * The one pass over an archive that is checked, and put into its places meanwhile: the data of each member is read
+ * once, hashed, and written where it goes, on libuv's threads.
  */
 #include "lines.h"
 #include "../addon/job.h"

@@ -26,7 +26,9 @@
 
 #define OPEN_FLAGS (O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
 
-/* A directory on the way to where we are. Only the innermost one is open: a tree can be deeper than descriptors reach. */
+/*
+ * A directory on the way to where we are. Only the innermost one is open: a tree can be deeper than descriptors reach.
+ */
 struct level {
 	struct level *up;
 	char *names; /* one after the other, each with its zero byte */

@@ -3,8 +3,8 @@
  * pid namespace has it, and descriptor 3 the CRIU's end of a SOCK_SEQPACKET socket.
  *
  * CRIU opens the directories of its client in /proc of whoever made its socket, and there, in the copy's /proc, is no
- * process from outside. So the program gets a socket that a process inside has made, which passes packets on, both ways,
- * and holds the directories under the numbers that they have here (4 and more).
+ * process from outside. So the program gets a socket that a process inside has made, which passes packets on, both
+ * ways, and holds the directories under the numbers that they have here (4 and more).
  *
  *   this process, outside   enters, waits, and ends as the next does
  *   its child, inside       passes packets on

@@ -1,19 +1,20 @@
 /*
- * stillframe-init: pid 1 of a copy. It makes what has to be made from inside the copy's namespaces, is the parent of the
- * CRIU that restores the tree there, and then of the tree: it reaps, passes signals on to the tree's root, and ends when
- * the last process has ended, with the root's status. The kernel ends the whole copy with it, whoever ends it.
+ * stillframe-init: pid 1 of a copy. It makes what has to be made from inside the copy's namespaces, is the parent of
+ * the CRIU that restores the tree there, and then of the tree: it reaps, passes signals on to the tree's root, and ends
+ * when the last process has ended, with the root's status. The kernel ends the whole copy with it, whoever ends it.
  *
- * Started with a SOCK_SEQPACKET socket as descriptor 3. What is started is the launcher: it waits for a first packet, so
- * that it can be put into a cgroup, makes the namespaces and pid 1 in them, tells `child PID`, and ends. From then on
- * pid 1 takes commands, each a packet of words that end with a NUL byte, and answers each with `ok`, or with
+ * Started with a SOCK_SEQPACKET socket as descriptor 3. What is started is the launcher: it waits for a first packet,
+ * so that it can be put into a cgroup, makes the namespaces and pid 1 in them, tells `child PID`, and ends. From then
+ * on pid 1 takes commands, each a packet of words that end with a NUL byte, and answers each with `ok`, or with
  * `error ERRNO STEP`:
  *   overlay LOWER DIR     DIR/upper and DIR/work over the directory LOWER, mounted at DIR/merged
  *   bind FROM TO          FROM in the place of TO
  *   detach PATH           unmounts it; what was bound from it stays
  *   copy FLAG FROM TO     `cp -a FLAG FROM TO`, with FLAG for example --reflink=always
  *   criu PROGRAM LASTPID IMAGES WORK
- *                         starts `PROGRAM swrk` and answers `ok` with the client's end of its socket. IMAGES and WORK are
- *                         descriptors 5 and 6 of pid 1, which made that socket: that is where CRIU looks for directories
+ *                         starts `PROGRAM swrk` and answers `ok` with the client's end of its socket. IMAGES and WORK
+ *                         are descriptors 5 and 6 of pid 1, which made that socket: that is where CRIU looks for
+ *                         directories
  *   keep PID              the tree, whose root is PID, is restored: the answer is the last word
  * The end of the socket before `keep` is the end of the copy.
  */

@@ -29,7 +29,9 @@ export interface Diagnosis {
   findings: Finding[];
 }
 
-/** Looks at everything that a checkpoint needs of this machine. Leaves nothing behind; takes a CRIU start per candidate. */
+/**
+ * Looks at everything that a checkpoint needs of this machine. Leaves nothing behind; takes a CRIU start per candidate.
+ */
 export async function diagnose(options: { criuPath?: string; workDir?: string } = {}): Promise<Diagnosis> {
   const criu = await listCriu({ criuPath: options.criuPath });
   const freezers = freezerVersions().map((version) => ({ version, root: hierarchyRoot(version) }));

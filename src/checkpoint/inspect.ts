@@ -73,7 +73,10 @@ export interface InspectOptions extends ReadOptions {
 }
 
 export interface VerifyOptions extends ReadOptions {
-  /** Where a compressed archive is unpacked to, and a stream is kept: needs its whole size. Default: the system's temporary directory. */
+  /**
+   * Where a compressed archive is unpacked to, and a stream is kept: needs its whole size. Default: the system's
+   * temporary directory.
+   */
   tmpDir?: string;
   /** As in `ReadOptions`. Default: nine tenths of what is free in `tmpDir`. */
   maxUnpackedBytes?: number | undefined;
@@ -86,8 +89,8 @@ const MAX_LIST_BYTES = 2 ** 30;
 const BYTES_OF_MEMBER = 100;
 
 /**
- * What an archive says it holds. Nothing is verified; see `verify`. A stream or a compressed archive is read to its end,
- * and stored nowhere.
+ * What an archive says it holds. Nothing is verified; see `verify`. A stream or a compressed archive is read to its
+ * end, and stored nowhere.
  * @throws ArchiveError NOT_AN_ARCHIVE, ARCHIVE_UNREADABLE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED, ARCHIVE_TOO_BIG,
  * ARCHIVE_UNSUPPORTED
  */
@@ -184,8 +187,8 @@ async function lookWhetherForeign(
 }
 
 /**
- * The data of one regular member. Not verified; see `verify`. A stream is read as far as the end of the member, and stored
- * nowhere.
+ * The data of one regular member. Not verified; see `verify`. A stream is read as far as the end of the member, and
+ * stored nowhere.
  * @param options `maxBytes`: a larger member is refused with MEMBER_TOO_BIG. Default 64 MiB.
  * @throws ArchiveError MEMBER_MISSING, MEMBER_TOO_BIG, and those of `inspect`
  */

@@ -212,8 +212,8 @@ export interface RestoreOptions {
   stateDir?: string;
   /**
    * Where CRIU's images are unpacked to, in a private directory. Nobody but root and the caller may be able to rename
-   * what is in it (WORK_DIR_UNSAFE). Default: /dev/shm, when it is a tmpfs and a whole archive would fit into memory with
-   * ease; else the archive's directory; /var/tmp where others could do that there, and for what has no path.
+   * what is in it (WORK_DIR_UNSAFE). Default: /dev/shm, when it is a tmpfs and a whole archive would fit into memory
+   * with ease; else the archive's directory; /var/tmp where others could do that there, and for what has no path.
    */
   workDir?: string;
   /** As in CheckpointOptions. */
@@ -242,8 +242,8 @@ export interface RestoreOptions {
    */
   replaceAddresses?: Record<string, string>;
   /**
-   * Called when the tree exists whole and nothing of it has run, and awaited: to change its files, or to send it signals
-   * that it takes first of all. When it fails the restore is undone, and fails with its error.
+   * Called when the tree exists whole and nothing of it has run, and awaited: to change its files, or to send it
+   * signals that it takes first of all. When it fails the restore is undone, and fails with its error.
    */
   onBeforeResume?: OnBeforeResume;
   /** As in CheckpointOptions. */

@@ -37,7 +37,9 @@ export interface FreezeLimits {
   stateDir?: string | undefined;
   /** As in CheckpointOptions. */
   placeGuardianIn?: string | undefined;
-  /** Cancels at any point, also while the callback works: everything is thawed, and the call rejects with its reason. */
+  /**
+   * Cancels at any point, also while the callback works: everything is thawed, and the call rejects with its reason.
+   */
   signal?: AbortSignal | undefined;
   /** Called at the start and end of each phase. It must not throw. */
   onProgress?: OnProgress | undefined;

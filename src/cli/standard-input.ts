@@ -36,8 +36,8 @@ function firstByte(fd: number): Buffer | undefined {
 }
 
 /**
- * What the argument names; `-` is the standard input. A file there is read by its descriptor, if nobody has read from it
- * before us.
+ * What the argument names; `-` is the standard input. A file there is read by its descriptor, if nobody has read from
+ * it before us.
  * @throws InvalidArgumentError when that is a terminal
  */
 export async function archiveOf(argument: string): Promise<ArchiveArgument> {

@@ -42,9 +42,9 @@ const OPTIONS: Names = {
  * a look. Frozen and thawed are what the kernel says, not what was asked for.
  *
  * Whatever happens, everything runs again, unless its cgroup was frozen before: then it is left so. When this process
- * dies, or `maxFrozenMs` is over and it does not thaw, its guardian does. When the callback fails, the thaw comes first,
- * then its error. A callback that goes on after the deadline or a cancellation is left behind, with its result: it can
- * listen to `frozen.signal`.
+ * dies, or `maxFrozenMs` is over and it does not thaw, its guardian does. When the callback fails, the thaw comes
+ * first, then its error. A callback that goes on after the deadline or a cancellation is left behind, with its result:
+ * it can listen to `frozen.signal`.
  *
  * One at a time: another freeze or checkpoint of the same tree or cgroup, and of those above and below it, is
  * TARGET_BUSY meanwhile. A container is frozen with the commands that were sent into it.

@@ -10,9 +10,13 @@ import { CriuError } from './errors/criu-error.js';
 import { OLDEST_CRIU } from './oldest.js';
 
 export interface FindCriuOptions {
-  /** Use this one or fail. Default: the first of `$STILLFRAME_CRIU`, `criu` on PATH, and Stillframe's own that works. */
+  /**
+   * Use this one or fail. Default: the first of `$STILLFRAME_CRIU`, `criu` on PATH, and Stillframe's own that works.
+   */
   criuPath?: string;
-  /** How long one CRIU may take to answer, in milliseconds. Default 30000: an emulated machine takes over ten seconds. */
+  /**
+   * How long one CRIU may take to answer, in milliseconds. Default 30000: an emulated machine takes over ten seconds.
+   */
   timeoutMs?: number;
   /**
    * Directory in which it is remembered which CRIU has worked, so that another process need not ask the same file on
@@ -47,8 +51,8 @@ interface Candidate {
 }
 
 /**
- * The first CRIU that works here. One that has worked is not asked again in this process, nor with the same `stateDir` in
- * another, unless its file, the kernel or what this process may do has changed.
+ * The first CRIU that works here. One that has worked is not asked again in this process, nor with the same `stateDir`
+ * in another, unless its file, the kernel or what this process may do has changed.
  * @throws CriuError CRIU_NOT_FOUND when there is none, CRIU_UNUSABLE when none works, with what each one said; the
  * signal's reason
  */

@@ -60,7 +60,8 @@ export interface ExtractedTree extends ExtractProgress {
  * @param tree The tree's name in the archive.
  * @throws ArchiveError MEMBER_MISSING, DESTINATION_EXISTS, DESTINATION_NOT_EMPTY, DESTINATION_MISSING,
  * DESTINATION_UNSAFE,
- *   DESTINATION_FULL, DESTINATION_MOUNTED, UNSAFE_PATH, UNSAFE_LINK, EXTRACT_FAILED (which path, with the system's error as cause)
+ *   DESTINATION_FULL, DESTINATION_MOUNTED, UNSAFE_PATH, UNSAFE_LINK, EXTRACT_FAILED (which path, with the system's
+ *   error as cause)
  */
 export async function extractTree(
   options: ExtractOptions & { verified: VerifiedArchive; tree: string | Buffer },

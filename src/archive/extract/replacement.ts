@@ -1,7 +1,7 @@
 /**
  * Files that take the place of others in one rename. They are made in a hidden directory beside the old ones, which
- * nobody else can enter, and are exchanged with them (RENAME_EXCHANGE of renameat2(2)): at each moment the name leads to
- * the whole of the one or of the other.
+ * nobody else can enter, and are exchanged with them (RENAME_EXCHANGE of renameat2(2)): at each moment the name leads
+ * to the whole of the one or of the other.
  */
 import { closeSync, constants, openSync, readFileSync, readlinkSync, realpathSync, type BigIntStats } from 'node:fs';
 import { basename, dirname, join } from 'node:path';

@@ -43,7 +43,8 @@ export class NameSet {
 
   /** Adds a member whose name is safe; `''` is the root of all. Returns what forbids it, if anything does. */
   add(name: Buffer, type: EntryType, linkname?: Buffer): string | undefined {
-    // From where they differ on, or a tree of 25,000 levels would take minutes. The last one itself may be no directory.
+    // From where they differ on, or a tree of 25,000 levels would take minutes. The last one itself may be no
+    // directory.
     const slashes: number[] = [];
     const from = commonLength(this.#last, name);
     for (let at = name.indexOf(SLASH, from); at >= 0; at = name.indexOf(SLASH, at + 1)) slashes.push(at);

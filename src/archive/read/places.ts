@@ -17,7 +17,9 @@ export interface MemberPlace {
   entries: number;
 }
 
-/** A tree's place: for layout `members` its members, headers and all; for `nested` the tar that is its member's data. */
+/**
+ * A tree's place: for layout `members` its members, headers and all; for `nested` the tar that is its member's data.
+ */
 export interface TreePlace {
   record: TreeRecord;
   name: Buffer;

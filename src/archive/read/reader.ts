@@ -23,7 +23,10 @@ export interface OpenArchive extends AsyncDisposable {
 export interface OpenArchiveOptions {
   /** How errors name it. Default: its path, or what it is. */
   name?: string | undefined;
-  /** Where a compressed archive is unpacked, and a stream is kept: needs its whole size. Default: the system's temporary directory. */
+  /**
+   * Where a compressed archive is unpacked, and a stream is kept: needs its whole size. Default: the system's temporary
+   * directory.
+   */
   tmpDir?: string | undefined;
   /**
    * How much a compressed archive may unpack to, and a stream may bring, in bytes. Default: nine tenths of what is free
@@ -50,8 +53,8 @@ export interface TarRange {
 }
 
 /**
- * Opens an archive. Nothing of it is checked yet. An open file stays the caller's, and is read at its offsets from 0 on;
- * what is no regular file, and a stream, is copied to a file without a name first.
+ * Opens an archive. Nothing of it is checked yet. An open file stays the caller's, and is read at its offsets from 0
+ * on; what is no regular file, and a stream, is copied to a file without a name first.
  * @throws ArchiveError ARCHIVE_UNREADABLE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED (what the decompressor says),
  * ARCHIVE_UNSUPPORTED, ARCHIVE_TOO_BIG
  */

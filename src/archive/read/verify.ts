@@ -52,8 +52,8 @@ export interface VerifyOptions {
 const CHUNK_BYTES = 64 * 1024;
 
 /**
- * Checks everything, in one pass, on several threads: each member's data against its SHA-256, all headers and padding against
- * theirs, the manifest against its own; names, links and order; that nothing follows the end. Any changed
+ * Checks everything, in one pass, on several threads: each member's data against its SHA-256, all headers and padding
+ * against theirs, the manifest against its own; names, links and order; that nothing follows the end. Any changed
  * bit of the (uncompressed) archive, and any missing end, is found.
  * @throws ArchiveError NOT_AN_ARCHIVE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED, FORMAT_TOO_NEW, UNSAFE_PATH, UNSAFE_LINK
  */

@@ -1,4 +1,6 @@
-/** The cgroups of a copy: one that is its own, with its pid 1 in it, and in that one the tree's, which can be frozen. */
+/**
+ * The cgroups of a copy: one that is its own, with its pid 1 in it, and in that one the tree's, which can be frozen.
+ */
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -36,7 +38,9 @@ export function copyCgroups(subject: Subject, settings: RestoreSettings): CopyCg
   return { own, tree: join(own, 'tree') };
 }
 
-/** Where the original was, or the cgroup that a copy was made in, by the name or path of the copy's own or its tree's. */
+/**
+ * Where the original was, or the cgroup that a copy was made in, by the name or path of the copy's own or its tree's.
+ */
 export function outsideCopy(cgroup: string): string {
   const parts = cgroup.split('/');
   const copy = parts.findIndex((part) => part.startsWith(PREFIX));

@@ -22,8 +22,8 @@ function isInit(pid: number): boolean {
 }
 
 /**
- * The target as a checkpoint takes it, which for a copy differs: CRIU has to run in its namespaces, and the paths of its
- * files mean what they mean there.
+ * The target as a checkpoint takes it, which for a copy differs: CRIU has to run in its namespaces, and the paths of
+ * its files mean what they mean there.
  * @throws CheckpointError BAD_OPTION for what is not done with a copy
  */
 export function targetInCopy<T extends Target & { filesInUse?: boolean; preDump?: unknown }>(target: T): T {

@@ -9,8 +9,8 @@ const MIB = 1 << 20;
  * Where CRIU writes its images when the caller has not said it: in memory, when they fit there with ease, so that the
  * frozen window does not wait for a disk that is still busy with the files' first copy. Else `onDisk`.
  *
- * The tree can grow until it is dumped, and what is in tmpfs counts as memory of this process's cgroup: hence twice what
- * is needed must be free in the file system, and four times as much as memory.
+ * The tree can grow until it is dumped, and what is in tmpfs counts as memory of this process's cgroup: hence twice
+ * what is needed must be free in the file system, and four times as much as memory.
  * @param neededBytes As `imagesBytes` reckons.
  */
 export function placeForImages(neededBytes: number, onDisk: string): string {

@@ -72,10 +72,11 @@ export interface InspectProcessesOptions {
 }
 
 /**
- * What was running: the processes of a checkpoint, parents before children, with their arguments, memory, open files and
- * sockets, by CRIU's images. Reads archives of Podman, CRI-O and containerd as well as our own. Nothing is verified; see
- * `verify`. Memory is not read but for the arguments.
- * @throws ArchiveError MEMBER_MISSING for an archive without CRIU's images, and those of `inspect`; CriuError CRIU_IMAGE
+ * What was running: the processes of a checkpoint, parents before children, with their arguments, memory, open files
+ * and sockets, by CRIU's images. Reads archives of Podman, CRI-O and containerd as well as our own. Nothing is
+ * verified; see `verify`. Memory is not read but for the arguments.
+ * @throws ArchiveError MEMBER_MISSING for an archive without CRIU's images, and those of `inspect`; CriuError
+ *   CRIU_IMAGE
  */
 export async function inspectProcesses(
   source: ArchiveSource,

@@ -3,7 +3,8 @@ import type { Warning } from '../warnings/warning.js';
 
 /**
  * The steps of a checkpoint, of a freeze (`whileFrozen`), of a `prepare` and of a restore, in the order in which they
- * first begin; a restore's `thaw` comes before its `lazy-pages`. `callback` is the caller's own work in the frozen window.
+ * first begin; a restore's `thaw` comes before its `lazy-pages`. `callback` is the caller's own work in the frozen
+ * window.
  */
 export type Phase =
   | 'resolve'

@@ -42,8 +42,8 @@ export class Guardian implements AsyncDisposable {
 
   /**
    * Resolves when the guardian runs and has taken in what it has to know.
-   * @throws CheckpointError GUARDIAN_MISSING, GUARDIAN_LOST, GUARDIAN_REFUSED (`placeGuardianIn` does not exist, ...); the
-   * signal's reason
+   * @throws CheckpointError GUARDIAN_MISSING, GUARDIAN_LOST, GUARDIAN_REFUSED (`placeGuardianIn` does not exist, ...);
+   * the signal's reason
    */
   static async arm(options: GuardianOptions): Promise<Guardian> {
     const { journal, placeGuardianIn, criuTimeoutMs = 10_000, thawTimeoutMs = 30_000, signal } = options;

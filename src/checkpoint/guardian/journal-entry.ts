@@ -18,8 +18,8 @@ export interface JournalEntry {
   bootId: string;
   pidNamespace: string;
   /**
-   * The root of the tree that is checkpointed or held frozen; a restore has none yet, a pod has none, and a `cgroup` held
-   * frozen need have none.
+   * The root of the tree that is checkpointed or held frozen; a restore has none yet, a pod has none, and a `cgroup`
+   * held frozen need have none.
    */
   target?: ProcessId;
   /** A restore, until it is finished. */

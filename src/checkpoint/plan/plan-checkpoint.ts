@@ -31,7 +31,9 @@ export interface CheckpointPlan {
   /** The root of the tree, and all its processes, the root first. */
   pid: number;
   processes: PlannedProcess[];
-  /** The cgroup that the root is in, and whether the tree would be moved out of it; undefined where it cannot be seen. */
+  /**
+   * The cgroup that the root is in, and whether the tree would be moved out of it; undefined where it cannot be seen.
+   */
   cgroup:
     | {
         version: 1 | 2;

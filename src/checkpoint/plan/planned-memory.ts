@@ -7,7 +7,9 @@ import type { ProcessInfo } from '../../proc/task.js';
 export interface PlannedMemory {
   /** What the tree has in memory, with what its processes share counted once for each. */
   residentBytes: number;
-  /** About what CRIU would write of it: private memory, in swap too, and shared memory. Mapped files are not written. */
+  /**
+   * About what CRIU would write of it: private memory, in swap too, and shared memory. Mapped files are not written.
+   */
   dumpedBytes: number;
   /** Deleted files that are still open: they go into the images too. */
   deletedFilesBytes: number;

@@ -6,7 +6,9 @@ export interface PredictedWindow {
   /** Half and twice that: so far apart the same machine is on two days. */
   fromMs: number;
   toMs: number;
-  /** What CRIU would take for processes and memory; and the files, which are copied meanwhile. The longer one counts. */
+  /**
+   * What CRIU would take for processes and memory; and the files, which are copied meanwhile. The longer one counts.
+   */
   memoryMs: number;
   filesMs: number;
   /** What the prediction rests on, in words. */

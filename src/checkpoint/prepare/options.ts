@@ -14,8 +14,8 @@ export interface PrepareOptions extends Pick<
   'archive' | 'archiveName' | 'maxUnpackedBytes' | 'workDir' | 'placeGuardianIn' | 'stateDir' | 'signal'
 > {
   /**
-   * The directory to make. It must not exist, or be empty; its parent must exist, and nobody but root and the caller may
-   * be able to rename what is in it.
+   * The directory to make. It must not exist, or be empty; its parent must exist, and nobody but root and the caller
+   * may be able to rename what is in it.
    */
   dir: string;
   /** Called at the start and end of each phase, and with its progress. It must not throw. */

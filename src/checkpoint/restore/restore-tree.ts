@@ -145,8 +145,8 @@ async function finished(lazyPages: LazyPages, signal: AbortSignal | undefined): 
  */
 export async function verifyRunning(pid: number, cgroup: string | undefined, timeoutMs: number): Promise<void> {
   if (cgroup !== undefined) await openFreezer({ cgroup }).thaw({ timeoutMs });
-  // CRIU's end may have sent the root a signal (PR_SET_PDEATHSIG) that it has not got round to yet. The second look is for one
-  // that was taking it during the first.
+  // CRIU's end may have sent the root a signal (PR_SET_PDEATHSIG) that it has not got round to yet. The second look is
+  // for one that was taking it during the first.
   for (let looks = 0; looks < 2; looks++, await immediate()) {
     const ended = hasFatalSignal(pid) || !isAlive(pid);
     if (ended) throw new CheckpointError('NOT_RUNNING', { pid, what: 'it has ended already' });

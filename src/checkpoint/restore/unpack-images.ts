@@ -43,8 +43,8 @@ export async function unpackImages(
 }
 
 /**
- * Verifies the archive, and puts the images into a directory of ours in the same pass: the largest of them is often most
- * of the archive.
+ * Verifies the archive, and puts the images into a directory of ours in the same pass: the largest of them is often
+ * most of the archive.
  * @throws ArchiveError, CriuError CRIU_IMAGE
  */
 export async function verifyAndUnpackImages(

@@ -105,7 +105,10 @@ export class Networks {
   }
 }
 
-/** Source: net/ipv4/udp.c, udp4_format_sock, Linux v6.12: `sl local remote st tx:rx tr:when retransmit uid timeout inode`. */
+/**
+ * Source: net/ipv4/udp.c, udp4_format_sock, Linux v6.12: `sl local remote st tx:rx tr:when retransmit uid timeout
+ * inode`.
+ */
 function withDatagrams(table: string): string[] {
   return table
     .split('\n')

@@ -20,8 +20,8 @@ export interface WarningFacts {
    */
   STATE_LOST: { states: TaskState[]; more: number };
   /**
-   * Restore. Of a container at the checkpoint too: `restoredBy: 'runtime'` is what a runtime loses unless Stillframe has
-   * it restore the container.
+   * Restore. Of a container at the checkpoint too: `restoredBy: 'runtime'` is what a runtime loses unless Stillframe
+   * has it restore the container.
    */
   LOCKS_LOST: { locks: LostLock[]; restoredBy: 'stillframe' | 'runtime' };
   /** Checkpoint of a container of Podman. `mounts`: where its secrets are in the container. */

@@ -41,7 +41,9 @@ export class ObservedTarget {
     return this.#behind(openForWriting(pids), signal);
   }
 
-  /** A warning where tasks write to files that the archive does not hold. CRIU's log, at `criuLog`, is none of theirs. */
+  /**
+   * A warning where tasks write to files that the archive does not hold. CRIU's log, at `criuLog`, is none of theirs.
+   */
   outside(pids: readonly number[], criuLog?: string): Warning[] {
     const found = this.#findOutside(pids, criuLog);
     return found.files.length === 0 ? [] : [warning('FILES_NOT_ARCHIVED', found)];
@@ -66,7 +68,9 @@ export class ObservedTarget {
     return states.length === 0 ? [] : [warning('STATE_LOST', { states, more })];
   }
 
-  /** A warning where tasks of a container hold locks that its runtime will not restore. To be asked before the freeze. */
+  /**
+   * A warning where tasks of a container hold locks that its runtime will not restore. To be asked before the freeze.
+   */
   async lostLocks(pids: readonly number[], signal?: AbortSignal): Promise<Warning[]> {
     if (this.parts.guests !== true) return [];
     const locks = await locksOnMappedFiles(pids, signal);

@@ -38,8 +38,8 @@ export interface SnapshotPlan {
   /** The caller's work, before CRIU may touch what has been verified to stand still. */
   onFrozen?: OnFrozen | undefined;
   /**
-   * For a tree that CRIU is to end: makes the archive safe when memory and files are complete and CRIU still holds every
-   * task. A failure here undoes the dump.
+   * For a tree that CRIU is to end: makes the archive safe when memory and files are complete and CRIU still holds
+   * every task. A failure here undoes the dump.
    */
   sealBeforeEnd?: ((members: CgroupMember[]) => Promise<SealedCheckpoint>) | undefined;
 }

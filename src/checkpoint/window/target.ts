@@ -60,7 +60,8 @@ export interface TargetParts {
   /** The target is a container, into which commands may be sent (exec, health checks, probes): they are waited for. */
   guests?: boolean;
   /**
-   * The target is a copy: CRIU runs in the namespaces of its pid 1, by a program that enters them (native/init/enter.c).
+   * The target is a copy: CRIU runs in the namespaces of its pid 1, by a program that enters them
+   * (native/init/enter.c).
    */
   inside?: { init: number; program: string };
   /** Others are to be checkpointed in the same instant. */

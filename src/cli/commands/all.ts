@@ -3,8 +3,8 @@ import type { Command } from 'commander';
 type Make = (signal: AbortSignal) => Command;
 
 /**
- * Every command, in the order of the help, each in a module of its own: what is not asked for is not loaded, and none of
- * them loads the library before it acts.
+ * Every command, in the order of the help, each in a module of its own: what is not asked for is not loaded, and none
+ * of them loads the library before it acts.
  */
 const MAKERS: Readonly<Record<string, () => Promise<Make>>> = {
   checkpoint: async () => (await import('./checkpoint.js')).checkpointCommand,

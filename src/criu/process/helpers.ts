@@ -3,8 +3,8 @@ import { DEFAULT_PATH, isExecutable } from '../../find-command.js';
 import { builtPaths } from '../../installed.js';
 
 /**
- * The `tar` that a CRIU is to find while it dumps (native/criu-tar): it archives a tmpfs without a shell and a gzip, while
- * the tree stands still. Undefined where it has not been built, and where a PATH cannot name it.
+ * The `tar` that a CRIU is to find while it dumps (native/criu-tar): it archives a tmpfs without a shell and a gzip,
+ * while the tree stands still. Undefined where it has not been built, and where a PATH cannot name it.
  */
 export function findHelperTar(): string | undefined {
   return builtPaths('criu-helpers/tar').find((path) => isExecutable(path) && !path.includes(delimiter));

@@ -188,8 +188,8 @@ export class Swrk implements Connection {
    * Closes our end, when it is this one's turn, and resolves when CRIU has been reaped. What must end at once, since it
    * holds tasks, is to be disconnected first.
    * @param graceMs How long CRIU may take to undo its work before it is killed. Default 10000. A kill can harm the
-   *   tasks it holds: their memory may still contain CRIU's own code. One that waits for a file system's server is killed
-   *   after a second: it changes no task then.
+   *   tasks it holds: their memory may still contain CRIU's own code. One that waits for a file system's server is
+   *   killed after a second: it changes no task then.
    */
   async close({ graceMs = 10_000 }: { graceMs?: number } = {}): Promise<SwrkEnd> {
     if (this.disconnected) return this.#end(graceMs);

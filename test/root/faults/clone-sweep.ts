@@ -1,6 +1,7 @@
 /**
  * Copies whose making is killed: the embedding process by SIGKILL, its CRIU or the copy's pid 1, alone or with the
- * guardian, at any moment. Afterwards the copy runs whole or nothing of it is left, and the original has noticed nothing.
+ * guardian, at any moment. Afterwards the copy runs whole or nothing of it is left, and the original has noticed
+ * nothing.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
