@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
-import { join } from 'node:path';
+import { basename, join, posix } from 'node:path';
 import { setImmediate as immediate, setTimeout as sleep } from 'node:timers/promises';
 import { readControl } from './control-file.js';
 import { openFreezer } from './freezer.js';
@@ -130,6 +130,8 @@ class KernelAdoption implements Adoption {
   readonly origin: string;
   readonly #pid: number;
   readonly #home: CgroupLocation;
+  /** The path of the cgroup made for it, as /proc names it. */
+  readonly #name: string;
   readonly #homes = new Map<number, Home>();
   readonly #directories = new Map<string, string>();
 
@@ -141,6 +143,7 @@ class KernelAdoption implements Adoption {
     this.origin = home.name;
     this.#pid = pid;
     this.#home = home;
+    this.#name = posix.join(home.name, basename(path));
     this.#onHomes = onHomes;
   }
 
@@ -191,8 +194,17 @@ class KernelAdoption implements Adoption {
   #outside(): ProcessInfo[] {
     const inside = tasksFrom(this.path, this.version);
     return processTree(this.#pid).filter((process) =>
-      threadIds(process).some((tid) => !inside.has(tid) && isAlive(tid)),
+      threadIds(process).some((tid) => !inside.has(tid) && isAlive(tid) && !this.#isInside(tid)),
     );
+  }
+
+  /**
+   * A tree that forks all the while always has tasks that were born inside after the list of who is inside was read. Such
+   * a task is asked for its own cgroup, or the chase of those who are really outside would never end.
+   */
+  #isInside(tid: number): boolean {
+    const name = cgroupNameOf(tid, this.version);
+    return name === '' || name === this.#name || name.startsWith(`${this.#name}/`);
   }
 
   /** Nothing for one that is known, has ended, or was born inside after the list of who is inside was read. */
