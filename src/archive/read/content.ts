@@ -1,12 +1,13 @@
 import { ArchiveError } from '../format/archive-error.js';
 import { printable } from '../format/byte-text.js';
 import type { Entry } from '../format/entry.js';
-import { storedRanges } from '../format/tar-encode.js';
+import { BLOCK_BYTES, storedRanges } from '../format/tar-encode.js';
 
 export function truncated(archivePath: string, offset: number, name?: Buffer): ArchiveError {
   return new ArchiveError('ARCHIVE_TRUNCATED', {
     archivePath,
     offset,
+    ...(offset < BLOCK_BYTES ? { what: 'it ends within its first header, if it is an archive at all' } : {}),
     ...(name === undefined ? {} : { member: printable(name) }),
   });
 }
