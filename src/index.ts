@@ -1,3 +1,7 @@
+/**
+ * `stillframe`: checkpoint and restore of process trees, frozen moments, programs with names, and what archives hold.
+ * @module stillframe
+ */
 // The story
 export { checkpoint } from './checkpoint/checkpoint.js';
 export { restore } from './checkpoint/restore/restore.js';

@@ -1,4 +1,7 @@
-/** `stillframe/cgroup`: the cgroup freezer by itself, v1 and v2. */
+/**
+ * `stillframe/cgroup`: the cgroup freezer by itself, v1 and v2.
+ * @module stillframe/cgroup
+ */
 export {
   freezerVersions,
   hierarchyRoot,

@@ -1,4 +1,7 @@
-/** `stillframe/containers`: containers of runc, crun and Podman, and pods of them. */
+/**
+ * `stillframe/containers`: containers of runc, crun and Podman, and pods of them.
+ * @module stillframe/containers
+ */
 export {
   checkpointContainer,
   checkpointPod,
@@ -44,6 +47,7 @@ export { StillframeError, type ErrorText } from '../errors.js';
 
 // What their options and reports name.
 export type { ByteRange, Entry, EntryType, JsonBytes, OutputCompression, TreeLayout, Xattr } from '../archive/index.js';
+export type { ProgramOrigin, ProgramTree } from '../checkpoint/program/record.js';
 export type { BadOption } from '../bad-option.js';
 export type { PreDumpPlan, PreDumpRound } from '../checkpoint/dump/pre-dump.js';
 export type {

@@ -1,4 +1,7 @@
-/** `stillframe/criu`: a client of CRIU's RPC, and readers of what CRIU writes. */
+/**
+ * `stillframe/criu`: a client of CRIU's RPC, and readers of what CRIU writes.
+ * @module stillframe/criu
+ */
 export {
   CriuClient,
   criuErrorOf,
