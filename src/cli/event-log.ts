@@ -1,6 +1,6 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { StillframeError, type PhaseEvent, type WarningEvent, type WindowEvent } from '../index.js';
-import { visibleJson } from '../visible.js';
+import { json } from './output.js';
 
 /**
  * Phases, windows and warnings as JSON lines, appended one whole line a write, so that a reader never meets half of
@@ -31,8 +31,8 @@ export class EventLog implements Disposable {
     { error, ...facts }: (PhaseEvent | WindowEvent | WarningEvent) & { error?: unknown },
   ): void {
     const shown = error instanceof StillframeError ? error.toJSON() : error === undefined ? undefined : String(error);
-    const line = JSON.stringify({ time: new Date().toISOString(), event, ...facts, error: shown });
-    writeSync(this.#fd, `${visibleJson(line)}\n`);
+    const line = json({ time: new Date().toISOString(), event, ...facts, error: shown }, 0);
+    writeSync(this.#fd, `${line}\n`);
   }
 
   [Symbol.dispose](): void {

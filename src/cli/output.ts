@@ -22,13 +22,13 @@ export function milliseconds(ms: number): string {
   return ms < 1000 ? `${ms.toFixed(1)} ms` : `${(ms / 1000).toFixed(2)} s`;
 }
 
-/** Pretty JSON with big integers as numbers where they fit, as strings where they do not. */
-export function json(value: unknown): string {
-  return visibleJson(
-    JSON.stringify(
-      value,
-      (_, v: unknown) => (typeof v === 'bigint' ? (Number.isSafeInteger(Number(v)) ? Number(v) : String(v)) : v),
-      2,
-    ),
-  );
+/** JSON with big integers as numbers where they fit, as strings where they do not; times to the microsecond. */
+export function json(value: unknown, indent = 2): string {
+  return visibleJson(JSON.stringify(value, (_, v: unknown) => plain(v), indent));
+}
+
+function plain(value: unknown): unknown {
+  if (typeof value === 'bigint') return Number.isSafeInteger(Number(value)) ? Number(value) : String(value);
+  // 80.2792159999999 ms are a difference of two clocks' readings, not a measurement to 13 digits.
+  return typeof value === 'number' && !Number.isInteger(value) ? Number(value.toFixed(3)) : value;
 }
