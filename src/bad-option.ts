@@ -32,6 +32,13 @@ export function unknownOption<T>(given: T, names: OptionNames<T>): BadOption | u
   return undefined;
 }
 
+/** Names of options but for some of them. */
+export function without<T, K extends keyof T>(names: T, unwanted: readonly K[]): Omit<T, K> {
+  return Object.fromEntries(
+    Object.entries(names as object).filter(([name]) => !(unwanted as readonly PropertyKey[]).includes(name)),
+  ) as Omit<T, K>;
+}
+
 /** One line, and no more of an object than tells which it is. */
 function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value);

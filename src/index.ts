@@ -76,6 +76,14 @@ export { start, type ProgramEnd, type StartedProgram, type StartOptions } from '
 export { findProgram, listPrograms, type NamedProgram } from './checkpoint/program/list.js';
 export type { ProgramOrigin, ProgramTree } from './checkpoint/program/record.js';
 
+// Checkpoints again and again, and the way back from the newest
+export { checkpointEvery, type CheckpointEveryOptions } from './checkpoint/series/checkpoint-every.js';
+export { listArchives, type ArchiveList } from './checkpoint/series/list.js';
+export type { ArchivedTarget, ListedArchive } from './checkpoint/series/listed-archive.js';
+export { latestArchive, withLatestArchive, type Latest, type LatestOptions } from './checkpoint/series/latest.js';
+export type { SeriesEvent, SeriesOptions } from './checkpoint/series/series.js';
+export type { Removal } from './checkpoint/series/kept-archives.js';
+
 // Parts that are also subpaths of the package: stillframe/containers, stillframe/cgroup, stillframe/criu
 export * from './public/containers.js';
 export * from './public/cgroup.js';
@@ -123,5 +131,6 @@ export {
   type DifferingFile,
   type LockHolder,
   type PidHolder,
+  type SkippedArchive,
 } from './checkpoint/base/checkpoint-error.js';
 export { ArchiveError, type ArchiveErrorCode, type ArchiveFacts } from './archive/index.js';

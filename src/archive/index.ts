@@ -34,6 +34,7 @@ export { openInOrder } from './read/in-order.js';
 export { inspectArchive, inspectMembers } from './read/inspect.js';
 export { refuseOccupied } from './extract/occupied.js';
 export type { MemberPlace, TreePlace } from './read/places.js';
+export { readManifest, type FoundManifest } from './read/manifest-at-end.js';
 export { locateMembers } from './read/locate-members.js';
 export { readMemberRange } from './read/member-range.js';
 export { verifyArchive, type VerifiedArchive, type VerifyOptions } from './read/verify.js';

@@ -14,13 +14,13 @@ export function wholeNumber(text: string): number {
   return positiveInteger(text);
 }
 
-/** Milliseconds: a plain number of them, or with ms, s or m behind it. */
+/** Milliseconds: a plain number of them, or with ms, s, m or h behind it. */
 export function duration(text: string): number {
-  const units = { '': 1, ms: 1, s: 1000, m: 60_000 };
-  const [, digits, unit] = /^(\d+(?:\.\d+)?)(ms|s|m)?$/.exec(text) ?? [];
+  const units = { '': 1, ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+  const [, digits, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(text) ?? [];
   const ms = Math.round(Number(digits) * units[(unit ?? '') as keyof typeof units]);
   if (!Number.isSafeInteger(ms) || ms <= 0)
-    throw new InvalidArgumentError('Give a time such as 500 (milliseconds), 500ms, 5s or 2m.');
+    throw new InvalidArgumentError('Give a time such as 500 (milliseconds), 500ms, 5s, 2m or 1h.');
   return ms;
 }
 

@@ -15,7 +15,7 @@ export function errorText(error: unknown, asJson: boolean, command: Command): st
   return `stillframe: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`;
 }
 
-function errorObject(error: unknown, command: Command): Record<string, unknown> {
+export function errorObject(error: unknown, command: Command): Record<string, unknown> {
   if (error instanceof StillframeError)
     return { ...error.toJSON(), message: inFlags(error.message, command), remedy: inFlags(error.remedy, command) };
   if (error instanceof AggregateError)

@@ -17,7 +17,11 @@ export type ContainerCheckpointOptions = ContainerName &
   ContainerTargetOptions &
   Omit<CheckpointOptions, 'pid' | 'cgroup' | 'cgroupVersion' | 'adopt' | 'files' | 'parts'>;
 
-const OPTIONS: OptionNames<ContainerCheckpointOptions> = { ...CONTAINER_NAME, ...OF_CHECKPOINT, wholeRootfs: true };
+export const CONTAINER_CHECKPOINT_OPTIONS: OptionNames<ContainerCheckpointOptions> = {
+  ...CONTAINER_NAME,
+  ...OF_CHECKPOINT,
+  wholeRootfs: true,
+};
 
 export interface ContainerCheckpointReport extends CheckpointReport {
   container: { runtime: RuntimeName; id: string; name: string };
@@ -31,7 +35,7 @@ export interface ContainerCheckpointReport extends CheckpointReport {
  * @throws ContainerError docs/errors.md says when each code comes
  */
 export async function checkpointContainer(options: ContainerCheckpointOptions): Promise<ContainerCheckpointReport> {
-  refuseUnknown(options, OPTIONS);
+  refuseUnknown(options, CONTAINER_CHECKPOINT_OPTIONS);
   const { runc, crun, podman, stateRoot, bundle, podmanOptions, ...rest } = options;
   rest.signal?.throwIfAborted();
   const container = await findContainer({ runc, crun, podman, stateRoot, bundle, podmanOptions });
@@ -41,7 +45,10 @@ export async function checkpointContainer(options: ContainerCheckpointOptions): 
 export type ContainerPlanOptions = Omit<ContainerCheckpointOptions, 'output'> &
   Pick<CheckpointPlanOptions, 'output' | 'observeMs'>;
 
-const PLAN: OptionNames<ContainerPlanOptions> = { ...OPTIONS, observeMs: true };
+const PLAN: OptionNames<ContainerPlanOptions> = {
+  ...CONTAINER_CHECKPOINT_OPTIONS,
+  observeMs: true,
+};
 
 /** What `checkpointContainer()` would do. */
 export type ContainerCheckpointPlan = CheckpointPlan & Pick<ContainerCheckpointReport, 'container' | 'leftOut'>;

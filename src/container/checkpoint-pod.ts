@@ -13,8 +13,8 @@ import {
 import type { Container } from './model/container.js';
 import { ContainerError } from './model/container-error.js';
 import { engineFacts } from './model/engine.js';
-import { OF_CHECKPOINT, refuseUnknown, without } from './option-names.js';
-import type { OptionNames } from '../bad-option.js';
+import { OF_CHECKPOINT, refuseUnknown } from './option-names.js';
+import { without, type OptionNames } from '../bad-option.js';
 import { findContainer, type ContainerName } from './runtimes/find-container.js';
 import { containersBelow } from './runtimes/pod-members.js';
 import { Meeting } from './pod-barrier.js';

@@ -6,6 +6,7 @@ export {
   type ContainerCheckpointReport,
   type ContainerPlanOptions,
 } from './checkpoint-container.js';
+export { checkpointContainerEvery, type ContainerCheckpointEveryOptions } from './checkpoint-container-every.js';
 export {
   checkpointPod,
   type PodCheckpointOptions,

@@ -1,4 +1,4 @@
-import { unknownOption, type OptionNames } from '../bad-option.js';
+import { unknownOption, without, type OptionNames } from '../bad-option.js';
 import { CHECKPOINT_OPTIONS } from '../checkpoint/option-names.js';
 import { ContainerError } from './model/container-error.js';
 import type { ContainerName } from './runtimes/find-container.js';
@@ -21,12 +21,6 @@ export const OF_CHECKPOINT = without(CHECKPOINT_OPTIONS, [
   'files',
   'parts',
 ] as const);
-
-export function without<T, K extends keyof T>(names: T, unwanted: readonly K[]): Omit<T, K> {
-  return Object.fromEntries(
-    Object.entries(names as object).filter(([name]) => !(unwanted as readonly PropertyKey[]).includes(name)),
-  ) as Omit<T, K>;
-}
 
 /** @throws ContainerError BAD_OPTION for the first option that is not known */
 export function refuseUnknown<T>(options: T, names: OptionNames<T>): void {

@@ -4,6 +4,7 @@
  */
 export {
   checkpointContainer,
+  checkpointContainerEvery,
   checkpointPod,
   containerOf,
   containerTarget,
@@ -14,6 +15,7 @@ export {
   whileFrozen,
   writeImage,
   type Container,
+  type ContainerCheckpointEveryOptions,
   type ContainerCheckpointOptions,
   type ContainerCheckpointPlan,
   type ContainerCheckpointReport,
@@ -68,6 +70,8 @@ export type { LostLock } from '../checkpoint/restore/restore-locks.js';
 export type { ChangedFile } from '../checkpoint/warnings/find-changed-files.js';
 export type { MovedTree } from '../checkpoint/warnings/moved-trees.js';
 export type { FileStamp, OutsideFile } from '../checkpoint/warnings/outside-file.js';
+export type { SeriesEvent, SeriesOptions } from '../checkpoint/series/series.js';
+export type { Removal } from '../checkpoint/series/kept-archives.js';
 export type { TaskState } from '../checkpoint/warnings/task-state.js';
 export type { Warning, WarningCode, WarningFacts } from '../checkpoint/warnings/warning.js';
 export type { CgroupToFreeze, FreezeLimits, TreeToFreeze } from '../checkpoint/while-frozen.js';

@@ -36,6 +36,14 @@ export interface LockHolder {
   cgroup: string | undefined;
 }
 
+/** An archive that was passed over for an older one, and why. */
+export interface SkippedArchive {
+  path: string;
+  /** Of the error; undefined where that is none of Stillframe's own. */
+  code: string | undefined;
+  message: string;
+}
+
 /** What is known when each code comes. */
 export interface CheckpointFacts {
   BAD_OPTION: BadOption;
@@ -119,6 +127,11 @@ export interface CheckpointFacts {
   CGROUP_TAKEN: { cgroup: string; pids: number[] };
   /** `isRecorded`: an archive says so, not the caller. */
   LOG_UNUSABLE: { path: string; why: string; isRecorded?: boolean };
+  ARCHIVE_DIR_UNUSABLE: { dir: string; why: string };
+  /** `path`: the directory, or the archive, that others could have put there. */
+  ARCHIVE_UNSAFE: { path: string; why: string };
+  /** `program`: whose archives were looked for; undefined: any. */
+  NO_ARCHIVE: { dir: string; program: string | undefined; skipped: SkippedArchive[] };
 }
 
 export type CheckpointErrorCode = keyof CheckpointFacts;
@@ -413,4 +426,22 @@ const texts: ErrorTexts<CheckpointFacts> = {
         ? 'If the path is right, make an empty file of mode 0600 there: the restored program appends to it.'
         : 'Name another file with `logPath`.',
   }),
+  ARCHIVE_DIR_UNUSABLE: (f) => ({
+    what: `the directory of archives ${f.dir} ${f.why}`,
+    remedy: 'Name an existing directory, best one of its own for each program.',
+  }),
+  ARCHIVE_UNSAFE: (f) => ({
+    what: `${f.path} is not trusted without being named: ${f.why}`,
+    remedy: 'Keep archives where only root can write, parents included; or restore the archive by its path.',
+  }),
+  NO_ARCHIVE: (f) => ({
+    what:
+      `${f.dir} has no archive${f.program === undefined ? '' : ` of the program ${f.program}`} that can be used` +
+      (f.skipped.length === 0 ? '' : `; passed over: ${list(f.skipped, skippedText)}`),
+    remedy: 'See: stillframe list DIR',
+  }),
 };
+
+function skippedText({ path, code, message }: SkippedArchive): string {
+  return `${path} (${message.split('\n')[0] ?? ''}${code === undefined ? '' : `, ${code}`})`;
+}

@@ -48,6 +48,8 @@ export interface CheckpointFlags extends ContainerOptions, CriuFlags {
   files?: [name: string, path: string][];
   exclude?: string[];
   output?: string;
+  every?: number;
+  keep?: number;
   dryRun?: boolean;
   overwrite?: boolean;
   compress?: 'gzip' | 'zstd';
@@ -75,6 +77,9 @@ export interface CheckpointFlags extends ContainerOptions, CriuFlags {
 }
 
 export async function checkpointAction(options: CheckpointFlags, signal: AbortSignal, command: Command): Promise<void> {
+  if (options.every !== undefined)
+    return (await import('./checkpoint-every.js')).checkpointEveryAction({ ...options, every: options.every }, command);
+  refuseBeside('a single checkpoint', options, ['keep']);
   await (options.dryRun === true ? dryRun(options, signal, command) : run(options, signal, command));
 }
 
@@ -121,7 +126,7 @@ async function run(options: CheckpointFlags, signal: AbortSignal, command: Comma
   words(options.json === true ? json(report) : `${warningsText(report.warnings, command)}${reportText(report)}`);
 }
 
-function commonOptions(options: CheckpointFlags, signal: AbortSignal) {
+export function commonOptions(options: CheckpointFlags, signal: AbortSignal) {
   return {
     compress: options.compress ?? compressionOf(options.output ?? ''),
     precopy: options.precopy,
@@ -146,7 +151,7 @@ function commonOptions(options: CheckpointFlags, signal: AbortSignal) {
 }
 
 /** What the options name: a container, or a process tree. */
-async function targetOf(
+export async function targetOf(
   options: CheckpointFlags,
 ): Promise<
   | { container: ContainerName & ContainerTargetOptions; tree?: undefined }

@@ -7,7 +7,10 @@ import {
   type ContainerRestoreReport,
   type HostSetting,
   type PhaseEvent,
+  type RestoreOptions,
   type RestoreReport,
+  type SkippedArchive,
+  withLatestArchive,
 } from '../../index.js';
 import type { CriuFlags } from '../criu-flags.js';
 import { criuFlags, criuOptions } from '../criu-options.js';
@@ -22,6 +25,7 @@ import { warningsText } from '../warnings.js';
 
 /** What commander hands over. */
 export interface RestoreFlags extends ContainerOptions, CriuFlags {
+  latest?: string;
   files?: [name: string, path: string][];
   name?: string;
   replace?: boolean;
@@ -47,17 +51,23 @@ export interface RestoreFlags extends ContainerOptions, CriuFlags {
 }
 
 export async function restoreAction(
-  argument: string,
+  given: string | undefined,
   options: RestoreFlags,
   signal: AbortSignal,
   command: Command,
 ): Promise<void> {
-  const { count } = options;
-  if (count !== undefined)
-    return await (await import('./copies.js')).copiesAction(argument, { ...options, count }, signal, command);
+  const { count, latest } = options;
+  if (latest !== undefined && given !== undefined)
+    throw new InvalidArgumentError('Give an archive, or --latest with a directory of archives.');
+  if (latest === undefined && given === undefined)
+    throw new InvalidArgumentError("missing required argument 'archive'");
+  if (count !== undefined) {
+    if (given === undefined) refuseBeside('--count', options, ['latest']);
+    return await (await import('./copies.js')).copiesAction(given!, { ...options, count }, signal, command);
+  }
   const progress = new ProgressLine();
   using wait = new LongWait();
-  let report: RestoreReport | ContainerRestoreReport;
+  let report: (RestoreReport | ContainerRestoreReport) & { archivePath?: string; skipped?: SkippedArchive[] };
   try {
     const common = {
       signal,
@@ -70,58 +80,8 @@ export async function restoreAction(
       maxUnpackedBytes: options.maxUnpackedBytes,
       strict: options.strict,
     };
-    const container = containerName(options);
-    if (container !== undefined) {
-      if (options.wait === true) refuseBeside('a container', options, ['wait']);
-      refuseBeside('a container', options, [
-        'files',
-        'name',
-        'replace',
-        'discardReplaced',
-        'cgroup',
-        'pidTimeout',
-        'lazyPages',
-        'clone',
-        'net',
-        'hostname',
-        'replaceAddress',
-        'criuLog',
-        'tcpClose',
-        'external',
-        'criu',
-      ]);
-      if (container.podman === undefined) refuseBeside('--runc or --crun', options, ['pod', 'ignoreVolumes']);
-      const { pod, ignoreVolumes } = options;
-      if (argument === '-') throw new InvalidArgumentError('A container is restored from a file: give its path.');
-      report = await restoreContainer({
-        ...common,
-        archive: argument,
-        ...container,
-        pod,
-        ignoreVolumes,
-        keep: options.keep,
-      });
-    } else {
-      refuseBeside('a process tree', options, ['bundle', 'stateRoot', 'keep', 'pod', 'ignoreVolumes']);
-      await using source = await archiveOf(argument);
-      const { archive, archiveName } = source;
-      report = await restore({
-        ...common,
-        archive,
-        archiveName,
-        files: Object.fromEntries(options.files ?? []),
-        ...replaceFiles(options),
-        name: options.name,
-        cgroup: options.cgroup,
-        criuLog: options.criuLog,
-        pidTimeoutMs: options.pidTimeout,
-        lazyPages: options.lazyPages,
-        criu: criuOptions(criuFlags(options)),
-        replaceAddresses: options.replaceAddress,
-        ...cloneOptions(options),
-        ...(isatty(0) && options.clone !== true ? { terminal: 0 } : {}),
-      });
-    }
+    const once = restoration(options, common);
+    report = latest === undefined ? await once(given!) : await fromLatest(latest, once, signal);
   } finally {
     progress.stop();
   }
@@ -130,12 +90,82 @@ export async function restoreAction(
     print(String(report.pid));
     printError(
       `${warningsText(report.warnings, command)}${facts([
+        ...(report.archivePath === undefined ? [] : ([['archive', report.archivePath]] as [string, string][])),
         ...('runtime' in report ? ofContainer(report) : ofTree(report)),
         ['total time', milliseconds(report.totalMs)],
       ])}`,
     );
   }
   if ('ended' in report && (options.wait ?? report.hasTerminal)) await waitForEnd(report, signal);
+}
+
+type Common = Pick<RestoreOptions, 'signal' | 'onProgress' | 'workDir' | 'stateDir' | 'maxUnpackedBytes' | 'strict'>;
+
+type Restoration = (archive: string) => Promise<RestoreReport | ContainerRestoreReport>;
+
+/**
+ * The restore that the options ask for, of any archive.
+ * @throws InvalidArgumentError
+ */
+function restoration(options: RestoreFlags, common: Common): Restoration {
+  const container = containerName(options);
+  if (container !== undefined) {
+    if (options.wait === true) refuseBeside('a container', options, ['wait']);
+    refuseBeside('a container', options, [
+      'files',
+      'name',
+      'replace',
+      'discardReplaced',
+      'cgroup',
+      'pidTimeout',
+      'lazyPages',
+      'clone',
+      'net',
+      'hostname',
+      'replaceAddress',
+      'criuLog',
+      'tcpClose',
+      'external',
+      'criu',
+    ]);
+    if (container.podman === undefined) refuseBeside('--runc or --crun', options, ['pod', 'ignoreVolumes']);
+    const { pod, ignoreVolumes, keep } = options;
+    return async (archive) => {
+      if (archive === '-') throw new InvalidArgumentError('A container is restored from a file: give its path.');
+      return await restoreContainer({ ...common, archive, ...container, pod, ignoreVolumes, keep });
+    };
+  }
+  refuseBeside('a process tree', options, ['bundle', 'stateRoot', 'keep', 'pod', 'ignoreVolumes']);
+  const tree = {
+    ...common,
+    files: Object.fromEntries(options.files ?? []),
+    ...replaceFiles(options),
+    name: options.name,
+    cgroup: options.cgroup,
+    criuLog: options.criuLog,
+    pidTimeoutMs: options.pidTimeout,
+    lazyPages: options.lazyPages,
+    criu: criuOptions(criuFlags(options)),
+    replaceAddresses: options.replaceAddress,
+    ...cloneOptions(options),
+    ...(isatty(0) && options.clone !== true ? { terminal: 0 } : {}),
+  };
+  return async (argument) => {
+    await using source = await archiveOf(argument);
+    const { archive, archiveName } = source;
+    return await restore({ ...tree, archive, archiveName });
+  };
+}
+
+/** Of a directory the newest archive that verifies. */
+async function fromLatest(dir: string, once: Restoration, signal: AbortSignal) {
+  const { archive, result, skipped } = await withLatestArchive(dir, once, {
+    signal,
+    onSkipped: ({ path, message, code }) =>
+      printError(`stillframe: passed over ${path}: ${message.split('\n')[0] ?? ''} [${code ?? 'ERROR'}]`),
+    mayPass: (error) => (error as { code?: unknown }).code === 'NOT_A_CONTAINER_CHECKPOINT',
+  });
+  return { ...result, archivePath: archive.path, skipped };
 }
 
 /** Says, where no progress is shown, what a restore waits for once that takes a while. */

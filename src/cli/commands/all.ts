@@ -12,6 +12,7 @@ const MAKERS: Readonly<Record<string, () => Promise<Make>>> = {
   prepare: async () => (await import('./prepare.js')).prepareCommand,
   run: async () => (await import('./run.js')).runCommand,
   ps: async () => (await import('./ps.js')).psCommand,
+  list: async () => (await import('./list.js')).listCommand,
   pod: async () => (await import('./pod.js')).podCommand,
   image: async () => (await import('./image.js')).imageCommand,
   freeze: async () => (await import('./freezer.js')).freezeCommand,

@@ -15,7 +15,13 @@ export function checkpointCommand(signal: AbortSignal): Command {
     .option('--bundle <dir>', "the container's bundle (default: the one its runtime knows)")
     .option('--whole-rootfs', 'archive the entire root file system (for containers that do not use an overlay)')
     .option('--oci <dir>', 'also write the checkpoint as an OCI image layout, for a registry')
-    .option('--output <file>', 'the archive to write; - for stdout')
+    .option('--output <file>', 'the archive to write; - for stdout; with --every the directory for the archives')
+    .option(
+      '--every <time>',
+      'make a checkpoint now and then again and again after this time (e.g. 5m); on SIGTERM a last one',
+      duration,
+    )
+    .option('--keep <n>', 'with --every: how many whole archives to keep (default 3)', positiveInteger)
     .option('--dry-run', 'say what the checkpoint would do, and touch nothing; exit status 1 if it would be refused')
     .option(
       '--files <name=dir>',
@@ -30,7 +36,10 @@ export function checkpointCommand(signal: AbortSignal): Command {
     .option('--cgroup <dir>', "the tree's freezer cgroup (default: found from the pid)")
     .option('--freezer <v1|v2>', 'the freezer to use, if the machine has both', cgroupVersion)
     .option('--adopt', 'move the tree into its own cgroup for the checkpoint, and back afterwards')
-    .option('--stop', 'end the tree once the archive is safe on disk (default: it keeps running)')
+    .option(
+      '--stop',
+      'end the tree once the archive is safe on disk (default: it keeps running); with --every at the last one alone',
+    )
     .addOption(
       new Option(
         '--compress <how>',
@@ -94,7 +103,14 @@ Examples:
   stillframe checkpoint --pid 4711 --adopt --output app.tar       a tree that shares its cgroup with other processes
   stillframe checkpoint --pid 4711 --output - --compress gzip | ssh other 'cat > app.tar.gz'
   stillframe checkpoint --pid 4711 --stop --output app.tar        move it: end it here, restore it there
-  stillframe checkpoint --pid 4711 --pre-dump-until 16M --output app.tar   for large memory: dump most of it before the freeze`,
+  stillframe checkpoint --pid 4711 --pre-dump-until 16M --output app.tar   for large memory: dump most of it before the freeze
+  stillframe checkpoint --name web --every 5m --keep 3 --output /var/lib/web/checkpoints   see also: list, restore --latest
+
+With --every the archives are called NAME-20261130T191745.123Z.tar, where NAME is that of the program or container, or the
+process's own with its pid. When one more is safe on disk, the oldest whole one beyond --keep is removed. A checkpoint that
+fails is reported, and the next one is tried at its time. SIGTERM lets the one under way end, makes a last one, which with
+--stop ends the tree, and ends the command; SIGINT, SIGHUP or a second SIGTERM cancel what is under way. Exit status: 0
+all checkpoints succeeded until SIGTERM or the end of the tree, 1 any of them failed.`,
     )
     .action(async (options: CheckpointFlags, own: Command) =>
       (await import('../actions/checkpoint.js')).checkpointAction(options, signal, own),

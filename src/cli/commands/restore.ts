@@ -7,8 +7,12 @@ export function restoreCommand(signal: AbortSignal): Command {
   const command = new Command('restore')
     .description('Verify an archive, put its files back and restore its process tree.')
     .argument(
-      '<archive>',
+      '[archive]',
       'what `stillframe checkpoint` wrote, or with --clone `stillframe prepare`; - for the standard input',
+    )
+    .option(
+      '--latest <dir>',
+      'in place of an archive: the newest one in this directory that verifies; those passed over are named',
     )
     .option('--files <name=dir>', 'where to put a file tree (default: where it was); may be repeated', tree)
     .option('--name <name>', 'the name to give the restored tree (default: the one that it had)')
@@ -72,6 +76,7 @@ until all memory has been brought: end it before that, and the tree is ended too
 Examples:
   stillframe restore app.tar
   stillframe restore app.tar --replace                            after a crash, with the files still there
+  stillframe restore --latest /var/lib/web/checkpoints --replace   what checkpoint --every has left
   stillframe restore c1.tar --runc c2 --bundle /srv/bundles/c2
   stillframe restore c1.tar --runc c2 --bundle /srv/bundles/c2 --keep devices
   stillframe restore web.tar --podman web
@@ -81,7 +86,7 @@ Examples:
   stillframe restore app.tar --lazy-pages                         for large memory: resume first, load memory later
   stillframe restore app.tar --files data=/srv/app/data --cgroup /sys/fs/cgroup/app`,
     )
-    .action(async (archive: string, options: RestoreFlags, own: Command) =>
+    .action(async (archive: string | undefined, options: RestoreFlags, own: Command) =>
       (await import('../actions/restore.js')).restoreAction(archive, options, signal, own),
     );
 }
