@@ -24,6 +24,7 @@ test.each([
   ['5s', 5000],
   ['1.5s', 1500],
   ['2m', 120_000],
+  ['1h', 3_600_000],
 ])('a time of %s', (text, ms) => {
   expect(duration(text)).toBe(ms);
 });
@@ -39,7 +40,7 @@ test.each([
 });
 
 test('other times and sizes are refused', () => {
-  for (const text of ['', '-1', '5h', '5 s', '0', 'x']) expect(() => duration(text), text).toThrow('Give a time');
+  for (const text of ['', '-1', '5d', '5 s', '0', 'x']) expect(() => duration(text), text).toThrow('Give a time');
   for (const text of ['', '-1', '16MB', '1.5M', '0', 'x'])
     expect(() => byteCount(text), text).toThrow('Give an amount');
 });
