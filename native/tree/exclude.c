@@ -93,7 +93,7 @@ static void hold_against(const struct sf_excludes *excludes, struct sf_excluding
 
 bool sf_excludes_parse(struct sf_excludes *excludes, char *text, size_t len)
 {
-	uint32_t first = 0;
+	uint32_t first = 0, patterns = 0;
 
 	for (char *at = text, *end = at + len; at < end; first = excludes->count) {
 		char *next = at + strlen(at) + 1, *save = NULL;
@@ -104,6 +104,7 @@ bool sf_excludes_parse(struct sf_excludes *excludes, char *text, size_t len)
 		}
 		if (excludes->count > first) {
 			excludes->is_last[excludes->count - 1] = true;
+			excludes->pattern[excludes->count - 1] = (uint8_t)patterns++;
 			hold_against(excludes, &excludes->root, first);
 		}
 		at = next;
@@ -112,8 +113,10 @@ bool sf_excludes_parse(struct sf_excludes *excludes, char *text, size_t len)
 }
 
 bool sf_excluded(
-	const struct sf_excludes *excludes, const struct sf_excluding *at, const char *name, struct sf_excluding *below)
+	struct sf_excludes *excludes, const struct sf_excluding *at, const char *name, struct sf_excluding *below)
 {
+	bool excluded = false;
+
 	*below = (struct sf_excluding){ 0 };
 	for (uint32_t word = 0; word < SF_MAX_EXCLUDE_PARTS / 64; word++) {
 		for (uint64_t rest = at->parts[word]; rest; rest &= rest - 1) {
@@ -121,12 +124,17 @@ bool sf_excluded(
 			bool any = is_any_depth(excludes->parts[part]);
 			if (!any && !matches(excludes->parts[part], name))
 				continue;
-			if (excludes->is_last[part])
-				return true;
-			hold_against(excludes, below, any ? part : part + 1);
+			if (excludes->is_last[part]) {
+				/* Another pattern that means the name too is no useless one. */
+				uint32_t pattern = excludes->pattern[part];
+				excludes->hits[pattern / 32] |= 1u << pattern % 32;
+				excluded = true;
+			} else {
+				hold_against(excludes, below, any ? part : part + 1);
+			}
 		}
 	}
-	return false;
+	return excluded;
 }
 
 /* excludeMatches(patterns, path): whether a path below the root is left out by itself or with a directory above it */

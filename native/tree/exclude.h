@@ -15,7 +15,9 @@ struct sf_excluding {
 struct sf_excludes {
 	char *parts[SF_MAX_EXCLUDE_PARTS];
 	bool is_last[SF_MAX_EXCLUDE_PARTS]; /* of its pattern */
+	uint8_t pattern[SF_MAX_EXCLUDE_PARTS]; /* the number of the one that it ends */
 	uint32_t count;
+	_Atomic uint32_t hits[SF_MAX_EXCLUDE_PARTS / 32]; /* a bit for each pattern that has left something out */
 	struct sf_excluding root; /* for the names in the root */
 };
 
@@ -35,6 +37,6 @@ static inline bool sf_excluding_nothing(const struct sf_excluding *at)
 	return true;
 }
 
-/* Whether this name is left out, with all below it; else `*below` is for the names in it. */
+/* Whether this name is left out, with all below it; else `*below` is for the names in it. For any thread. */
 bool sf_excluded(
-	const struct sf_excludes *excludes, const struct sf_excluding *at, const char *name, struct sf_excluding *below);
+	struct sf_excludes *excludes, const struct sf_excluding *at, const char *name, struct sf_excluding *below);

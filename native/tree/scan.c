@@ -62,14 +62,15 @@ static void run(struct sf_job *job)
 
 /*
  * Counts of each list, the size of all files new or changed (two words), whether changes were told, entries looked at,
- * 0 or one more than an entry that changed unnoticed, then the lists.
+ * 0 or one more than an entry that changed unnoticed, a bit for each pattern that left something out, then the lists.
  */
 static napi_value result(napi_env env, struct sf_job *job)
 {
 	struct sf_scan *scan = (struct sf_scan *)job;
 	uint32_t n_crossings = scan->crossings.count, n_errors = scan->errors.count, n_hot = scan->hottest.count,
 			 n_fs = scan->tree->n_fs;
-	uint32_t words = 9 + n_crossings + n_errors + n_hot + n_fs * 3, at = 9;
+	uint32_t n_hits = SF_MAX_EXCLUDE_PARTS / 32, at = 9;
+	uint32_t words = at + n_hits + n_crossings + n_errors + n_hot + n_fs * 3;
 	uint32_t *out;
 	napi_value value;
 
@@ -77,6 +78,8 @@ static napi_value result(napi_env env, struct sf_job *job)
 	uint32_t head[] = { n_crossings, n_errors, n_hot, n_fs, (uint32_t)scan->bytes, (uint32_t)(scan->bytes >> 32),
 		scan->told, scan->looks, scan->unnoticed };
 	memcpy(out, head, sizeof(head));
+	for (uint32_t i = 0; i < n_hits; i++)
+		out[at++] = scan->excludes.hits[i];
 	if (n_crossings > 0)
 		memcpy(out + at, scan->crossings.items, n_crossings * 4);
 	at += n_crossings;

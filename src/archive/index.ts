@@ -48,6 +48,6 @@ export type { Copied, StageProgress } from './write/stage-work.js';
 export type { TreeSource } from './write/staged-tree.js';
 export type { FilesInUse } from './scan/copy-trust.js';
 export { surveyTrees, type TreeSurvey } from './scan/survey.js';
-export { hasTooManyParts, isExcluded, whyNoExclude } from './scan/excludes.js';
+export { hasTooManyParts, isExcluded, whyNoExclude, type PatternUse } from './scan/excludes.js';
 export { locateTree } from './scan/tree-root.js';
 export { openNameless } from './file/unnamed-file.js';

@@ -32,6 +32,7 @@ import { withHeldTarget, type HeldTarget } from './hold-target.js';
 import { seal } from './seal.js';
 import type { ReadyTarget } from './window/ready-target.js';
 import { noteCheckpoint } from './program/names.js';
+import { warnOfIdlePatterns } from './warnings/idle-patterns.js';
 import { Warnings } from './warnings/warnings.js';
 
 /**
@@ -104,7 +105,11 @@ async function checkpointHeld(
   await using privateDir = await PrivateDir.make(placesOfImages(settings, pids), hidden);
   const images = privateDir.makeInner('images');
   const stage = new Stage(writer, target.files, settings);
-  if (settings.precopy) await precopy(stage, target, attempt);
+  if (settings.precopy) {
+    await precopy(stage, target, attempt);
+    // What is there now may be gone in the instant that counts: there it is asked again.
+    warnings.refuse(warnOfIdlePatterns(stage.patternUses()));
+  }
   options.signal?.throwIfAborted();
 
   using deadline = new Deadline({

@@ -73,7 +73,7 @@ export type { FileStamp, OutsideFile } from '../checkpoint/warnings/outside-file
 export type { SeriesEvent, SeriesOptions } from '../checkpoint/series/series.js';
 export type { Removal } from '../checkpoint/series/kept-archives.js';
 export type { TaskState } from '../checkpoint/warnings/task-state.js';
-export type { Warning, WarningCode, WarningFacts } from '../checkpoint/warnings/warning.js';
+export type { IdlePattern, Warning, WarningCode, WarningFacts } from '../checkpoint/warnings/warning.js';
 export type { CgroupToFreeze, FreezeLimits, TreeToFreeze } from '../checkpoint/while-frozen.js';
 export type { Frozen, OnFrozen } from '../checkpoint/window/frozen.js';
 export type { WindowParts } from '../checkpoint/window/part-clock.js';

@@ -4,10 +4,17 @@
  * next character stand for itself; `**` as a component is any number of components, none among them. What matches is
  * left out with all below it. native/tree/exclude.c does the matching, for a scan and for a path alike.
  */
+import type { JsonBytes } from '../format/byte-text.js';
 import { native } from '../../native.js';
 
-/** Of all patterns of a tree together. */
-const MAX_PARTS = 256;
+/** Of all patterns of a tree together: SF_MAX_EXCLUDE_PARTS of native/tree/exclude.h. */
+export const MAX_PARTS = 256;
+
+/** Whether a pattern of a tree has left something out of it. */
+export interface PatternUse {
+  pattern: JsonBytes;
+  used: boolean;
+}
 
 /** Why a pattern can mean nothing; undefined where it can. */
 export function whyNoExclude(pattern: string): string | undefined {

@@ -5,10 +5,10 @@ import { native } from '../../native.js';
 import type { NativeTree } from '../../native-files.js';
 import { kernelIsFrom } from '../../proc/kernel.js';
 import { ArchiveError } from '../format/archive-error.js';
-import { printable } from '../format/byte-text.js';
+import { bytesToJson, printable } from '../format/byte-text.js';
 import { UnsafePathError } from '../../safe-path.js';
 import { tellsChanges } from './copy-trust.js';
-import { excludesBuffer } from './excludes.js';
+import { excludesBuffer, MAX_PARTS, type PatternUse } from './excludes.js';
 import { openTreeRoot } from './tree-root.js';
 import { unlessHeldUp } from './unless-held-up.js';
 
@@ -70,7 +70,10 @@ const pathRoom = Buffer.allocUnsafeSlow(65_536);
 export class ScannedTree {
   readonly path: Buffer;
   readonly #native: NativeTree;
+  readonly #patterns: readonly (string | Buffer)[];
   readonly #excludes: Buffer;
+  /** A bit for each pattern that has left something out, in any scan. */
+  readonly #hits = new Uint32Array(MAX_PARTS / 32);
   readonly #oneFileSystem: boolean;
   /** What the tree holds open. */
   #root: { dev: bigint; ino: bigint } | undefined;
@@ -78,7 +81,8 @@ export class ScannedTree {
   constructor(path: string | Buffer, options: FileTreeOptions = {}) {
     this.path = absolute(Buffer.from(path as string));
     this.#native = native().treeCreate();
-    this.#excludes = excludesBuffer(options.exclude ?? []);
+    this.#patterns = options.exclude ?? [];
+    this.#excludes = excludesBuffer(this.#patterns);
     this.#oneFileSystem = options.oneFileSystem ?? false;
   }
 
@@ -133,6 +137,14 @@ export class ScannedTree {
     native().treeUnwatch(this.#native);
   }
 
+  /** Of each pattern of `exclude`, by all scans. */
+  patternUses(): PatternUse[] {
+    return this.#patterns.map((pattern, i) => ({
+      pattern: bytesToJson(Buffer.from(pattern as string)),
+      used: ((this.#hits[i >>> 5] as number) & (1 << (i & 31))) !== 0,
+    }));
+  }
+
   /** @throws ArchiveError TREE_MISSING, TREE_UNREADABLE, TREE_UNSAFE */
   async scan({ hotSinceSec = 0, inodes, stillSinceMs = 0, signal }: ScanOptions = {}): Promise<ScanResult> {
     const threads = Math.max(2, Math.min(8, availableParallelism()));
@@ -152,6 +164,7 @@ export class ScannedTree {
     const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
     let at = 9;
     const take = (count: number): Uint32Array => words.subarray(at, (at += count));
+    take(MAX_PARTS / 32).forEach((bits, word) => (this.#hits[word]! |= bits));
     const [crossings, errors, late] = [0, 1, 2].map((i) => take(words[i] as number)) as [
       Uint32Array,
       Uint32Array,

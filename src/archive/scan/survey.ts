@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { notifiesWrites } from './copy-trust.js';
+import type { PatternUse } from './excludes.js';
 import { canBeWatched, ScannedTree, tellsAll, type FileTreeOptions } from './scanned-tree.js';
 
 /** What a tree holds, and what changed in it while it was watched. */
@@ -15,6 +16,7 @@ export interface TreeSurvey {
   isAlwaysCopied: boolean;
   /** The kernel can tell what changes, so that not every file need be looked at. */
   canBeWatched: boolean;
+  patterns: PatternUse[];
 }
 
 interface Looked extends TreeSurvey {
@@ -54,6 +56,7 @@ async function lookFirst(files: ScannedTree, signal: AbortSignal | undefined): P
     lookMs: 0,
     isAlwaysCopied: always,
     canBeWatched: tellsAll && canBeWatched(result),
+    patterns: [],
   };
 }
 
@@ -66,6 +69,7 @@ async function lookAgain(look: PromiseSettledResult<Looked>, signal: AbortSignal
     ...survey,
     changed: { entries: count(files, 'added') + count(files, 'changed'), bytes },
     lookMs: performance.now() - started,
+    patterns: files.patternUses(),
   };
 }
 

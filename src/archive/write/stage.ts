@@ -3,7 +3,9 @@ import { fdatasync as fdatasyncWithCallback } from 'node:fs';
 import { promisify } from 'node:util';
 import { ArchiveError } from '../format/archive-error.js';
 import type { StagedTree, TreeSource } from './staged-tree.js';
+import { bytesToJson, type JsonBytes } from '../format/byte-text.js';
 import { inodesOf, PassTrust, TICKS_MS, type FilesInUse } from '../scan/copy-trust.js';
+import type { PatternUse } from '../scan/excludes.js';
 import type { ScanResult } from '../scan/scanned-tree.js';
 import { StageWork, type Copied, type StageProgress } from './stage-work.js';
 import type { ArchiveWriter } from './writer.js';
@@ -197,6 +199,11 @@ export class Stage {
     });
     for (const tree of await this.#open()) tree.settle(stillSinceMs);
     this.times.refreshMs += performance.now() - begin;
+  }
+
+  /** What the patterns of `exclude` have left out of the trees, which have been looked at. */
+  patternUses(): { tree: JsonBytes; patterns: PatternUse[] }[] {
+    return this.#writer.trees.map(({ name, files }) => ({ tree: bytesToJson(name), patterns: files.patternUses() }));
   }
 
   /** Below the root of a tree, all that the last look at it found; what its filter left out included. */

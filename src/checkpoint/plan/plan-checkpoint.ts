@@ -1,6 +1,14 @@
 import { statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { refuseExisting, surveyTrees, ArchiveError, type TreeSurvey } from '../../archive/index.js';
+import {
+  bytesToJson,
+  refuseExisting,
+  surveyTrees,
+  ArchiveError,
+  type JsonBytes,
+  type PatternUse,
+  type TreeSurvey,
+} from '../../archive/index.js';
 import { adoptableHome, checkProcess, FreezerError, type Freezer } from '../../cgroup/index.js';
 import { findCriu } from '../../criu/index.js';
 import { StillframeError } from '../../errors.js';
@@ -14,6 +22,7 @@ import { whoHoldsTarget } from '../guardian/lock.js';
 import { PLAN_OPTIONS, refuseUnknown } from '../option-names.js';
 import { targetInCopy } from '../clone/copy-target.js';
 import { checkCheckpointOptions, type CheckpointPlanOptions, type CheckpointSettings } from '../options.js';
+import { warnOfIdlePatterns } from '../warnings/idle-patterns.js';
 import type { Warning } from '../warnings/warning.js';
 import { sharedWritableMappings } from '../window/files-in-use.js';
 import { ObservedTarget } from '../window/observed-target.js';
@@ -21,7 +30,7 @@ import { checkTree } from '../window/ready-target.js';
 import { lookAtMemory, type PlannedMemory, type PlannedProcess } from './planned-memory.js';
 import { predictWindow, type PredictedWindow } from './predict-window.js';
 
-export interface PlannedTree extends TreeSurvey {
+export interface PlannedTree extends Omit<TreeSurvey, 'patterns'> {
   name: string;
   path: string;
 }
@@ -117,21 +126,25 @@ export async function planCheckpoint(given: CheckpointPlanOptions): Promise<Chec
   const pids = tree.map(({ pid }) => pid);
   await (settings.filesInUse ? target.takeFilesInUse(pids, signal) : target.locateTrees(signal));
   const outside = target.outside(pids);
-  const warnings = [
+  const warnings: Warning[] = [
     ...(target.parts.warnings ?? []),
     ...(await target.unusual(pids)),
     ...(await target.lostLocks(pids, signal)),
     ...outside,
   ];
-  if (settings.strict && warnings.length > 0) refusals.push(new CheckpointError('WARNINGS_REFUSED', { warnings }));
-
   const surveys = await surveyTrees(target.files, { observeMs, signal });
   const trees: PlannedTree[] = [];
+  const uses: { tree: JsonBytes; patterns: PatternUse[] }[] = [];
   for (const [i, { path, name, mayVanish }] of target.files.entries()) {
     const survey = surveys[i] as PromiseSettledResult<TreeSurvey>;
-    if (survey.status === 'fulfilled') trees.push({ name, path, ...survey.value });
-    else if (mayVanish !== true) await attempt(() => Promise.reject(survey.reason as Error));
+    if (survey.status === 'fulfilled') {
+      const { patterns, ...found } = survey.value;
+      trees.push({ name, path, ...found });
+      uses.push({ tree: bytesToJson(Buffer.from(name)), patterns });
+    } else if (mayVanish !== true) await attempt(() => Promise.reject(survey.reason as Error));
   }
+  warnings.push(...warnOfIdlePatterns(uses));
+  if (settings.strict && warnings.length > 0) refusals.push(new CheckpointError('WARNINGS_REFUSED', { warnings }));
   const { processes, memory } = await lookAtMemory(tree);
   const dumpedBytes = memory.dumpedBytes + memory.deletedFilesBytes + memory.tmpfsBytes;
   const images = await imagesPlace(memory, settings, dumpedBytes);

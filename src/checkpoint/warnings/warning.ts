@@ -1,3 +1,4 @@
+import type { JsonBytes } from '../../archive/index.js';
 import type { ErrorText } from '../../errors.js';
 import type { LostLock } from '../restore/restore-locks.js';
 import type { ChangedFile } from './find-changed-files.js';
@@ -6,10 +7,19 @@ import { isOfDescriptor } from './descriptor-state.js';
 import type { MovedTree } from './moved-trees.js';
 import type { TaskState } from './task-state.js';
 
+/** A pattern that leaves nothing out: misspelt, perhaps, and then what it means is archived. */
+export interface IdlePattern {
+  pattern: JsonBytes;
+  /** The names of the trees that it is for. */
+  trees: JsonBytes[];
+}
+
 /** What is known with each code. Plain JSON: the manifest records it. */
 export interface WarningFacts {
   /** Checkpoint. `more`: how many further ones were left out, because the list would have become too long. */
   FILES_NOT_ARCHIVED: { files: OutsideFile[]; more: number };
+  /** Checkpoint: patterns of `exclude` that leave nothing out of any tree that they are for. */
+  EXCLUDE_MATCHES_NOTHING: { patterns: IdlePattern[] };
   /** Restore. */
   FILES_CHANGED: { files: ChangedFile[] };
   /** Restore. `destination`: where the tree goes. */
@@ -94,6 +104,13 @@ const texts: { readonly [C in WarningCode]: (facts: WarningFacts[C]) => ErrorTex
     what: `files that the tree writes to are not in the archive: ${shown(files, more)}`,
     remedy:
       'Unless the restore finds them exactly as they are now, it is refused, or the tree meets files that do not fit its memory. Archive them too: `filesInUse` takes all of them, `files` those that you name.',
+  }),
+  EXCLUDE_MATCHES_NOTHING: ({ patterns }) => ({
+    what: `patterns of \`exclude\` leave nothing out: ${listed(
+      patterns.map(({ pattern, trees }) => `${printableJson(pattern)} (of ${listed(trees.map(printableJson))})`),
+    )}`,
+    remedy:
+      "If something was to be left out, it is in the archive. A pattern is held against whole paths below the tree's root: `cache` is what lies in the root, `**/cache` what lies anywhere.",
   }),
   FILES_CHANGED: ({ files }) => ({
     what: `files that the tree writes to are not in the archive, and not, or perhaps not, as they were at the checkpoint: ${listed(

@@ -21,6 +21,7 @@ import type { Phases } from '../events/phases.js';
 import type { ReadyTarget } from './ready-target.js';
 import type { SealedCheckpoint } from '../seal.js';
 import { refuseVfork } from './refuse-vfork.js';
+import { warnOfIdlePatterns } from '../warnings/idle-patterns.js';
 import type { Warnings } from '../warnings/warnings.js';
 
 export interface SnapshotPlan {
@@ -115,6 +116,7 @@ export async function takeSnapshot(plan: SnapshotPlan): Promise<Snapshot> {
     } finally {
       await refreshed;
     }
+    plan.warnings.add(...warnOfIdlePatterns(plan.stage.patternUses()));
   };
 
   const onPostDump = async (): Promise<void> => {

@@ -73,6 +73,47 @@ it.each([
   });
 });
 
+it.each([
+  ['copied ahead', true],
+  ['looked at in the window only', false],
+])(
+  'a pattern that leaves nothing out, of a tree that is %s, is warned of, and refused with strict',
+  async (_, precopy) => {
+    await using writer = await BusyWriter.start(version);
+    makeFiles(writer.data);
+    mkdirSync(writer.path('other'));
+    writeFileSync(join(writer.path('other'), 'log.1'), 'x');
+    const files = [
+      // A name that two patterns mean makes neither useless.
+      { path: writer.data, name: 'data', exclude: ['cache', 'cach?', '**/*.obj', 'cache/*', 'sub/cash', 'log.*'] },
+      { path: writer.path('other'), name: 'other', exclude: ['log.*', 'sub/cash', Buffer.from([0xff])] },
+    ];
+    const expected = [
+      {
+        code: 'EXCLUDE_MATCHES_NOTHING',
+        facts: {
+          patterns: [
+            { pattern: 'cache/*', trees: ['data'] },
+            { pattern: 'sub/cash', trees: ['data', 'other'] },
+            { pattern: { base64: '/w==' }, trees: ['other'] },
+          ],
+        },
+        message:
+          'patterns of `exclude` leave nothing out: cache/* (of data), sub/cash (of data, other), \\xff (of other)',
+      },
+    ];
+    const options = { pid: writer.pid, files, precopy, output: writer.path('a.tar') };
+    expect((await planCheckpoint({ pid: writer.pid, files, observeMs: 0 })).warnings).toMatchObject(expected);
+    await expect(checkpoint({ ...options, strict: true, stop: true })).rejects.toMatchObject({
+      code: 'WARNINGS_REFUSED',
+      facts: { warnings: expected },
+    });
+    expect(existsSync(writer.path('a.tar'))).toBe(false);
+    expect(await writer.isWell()).toMatchObject({ goesOn: true });
+    expect((await checkpoint(options)).warnings).toMatchObject(expected);
+  },
+);
+
 it('is --exclude of the command, beside --files', async () => {
   await using writer = await BusyWriter.start(version);
   makeFiles(writer.data);
