@@ -36,12 +36,14 @@ export async function sendDescriptor(
   fd: number,
   data: string | Uint8Array = '/dev/ptmx',
 ): Promise<void> {
-  const bytes = Buffer.from(data);
   try {
+    const bytes = Buffer.from(data);
+    if (typeof socketPath !== 'string') throw errnoError('EINVAL', 'a path that is no string, connect');
     // A stream carries descriptors with a byte only, and whoever receives wants both in one piece.
     if (bytes.length === 0 || bytes.length >= 4096) throw errnoError('EINVAL', `${bytes.length} bytes, sendmsg`);
     // In C it would be that of another socket.
     if (socketPath.includes('\0')) throw errnoError('EINVAL', 'a path with a zero byte, connect');
+    if (!Number.isInteger(fd)) throw errnoError('EBADF', `descriptor ${String(fd)}, sendmsg`);
     const socket = await connect(socketPath);
     try {
       // The first message of a socket has room.
@@ -55,7 +57,7 @@ export async function sendDescriptor(
   }
 }
 
-function errnoError(code: 'EINVAL', what: string): Error {
+function errnoError(code: 'EBADF' | 'EINVAL', what: string): Error {
   return Object.assign(new Error(`${code}: ${what}`), { code, errno: -constants.errno[code] });
 }
 

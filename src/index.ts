@@ -53,7 +53,7 @@ export {
   type InspectProcessesOptions,
 } from './checkpoint/dumped/inspect-processes.js';
 export type { ExpectedFile, Restorability, RestoreFault } from './checkpoint/restorable/restorability.js';
-export type { Warning, WarningCode, WarningFacts } from './checkpoint/warnings/warning.js';
+export type { IdlePattern, Warning, WarningCode, WarningFacts } from './checkpoint/warnings/warning.js';
 export type { RecordedWarning } from './checkpoint/warnings/recorded.js';
 export type { FileStamp, OutsideFile } from './checkpoint/warnings/outside-file.js';
 export type { MovedTree } from './checkpoint/warnings/moved-trees.js';
@@ -119,7 +119,7 @@ export type {
 } from './archive/index.js';
 
 // This machine
-export { diagnose, type Diagnosis, type Finding } from './checkpoint/doctor.js';
+export { diagnose, type DiagnoseOptions, type Diagnosis, type Finding } from './checkpoint/doctor.js';
 
 // Errors
 export { StillframeError, type ErrorText } from './errors.js';

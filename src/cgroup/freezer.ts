@@ -1,3 +1,5 @@
+import type { OptionNames } from '../bad-option.js';
+import { requireOptions } from './check-arguments.js';
 import { FreezerError, isFreezerError, type AfterFailure } from './freezer-error.js';
 import { cgroupNameOf } from './membership.js';
 import { readProcess } from '../proc/task.js';
@@ -49,18 +51,20 @@ export interface Freezer {
 export type FreezerTarget = { cgroup: string } | { pid: number; version?: CgroupVersion };
 
 const DEFAULT_TIMEOUT_MS = 2000;
+const TARGET_OPTIONS = { cgroup: true, pid: true, version: true } as const;
+const FREEZE_OPTIONS: OptionNames<FreezeOptions> = { timeoutMs: true, signal: true };
+const THAW_OPTIONS: OptionNames<ThawOptions> = { timeoutMs: true };
 const mechanisms: Record<CgroupVersion, FreezerMechanism> = { 1: v1, 2: v2 };
 
 /**
  * The freezer of a cgroup's directory, or of the cgroup that a process is in. Nothing is changed.
- * @throws FreezerError the codes of openCgroup and locateCgroup
+ * @throws FreezerError BAD_OPTION, and the codes of openCgroup and locateCgroup
  */
 export function openFreezer(target: FreezerTarget): Freezer {
-  const location =
-    'cgroup' in target
-      ? openCgroup(target.cgroup)
-      : locateCgroup(target.pid, target.version === undefined ? {} : { version: target.version });
-  return new KernelFreezer(location);
+  const given: Partial<Record<keyof typeof TARGET_OPTIONS, unknown>> = target;
+  requireOptions(given, TARGET_OPTIONS);
+  const { cgroup, pid, version } = given as { cgroup?: string; pid: number; version?: CgroupVersion };
+  return new KernelFreezer(cgroup !== undefined ? openCgroup(cgroup) : locateCgroup(pid, { version }));
 }
 
 class KernelFreezer implements Freezer {
@@ -81,6 +85,7 @@ class KernelFreezer implements Freezer {
   }
 
   async freeze(options: FreezeOptions = {}): Promise<void> {
+    requireOptions(options, FREEZE_OPTIONS);
     const { signal } = options;
     const timeoutMs = checkedTimeout(options.timeoutMs);
     const { path } = this;
@@ -111,6 +116,7 @@ class KernelFreezer implements Freezer {
   }
 
   async thaw(options: ThawOptions = {}): Promise<void> {
+    requireOptions(options, THAW_OPTIONS);
     const timeoutMs = checkedTimeout(options.timeoutMs);
     const { path } = this;
     const deadline = performance.now() + timeoutMs;

@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync, realpathSync, statfsSync, statSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
+import { requireOptions, requirePath, requirePid, requireVersion } from './check-arguments.js';
 import { FreezerError } from './freezer-error.js';
 import { controlError } from './control-file.js';
 import { readIds, TASKS_FILE } from './hierarchy.js';
@@ -23,9 +24,12 @@ const CGROUP2_SUPER_MAGIC = 0x63677270;
  * The cgroup that freezes `pid`. Where both hierarchies have a freezer, the one in which the process is not
  * in the root cgroup; where it is in neither root, v1, because the runtimes that use v1 keep the v2 side
  * for systemd's bookkeeping, where the same cgroup may hold more than the container.
- * @throws FreezerError NO_SUCH_PROCESS, IS_ZOMBIE, CGROUP_IS_ROOT, CGROUP_NOT_VISIBLE
+ * @throws FreezerError BAD_OPTION, NO_SUCH_PROCESS, IS_ZOMBIE, CGROUP_IS_ROOT, CGROUP_NOT_VISIBLE
  */
-export function locateCgroup(pid: number, options: { version?: CgroupVersion } = {}): CgroupLocation {
+export function locateCgroup(pid: number, options: { version?: CgroupVersion | undefined } = {}): CgroupLocation {
+  requirePid(pid);
+  requireOptions<{ version?: unknown }>(options, { version: true });
+  if (options.version !== undefined) requireVersion(options.version);
   const memberships = freezerMemberships(pid).filter(
     (m) => options.version === undefined || m.version === options.version,
   );
@@ -56,9 +60,10 @@ export function cgroupOf(pid: number, version: CgroupVersion): CgroupLocation {
 
 /**
  * Takes a directory for a cgroup, once it is known to be one that can be frozen.
- * @throws FreezerError CGROUP_NOT_FOUND, NOT_A_CGROUP, CGROUP_IS_ROOT, FREEZER_UNSUPPORTED, CGROUP_DENIED
+ * @throws FreezerError BAD_OPTION, CGROUP_NOT_FOUND, NOT_A_CGROUP, CGROUP_IS_ROOT, FREEZER_UNSUPPORTED, CGROUP_DENIED
  */
 export function openCgroup(directory: string): CgroupLocation {
+  requirePath('cgroup', directory);
   const path = realPath(directory);
   const type = statfsSync(path).type;
   if ((type !== CGROUP2_SUPER_MAGIC && type !== CGROUP_SUPER_MAGIC) || !statSync(path).isDirectory())
@@ -80,8 +85,12 @@ export function freezerVersions(): CgroupVersion[] {
   return versions;
 }
 
-/** Mount points from which the root of the hierarchy, as this process sees it, can be reached. */
+/**
+ * Mount point from which the root of the hierarchy, as this process sees it, can be reached.
+ * @throws FreezerError BAD_OPTION
+ */
 export function hierarchyRoot(version: CgroupVersion): string | undefined {
+  requireVersion(version);
   return readCgroupMounts().find((m) => holdsFreezer(m, version) && m.root === '/')?.mountPoint;
 }
 

@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, rmdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf } from '../errors.js';
+import { requireOptions, requirePath, requirePid } from './check-arguments.js';
 import { controlError, writeControl } from './control-file.js';
 import { FreezerError, isFreezerError } from './freezer-error.js';
 import { cgroupsFrom, PROCS_FILE, readIds, tasksFrom } from './hierarchy.js';
@@ -12,10 +13,11 @@ import { leaderOf, readProcess } from '../proc/task.js';
 /**
  * Makes a cgroup that can be frozen, and its parents, where they are missing.
  * @returns the directories made, parents first: what an undo has to remove, from the end
- * @throws FreezerError NOT_A_CGROUP, CGROUP_IS_ROOT, FREEZER_UNSUPPORTED, CGROUP_DENIED, CONTROL_FILE_FAILED; nothing
+ * @throws FreezerError BAD_OPTION, NOT_A_CGROUP, CGROUP_IS_ROOT, FREEZER_UNSUPPORTED, CGROUP_DENIED, CONTROL_FILE_FAILED; nothing
  * made is left then
  */
 export function makeCgroup(path: string): string[] {
+  requirePath('path', path);
   const missing = missingCgroups(path);
   // A plain directory on a disk must not be taken for a cgroup.
   if (!existsSync(join(missing.length === 0 ? path : dirname(missing[0] as string), PROCS_FILE)))
@@ -54,6 +56,8 @@ function makeDirectory(path: string): boolean {
  * @throws FreezerError NO_SUCH_PROCESS, PLACE_FAILED, and the codes of makeCgroup
  */
 export function placeProcess(pid: number, cgroupPath: string): void {
+  requirePid(pid);
+  requirePath('cgroupPath', cgroupPath);
   makeCgroup(cgroupPath);
   moveProcess(pid, cgroupPath);
   if (readIds(join(cgroupPath, PROCS_FILE)).includes(pid)) return;
@@ -74,8 +78,7 @@ export function moveThread(tid: number, cgroupPath: string): void {
 
 function move(id: number, cgroupPath: string, file: string): void {
   // The kernel takes 0 for the writer itself: a caller who mistook it would move this very process.
-  if (!Number.isInteger(id) || id <= 0)
-    throw new FreezerError('BAD_OPTION', { option: 'pid', value: id, expected: 'a process id' });
+  requirePid(id);
   try {
     writeControl(join(cgroupPath, file), String(id));
   } catch (error) {
@@ -92,9 +95,11 @@ const LONGEST_PAUSE_MS = 50;
 /**
  * Removes a cgroup and the empty ones below it; one that is gone already is as good.
  * @param options `timeoutMs`: how long to retry while the kernel says EBUSY, in milliseconds. Default 2000.
- * @throws FreezerError CGROUP_BUSY with the pids in it, CGROUP_DENIED, CONTROL_FILE_FAILED
+ * @throws FreezerError BAD_OPTION, CGROUP_BUSY with the pids in it, CGROUP_DENIED, CONTROL_FILE_FAILED
  */
 export async function removeCgroup(path: string, options: { timeoutMs?: number } = {}): Promise<void> {
+  requirePath('path', path);
+  requireOptions<{ timeoutMs?: number }>(options, { timeoutMs: true });
   const { timeoutMs = 2000 } = options;
   const deadline = performance.now() + timeoutMs;
   for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {

@@ -8,6 +8,7 @@ import {
   threadsOf,
   type ProcessInfo,
 } from '../proc/task.js';
+import { requirePid } from './check-arguments.js';
 import { FreezerError, type NamedProcess } from './freezer-error.js';
 import { tasksFrom } from './hierarchy.js';
 import { openCgroup, type CgroupLocation } from './locate.js';
@@ -83,8 +84,7 @@ export function checkCgroup(directory: string): number[] {
  * @throws FreezerError BAD_OPTION, NO_SUCH_PROCESS, IS_KERNEL_THREAD, IS_ZOMBIE, TARGET_IS_SELF
  */
 export function checkProcess(pid: number): ProcessInfo {
-  if (!Number.isInteger(pid) || pid <= 0)
-    throw new FreezerError('BAD_OPTION', { option: 'pid', value: pid, expected: 'a process id' });
+  requirePid(pid);
   const info = readProcess(pid);
   // A thread's id has a /proc entry too, but it is no process.
   if (info === undefined || leaderOf(pid) !== pid) throw new FreezerError('NO_SUCH_PROCESS', { pid });

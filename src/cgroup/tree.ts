@@ -1,14 +1,16 @@
 import { readdirSync } from 'node:fs';
 import { childrenOf as readChildren } from '../proc/children.js';
 import { readProc, readProcess, type ProcessInfo } from '../proc/task.js';
+import { requirePid } from './check-arguments.js';
 import { FreezerError } from './freezer-error.js';
 
 /**
  * The process and all its descendants, parents before children. Processes that end meanwhile are left
  * out; ones that are forked meanwhile may be missing: who must not miss any looks again until nothing is new.
- * @throws FreezerError NO_SUCH_PROCESS
+ * @throws FreezerError BAD_OPTION, NO_SUCH_PROCESS
  */
 export function processTree(pid: number): ProcessInfo[] {
+  requirePid(pid);
   const root = readProcess(pid);
   if (root === undefined) throw new FreezerError('NO_SUCH_PROCESS', { pid });
   const childrenOf = readProc(`${pid}/task/${pid}/children`) === undefined ? scanParents() : readChildren;

@@ -4,12 +4,15 @@ import { arch, release, tmpdir } from 'node:os';
 import { openNameless } from '../archive/index.js';
 import { freezerVersions, hierarchyRoot } from '../cgroup/index.js';
 import { findHelperTar, listCriu, OLDEST_CRIU, type CriuVerdict } from '../criu/index.js';
+import type { OptionNames } from '../bad-option.js';
 import { findCommand } from '../find-command.js';
 import { compileCommand } from '../installed.js';
 import { native } from '../native.js';
 import { openTrusted, UntrustedDirectoryError } from '../trusted-directory.js';
+import { optional, requirePath } from './base/check-option.js';
 import { isTmpfs } from './dump/tmpfs.js';
 import { beforeCriu42, thisMachine } from './older-criu.js';
+import { refuseUnknown } from './option-names.js';
 
 /** One thing that was looked at. `problem`: Stillframe cannot work; `note`: it works, less well. */
 export interface Finding {
@@ -29,11 +32,23 @@ export interface Diagnosis {
   findings: Finding[];
 }
 
+export interface DiagnoseOptions {
+  /** The only CRIU that is asked. Default: each that `findCriu` would ask. */
+  criuPath?: string | undefined;
+  /** Where memory images are to go. Default: the system's temporary directory. */
+  workDir?: string | undefined;
+}
+
+const OPTIONS: OptionNames<DiagnoseOptions> = { criuPath: true, workDir: true };
+
 /**
  * Looks at everything that a checkpoint needs of this machine. Leaves nothing behind; takes a CRIU start per candidate.
+ * @throws CheckpointError BAD_OPTION
  */
-export async function diagnose(options: { criuPath?: string; workDir?: string } = {}): Promise<Diagnosis> {
-  const criu = await listCriu({ criuPath: options.criuPath });
+export async function diagnose(options: DiagnoseOptions = {}): Promise<Diagnosis> {
+  refuseUnknown(options, OPTIONS);
+  for (const option of ['criuPath', 'workDir'] as const) optional(option, options[option], requirePath);
+  const criu = await listCriu(options.criuPath === undefined ? {} : { criuPath: options.criuPath });
   const freezers = freezerVersions().map((version) => ({ version, root: hierarchyRoot(version) }));
   const findings = [
     nodeFinding(),

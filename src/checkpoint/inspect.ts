@@ -13,7 +13,10 @@ import {
   type MemberInTurn,
   type OpenArchive,
 } from '../archive/index.js';
+import type { OptionNames } from '../bad-option.js';
+import { bad, requireSource } from './base/check-option.js';
 import { ForeignReader, type ForeignCheckpoint } from './foreign-checkpoint.js';
+import { refuseUnknown } from './option-names.js';
 import { lookWhetherRestorable } from './restorable/look-whether-restorable.js';
 import { partsOf, partsOfForeign } from './restorable/looked-at.js';
 import type { Restorability } from './restorable/restorability.js';
@@ -83,6 +86,10 @@ export interface VerifyOptions extends ReadOptions {
   onProgress?: (progress: { bytes: number; totalBytes: number }) => void;
 }
 
+const READ_OPTIONS: OptionNames<ReadOptions> = { archiveName: true, signal: true, maxUnpackedBytes: true };
+const INSPECT_OPTIONS: OptionNames<InspectOptions> = { ...READ_OPTIONS, onMember: true };
+const VERIFY_OPTIONS: OptionNames<VerifyOptions> = { ...READ_OPTIONS, tmpDir: true, onProgress: true };
+
 /** The list of an archive's members may take this much memory. Eight million short names do. */
 const MAX_LIST_BYTES = 2 ** 30;
 /** What a member takes beside its name. */
@@ -92,9 +99,11 @@ const BYTES_OF_MEMBER = 100;
  * What an archive says it holds. Nothing is verified; see `verify`. A stream or a compressed archive is read to its
  * end, and stored nowhere.
  * @throws ArchiveError NOT_AN_ARCHIVE, ARCHIVE_UNREADABLE, ARCHIVE_TRUNCATED, ARCHIVE_DAMAGED, ARCHIVE_TOO_BIG,
- * ARCHIVE_UNSUPPORTED
+ * ARCHIVE_UNSUPPORTED; CheckpointError BAD_OPTION
  */
 export async function inspect(source: ArchiveSource, options: InspectOptions = {}): Promise<ArchiveInspection> {
+  requireSource('source', source);
+  refuseUnknown(options, INSPECT_OPTIONS);
   const { onMember, ...reading } = options;
   await using archive = await openInOrder(source, named(source, reading));
   const members: ArchiveMember[] = [];
@@ -139,9 +148,11 @@ export async function inspect(source: ArchiveSource, options: InspectOptions = {
  * there and refer to what exists, and that every file that processes have open or mapped is in the archive as CRIU
  * recorded it. An archive of another engine has no digests: of it the second is looked at alone.
  * @throws ArchiveError ARCHIVE_DAMAGED with the member, ARCHIVE_TRUNCATED, NOT_AN_ARCHIVE, FORMAT_TOO_NEW;
- * CheckpointError WORK_DIR_UNUSABLE. What the restore would fail on is no error: see `restorable`.
+ * CheckpointError WORK_DIR_UNUSABLE, BAD_OPTION. What the restore would fail on is no error: see `restorable`.
  */
 export async function verify(source: ArchiveSource, options: VerifyOptions = {}): Promise<ArchiveVerification> {
+  requireSource('source', source);
+  refuseUnknown(options, VERIFY_OPTIONS);
   await using archive = await openArchive(source, named(source, options));
   const { path: archivePath } = archive;
   try {
@@ -197,6 +208,9 @@ export async function readMember(
   name: string,
   options: ReadOptions & { maxBytes?: number } = {},
 ): Promise<Buffer> {
+  requireSource('source', source);
+  if (typeof name !== 'string' || name === '') bad('name', name, "a member's name");
+  refuseUnknown(options, { ...READ_OPTIONS, maxBytes: true } as const);
   const { maxBytes = 64 << 20, ...reading } = options;
   await using archive = await openInOrder(source, named(source, reading));
   const wanted = Buffer.from(name);

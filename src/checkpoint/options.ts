@@ -4,7 +4,6 @@ import { basename, dirname, resolve } from 'node:path';
 import { Writable } from 'node:stream';
 import {
   hasTooManyParts,
-  isSource,
   nameOfSource,
   whyNoExclude,
   type ArchiveSource,
@@ -22,6 +21,7 @@ import {
   requirePath,
   requirePid,
   requireRoot,
+  requireSource,
   windowSettings,
   type WindowSettings,
 } from './base/check-option.js';
@@ -364,7 +364,7 @@ export interface RestoreSettings {
 
 /** @throws CheckpointError BAD_OPTION, NOT_ROOT: before anything is touched */
 export function checkRestoreOptions(options: RestoreOptions): RestoreSettings {
-  if (!isSource(options.archive)) bad('archive', options.archive, 'a path, an open file, or a stream');
+  requireSource('archive', options.archive);
   optional('cgroup', options.cgroup, requirePath);
   optional('criuLog', options.criuLog, requirePath);
   const files = Object.fromEntries(

@@ -8,9 +8,9 @@ import type { Rendezvous, TargetParts } from '../checkpoint/window/target.js';
 import { hasTcpConnections } from './target/connections.js';
 import type { Container, RuntimeName } from './model/container.js';
 import { containerTarget, type ContainerTarget, type ContainerTargetOptions } from './target/container-target.js';
-import { CONTAINER_NAME, OF_CHECKPOINT, refuseUnknown } from './option-names.js';
+import { OF_CHECKPOINT, refuseUnknown } from './option-names.js';
 import type { OptionNames } from '../bad-option.js';
-import { findContainer, type ContainerName } from './runtimes/find-container.js';
+import { CONTAINER_NAME, findContainer, type ContainerName } from './runtimes/find-container.js';
 
 /** A container by name, and what `checkpoint()` takes; the target's own options come from the container. */
 export type ContainerCheckpointOptions = ContainerName &

@@ -1,16 +1,6 @@
 import { unknownOption, without, type OptionNames } from '../bad-option.js';
 import { CHECKPOINT_OPTIONS } from '../checkpoint/option-names.js';
 import { ContainerError } from './model/container-error.js';
-import type { ContainerName } from './runtimes/find-container.js';
-
-export const CONTAINER_NAME: OptionNames<ContainerName> = {
-  runc: true,
-  crun: true,
-  podman: true,
-  stateRoot: true,
-  bundle: true,
-  podmanOptions: true,
-};
 
 /** What a container's checkpoint takes of `checkpoint()`: its target's options come from the container. */
 export const OF_CHECKPOINT = without(CHECKPOINT_OPTIONS, [
@@ -21,6 +11,12 @@ export const OF_CHECKPOINT = without(CHECKPOINT_OPTIONS, [
   'files',
   'parts',
 ] as const);
+
+/** @throws ContainerError BAD_OPTION */
+export function requirePath(option: string, value: unknown): void {
+  if (typeof value !== 'string' || value === '' || value.includes('\0'))
+    throw new ContainerError('BAD_OPTION', { option, value, expected: 'a path' });
+}
 
 /** @throws ContainerError BAD_OPTION for the first option that is not known */
 export function refuseUnknown<T>(options: T, names: OptionNames<T>): void {

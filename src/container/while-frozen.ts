@@ -11,8 +11,7 @@ import {
 import type { Frozen } from '../checkpoint/window/frozen.js';
 import type { StillframeError } from '../errors.js';
 import { ContainerError } from './model/container-error.js';
-import { CONTAINER_NAME } from './option-names.js';
-import { findContainer, type ContainerName } from './runtimes/find-container.js';
+import { CONTAINER_NAME, findContainer, type ContainerName } from './runtimes/find-container.js';
 
 /** What is frozen: a process tree, a cgroup with all that is in it, or a container with all that runs in it. */
 export type WhatToFreeze = TreeToFreeze | CgroupToFreeze | (ContainerName & { pid?: undefined; cgroup?: undefined });

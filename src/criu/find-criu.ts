@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { delimiter, join, resolve } from 'node:path';
+import type { OptionNames } from '../bad-option.js';
 import { isExecutable } from '../find-command.js';
 import { ownCriuPaths } from '../installed.js';
 import { CriuClient, type CriuFeatures } from './client/client.js';
@@ -8,6 +9,8 @@ import { forgetCriu, recallCriu, rememberCriu, type KnownVersion } from './criu-
 import { knowVersion } from './process/breakpoints.js';
 import { CriuError } from './errors/criu-error.js';
 import { OLDEST_CRIU } from './oldest.js';
+import { requireMs } from './rpc/milliseconds.js';
+import { filled, onlyKnown } from './rpc/option-values.js';
 
 export interface FindCriuOptions {
   /**
@@ -45,6 +48,8 @@ export type CriuVerdict =
 
 type AskOptions = Pick<FindCriuOptions, 'timeoutMs' | 'stateDir' | 'signal'>;
 
+const OPTIONS: OptionNames<FindCriuOptions> = { criuPath: true, timeoutMs: true, stateDir: true, signal: true };
+
 interface Candidate {
   path: string;
   from: CriuSource;
@@ -53,10 +58,11 @@ interface Candidate {
 /**
  * The first CRIU that works here. One that has worked is not asked again in this process, nor with the same `stateDir`
  * in another, unless its file, the kernel or what this process may do has changed.
- * @throws CriuError CRIU_NOT_FOUND when there is none, CRIU_UNUSABLE when none works, with what each one said; the
+ * @throws CriuError BAD_OPTION; CRIU_NOT_FOUND when there is none, CRIU_UNUSABLE when none works, with what each one said; the
  * signal's reason
  */
-export async function findCriu({ criuPath, ...options }: FindCriuOptions = {}): Promise<CriuBinary> {
+export async function findCriu(given: FindCriuOptions = {}): Promise<CriuBinary> {
+  const { criuPath, ...options } = checked(given);
   options.signal?.throwIfAborted();
   const tried: { path: string; problem: CriuError }[] = [];
   for (const candidate of candidates(criuPath)) {
@@ -70,8 +76,12 @@ export async function findCriu({ criuPath, ...options }: FindCriuOptions = {}): 
   );
 }
 
-/** Every candidate, in the order in which `findCriu` asks them, with what it can do or why it does not work. */
-export async function listCriu({ criuPath, ...options }: FindCriuOptions = {}): Promise<CriuVerdict[]> {
+/**
+ * Every candidate, in the order in which `findCriu` asks them, with what it can do or why it does not work.
+ * @throws CriuError BAD_OPTION; the signal's reason
+ */
+export async function listCriu(given: FindCriuOptions = {}): Promise<CriuVerdict[]> {
+  const { criuPath, ...options } = checked(given);
   options.signal?.throwIfAborted();
   const verdicts: CriuVerdict[] = [];
   for (const candidate of candidates(criuPath)) {
@@ -86,6 +96,14 @@ export async function listCriu({ criuPath, ...options }: FindCriuOptions = {}): 
     }
   }
   return verdicts;
+}
+
+function checked(given: FindCriuOptions): FindCriuOptions {
+  onlyKnown(given, OPTIONS);
+  for (const option of ['criuPath', 'stateDir'] as const)
+    if (given[option] !== undefined) filled(option, given[option]);
+  requireMs('timeoutMs', given.timeoutMs);
+  return given;
 }
 
 const usable = new Map<string, KnownVersion>();

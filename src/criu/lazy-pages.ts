@@ -1,5 +1,6 @@
 import { existsSync, readSync } from 'node:fs';
 import { join } from 'node:path';
+import type { OptionNames } from '../bad-option.js';
 import { errnoOf } from '../errors.js';
 import { native, NativeError } from '../native.js';
 import { Child } from '../process.js';
@@ -7,7 +8,7 @@ import { CriuError } from './errors/criu-error.js';
 import { SharedDirectory } from './process/shared-directory.js';
 import { readLastErrors } from './errors/log-line.js';
 import { requireMs } from './rpc/milliseconds.js';
-import { boolean, filled, object, port, string } from './rpc/option-values.js';
+import { boolean, filled, object, onlyKnown, port, string } from './rpc/option-values.js';
 import type { CriuOptions } from './rpc/options.js';
 import { isShortage } from './errors/resource-shortage.js';
 import { endOrphans } from './process/swrk.js';
@@ -31,6 +32,22 @@ export interface LazyPagesOptions extends Pick<
   /** How long it may take until it listens, in milliseconds. Default 10000. */
   timeoutMs?: number;
 }
+
+const OPTIONS: OptionNames<LazyPagesOptions> = {
+  criuPath: true,
+  imagesDir: true,
+  workDir: true,
+  logFile: true,
+  pageServer: true,
+  args: true,
+  timeoutMs: true,
+  tls: true,
+  tlsCacert: true,
+  tlsCacrl: true,
+  tlsCert: true,
+  tlsKey: true,
+  tlsNoCnVerify: true,
+};
 
 /**
  * A `criu lazy-pages` daemon, which brings restored tasks their memory as they touch it, and the rest behind. It has no
@@ -56,6 +73,7 @@ export class LazyPages implements AsyncDisposable {
    *   with the system's error as cause; CRIU_DIED, CRIU_TIMEOUT, BAD_OPTION; NativeError
    */
   static async start(options: LazyPagesOptions): Promise<LazyPages> {
+    onlyKnown(options, OPTIONS);
     const { criuPath, workDir, logFile = 'lazy-pages.log', timeoutMs = 10_000 } = options;
     requireMs('timeoutMs', timeoutMs);
     filled('criuPath', criuPath);

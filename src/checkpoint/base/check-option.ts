@@ -1,5 +1,6 @@
 /** What options must be: each throws CheckpointError BAD_OPTION, or NOT_ROOT, before anything is touched. */
 import { resolve } from 'node:path';
+import { isSource } from '../../archive/index.js';
 import { STATE_DIR } from '../../state-dir.js';
 import { CheckpointError } from './checkpoint-error.js';
 
@@ -14,6 +15,11 @@ export function requirePid(option: string, value: number): void {
 
 export function requirePath(option: string, value: unknown): void {
   if (typeof value !== 'string' || value === '' || value.includes('\0')) bad(option, value, 'a path');
+}
+
+/** Of an archive. */
+export function requireSource(option: string, source: unknown): void {
+  if (!isSource(source)) bad(option, source, 'a path, an open file, or a stream');
 }
 
 export function optional<T>(option: string, value: T | undefined, check: (option: string, value: T) => void): void {

@@ -1,6 +1,8 @@
 import { availableParallelism } from 'node:os';
+import type { OptionNames } from '../../bad-option.js';
 import { bad } from '../base/check-option.js';
 import type { RestoreReport } from '../events/report.js';
+import { refuseUnknown, RESTORE_OPTIONS } from '../option-names.js';
 import type { RestoreOptions } from '../options.js';
 import { restore } from '../restore/restore.js';
 
@@ -10,6 +12,8 @@ export interface CopiesOptions extends Omit<RestoreOptions, 'archive'> {
   /** How many. */
   count: number;
 }
+
+const COPIES_OPTIONS: OptionNames<CopiesOptions> = { ...RESTORE_OPTIONS, count: true };
 
 /** What became of each copy. */
 export interface CopiesReport {
@@ -24,7 +28,9 @@ export interface CopiesReport {
  * One that fails does not end the others.
  * @throws CheckpointError BAD_OPTION; the signal's reason, when it is aborted before the first one
  */
-export async function restoreCopies({ count, clone = true, ...options }: CopiesOptions): Promise<CopiesReport> {
+export async function restoreCopies(given: CopiesOptions): Promise<CopiesReport> {
+  refuseUnknown(given, COPIES_OPTIONS);
+  const { count, clone = true, ...options } = given;
   if (!Number.isSafeInteger(count) || count < 1) bad('count', count, 'a whole number above 0');
   if (typeof options.archive !== 'string') bad('archive', options.archive, 'a path: a stream can be read only once');
   if (clone === false) bad('clone', clone, 'true, or an object of options');

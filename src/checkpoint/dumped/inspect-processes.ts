@@ -19,7 +19,10 @@ import {
   type OpenFile,
   type OpenFileKind,
 } from '../../criu/index.js';
+import type { OptionNames } from '../../bad-option.js';
+import { requireSource } from '../base/check-option.js';
 import { placesFor, PrivateDir } from '../base/private-dir.js';
+import { refuseUnknown } from '../option-names.js';
 import { copyImages } from './copy-images.js';
 import { readArguments } from './task-arguments.js';
 
@@ -71,17 +74,27 @@ export interface InspectProcessesOptions {
   maxUnpackedBytes?: number | undefined;
 }
 
+const OPTIONS: OptionNames<InspectProcessesOptions> = {
+  archiveName: true,
+  signal: true,
+  tmpDir: true,
+  maxUnpackedBytes: true,
+};
+
 /**
  * What was running: the processes of a checkpoint, parents before children, with their arguments, memory, open files
  * and sockets, by CRIU's images. Reads archives of Podman, CRI-O and containerd as well as our own. Nothing is
  * verified; see `verify`. Memory is not read but for the arguments.
  * @throws ArchiveError MEMBER_MISSING for an archive without CRIU's images, and those of `inspect`; CriuError
- *   CRIU_IMAGE
+ *   CRIU_IMAGE; CheckpointError BAD_OPTION
  */
 export async function inspectProcesses(
   source: ArchiveSource,
-  { archiveName, signal, tmpDir, maxUnpackedBytes }: InspectProcessesOptions = {},
+  options: InspectProcessesOptions = {},
 ): Promise<InspectedProcess[]> {
+  requireSource('source', source);
+  refuseUnknown(options, OPTIONS);
+  const { archiveName, signal, tmpDir, maxUnpackedBytes } = options;
   const name = archiveName ?? nameOfSource(source);
   await using archive = await openArchive(source, { name, tmpDir, maxUnpackedBytes, signal });
   const images = (await locateMembers(archive, signal)).get('checkpoint');

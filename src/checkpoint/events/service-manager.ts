@@ -3,7 +3,9 @@
  * is busy with a long checkpoint. Source: man 3 sd_notify, systemd 252.
  */
 import { createRequire } from 'node:module';
+import type { OptionNames } from '../../bad-option.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
+import { refuseUnknown } from '../option-names.js';
 import type { Phase, PhaseEvent } from './phases.js';
 
 export interface ServiceManagerOptions {
@@ -12,6 +14,8 @@ export interface ServiceManagerOptions {
   /** How often the manager is asked for more time during a phase, in milliseconds. Default 5000. */
   extendEveryMs?: number;
 }
+
+const OPTIONS: OptionNames<ServiceManagerOptions> = { env: true, extendEveryMs: true };
 
 /** What of the package unix-dgram is used. */
 interface DatagramSocket {
@@ -71,10 +75,11 @@ export class ServiceManager implements Disposable {
 
   /**
    * @returns undefined when there is no service manager: NOTIFY_SOCKET is not set
-   * @throws CheckpointError SERVICE_MANAGER_UNREACHABLE: unix-dgram is not installed, nobody listens, or the socket's
+   * @throws CheckpointError BAD_OPTION; SERVICE_MANAGER_UNREACHABLE: unix-dgram is not installed, nobody listens, or the socket's
    * name is abstract (`@name`), which unix-dgram cannot say
    */
   static connect(options: ServiceManagerOptions = {}): ServiceManager | undefined {
+    refuseUnknown(options, OPTIONS);
     const path = (options.env ?? process.env).NOTIFY_SOCKET;
     if (path === undefined || path === '') return undefined;
     try {

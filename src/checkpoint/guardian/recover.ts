@@ -2,8 +2,11 @@ import { readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { freezerVersions, hierarchyRoot, isFreezerError, openFreezer, type FreezerState } from '../../cgroup/index.js';
+import type { OptionNames } from '../../bad-option.js';
 import { STATE_DIR } from '../../state-dir.js';
+import { milliseconds, optional, requirePath } from '../base/check-option.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
+import { refuseUnknown } from '../option-names.js';
 import { removeEmptyCgroups } from '../program/tidy.js';
 import { cgroupRecords, destinationRecords, logPath, replacementRecords, treeRecords } from './guardian.js';
 import { GuardianProcess } from './guardian-process.js';
@@ -26,6 +29,16 @@ export interface RecoverOptions {
   criuTimeoutMs?: number;
   /** How long to try to thaw, in milliseconds. Default 10,000. */
   thawTimeoutMs?: number;
+}
+
+const RECOVER_OPTIONS: OptionNames<RecoverOptions> = { stateDir: true, criuTimeoutMs: true, thawTimeoutMs: true };
+
+/** @throws CheckpointError BAD_OPTION */
+function checkOptions<T extends RecoverOptions>(options: T, names: OptionNames<T>): void {
+  refuseUnknown(options, names);
+  optional('stateDir', options.stateDir, requirePath);
+  milliseconds('criuTimeoutMs', options.criuTimeoutMs, 0);
+  milliseconds('thawTimeoutMs', options.thawTimeoutMs, 0);
 }
 
 /** What was left behind by one checkpoint that died together with its guardian, and what became of it. */
@@ -54,6 +67,7 @@ export interface Recovery {
  * the others were done
  */
 export async function recover(options: RecoverOptions = {}): Promise<Recovery[]> {
+  checkOptions(options, RECOVER_OPTIONS);
   // The guardian takes only absolute paths.
   const stateDir = resolve(options.stateDir ?? STATE_DIR);
   checkStateDir(stateDir);
@@ -92,6 +106,7 @@ export interface LeftJournal {
  * @throws CheckpointError STATE_DIR_UNSAFE
  */
 export function leftJournals(options: { stateDir?: string } = {}): LeftJournal[] {
+  checkOptions(options, { stateDir: true });
   const stateDir = resolve(options.stateDir ?? STATE_DIR);
   checkStateDir(stateDir);
   return listJournals(stateDir).unknown.map((unknown) => ({
@@ -192,6 +207,7 @@ export interface FrozenCgroup extends FreezerState {
  * @throws CheckpointError STATE_DIR_UNSAFE
  */
 export async function frozenCgroups(options: { stateDir?: string } = {}): Promise<FrozenCgroup[]> {
+  checkOptions(options, { stateDir: true });
   const { stateDir = STATE_DIR } = options;
   checkStateDir(stateDir);
   const journals = readJournals(stateDir).filter(

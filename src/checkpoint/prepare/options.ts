@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, resolve } from 'node:path';
-import { isSource, nameOfSource, type ArchiveSource } from '../../archive/index.js';
+import { nameOfSource, type ArchiveSource } from '../../archive/index.js';
 import type { OptionNames } from '../../bad-option.js';
 import { STATE_DIR } from '../../state-dir.js';
-import { bad, optional, requirePath, requireRoot } from '../base/check-option.js';
+import { optional, requirePath, requireRoot, requireSource } from '../base/check-option.js';
 import type { OnProgress } from '../events/phases.js';
 import { refuseUnknown } from '../option-names.js';
 import type { RestoreOptions } from '../options.js';
@@ -47,7 +47,7 @@ export interface PrepareSettings {
 /** @throws CheckpointError BAD_OPTION, NOT_ROOT: before anything is touched */
 export function checkPrepareOptions(options: PrepareOptions): PrepareSettings {
   refuseUnknown(options, NAMES);
-  if (!isSource(options.archive)) bad('archive', options.archive, 'a path, an open file, or a stream');
+  requireSource('archive', options.archive);
   requirePath('dir', options.dir);
   optional('stateDir', options.stateDir, requirePath);
   optional('workDir', options.workDir, requirePath);

@@ -4,6 +4,7 @@ import { readProc } from '../../proc/task.js';
 import { STATE_DIR } from '../../state-dir.js';
 import { bad, optional, requirePath, requireRoot } from '../base/check-option.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
+import { refuseUnknown } from '../option-names.js';
 import type { Target } from '../window/target.js';
 import { isHolderAlive, readNames, type FoundName } from './names.js';
 import { isProgramName, NAME_RULE, type ProgramOrigin } from './record.js';
@@ -30,7 +31,7 @@ export interface NamedProgram extends ProgramOrigin {
 
 /**
  * Every name of this machine, those of programs that have ended until they are used again, or until the next boot.
- * @throws CheckpointError NOT_ROOT, STATE_DIR_UNSAFE
+ * @throws CheckpointError BAD_OPTION, NOT_ROOT, STATE_DIR_UNSAFE
  */
 export function listPrograms(options: { stateDir?: string | undefined } = {}): NamedProgram[] {
   const names = namesFor(options);
@@ -63,7 +64,9 @@ export function findProgram(
   return { ...program, target: { pid, ...(cgroup === undefined ? {} : { cgroup }), files, program: origin } };
 }
 
-function namesFor({ stateDir }: { stateDir?: string | undefined }): FoundName[] {
+function namesFor(options: { stateDir?: string | undefined }): FoundName[] {
+  refuseUnknown<{ stateDir?: string | undefined }>(options, { stateDir: true });
+  const { stateDir } = options;
   optional('stateDir', stateDir, requirePath);
   requireRoot('looking up names');
   return readNames(resolve(stateDir ?? STATE_DIR));

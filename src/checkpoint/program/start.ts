@@ -12,6 +12,7 @@ import {
   placeProcess,
   removeCgroup,
 } from '../../cgroup/index.js';
+import type { OptionNames } from '../../bad-option.js';
 import { findCommand } from '../../find-command.js';
 import { identify, type ProcessId } from '../../proc/identity.js';
 import { readProcess } from '../../proc/task.js';
@@ -21,6 +22,7 @@ import type { TreeEnd } from '../../tree-end.js';
 import { whileWanted } from '../../while-wanted.js';
 import { bad, optional, requirePath, requireRoot } from '../base/check-option.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
+import { refuseUnknown } from '../option-names.js';
 import { Undo } from '../restore/undo.js';
 import type { Target } from '../window/target.js';
 import { NameClaim } from './claim.js';
@@ -55,6 +57,19 @@ export interface StartOptions {
   /** Cancels the start: nothing is left of it. */
   signal?: AbortSignal | undefined;
 }
+
+const START_OPTIONS: OptionNames<StartOptions> = {
+  command: true,
+  name: true,
+  files: true,
+  logPath: true,
+  cgroup: true,
+  cgroupVersion: true,
+  cwd: true,
+  env: true,
+  stateDir: true,
+  signal: true,
+};
 
 /** How a program that was started here ended. */
 export interface ProgramEnd extends TreeEnd {
@@ -157,10 +172,13 @@ interface StartSettings {
 }
 
 function checkOptions(options: StartOptions): StartSettings {
+  refuseUnknown(options, START_OPTIONS);
   const { command, name, files = [], logPath, cgroup, cgroupVersion, cwd, env, stateDir, signal } = options;
   if (!Array.isArray(command) || command.length === 0 || command[0] === '' || !command.every(isWord))
     bad('command', command, 'a program and its arguments, without zero bytes');
   if (name !== undefined && !isProgramName(name)) bad('name', name, NAME_RULE);
+  if (!Array.isArray(files) || !files.every((tree) => typeof tree === 'object' && (tree as unknown) !== null))
+    bad('files', files, 'a list of trees, each { path, name }');
   for (const tree of files) {
     requirePath('files[].path', tree.path);
     requirePath('files[].name', tree.name);

@@ -11,10 +11,12 @@ import { arch } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import type { OptionNames } from '../../bad-option.js';
 import { errnoOf } from '../../errors.js';
 import { openPlain, PrivateDirectory } from '../../private-directory.js';
 import { openArchive, type OpenArchive, type VerifiedArchive } from '../../archive/index.js';
 import { ContainerError } from '../model/container-error.js';
+import { refuseUnknown, requirePath } from '../option-names.js';
 import type { ContainerSubject } from '../target/container-target.js';
 import { engineFacts } from '../model/engine.js';
 import { recordedContainer, recordedSpec } from './recorded-container.js';
@@ -32,6 +34,14 @@ export interface ImageOptions {
   ref?: string | undefined;
   signal?: AbortSignal | undefined;
 }
+
+const OPTIONS: OptionNames<ImageOptions> = {
+  maxUnpackedBytes: true,
+  archive: true,
+  directory: true,
+  ref: true,
+  signal: true,
+};
 
 export interface ImageReport {
   directory: string;
@@ -54,9 +64,11 @@ const ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '3
 /**
  * Writes an OCI image layout with the archive, verified first, as its only layer.
  * On failure nothing is left; the directory appears whole.
- * @throws ContainerError OUTPUT_EXISTS, NOT_A_CONTAINER_CHECKPOINT, FOREIGN_CHECKPOINT; ArchiveError as `verify`
+ * @throws ContainerError BAD_OPTION, OUTPUT_EXISTS, NOT_A_CONTAINER_CHECKPOINT, FOREIGN_CHECKPOINT; ArchiveError as `verify`
  */
 export async function writeImage(options: ImageOptions): Promise<ImageReport> {
+  refuseUnknown(options, OPTIONS);
+  for (const option of ['archive', 'directory'] as const) requirePath(option, options[option]);
   const { signal } = options;
   const directory = resolve(options.directory);
   if (await exists(directory)) throw new ContainerError('OUTPUT_EXISTS', { path: directory });

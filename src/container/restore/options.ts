@@ -2,8 +2,8 @@ import type { OptionNames } from '../../bad-option.js';
 import type { OnProgress, OnWarning } from '../../checkpoint/events/phases.js';
 import { HOST_SETTINGS, type HostSetting } from '../documents/archived-spec.js';
 import { ContainerError } from '../model/container-error.js';
-import { CONTAINER_NAME, refuseUnknown } from '../option-names.js';
-import { requireOneRuntime, type ContainerName } from '../runtimes/find-container.js';
+import { refuseUnknown } from '../option-names.js';
+import { CONTAINER_NAME, requireOneRuntime, type ContainerName } from '../runtimes/find-container.js';
 
 export interface ContainerRestoreOptions extends ContainerName {
   /**

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { readProc, selfAndAncestors } from '../../proc/task.js';
+import { ContainerError } from '../model/container-error.js';
 import { run } from './command.js';
 import { crunLayout } from './crun.js';
 import { runcLayout } from './runc.js';
@@ -27,8 +28,11 @@ const CGROUPS: readonly (readonly [engine: string, name: RegExp])[] = [
 /**
  * The container that a process is in: by the name of its cgroup, or because it comes of the init process of one of
  * runc's or crun's. Undefined where it has our own mounts: a plain process, or one beside us in our own container.
+ * @throws ContainerError BAD_OPTION
  */
 export async function containerOf(pid: number): Promise<ContainerOfProcess | undefined> {
+  if (!Number.isInteger(pid) || pid <= 0)
+    throw new ContainerError('BAD_OPTION', { option: 'pid', value: pid, expected: 'a process id' });
   if (mountNamespace(pid) === mountNamespace('self')) return undefined;
   const cgroups = readProc(`${pid}/cgroup`) ?? '';
   const own = readProc('self/cgroup') ?? '';

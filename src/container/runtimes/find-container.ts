@@ -1,4 +1,6 @@
+import type { OptionNames } from '../../bad-option.js';
 import type { Container } from '../model/container.js';
+import { refuseUnknown } from '../option-names.js';
 import { ContainerError } from '../model/container-error.js';
 import { crunContainer } from './crun.js';
 import { podmanContainer, type PodmanOptions } from './podman.js';
@@ -13,6 +15,15 @@ export interface ContainerName extends RuntimeOptions, PodmanOptions {
   /** Name or id of a Podman container. */
   podman?: string | undefined;
 }
+
+export const CONTAINER_NAME: OptionNames<ContainerName> = {
+  runc: true,
+  crun: true,
+  podman: true,
+  stateRoot: true,
+  bundle: true,
+  podmanOptions: true,
+};
 
 /** @throws ContainerError BAD_OPTION unless exactly one runtime is named */
 export function requireOneRuntime(name: ContainerName): void {
@@ -31,6 +42,7 @@ export function requireOneRuntime(name: ContainerName): void {
 /** @throws ContainerError BAD_OPTION, and those of each runtime */
 export async function findContainer(name: ContainerName): Promise<Container> {
   requireOneRuntime(name);
+  refuseUnknown(name, CONTAINER_NAME);
   const { runc, crun, podman, ...options } = name;
   if (runc !== undefined) return runcContainer(runc, options);
   if (crun !== undefined) return crunContainer(crun, options);

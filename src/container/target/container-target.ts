@@ -1,11 +1,13 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { OptionNames } from '../../bad-option.js';
 import { runningPids } from '../../checkpoint/base/pids.js';
 import type { FileTree, Target } from '../../checkpoint/window/target.js';
 import { thawImages } from './cgroup-image.js';
 import { hasTcpConnections } from './connections.js';
 import type { Container } from '../model/container.js';
 import { ContainerError } from '../model/container-error.js';
+import { refuseUnknown } from '../option-names.js';
 import { containerDumpOptions } from './criu-options.js';
 import { checkDescriptors, descriptorsDocument, DESCRIPTORS_JSON } from './descriptors.js';
 import {
@@ -27,6 +29,8 @@ export interface ContainerTargetOptions {
   wholeRootfs?: boolean | undefined;
 }
 
+const TARGET_OPTIONS: OptionNames<ContainerTargetOptions> = { wholeRootfs: true };
+
 export interface ContainerTarget {
   target: Target;
   leftOut: LeftOutMount[];
@@ -35,12 +39,14 @@ export interface ContainerTarget {
 /**
  * A container as a target of `checkpoint()`: what it changed on top of its image, its volumes and shared memory, and
  * CRIU's options such that its own runtime can restore the images.
- * @throws ContainerError NO_OVERLAY, OVERLAY_HIDDEN, OUTSIDE_FILES
+ * @throws ContainerError BAD_OPTION, NO_OVERLAY, OVERLAY_HIDDEN, OUTSIDE_FILES
  */
 export async function containerTarget(
   container: Container,
   options: ContainerTargetOptions = {},
 ): Promise<ContainerTarget> {
+  requireContainer(container);
+  refuseUnknown(options, TARGET_OPTIONS);
   const { pid, podman } = container;
   const mounts = await readMounts(pid);
   checkDescriptors(container, mounts);
@@ -84,6 +90,17 @@ export async function containerTarget(
     },
   };
   return { target, leftOut };
+}
+
+/** A program without types may hand over a container's name. */
+function requireContainer(container: unknown): void {
+  const { id, pid, rootfs, spec } = Object(container) as Partial<Record<keyof Container, unknown>>;
+  if (typeof id === 'string' && Number.isInteger(pid) && typeof rootfs === 'string' && typeof spec === 'object') return;
+  throw new ContainerError('BAD_OPTION', {
+    option: 'container',
+    value: container,
+    expected: 'a container as findContainer() returns it',
+  });
 }
 
 /**

@@ -1,5 +1,6 @@
 import { constants } from 'node:os';
 import { inspect } from 'node:util';
+import type { OptionNames } from '../../bad-option.js';
 import { native } from '../../native.js';
 import { Child, type ProcessEnd } from '../../process.js';
 import { CheckDir } from './check-dir.js';
@@ -19,7 +20,7 @@ import { hasUs, identifyChild, killTree } from '../process/owned-tree.js';
 import { present, type RequestType, type WireFeatures } from '../rpc/messages.js';
 import type { CriuNotification, OnNotify } from '../rpc/notification.js';
 import type { CriuDumpRequest, CriuRequestOptions, CriuRestoreRequest } from '../rpc/options.js';
-import { bad, filled } from '../rpc/option-values.js';
+import { bad, filled, onlyKnown } from '../rpc/option-values.js';
 import { pidWasTaken, siblingToBe } from './sibling.js';
 import type { SwrkEnd } from '../process/criu-connection.js';
 import { Swrk, type SwrkOptions } from '../process/swrk.js';
@@ -33,6 +34,24 @@ export interface CriuClientOptions extends SwrkOptions {
    */
   graceMs?: number;
 }
+
+const CLIENT_OPTIONS: OptionNames<CriuClientOptions> = {
+  criuPath: true,
+  enter: true,
+  fds: true,
+  terminal: true,
+  umask: true,
+  env: true,
+  defaultConfig: true,
+  maxMessageBytes: true,
+  graceMs: true,
+};
+const SERVICE_OPTIONS: OptionNames<ServiceOptions> = {
+  socketPath: true,
+  fd: true,
+  maxMessageBytes: true,
+  peerFds: true,
+};
 
 export interface RestoreResult {
   /** The restored root task's pid. It is CRIU's child, and init's (or a subreaper's) once CRIU has ended. */
@@ -108,6 +127,7 @@ export class CriuClient implements AsyncDisposable {
    *   (no descriptors, no memory)
    */
   static async start(options: CriuClientOptions): Promise<CriuClient> {
+    onlyKnown(options, CLIENT_OPTIONS);
     const { criuPath, enter, graceMs = 10_000, fds, terminal } = options;
     requireMs('graceMs', graceMs);
     filled('criuPath', criuPath);
@@ -123,9 +143,10 @@ export class CriuClient implements AsyncDisposable {
    * Connects to a running `criu service`, or to whatever CRIU is at the other end of a socket. Everything works as with
    * `start()`, but for `inheritFd`, `rstSibling` and `execCmd`; a cancelled request is undone by the worker in its own
    * time: there is nobody here to wait for it.
-   * @throws CriuError CRIU_NOT_FOUND
+   * @throws CriuError CRIU_NOT_FOUND, BAD_OPTION
    */
   static async connect(options: ServiceOptions): Promise<CriuServiceClient> {
+    onlyKnown(options, SERVICE_OPTIONS);
     const session = { criuPath: nameOf(options), graceMs: 0 };
     return new CriuClient(new Conversation(ServiceConnection.open(options), session, [], options.peerFds));
   }

@@ -1,6 +1,9 @@
 import { open, stat, type FileHandle } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { OptionNames } from '../../bad-option.js';
 import { parseLogLine, type LogLine } from '../errors/log-line.js';
+import { requireMs } from '../rpc/milliseconds.js';
+import { filled, onlyKnown } from '../rpc/option-values.js';
 
 export type { LogLine };
 
@@ -11,6 +14,8 @@ export interface FollowLogOptions {
   everyMs?: number;
 }
 
+const OPTIONS: OptionNames<FollowLogOptions> = { signal: true, everyMs: true };
+
 /**
  * The lines of a log that CRIU is about to write, as they come. The file may not exist yet; one that is there already
  * is taken for that of an earlier request, which CRIU will empty: it is read once it has changed. When this resolves
@@ -18,11 +23,13 @@ export interface FollowLogOptions {
  *
  * It looks at the file again and again: at level 4 CRIU writes ten thousand lines in a second, and inotify would wake
  * for each.
+ * @throws CriuError BAD_OPTION
  */
-export async function followLog(
-  path: string,
-  { signal, everyMs = 20 }: FollowLogOptions = {},
-): Promise<AsyncIterable<LogLine>> {
+export async function followLog(path: string, options: FollowLogOptions = {}): Promise<AsyncIterable<LogLine>> {
+  filled('path', path);
+  onlyKnown(options, OPTIONS);
+  const { signal, everyMs = 20 } = options;
+  requireMs('everyMs', everyMs);
   const before = await stamp(path);
   return follow(path, before, signal, everyMs);
 }

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { file_entry, remap_file_path_entry, remap_type } from '../generated/criu.js';
 import { present } from '../rpc/messages.js';
 import { imageEntries, toNumber } from './image-file.js';
+import { filled } from '../rpc/option-values.js';
 
 export const FILES_MAGIC = 0x56303138;
 const REMAP_FPATH_MAGIC = 0x59133954;
@@ -36,6 +37,7 @@ export interface DumpedFile {
  * @throws CriuError CRIU_IMAGE
  */
 export async function readDumpedFiles(imagesDir: string): Promise<DumpedFile[]> {
+  filled('imagesDir', imagesDir);
   const remaps = await readRemaps(imagesDir);
   const files: DumpedFile[] = [];
   for await (const file of imageEntries(join(imagesDir, 'files.img'), FILES_MAGIC, decodeFile)) {

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { inventory_entry } from '../generated/criu.js';
 import { present } from '../rpc/messages.js';
 import { imageEntry, toNumber } from './image-file.js';
+import { filled } from '../rpc/option-values.js';
 
 const INVENTORY_MAGIC = 0x58313116;
 
@@ -29,6 +30,7 @@ const networkLocks = ['iptables', 'nftables', 'skip'] as const;
  * @throws CriuError CRIU_IMAGE
  */
 export async function readInventory(imagesDir: string): Promise<Inventory> {
+  filled('imagesDir', imagesDir);
   return imageEntry(join(imagesDir, 'inventory.img'), INVENTORY_MAGIC, decodeInventory);
 }
 

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { pstree_entry } from '../generated/criu.js';
 import { imageEntries } from './image-file.js';
+import { filled } from '../rpc/option-values.js';
 
 const PSTREE_MAGIC = 0x50273030;
 
@@ -20,6 +21,7 @@ export interface DumpedProcess {
  * @throws CriuError CRIU_IMAGE
  */
 export async function readPstree(imagesDir: string): Promise<DumpedProcess[]> {
+  filled('imagesDir', imagesDir);
   const processes: DumpedProcess[] = [];
   for await (const { pid, ppid, pgid, sid, threads } of imageEntries(
     join(imagesDir, 'pstree.img'),

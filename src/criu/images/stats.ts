@@ -3,6 +3,7 @@ import { stats_entry } from '../generated/criu.js';
 import { CriuError } from '../errors/criu-error.js';
 import { present } from '../rpc/messages.js';
 import { imageEntry, toNumber } from './image-file.js';
+import { filled } from '../rpc/option-values.js';
 
 const STATS_MAGIC = 0x57093306;
 
@@ -40,6 +41,7 @@ export interface RestoreStats {
  * @throws CriuError CRIU_IMAGE
  */
 export async function readDumpStats(workDir: string): Promise<DumpStats> {
+  filled('workDir', workDir);
   const path = join(workDir, 'stats-dump');
   const { dump } = await imageEntry(path, STATS_MAGIC, (data) => stats_entry.decode(data));
   if (dump == null) throw new CriuError('CRIU_IMAGE', { path, reason: 'no statistics of a dump' });
@@ -65,6 +67,7 @@ export async function readDumpStats(workDir: string): Promise<DumpStats> {
  * @throws CriuError CRIU_IMAGE
  */
 export async function readRestoreStats(workDir: string): Promise<RestoreStats> {
+  filled('workDir', workDir);
   const path = join(workDir, 'stats-restore');
   const { restore } = await imageEntry(path, STATS_MAGIC, (data) => stats_entry.decode(data));
   if (restore == null) throw new CriuError('CRIU_IMAGE', { path, reason: 'no statistics of a restore' });

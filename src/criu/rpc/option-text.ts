@@ -1,5 +1,5 @@
 /** Options of CRIU as a command takes them: `NAME=VALUE`. */
-import { bad } from './option-values.js';
+import { bad, strings } from './option-values.js';
 import { isOption } from './option-fields.js';
 import type { CriuOptions } from './options.js';
 
@@ -24,7 +24,7 @@ const lists: readonly string[] = [
  */
 export function parseCriuOptions(texts: readonly string[]): CriuOptions {
   const options: Record<string, unknown> = {};
-  for (const text of texts) {
+  for (const text of strings('options', texts)) {
     const [, given = '', value] = /^([^=]*)(?:=(.*))?$/s.exec(text) ?? [];
     const name = given.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
     if (!isOption(name)) bad(given, 'there is no such option');

@@ -1,5 +1,6 @@
 /** Checks of options' values: each gives back the value, or throws BAD_OPTION with the option's name. */
 import { resolve } from 'node:path';
+import { badOptionText, unknownOption, type OptionNames } from '../../bad-option.js';
 import { CriuError } from '../errors/criu-error.js';
 
 /** `field` is which field of the option's objects it is, for the reason. */
@@ -70,6 +71,14 @@ export function record<T extends object>(option: string, value: T): T {
   return typeof value === 'object' && (value as T | null) !== null && !Array.isArray(value)
     ? value
     : bad(option, `${String(value)} is not an object`);
+}
+
+/** Options that may be anything: an object with no other names. */
+export function onlyKnown<T>(given: T, names: OptionNames<T>): void {
+  const unknown = unknownOption(given, names);
+  if (unknown === undefined) return;
+  const { what, remedy } = badOptionText(unknown);
+  bad(unknown.option, remedy === '' ? what : `${what}. ${remedy}`);
 }
 
 /** An object of no other fields than those that have a check. */

@@ -4,13 +4,9 @@ import {
   checkpoint,
   checkpointContainer,
   checkpointPod,
-  findContainer,
-  planCheckpoint,
-  planContainerCheckpoint,
   restore,
   restoreContainer,
   whileFrozen,
-  type WhileFrozenOptions,
 } from '../../../src/index.js';
 
 // What a program in plain JavaScript may say. A name that is ignored makes a checkpoint without what it asked for.
@@ -33,21 +29,6 @@ it.each([
     });
   },
 );
-
-it.each([
-  ['checkpoint()', checkpoint],
-  ['planCheckpoint()', planCheckpoint],
-  ['restore()', restore],
-  ['checkpointContainer()', checkpointContainer],
-  ['planContainerCheckpoint()', planContainerCheckpoint],
-  ['restoreContainer()', restoreContainer],
-  ['checkpointPod()', checkpointPod],
-  ['whileFrozen()', (options: object) => whileFrozen(options as WhileFrozenOptions, () => undefined)],
-  ['findContainer()', findContainer],
-] as unknown as [string, Call][])('%s refuses what is no object with options, and an empty one', async (_, call) => {
-  for (const given of [undefined, null, 5, 'x', {}])
-    await expect(call(given as object)).rejects.toMatchObject({ code: 'BAD_OPTION' });
-});
 
 it('whileFrozen() refuses a bad option by the class of errors that belongs to what it names', async () => {
   const call = whileFrozen as unknown as (...args: unknown[]) => Promise<unknown>;
