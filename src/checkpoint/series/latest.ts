@@ -1,10 +1,12 @@
 /** The newest archive of a directory that is good for something. */
 import { ArchiveError, type ArchiveErrorCode } from '../../archive/index.js';
+import type { OptionNames } from '../../bad-option.js';
 import { StillframeError } from '../../errors.js';
 import { isOurs } from '../../safe-path.js';
-import { requirePath } from '../base/check-option.js';
+import { bad, requirePath } from '../base/check-option.js';
 import { CheckpointError, type CheckpointErrorCode, type SkippedArchive } from '../base/checkpoint-error.js';
 import { verify, type ArchiveVerification, type VerifyOptions } from '../inspect.js';
+import { refuseUnknown } from '../option-names.js';
 import { ArchiveDirectory, type ArchiveFile } from './archive-directory.js';
 import { parseArchiveName } from './archive-name.js';
 import { newestFirst } from './list.js';
@@ -28,6 +30,8 @@ export interface LatestOptions {
   mayPass?: ((error: unknown) => boolean) | undefined;
   signal?: AbortSignal | undefined;
 }
+
+const OPTIONS: OptionNames<LatestOptions> = { program: true, onSkipped: true, mayPass: true, signal: true };
 
 /** What is the archive's own fault. */
 const OF_ARCHIVE: readonly ArchiveErrorCode[] = [
@@ -54,7 +58,7 @@ function isFaultOfArchive(error: unknown): boolean {
  * Calls `attempt` with the newest archive of a directory, and, as long as that fails through the archive's own fault
  * (or as `mayPass` says), with the next older one. As nobody names the file, the directory and the archive must be such that only
  * root and the caller can have put them there.
- * @throws CheckpointError ARCHIVE_DIR_UNUSABLE, ARCHIVE_UNSAFE (the directory), NO_ARCHIVE with what was passed over;
+ * @throws CheckpointError BAD_OPTION, ARCHIVE_DIR_UNUSABLE, ARCHIVE_UNSAFE (the directory), NO_ARCHIVE with what was passed over;
  * what else `attempt` throws; the signal's reason
  */
 export async function withLatestArchive<T>(
@@ -63,6 +67,8 @@ export async function withLatestArchive<T>(
   options: LatestOptions = {},
 ): Promise<Latest<T>> {
   requirePath('dir', dir);
+  if (typeof attempt !== 'function') bad('attempt', attempt, 'a function');
+  refuseUnknown(options, OPTIONS);
   const { program, onSkipped, mayPass, signal } = options;
   using directory = await ArchiveDirectory.open(dir);
   if (directory.unsafe !== undefined)
@@ -87,11 +93,13 @@ export async function withLatestArchive<T>(
  * The newest archive of a directory of which every byte is right and that CRIU would restore, as `verify()` sees it.
  * @throws what `withLatestArchive()` throws
  */
-export function latestArchive(
+export async function latestArchive(
   dir: string,
   options: LatestOptions & Pick<VerifyOptions, 'tmpDir' | 'maxUnpackedBytes'> = {},
 ): Promise<Latest<ArchiveVerification>> {
-  const { tmpDir, maxUnpackedBytes, signal } = options;
+  refuseUnknown(options, { ...OPTIONS, tmpDir: true, maxUnpackedBytes: true } as const);
+  const { tmpDir, maxUnpackedBytes, ...rest } = options;
+  const { signal } = rest;
   const limits = {
     ...(tmpDir === undefined ? {} : { tmpDir }),
     ...(maxUnpackedBytes === undefined ? {} : { maxUnpackedBytes }),
@@ -103,7 +111,7 @@ export function latestArchive(
     if (fault !== undefined) throw new CheckpointError('NOT_A_CHECKPOINT', { archivePath, what: fault.message });
     return verified;
   };
-  return withLatestArchive(dir, attempt, options);
+  return withLatestArchive(dir, attempt, rest);
 }
 
 interface Candidate {

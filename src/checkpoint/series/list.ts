@@ -1,4 +1,5 @@
 import { requirePath } from '../base/check-option.js';
+import { refuseUnknown } from '../option-names.js';
 import { ArchiveDirectory } from './archive-directory.js';
 import { lookAt, type ListedArchive } from './listed-archive.js';
 
@@ -16,9 +17,11 @@ export interface ArchiveList {
  */
 export async function listArchives(
   dir: string,
-  { signal }: { signal?: AbortSignal | undefined } = {},
+  options: { signal?: AbortSignal | undefined } = {},
 ): Promise<ArchiveList> {
   requirePath('dir', dir);
+  refuseUnknown<{ signal?: AbortSignal | undefined }>(options, { signal: true });
+  const { signal } = options;
   using directory = await ArchiveDirectory.open(dir);
   const archives: ListedArchive[] = [];
   let otherFiles = 0;

@@ -26,6 +26,15 @@ const FUNCTIONS: Readonly<Record<string, Refused>> = {
   prepare: required,
   planCheckpoint: required,
   restoreCopies: required,
+  checkpointEvery: required,
+  checkpointContainerEvery: required,
+  listArchives: [...each(NO_PATHS), ...then(ODD_OPTIONS, '/nowhere')],
+  latestArchive: [...each(NO_PATHS), ...then(ODD_OPTIONS, '/nowhere')],
+  withLatestArchive: [
+    ...each(NO_PATHS, async () => undefined),
+    ['/nowhere'],
+    ...then(ODD_OPTIONS, '/nowhere', () => 1),
+  ],
   start: [...required, [{ command: ['true'], files: 5 }], [{ command: ['true'], files: [null] }]],
   inspect: [...each(NO_SOURCES), ...then(ODD_OPTIONS, 'a.tar')],
   inspectProcesses: [...each(NO_SOURCES), ...then(ODD_OPTIONS, 'a.tar')],
@@ -108,7 +117,7 @@ describe.each(Object.entries(FUNCTIONS))('%s()', (name, refused) => {
     const call = functions.get(name)!;
     for (const args of refused) {
       const error: unknown = await Promise.resolve()
-        .then(() => call(...args))
+        .then(() => begun(call(...args)))
         .then(
           () => 'it was taken',
           (e: unknown) => e,
@@ -132,6 +141,12 @@ it('sendDescriptor() refuses what is no path and no descriptor with the error of
   for (const args of [[], [null], [5, 1], ['/nowhere', 'x'], ['/nowhere', 1, 5], ['/nowhere', 1, '']])
     await expect(Promise.resolve(call(...args))).rejects.toMatchObject({ code: 'DESCRIPTOR_NOT_SENT' });
 });
+
+/** An iteration's first step is its call. */
+function begun(result: unknown): unknown {
+  const isIteration = typeof result === 'object' && result !== null && Symbol.asyncIterator in result;
+  return isIteration ? (result as AsyncGenerator).next() : result;
+}
 
 function describeArgs(args: readonly unknown[]): string {
   return args.map((arg) => (typeof arg === 'object' && arg !== null ? JSON.stringify(arg) : String(arg))).join(', ');
