@@ -81,6 +81,11 @@ export { checkpointEvery, type CheckpointEveryOptions } from './checkpoint/serie
 export { listArchives, type ArchiveList } from './checkpoint/series/list.js';
 export type { ArchivedTarget, ListedArchive } from './checkpoint/series/listed-archive.js';
 export { latestArchive, withLatestArchive, type Latest, type LatestOptions } from './checkpoint/series/latest.js';
+export {
+  startOrRestore,
+  type StartedOrRestored,
+  type StartOrRestoreOptions,
+} from './checkpoint/series/start-or-restore.js';
 export type { SeriesEvent, SeriesOptions } from './checkpoint/series/series.js';
 export type { Removal } from './checkpoint/series/kept-archives.js';
 

@@ -111,7 +111,7 @@ const MOST_NAMES = 1000;
  * CGROUP_TAKEN, STATE_DIR_UNSAFE; FreezerError; NativeError. Nothing is left then
  */
 export async function start(options: StartOptions): Promise<StartedProgram> {
-  const settings = checkOptions(options);
+  const settings = checkStartOptions(options);
   const { command, env, stateDir, signal } = settings;
   signal?.throwIfAborted();
   const { path, problem } = findCommand(command[0]!, env.PATH);
@@ -171,7 +171,7 @@ interface StartSettings {
   signal: AbortSignal | undefined;
 }
 
-function checkOptions(options: StartOptions): StartSettings {
+export function checkStartOptions(options: StartOptions): StartSettings {
   refuseUnknown(options, START_OPTIONS);
   const { command, name, files = [], logPath, cgroup, cgroupVersion, cwd, env, stateDir, signal } = options;
   if (!Array.isArray(command) || command.length === 0 || command[0] === '' || !command.every(isWord))
@@ -217,14 +217,17 @@ async function claimName({ name, command, files, logPath, stateDir, signal }: St
 }
 
 /** A program that shares its cgroup could not be checkpointed. */
-function prepareCgroup(
+export function cgroupForProgram(
   name: string,
-  { cgroup, cgroupVersion }: StartSettings,
-): { version: 1 | 2; path: string; made: boolean } {
+  { cgroup, cgroupVersion }: Pick<StartOptions, 'cgroup' | 'cgroupVersion'>,
+): string {
   const versions = freezerVersions();
   const version = cgroupVersion ?? (versions.includes(2) || versions.length === 0 ? 2 : 1);
-  const path =
-    cgroup ?? join(cgroupOf(process.pid, version).path, `stillframe-${name}-${randomBytes(4).toString('hex')}`);
+  return cgroup ?? join(cgroupOf(process.pid, version).path, `stillframe-${name}-${randomBytes(4).toString('hex')}`);
+}
+
+function prepareCgroup(name: string, settings: StartSettings): { version: 1 | 2; path: string; made: boolean } {
+  const path = cgroupForProgram(name, settings);
   const made = makeCgroup(path).length > 0;
   const pids = pidsFrom(path);
   if (pids.length > 0) throw new CheckpointError('CGROUP_TAKEN', { cgroup: path, pids });
@@ -238,8 +241,8 @@ function notExecuted(command: string, reason: string): CheckpointError {
 }
 
 /** The root has ended: what becomes of its cgroup, and of its name. */
-async function finish(
-  end: ProcessEnd,
+export async function finish(
+  end: ProcessEnd & Partial<TreeEnd>,
   { cgroup, recordPath }: { cgroup: { path: string; made: boolean }; recordPath: string },
 ): Promise<ProgramEnd> {
   let pids = pidsFrom(cgroup.path);
@@ -248,7 +251,8 @@ async function finish(
     pids = pidsFrom(cgroup.path);
   }
   const { exitCode, exitSignal } = end;
-  const status = exitCode ?? (exitSignal === undefined ? undefined : 128 + constants.signals[exitSignal]);
+  const bySignal = exitSignal === undefined ? undefined : 128 + constants.signals[exitSignal];
+  const status = end.status ?? exitCode ?? bySignal;
   amendRecord(recordPath, { ended: { at: new Date().toISOString(), status } });
   if (cgroup.made && pids.length === 0) {
     try {

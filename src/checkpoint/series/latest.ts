@@ -63,7 +63,7 @@ function isFaultOfArchive(error: unknown): boolean {
  */
 export async function withLatestArchive<T>(
   dir: string,
-  attempt: (archivePath: string) => Promise<T>,
+  attempt: (archivePath: string, listed: ListedArchive) => Promise<T>,
   options: LatestOptions = {},
 ): Promise<Latest<T>> {
   requirePath('dir', dir);
@@ -78,7 +78,7 @@ export async function withLatestArchive<T>(
     try {
       if (listed.problem !== undefined) throw listed.problem;
       requireOwn(listed.path, file);
-      return { archive: listed, result: await attempt(listed.path), skipped };
+      return { archive: listed, result: await attempt(listed.path, listed), skipped };
     } catch (error) {
       if (signal?.aborted === true || !(isFaultOfArchive(error) || mayPass?.(error) === true)) throw error;
       const passed = skippedFor(listed.path, error);

@@ -18,6 +18,7 @@ import { exitStatusOf } from '../cancelled.js';
 import { containerName, refuseBeside, type ContainerOptions } from '../container-options.js';
 import { facts, json, leftOutFacts, milliseconds } from '../output.js';
 import { EXIT_FAILED } from '../exit-status.js';
+import { tellSkipped } from '../skipped.js';
 import { print, printError } from '../streams.js';
 import { archiveOf } from '../standard-input.js';
 import { ProgressLine } from '../progress.js';
@@ -161,8 +162,7 @@ function restoration(options: RestoreFlags, common: Common): Restoration {
 async function fromLatest(dir: string, once: Restoration, signal: AbortSignal) {
   const { archive, result, skipped } = await withLatestArchive(dir, once, {
     signal,
-    onSkipped: ({ path, message, code }) =>
-      printError(`stillframe: passed over ${path}: ${message.split('\n')[0] ?? ''} [${code ?? 'ERROR'}]`),
+    onSkipped: tellSkipped,
     mayPass: (error) => (error as { code?: unknown }).code === 'NOT_A_CONTAINER_CHECKPOINT',
   });
   return { ...result, archivePath: archive.path, skipped };

@@ -1,11 +1,12 @@
 import { InvalidArgumentError, type Command } from 'commander';
-import { start, type ProgramEnd, type StartedProgram } from '../../index.js';
+import { start, startOrRestore, type ProgramEnd, type StartedOrRestored, type StartedProgram } from '../../index.js';
 import { visibleName } from '../../visible.js';
 import { errorText } from '../error-text.js';
 import { exitStatusOf, failure } from '../cancelled.js';
 import { EXIT_FAILED, EXIT_USAGE } from '../exit-status.js';
 import { facts, json } from '../output.js';
 import { refuseBeside } from '../container-options.js';
+import { tellSkipped } from '../skipped.js';
 import { print, printError } from '../streams.js';
 import { FollowedFile } from './follow-file.js';
 
@@ -24,6 +25,9 @@ export interface RunFlags {
   log?: string;
   cgroup?: string;
   freezer?: 1 | 2;
+  restoreFrom?: string;
+  discardReplaced?: boolean;
+  pidTimeout?: number;
   detach?: boolean;
   stateDir?: string;
   json?: boolean;
@@ -38,10 +42,13 @@ export async function runAction(
   if (command.length === 0 || command[0] === '')
     throw new InvalidArgumentError('Give the program to run: run ... -- COMMAND ARG...');
   if (options.detach !== true) refuseBeside('a program in the foreground', options, ['json']);
+  const { restoreFrom, discardReplaced } = options;
+  if (restoreFrom === undefined)
+    refuseBeside('a program that is not restored', options, ['discardReplaced', 'pidTimeout']);
   using forwarded = new ForwardedSignals();
-  let program: StartedProgram;
+  let program: StartedProgram & Partial<StartedOrRestored>;
   try {
-    program = await start({
+    const starting = {
       command,
       name: options.name,
       files: (options.files ?? []).map(([name, path]) => ({ name, path })),
@@ -50,7 +57,18 @@ export async function runAction(
       cgroupVersion: options.freezer,
       stateDir: options.stateDir,
       signal,
-    });
+    };
+    const replaceFiles = discardReplaced === true ? 'remove' : 'keep';
+    program =
+      restoreFrom === undefined
+        ? await start(starting)
+        : await startOrRestore({
+            ...starting,
+            restoreFrom,
+            replaceFiles,
+            pidTimeoutMs: options.pidTimeout,
+            onSkipped: tellSkipped,
+          });
   } catch (error) {
     printError(errorText(failure(error, signal), options.json === true, own));
     process.exitCode = statusOf(error, signal);
@@ -66,12 +84,14 @@ function statusOf(error: unknown, signal: AbortSignal): number {
   return code === 'BAD_OPTION' ? EXIT_USAGE : (STATUS_OF[String(code)] ?? NOT_STARTED);
 }
 
-function tellDetached(program: StartedProgram, asJson: boolean): void {
-  const { name, pid, command, cgroup, logPath, files } = program;
-  if (asJson) return print(json({ name, pid, command, cgroup, logPath, files }));
+function tellDetached(program: StartedProgram & Partial<StartedOrRestored>, asJson: boolean): void {
+  const { name, pid, command, cgroup, logPath, files, restored, skipped } = program;
+  const restoredFrom = restored?.archive.path;
+  if (asJson) return print(json({ name, pid, command, cgroup, logPath, files, restoredFrom, skipped }));
   print(String(pid));
   printError(
     facts([
+      ...(restoredFrom === undefined ? [] : ([['restored from', restoredFrom]] as const)),
       ['name', name],
       ['cgroup', cgroup.path],
       ['log', logPath],
@@ -80,10 +100,16 @@ function tellDetached(program: StartedProgram, asJson: boolean): void {
 }
 
 /** In the foreground: its output is ours, our signals are its, and so is its end. */
-async function stayWith(program: StartedProgram, signals: ForwardedSignals): Promise<void> {
-  const { name, pid, logPath, logStart } = program;
+async function stayWith(
+  program: StartedProgram & Partial<StartedOrRestored>,
+  signals: ForwardedSignals,
+): Promise<void> {
+  const { name, pid, logPath, logStart, restored } = program;
   signals.to(program);
-  printError(`stillframe: ${name} runs as process ${pid}; its output is kept in ${logPath}`);
+  const from = restored === undefined ? '' : `, restored from ${restored.archive.path}`;
+  printError(`stillframe: ${name} runs as process ${pid}${from}; its output is kept in ${logPath}`);
+  for (const { path, keptAs } of restored?.report.replaced ?? [])
+    if (keptAs !== undefined) printError(`stillframe: the old files of ${path} are now ${keptAs}`);
   const output = new FollowedFile(logPath, logStart, process.stdout);
   output.start();
   const end = await program.ended();
