@@ -58,7 +58,7 @@ export interface StartOptions {
   signal?: AbortSignal | undefined;
 }
 
-const START_OPTIONS: OptionNames<StartOptions> = {
+export const START_OPTIONS: OptionNames<StartOptions> = {
   command: true,
   name: true,
   files: true,

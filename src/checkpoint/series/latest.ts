@@ -56,10 +56,10 @@ function isFaultOfArchive(error: unknown): boolean {
 
 /**
  * Calls `attempt` with the newest archive of a directory, and, as long as that fails through the archive's own fault
- * (or as `mayPass` says), with the next older one. As nobody names the file, the directory and the archive must be such that only
- * root and the caller can have put them there.
- * @throws CheckpointError BAD_OPTION, ARCHIVE_DIR_UNUSABLE, ARCHIVE_UNSAFE (the directory), NO_ARCHIVE with what was passed over;
- * what else `attempt` throws; the signal's reason
+ * (or as `mayPass` says), with the next older one. As nobody names the file, the directory and the archive must be such
+ * that only root and the caller can have put them there.
+ * @throws CheckpointError BAD_OPTION, ARCHIVE_DIR_UNUSABLE, ARCHIVE_UNSAFE (the directory), NO_ARCHIVE with what was
+ * passed over; what else `attempt` throws; the signal's reason
  */
 export async function withLatestArchive<T>(
   dir: string,

@@ -21,13 +21,13 @@ export interface SeriesOptions {
    */
   everyMs: number;
   /**
-   * How many whole archives to keep, at least 1. When one more is safe on disk, the oldest whole one is removed; damaged
-   * ones never count, and are never removed. Default 3.
+   * How many whole archives to keep, at least 1. When one more is safe on disk, the oldest whole one is removed;
+   * damaged ones never count, and are never removed. Default 3.
    */
   keep?: number | undefined;
   /**
-   * When it is aborted, a last checkpoint is made, after the one that may be under way, and the series ends: the machine
-   * is going away. With `stop`, this last one ends the tree.
+   * When it is aborted, a last checkpoint is made, after the one that may be under way, and the series ends: the
+   * machine is going away. With `stop`, this last one ends the tree.
    */
   finish?: AbortSignal | undefined;
 }

@@ -1,12 +1,14 @@
 import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { openCgroup } from '../../cgroup/index.js';
+import type { OptionNames } from '../../bad-option.js';
 import { CriuError } from '../../criu/index.js';
 import { identify, isRunning } from '../../proc/identity.js';
 import { whileWanted } from '../../while-wanted.js';
-import { bad, requirePath } from '../base/check-option.js';
+import { bad, milliseconds, optional, requirePath } from '../base/check-option.js';
 import { CheckpointError, type SkippedArchive } from '../base/checkpoint-error.js';
 import type { RestoreReport } from '../events/report.js';
+import { refuseUnknown } from '../option-names.js';
 import { recordPath } from '../program/names.js';
 import { nameFromCommand } from '../program/record.js';
 import {
@@ -14,6 +16,7 @@ import {
   checkStartOptions,
   finish,
   start,
+  START_OPTIONS,
   type ProgramEnd,
   type StartedProgram,
   type StartOptions,
@@ -38,6 +41,11 @@ export interface StartedOrRestored extends StartedProgram {
   skipped: SkippedArchive[];
 }
 
+const OPTIONS: OptionNames<StartOrRestoreOptions> = {
+  ...START_OPTIONS,
+  ...{ restoreFrom: true, replaceFiles: true, pidTimeoutMs: true, onSkipped: true },
+};
+
 /**
  * Restores a program from the newest checkpoint of its name that can be restored, or starts it where there is none. An
  * archive that is damaged, or that CRIU refuses to restore here, is passed over, and the next older one is tried; the
@@ -47,9 +55,12 @@ export interface StartedOrRestored extends StartedProgram {
  * @throws what `start()` and `restore()` throw; CheckpointError ARCHIVE_DIR_UNUSABLE, ARCHIVE_UNSAFE
  */
 export async function startOrRestore(options: StartOrRestoreOptions): Promise<StartedOrRestored> {
+  refuseUnknown(options, OPTIONS);
   const { restoreFrom, replaceFiles = 'keep', pidTimeoutMs, onSkipped, ...starting } = options;
   requirePath('restoreFrom', restoreFrom);
   if (!['keep', 'remove'].includes(replaceFiles)) bad('replaceFiles', replaceFiles, 'keep or remove');
+  optional('pidTimeoutMs', pidTimeoutMs, (option, value) => milliseconds(option, value, 0));
+  if (onSkipped !== undefined && typeof onSkipped !== 'function') bad('onSkipped', onSkipped, 'a function');
   const settings = checkStartOptions(starting);
   const { stateDir, signal } = settings;
   const name = settings.name ?? nameFromCommand(settings.command[0]!);

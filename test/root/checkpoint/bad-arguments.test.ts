@@ -36,6 +36,11 @@ const FUNCTIONS: Readonly<Record<string, Refused>> = {
     ...then(ODD_OPTIONS, '/nowhere', () => 1),
   ],
   start: [...required, [{ command: ['true'], files: 5 }], [{ command: ['true'], files: [null] }]],
+  startOrRestore: [
+    ...required,
+    [{ command: ['true'] }],
+    [{ command: ['true'], restoreFrom: '/nowhere', replaceFiles: 5 }],
+  ],
   inspect: [...each(NO_SOURCES), ...then(ODD_OPTIONS, 'a.tar')],
   inspectProcesses: [...each(NO_SOURCES), ...then(ODD_OPTIONS, 'a.tar')],
   verify: [...each(NO_SOURCES), ...then(ODD_OPTIONS, 'a.tar')],
