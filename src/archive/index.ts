@@ -13,10 +13,17 @@ export {
   type ExtractOptions,
 } from './extract/extract.js';
 export { ImageStaging } from './extract/image-staging.js';
+export type { NewTreeWatch, PlannedTree } from './extract/new-tree.js';
+export { TreeStaging, type HiddenTree } from './extract/tree-staging.js';
 export type { ExtractProgress } from './extract/extraction.js';
 export { describeFd } from './extract/openat-dir.js';
-export { pathOf, type Destination } from './extract/destination.js';
-export type { PlannedReplacement, ReplacedFiles, Replacement, ReplacementWatch } from './extract/replacement.js';
+export { isHeldOpen, pathOf, type Destination, type NamedDestination } from './extract/destination.js';
+export {
+  Replacement,
+  type PlannedReplacement,
+  type ReplacedFiles,
+  type ReplacementWatch,
+} from './extract/replacement.js';
 export { FORMAT_VERSION, type Integrity, type Manifest, type TreeLayout, type TreeRecord } from './format/manifest.js';
 export {
   openArchive,
@@ -34,7 +41,7 @@ export { openInOrder } from './read/in-order.js';
 export { inspectArchive, inspectMembers } from './read/inspect.js';
 export { refuseOccupied } from './extract/occupied.js';
 export type { MemberPlace, TreePlace } from './read/places.js';
-export { readManifest, type FoundManifest } from './read/manifest-at-end.js';
+export { readManifest, readManifestAhead, type FoundManifest, type ManifestAhead } from './read/manifest-at-end.js';
 export { locateMembers } from './read/locate-members.js';
 export { readMemberRange } from './read/member-range.js';
 export { verifyArchive, type VerifiedArchive, type VerifyOptions } from './read/verify.js';

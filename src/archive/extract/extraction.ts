@@ -91,7 +91,7 @@ export class Extraction {
    */
   place(name: string, member: Member, linkname: string | undefined): MemberFile | undefined {
     const { entry, storedBytes } = member;
-    const fd = this.#make(name, entry, linkname);
+    const fd = this.#make(this.#target.fileName ?? name, entry, linkname);
     if (fd === undefined) return undefined;
     const close = (): void => closeSync(fd);
     try {
@@ -189,11 +189,11 @@ export class Extraction {
   }
 
   /** Last of all. Children before parents: making a child changes its parent's time, and a mode may forbid it. */
-  async finish(): Promise<void> {
+  async finish(signal = this.#options.signal): Promise<void> {
     let turn = performance.now();
     for (const { name, entry } of this.#directories.reverse()) {
       this.#attempt(entry, () => this.#beneath.finishDirectory(name, entry));
-      turn = await takeTurns(turn, this.#options.signal);
+      turn = await takeTurns(turn, signal);
     }
   }
 

@@ -48,7 +48,7 @@ export async function readManifest(source: ArchiveSource, options: ManifestOptio
   try {
     if (begun.kind === 'file') {
       const archive = opened(path, begun.handle, begun.bytes, 'none');
-      return { manifest: await manifestAtEnd(archive), compression: 'none' };
+      return { manifest: (await manifestAtEnd(archive)).manifest, compression: 'none' };
     }
   } finally {
     await begun.close();
@@ -59,7 +59,27 @@ export async function readManifest(source: ArchiveSource, options: ManifestOptio
   return { manifest, compression: archive.compression };
 }
 
-async function manifestAtEnd(archive: OpenArchive): Promise<Manifest> {
+/** A manifest that is read before its turn, the archive's last but one. */
+export interface ManifestAhead {
+  manifest: Manifest;
+  /** As they stand there: for the comparison with those that a verification finds. */
+  bytes: Buffer;
+}
+
+/**
+ * The manifest as a hint for who is about to verify the archive: nothing of it is proven before that
+ * (`VerifyOptions.ahead`). Undefined where there is none, of which the verification says why.
+ */
+export async function readManifestAhead(archive: OpenArchive): Promise<ManifestAhead | undefined> {
+  try {
+    return await manifestAtEnd(archive);
+  } catch (error) {
+    if (error instanceof ArchiveError) return undefined;
+    throw error;
+  }
+}
+
+async function manifestAtEnd(archive: OpenArchive): Promise<ManifestAhead> {
   const { path, bytes } = archive;
   const first = await readAt(archive, 0, BLOCK_BYTES);
   if (!isHeader(first)) throw new ArchiveError('NOT_AN_ARCHIVE', { archivePath: path, what: 'no tar archive' });
@@ -72,7 +92,7 @@ async function manifestAtEnd(archive: OpenArchive): Promise<Manifest> {
   const sum = await ownMember(archive, start.sum, MANIFEST_SHA256, BLOCK_BYTES);
   if (!sum.equals(checksumLine(createHash('sha256').update(json).digest(), Buffer.from(MANIFEST_JSON))))
     throw damaged(path, `it does not have the SHA-256 in ${MANIFEST_SHA256}`);
-  return parseManifest(json, path);
+  return { manifest: parseManifest(json, path), bytes: json };
 }
 
 /** The last two members, looked for from the end: no manifest has the zero bytes of a header in it. */

@@ -7,6 +7,8 @@ import type { Member } from './reader.js';
 const MEMBERS = 512;
 /** with about so much data. */
 const BYTES = 8 * 1024 * 1024;
+/** And so many files to write to, which are open until then. */
+const FILES = 64;
 
 /** `struct member` of native/archive/pass.c, in doubles. */
 const NUMBERS = 6;
@@ -48,7 +50,7 @@ export class MemberBatch {
   }
 
   get isFull(): boolean {
-    return this.#count === MEMBERS || this.#end - this.#start >= BYTES;
+    return this.#count === MEMBERS || this.#files.length === FILES || this.#end - this.#start >= BYTES;
   }
 
   add({ entry, headerOffset, dataOffset, storedBytes }: Member, end: number, file: MemberFile | undefined): void {

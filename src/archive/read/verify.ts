@@ -19,6 +19,7 @@ import { MAX_AFTER_END_BYTES, tooMuchAfterEnd } from './chunked-members.js';
 import { truncated } from './content.js';
 import { takeTurns } from '../../yield-to-loop.js';
 import { firstDifference } from './first-difference.js';
+import type { ManifestAhead } from './manifest-at-end.js';
 import type { MemberFile } from './member-batch.js';
 import { MemberPass } from './member-pass.js';
 import { NameSet } from './name-set.js';
@@ -45,7 +46,9 @@ export interface VerifyOptions {
    * Called for each member once its name is known to be safe and new; returns the file that its data goes into, which
    * is then closed, whatever happens. Nothing about the archive is proven before all of it is.
    */
-  place?: ((member: Member) => MemberFile | undefined) | undefined;
+  place?: ((member: Member) => MemberFile | undefined | Promise<MemberFile | undefined>) | undefined;
+  /** The manifest as it was read before: one that was acted upon. With another the archive is refused. */
+  ahead?: ManifestAhead | undefined;
 }
 
 /** Headers are read in pieces of this size, with the small members between them. */
@@ -131,7 +134,8 @@ class VerifyPass {
       }
       this.#places.add(name, { type: entry.type, headerOffset, dataOffset, storedBytes, end });
       const member = { entry, headerOffset, dataOffset, storedBytes };
-      this.#pass.add(member, end, this.#options.place?.(member));
+      const file = this.#options.place?.(member);
+      this.#pass.add(member, end, file instanceof Promise ? await file : file);
       this.#bytes.skip(end - dataOffset);
       if (this.#pass.isFull) await this.#pass.start();
     }
@@ -198,6 +202,12 @@ class VerifyPass {
         what: `it does not have the SHA-256 in ${MANIFEST_SHA256}`,
       });
     }
+    if (this.#options.ahead?.bytes.equals(json) === false)
+      throw new ArchiveError('ARCHIVE_DAMAGED', {
+        archivePath: this.#archive.path,
+        member: MANIFEST_JSON,
+        what: 'it has changed while the archive was read',
+      });
     return parseManifest(json, this.#archive.path);
   }
 

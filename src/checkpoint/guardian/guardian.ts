@@ -1,5 +1,5 @@
 import { basename, join, dirname, resolve } from 'node:path';
-import type { PlannedReplacement, ReplacementWatch } from '../../archive/index.js';
+import type { NewTreeWatch, PlannedReplacement, PlannedTree, ReplacementWatch } from '../../archive/index.js';
 import type { ProcessHome } from '../../cgroup/index.js';
 import { identify, type ProcessId } from '../../proc/identity.js';
 import type { ProcessEnd } from '../../process.js';
@@ -140,6 +140,22 @@ export class Guardian implements AsyncDisposable {
   }
 
   /**
+   * A hidden tree that is about to get a name that nothing has: there, too, it is removed if we die. Resolves when the
+   * guardian holds it.
+   */
+  async willPlace({ path, hiddenPath, directory }: PlannedTree): Promise<void> {
+    const destination = directory === undefined ? undefined : { path, ...journalId(directory) };
+    const added = destination === undefined ? [] : [destination];
+    this.#restored(({ newNames, destinations }) => ({
+      newNames: [...newNames, path],
+      destinations: [...destinations, ...added],
+    }));
+    // It is held by what it is called now.
+    const records = added.map((known) => destinationRecord({ ...known, path: hiddenPath }));
+    await this.#process.ask([`new ${path}`, ...records], 'ready?');
+  }
+
+  /**
    * Files that others are about to take the place of. While the restore is not finished the old ones are put back if we
    * die; from then on they are kept or removed, as it would have been done. Resolves when the guardian knows.
    */
@@ -247,6 +263,11 @@ export class Guardian implements AsyncDisposable {
   /** Told of what takes the place of what: see ExtractOptions. */
   get replacements(): ReplacementWatch {
     return { hidden: this.hiddenNames, willReplace: (planned) => this.willReplace(planned) };
+  }
+
+  /** Told of trees that are made hidden. */
+  get newTrees(): NewTreeWatch {
+    return { hidden: this.hiddenNames, willPlace: (planned) => this.willPlace(planned) };
   }
 
   /** Told of hidden directories and files. */

@@ -6,7 +6,8 @@ import {
   extractTree,
   pathOf,
   type Destination,
-  type Replacement,
+  type HiddenTree,
+  Replacement,
   type TreeRecord,
   type VerifiedArchive,
 } from '../../archive/index.js';
@@ -73,23 +74,33 @@ export interface ExtractPlan {
   destinations: readonly [name: string, destination: Destination][];
   /** As `ownPlaces` found them. */
   places: ReadonlyMap<string, string>;
+  /** Hands out those that the verification has made, hidden. */
+  staged: { take(name: string): HiddenTree | undefined };
   guardian: Guardian;
   settings: RestoreSettings;
   options: RestoreOptions;
 }
 
 /**
- * Extracts every tree; with `replaceFiles` beside what is there.
+ * Gives every tree its place; one that is to replace what is there is only made beside it. Those that the verification
+ * has not made are extracted.
  * @param undo Told how each is removed again.
  * @returns what is to take the place of what
  */
 export async function extractTrees(
-  { verified, destinations, places, guardian, settings: { replaceFiles }, options: { signal } }: ExtractPlan,
+  { verified, destinations, places, staged, guardian, settings: { replaceFiles }, options: { signal } }: ExtractPlan,
   undo: Undo,
 ): Promise<[tree: string, replacement: Replacement][]> {
   const replacements: [tree: string, replacement: Replacement][] = [];
   for (const [name, destination] of destinations) {
     await requirePlace(name, destination, places.get(name));
+    const hidden = staged.take(name);
+    if (hidden !== undefined) {
+      undo.push(() => hidden.remove());
+      if (hidden instanceof Replacement) replacements.push([name, hidden]);
+      else await hidden.takePlace();
+      continue;
+    }
     const tree = await extractTree({
       verified,
       tree: name,

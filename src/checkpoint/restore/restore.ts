@@ -33,19 +33,21 @@ import { checkOpenFiles } from './check-open-files.js';
 import { excludedFrom, extractTrees, ownPlaces, settled, takePlaces, treeDestinations } from './destinations.js';
 import { giveAddresses } from './new-addresses.js';
 import { cgroupFor, prepareCgroup } from './restore-cgroup.js';
+import { verifyAndUnpack } from './one-pass.js';
 import { RESTORE_LOG, runTree, type TreePlan } from './restore-tree.js';
+import { StagedTrees } from './staged-trees.js';
 import { terminalFor } from './terminal.js';
 import { Undo } from './undo.js';
-import { idsOf, verifyAndUnpackImages } from './unpack-images.js';
+import { idsOf } from './unpack-images.js';
 import { waitForPids } from './wait-pids.js';
 
 /**
  * Brings a checkpointed process tree back: verifies the archive, puts its file trees where they were (or
  * where `files` says), restores the tree with CRIU into its cgroup, and thaws it with verification.
  *
- * Nothing on the system is changed before the archive has been verified whole: until then there is a private directory
- * for CRIU's images, and nothing else. When something fails, what
- * was extracted and made is removed again; by the guardian, when this process dies.
+ * Nothing on the system is changed before the archive has been verified whole: until then there are hidden directories,
+ * which nobody else can enter, for CRIU's images and beside the destinations for the file trees, and nothing else. When
+ * something fails, what was extracted and made is removed again; by the guardian, when this process dies.
  *
  * @throws ArchiveError, CheckpointError, CriuError, FreezerError: docs/errors.md says when each code comes
  */
@@ -82,8 +84,9 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
     Guardian.arm({ journal, placeGuardianIn: settings.placeGuardianIn, signal }),
   );
   await using privateDir = await PrivateDir.make(placesOfImages(archive, settings), guardian.hiddenNames);
+  await using staged = await StagedTrees.plan(archive, settings, guardian);
   const unpacked = await phases.run('verify', () =>
-    verifyAndUnpackImages(archive, privateDir, { signal, onProgress: phases.bytesOf('verify') }),
+    verifyAndUnpack(archive, privateDir, staged, { signal, onProgress: phases.bytesOf('verify') }),
   );
   const { verified } = unpacked;
   const subject = parseSubject(verified.manifest.subject, settings.archive);
@@ -107,7 +110,7 @@ async function restoreOnce(options: RestoreOptions, settings: RestoreSettings): 
   const undo = new Undo();
   try {
     const plan = { subject, images, privateDir, recorded, terminal, guardian, phases, warnings, options, settings };
-    return await bringBack({ ...plan, criu, verified, destinations, places, name }, undo);
+    return await bringBack({ ...plan, criu, verified, destinations, places, staged, name }, undo);
   } catch (error) {
     if (error instanceof CriuError) await doubtCriu(settings.stateDir);
     const lasting = await withoutLostLog(error, join(privateDir.path, RESTORE_LOG), settings.criuLog);
@@ -126,6 +129,7 @@ interface RestorePlan extends Omit<TreePlan, 'criuPath' | 'cgroup'> {
   verified: VerifiedArchive;
   destinations: readonly [name: string, destination: Destination][];
   places: ReadonlyMap<string, string>;
+  staged: StagedTrees;
   name: RestoredName | undefined;
 }
 

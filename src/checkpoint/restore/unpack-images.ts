@@ -1,11 +1,4 @@
-import {
-  extractMembers,
-  ImageStaging,
-  verifyArchive,
-  type OpenArchive,
-  type VerifiedArchive,
-  type VerifyOptions,
-} from '../../archive/index.js';
+import { extractMembers, type VerifiedArchive } from '../../archive/index.js';
 import {
   orderUnixSockets,
   readDumpedFiles,
@@ -29,7 +22,7 @@ export interface UnpackedImages {
 }
 
 /** The name of their directory in an archive. */
-const IN_ARCHIVE = 'checkpoint';
+export const IMAGES_IN_ARCHIVE = 'checkpoint';
 
 /** @throws ArchiveError, CriuError CRIU_IMAGE */
 export async function unpackImages(
@@ -38,28 +31,12 @@ export async function unpackImages(
   signal: AbortSignal | undefined,
 ): Promise<UnpackedImages> {
   const directory = privateDir.makeInner('images');
-  await extractMembers({ verified, prefix: IN_ARCHIVE, images: true, destination: directory.path, signal });
+  await extractMembers({ verified, prefix: IMAGES_IN_ARCHIVE, images: true, destination: directory.path, signal });
   return readImages(directory);
 }
 
-/**
- * Verifies the archive, and puts the images into a directory of ours in the same pass: the largest of them is often
- * most of the archive.
- * @throws ArchiveError, CriuError CRIU_IMAGE
- */
-export async function verifyAndUnpackImages(
-  archive: OpenArchive,
-  privateDir: Pick<PrivateDir, 'makeInner'>,
-  options: Omit<VerifyOptions, 'place'>,
-): Promise<{ verified: VerifiedArchive; images: () => Promise<UnpackedImages> }> {
-  const directory = privateDir.makeInner('images');
-  using staging = new ImageStaging(archive, IN_ARCHIVE, directory);
-  const verified = await verifyArchive(archive, { ...options, place: staging.place });
-  await staging.finish();
-  return { verified, images: () => readImages(directory) };
-}
-
-async function readImages(directory: { path: string; fd: number }): Promise<UnpackedImages> {
+/** Makes of unpacked images what a restore wants. @throws CriuError CRIU_IMAGE */
+export async function readImages(directory: { path: string; fd: number }): Promise<UnpackedImages> {
   // New archives have it done. Older ones, and other programs', have not.
   await repairTimers(directory.path);
   await orderUnixSockets(directory.path);
