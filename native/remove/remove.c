@@ -30,12 +30,18 @@ struct entry {
 	char name[];
 };
 
+/* A directory of ours in the one that is being emptied. */
+struct place {
+	int fd; /* -1: there is none */
+	char name[48];
+};
+
 struct work {
 	int top;
 	dev_t device;
 	const int *cancelled;
-	int next; /* where directories are moved to; -1: nowhere yet */
-	char next_name[48];
+	struct place next; /* where directories are moved to */
+	struct place spare; /* one that has been emptied, and will be the next: making and removing one takes long */
 	unsigned long names; /* given so far */
 };
 
@@ -86,7 +92,8 @@ static int for_each(struct work *work, int directory, each_fn *act, unsigned dep
 				const char *name = ((struct entry *)(buffer + at))->name;
 				int err;
 
-				if (is_dots(name) || (directory == work->top && work->next >= 0 && strcmp(name, work->next_name) == 0))
+				if (is_dots(name) ||
+					(directory == work->top && work->next.fd >= 0 && strcmp(name, work->next.name) == 0))
 					continue;
 				if (is_cancelled(work))
 					return ECANCELED;
@@ -106,13 +113,18 @@ static int for_each(struct work *work, int directory, each_fn *act, unsigned dep
 
 static int make_next(struct work *work)
 {
-	if (work->next >= 0)
+	if (work->next.fd >= 0)
 		return 0;
+	if (work->spare.fd >= 0) {
+		work->next = work->spare;
+		work->spare.fd = -1;
+		return 0;
+	}
 	do
-		snprintf(work->next_name, sizeof(work->next_name), ".stillframe-removing-%lx", work->names++);
-	while (mkdirat(work->top, work->next_name, 0700) != 0 && errno == EEXIST);
-	work->next = open_directory(work, work->top, work->next_name);
-	return work->next < 0 ? errno : 0;
+		snprintf(work->next.name, sizeof(work->next.name), ".stillframe-removing-%lx", work->names++);
+	while (mkdirat(work->top, work->next.name, 0700) != 0 && errno == EEXIST);
+	work->next.fd = open_directory(work, work->top, work->next.name);
+	return work->next.fd < 0 ? errno : 0;
 }
 
 /* 0 or an errno. */
@@ -124,7 +136,7 @@ static int move_up(struct work *work, int directory, const char *name)
 	if (err != 0)
 		return err;
 	snprintf(fresh, sizeof(fresh), "%lx", work->names++);
-	return renameat(directory, name, work->next, fresh) == 0 ? 0 : errno;
+	return renameat(directory, name, work->next.fd, fresh) == 0 ? 0 : errno;
 }
 
 static int remove_directory(struct work *work, int parent, const char *name, unsigned depth);
@@ -178,9 +190,20 @@ static int remove_directory(struct work *work, int parent, const char *name, uns
 	return err;
 }
 
+/* 0 or an errno, which may be that of the work before. */
+static int remove_place(const struct work *work, const struct place *place, int err)
+{
+	if (place->fd < 0)
+		return err;
+	close(place->fd);
+	if (err == 0 && unlinkat(work->top, place->name, AT_REMOVEDIR) != 0 && errno != ENOENT)
+		err = errno;
+	return err;
+}
+
 int remove_below(int directory, const int *cancelled)
 {
-	struct work work = { .top = directory, .cancelled = cancelled, .next = -1 };
+	struct work work = { .top = directory, .cancelled = cancelled, .next.fd = -1, .spare.fd = -1 };
 	struct stat info;
 	int err;
 
@@ -188,25 +211,24 @@ int remove_below(int directory, const int *cancelled)
 		return errno;
 	work.device = info.st_dev;
 	err = for_each(&work, directory, remove_entry, 0);
-	while (err == 0 && work.next >= 0) {
-		char name[sizeof(work.next_name)];
-		int current = work.next;
+	while (err == 0 && work.next.fd >= 0) {
+		struct place current = work.next;
 
-		memcpy(name, work.next_name, sizeof(name));
-		work.next = -1;
-		err = for_each(&work, current, remove_entry, 0);
-		close(current);
-		if (err == 0 && unlinkat(directory, name, AT_REMOVEDIR) != 0 && errno != ENOENT)
-			err = errno;
+		work.next.fd = -1;
+		err = for_each(&work, current.fd, remove_entry, 0);
+		/* Whatever was moved has taken the spare one. */
+		if (work.next.fd >= 0)
+			work.spare = current;
+		else
+			err = remove_place(&work, &current, err);
 	}
-	if (work.next >= 0)
-		close(work.next);
-	return err;
+	err = remove_place(&work, &work.next, err);
+	return remove_place(&work, &work.spare, err);
 }
 
 int remove_at(int parent, const char *name, const int *cancelled)
 {
-	struct work work = { .top = parent, .cancelled = cancelled, .next = -1 };
+	struct work work = { .top = parent, .cancelled = cancelled, .next.fd = -1, .spare.fd = -1 };
 	struct stat info;
 	int err = ENOTEMPTY;
 

@@ -26,10 +26,10 @@ const { S_IFMT, S_IFIFO, S_IFCHR, S_IFBLK, S_IFLNK } = constants;
 const MAX_OPEN_PARENTS = 64;
 
 /**
- * The kernel takes paths of up to 4,095 bytes. What lies deeper is opened from a directory on the way, one in about so
- * many bytes.
+ * The kernel takes paths of up to 4,095 bytes, and time for each component. What lies deeper is opened from a directory
+ * on the way, one in about so many bytes.
  */
-const STAGE_BYTES = 2048;
+const STAGE_BYTES = 512;
 /** As many as the longest name has. */
 const MAX_STAGES = 65_536 / STAGE_BYTES;
 
@@ -160,6 +160,9 @@ export class Beneath {
   }
 
   #openDirectory(dir: string): number {
+    // What is made in a directory that was just made: from where that was made in.
+    const above = this.#parents.get(parentName(dir));
+    if (above !== undefined) return openDirectoryAt(above, base(dir));
     const { stage, rest } = this.#wayTo(dir);
     return openDirectoryAt(stage, rest);
   }

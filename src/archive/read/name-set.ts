@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { EntryType } from '../format/entry.js';
+import { commonLength } from '../format/names.js';
 import { KeyedHash } from './keyed-hash.js';
 
 /** What a name is: absent, a directory that only other names run through, or a member of one of the types. */
@@ -96,13 +97,6 @@ export class NameSet {
   #table(): Table {
     return (this.#tables[this.#hash.high % TABLES] ??= new Table());
   }
-}
-
-function commonLength(one: Buffer, other: Buffer): number {
-  const most = Math.min(one.length, other.length);
-  let length = 0;
-  while (length < most && one[length] === other[length]) length++;
-  return length;
 }
 
 /** Open addressing, at most two thirds full. */

@@ -1,7 +1,7 @@
 import { ArchiveError } from '../format/archive-error.js';
 import { printable } from '../format/byte-text.js';
 import type { Entry, EntryType } from '../format/entry.js';
-import { ROOT_NAME, unsafeName } from '../format/names.js';
+import { NameCheck, ROOT_NAME } from '../format/names.js';
 import { NameSet } from './name-set.js';
 import { ParentLinks } from './parent-links.js';
 import { walkMembers, type OpenArchive, type TarRange } from './reader.js';
@@ -41,6 +41,7 @@ export class TarCheck {
   readonly #archive: OpenArchive;
   readonly #root: string;
   readonly #options: RefusalOptions;
+  readonly #safe = new NameCheck();
   readonly #names = new NameSet();
   readonly #links = new ParentLinks();
   #rootType: EntryType | undefined;
@@ -63,18 +64,21 @@ export class TarCheck {
    */
   member(entry: Entry): { name: string; linkname: string | undefined } {
     const { type } = entry;
-    const facts = { archivePath: this.#archive.path, member: printable(entry.name) };
-    const unsafe = unsafeName(entry.name);
+    const facts = (): { archivePath: string; member: string } => ({
+      archivePath: this.#archive.path,
+      member: printable(entry.name),
+    });
+    const unsafe = this.#safe.unsafe(entry.name);
     const name = relativeName(entry.name, this.#root);
     if (unsafe !== undefined || name === undefined)
-      throw new ArchiveError('UNSAFE_PATH', { ...facts, what: unsafe ?? `it is not below ${this.#root}` });
+      throw new ArchiveError('UNSAFE_PATH', { ...facts(), what: unsafe ?? `it is not below ${this.#root}` });
     // (uid_t)-1 tells chown to leave the owner alone.
     if (entry.uid >= 0xffffffff || entry.gid >= 0xffffffff)
-      throw new ArchiveError('ARCHIVE_DAMAGED', { ...facts, what: `owner ${entry.uid}:${entry.gid}` });
+      throw new ArchiveError('ARCHIVE_DAMAGED', { ...facts(), what: `owner ${entry.uid}:${entry.gid}` });
     if (this.#options.devices === 'refuse' && type.endsWith('-device'))
-      throw new ArchiveError('UNSAFE_PATH', { ...facts, what: 'a device node' });
+      throw new ArchiveError('UNSAFE_PATH', { ...facts(), what: 'a device node' });
     const odd = this.#options.images === true ? oddImage(entry, name, this.#links) : undefined;
-    if (odd !== undefined) throw new ArchiveError('UNSAFE_MEMBER', { ...facts, what: `${odd} among CRIU's images` });
+    if (odd !== undefined) throw new ArchiveError('UNSAFE_MEMBER', { ...facts(), what: `${odd} among CRIU's images` });
     const linkname = entry.linkname === undefined ? undefined : relativeName(entry.linkname, this.#root);
     const wrong = this.#names.add(
       Buffer.from(name, 'latin1'),
@@ -82,8 +86,8 @@ export class TarCheck {
       linkname === undefined ? undefined : Buffer.from(linkname, 'latin1'),
     );
     if (wrong !== undefined && type === 'hardlink')
-      throw new ArchiveError('UNSAFE_LINK', { ...facts, linkname: printable(entry.linkname ?? ''), what: wrong });
-    if (wrong !== undefined) throw new ArchiveError('UNSAFE_PATH', { ...facts, what: wrong });
+      throw new ArchiveError('UNSAFE_LINK', { ...facts(), linkname: printable(entry.linkname ?? ''), what: wrong });
+    if (wrong !== undefined) throw new ArchiveError('UNSAFE_PATH', { ...facts(), what: wrong });
     if (name === '' && this.#count > 0) throw this.#wrongRoot('the root is not the first member');
     if (name === '') this.#rootType = type;
     else if (this.#rootType !== undefined && this.#rootType !== 'directory')

@@ -11,7 +11,7 @@ import {
   parseManifest,
   type Manifest,
 } from '../format/manifest.js';
-import { ROOT_NAME, unsafeName } from '../format/names.js';
+import { NameCheck, ROOT_NAME } from '../format/names.js';
 import { TarParser } from '../format/tar-decode.js';
 import { encodeHeader, END_OF_ARCHIVE, padding } from '../format/tar-encode.js';
 import { isZero } from '../format/tar-fields.js';
@@ -70,6 +70,7 @@ class VerifyPass {
   readonly #options: VerifyOptions;
   readonly #bytes: ByteReader;
   readonly #parser: TarParser;
+  readonly #safe = new NameCheck();
   readonly #names = new NameSet();
   readonly #places = new Places();
   readonly #pass: MemberPass;
@@ -142,18 +143,21 @@ class VerifyPass {
   }
 
   #checkName(entry: Entry, name: string): void {
-    const facts = { archivePath: this.#archive.path, member: printable(entry.name) };
+    const facts = (): { archivePath: string; member: string } => ({
+      archivePath: this.#archive.path,
+      member: printable(entry.name),
+    });
     // As the first member of what `tar -C DIR .` writes, such as another engine's archive.
-    if (name === ROOT_NAME) throw new ArchiveError('NOT_AN_ARCHIVE', { ...facts, what: 'a tar with a member "./"' });
-    const unsafe = unsafeName(entry.name);
-    if (unsafe !== undefined) throw new ArchiveError('UNSAFE_PATH', { ...facts, what: unsafe });
+    if (name === ROOT_NAME) throw new ArchiveError('NOT_AN_ARCHIVE', { ...facts(), what: 'a tar with a member "./"' });
+    const unsafe = this.#safe.unsafe(entry.name);
+    if (unsafe !== undefined) throw new ArchiveError('UNSAFE_PATH', { ...facts(), what: unsafe });
     if (name.startsWith('stillframe/') && name !== MEMBERS_SHA256)
-      throw new ArchiveError('ARCHIVE_DAMAGED', { ...facts, what: 'it does not belong there' });
+      throw new ArchiveError('ARCHIVE_DAMAGED', { ...facts(), what: 'it does not belong there' });
     const wrong = this.#names.add(entry.name, entry.type, entry.linkname);
     if (wrong === undefined) return;
     if (entry.type === 'hardlink')
-      throw new ArchiveError('UNSAFE_LINK', { ...facts, linkname: printable(entry.linkname ?? ''), what: wrong });
-    throw new ArchiveError('UNSAFE_PATH', { ...facts, what: wrong });
+      throw new ArchiveError('UNSAFE_LINK', { ...facts(), linkname: printable(entry.linkname ?? ''), what: wrong });
+    throw new ArchiveError('UNSAFE_PATH', { ...facts(), what: wrong });
   }
 
   async #take(count: number, name: Buffer, onBytes: (part: Buffer) => void): Promise<void> {
