@@ -46,12 +46,17 @@ export {
   type WindowEvent,
 } from './checkpoint/events/phases.js';
 
-export {
-  inspectProcesses,
-  type InspectedDescriptor,
-  type InspectedProcess,
-  type InspectProcessesOptions,
-} from './checkpoint/dumped/inspect-processes.js';
+export { inspectImages, inspectProcesses, type InspectImagesOptions } from './checkpoint/dumped/inspect-processes.js';
+export type { InspectProcessesOptions } from './checkpoint/dumped/open-images.js';
+export type {
+  InspectedCgroup,
+  InspectedDescriptor,
+  InspectedImages,
+  InspectedMapping,
+  InspectedMembership,
+  InspectedMount,
+  InspectedProcess,
+} from './checkpoint/dumped/inspected.js';
 export type { ExpectedFile, Restorability, RestoreFault } from './checkpoint/restorable/restorability.js';
 export type { IdlePattern, Warning, WarningCode, WarningFacts } from './checkpoint/warnings/warning.js';
 export type { RecordedWarning } from './checkpoint/warnings/recorded.js';
@@ -99,13 +104,12 @@ export {
   inspect,
   readMember,
   verify,
-  type ArchiveInspection,
   type InspectOptions,
-  type ArchiveMember,
   type ArchiveVerification,
   type ReadOptions,
   type VerifyOptions,
 } from './checkpoint/inspect.js';
+export type { ArchiveInspection, ArchiveMember, ArchiveSizes } from './checkpoint/inspection.js';
 export type { ForeignCheckpoint } from './checkpoint/foreign-checkpoint.js';
 export type {
   ArchiveSource,

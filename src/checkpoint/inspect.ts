@@ -16,35 +16,11 @@ import {
 import type { OptionNames } from '../bad-option.js';
 import { bad, requireSource } from './base/check-option.js';
 import { ForeignReader, type ForeignCheckpoint } from './foreign-checkpoint.js';
+import { InspectionReader, type ArchiveInspection, type OnMember } from './inspection.js';
 import { refuseUnknown } from './option-names.js';
 import { lookWhetherRestorable } from './restorable/look-whether-restorable.js';
 import { partsOf, partsOfForeign } from './restorable/looked-at.js';
 import type { Restorability } from './restorable/restorability.js';
-import { recordedWarnings, type RecordedWarning } from './warnings/recorded.js';
-
-export interface ArchiveMember {
-  /** For people: bytes that are not UTF-8, and control characters, are shown as `\xNN`. */
-  name: string;
-  type: string;
-  /** Apparent size of a regular file, in bytes. */
-  bytes: number;
-}
-
-export interface ArchiveInspection {
-  archivePath: string;
-  compression: 'none' | 'gzip' | 'zstd';
-  /** Undefined for an archive that another engine wrote. */
-  manifest: Manifest | undefined;
-  /** What the archive of another engine (Podman, CRI-O, containerd) says of itself; undefined for any other archive. */
-  foreign: ForeignCheckpoint | undefined;
-  /** What the checkpoint warned of. */
-  warnings: RecordedWarning[];
-  memberCount: number;
-  /** Apparent sizes of all members together, in bytes. */
-  memberBytes: number;
-  /** Empty when `onMember` takes them. */
-  members: ArchiveMember[];
-}
 
 export interface ArchiveVerification {
   archivePath: string;
@@ -72,7 +48,7 @@ export interface InspectOptions extends ReadOptions {
    * Takes the members one by one, in their order, so that no list of them is held. It is awaited; when it throws,
    * `inspect` rejects with that.
    */
-  onMember?: ((member: ArchiveMember) => Promise<void> | undefined) | undefined;
+  onMember?: OnMember | undefined;
 }
 
 export interface VerifyOptions extends ReadOptions {
@@ -90,11 +66,6 @@ const READ_OPTIONS: OptionNames<ReadOptions> = { archiveName: true, signal: true
 const INSPECT_OPTIONS: OptionNames<InspectOptions> = { ...READ_OPTIONS, onMember: true };
 const VERIFY_OPTIONS: OptionNames<VerifyOptions> = { ...READ_OPTIONS, tmpDir: true, onProgress: true };
 
-/** The list of an archive's members may take this much memory. Eight million short names do. */
-const MAX_LIST_BYTES = 2 ** 30;
-/** What a member takes beside its name. */
-const BYTES_OF_MEMBER = 100;
-
 /**
  * What an archive says it holds. Nothing is verified; see `verify`. A stream or a compressed archive is read to its
  * end, and stored nowhere.
@@ -106,41 +77,12 @@ export async function inspect(source: ArchiveSource, options: InspectOptions = {
   refuseUnknown(options, INSPECT_OPTIONS);
   const { onMember, ...reading } = options;
   await using archive = await openInOrder(source, named(source, reading));
-  const members: ArchiveMember[] = [];
-  let memberCount = 0;
-  let memberBytes = 0;
-  const foreign = new ForeignReader();
-  let listBytes = 0;
+  const reader = new InspectionReader(archive.path, onMember);
   const manifest = await inspectMembers(archive.members(), archive.path, {
     signal: options.signal,
-    onMember: async (member) => {
-      const { name, type, size } = member.entry;
-      const shown = { name: printable(name), type, bytes: size };
-      memberCount++;
-      memberBytes += size;
-      if (onMember !== undefined) await onMember(shown);
-      else {
-        listBytes += name.length + BYTES_OF_MEMBER;
-        if (listBytes > MAX_LIST_BYTES)
-          throw new ArchiveError('ARCHIVE_UNSUPPORTED', {
-            archivePath: archive.path,
-            what: `more members than fit into a list of ${MAX_LIST_BYTES} bytes: take them one by one (\`onMember\`)`,
-          });
-        members.push(shown);
-      }
-      await foreign.look(member);
-    },
+    onMember: (member) => reader.look(member),
   });
-  return {
-    archivePath: archive.path,
-    compression: archive.compression,
-    manifest,
-    foreign: manifest === undefined ? foreign.found() : undefined,
-    warnings: recordedWarnings(manifest?.subject ?? {}),
-    memberCount,
-    memberBytes,
-    members,
-  };
+  return reader.end({ compression: archive.compression, manifest });
 }
 
 /**

@@ -4,7 +4,7 @@
  */
 import type { Command } from 'commander';
 import type { ArchiveInspection, ArchiveMember, ForeignCheckpoint } from '../index.js';
-import { bytes, facts, json } from './output.js';
+import { bytes, facts, json, milliseconds } from './output.js';
 import { table, TableLines } from './table.js';
 import { warningsText } from './warnings.js';
 
@@ -41,34 +41,43 @@ export class TextView {
   }
 
   end(inspection: ArchiveInspection): string {
-    const summary = `${textOf(inspection, this.#checkpoint)}\n`;
+    const summary = `${inspectionText(inspection, this.#checkpoint)}\n`;
     if (this.#rows === undefined) return summary;
     const lines = this.#rows.end();
     return `${lines === '' ? '' : `${lines}\n`}\n${summary}`;
   }
 }
 
-function textOf(inspection: ArchiveInspection, checkpoint: Command): string {
-  const { archivePath, manifest, foreign, warnings, memberCount, memberBytes } = inspection;
+/** Everything on one screen: what, made by what, of which size, and what to beware of. */
+export function inspectionText(inspection: ArchiveInspection, checkpoint: Command): string {
+  const { archivePath, compression, manifest, container, sizes, warnings, memberCount, memberBytes } = inspection;
   const subject = (manifest?.subject ?? {}) as {
     createdAt?: unknown;
     pid?: unknown;
-    kernel?: { release?: unknown } | null;
+    kernel?: { release?: unknown; arch?: unknown } | null;
     criu?: { version?: unknown } | null;
     cgroup?: { version?: unknown; name?: unknown; members?: unknown } | null;
+    windowMs?: unknown;
   };
+  const packed = compression === 'none' ? '' : `, ${compression}`;
   const lines: [string, string | number][] = [
     ['archive', archivePath],
-    ['members', `${memberCount} (${bytes(memberBytes)})`],
+    ['members', `${memberCount} (${bytes(memberBytes)}${packed})`],
   ];
-  if (manifest === undefined) lines.push(...foreignLines(foreign));
+  if (sizes.images > 0) lines.push(['images', `${bytes(sizes.images)}, of which memory ${bytes(sizes.memory)}`]);
+  if (sizes.rootfsDiff > 0) lines.push(['changed files', `${bytes(sizes.rootfsDiff)} of the container's own`]);
+  if (manifest === undefined) lines.push(...foreignLines(container));
   else {
     lines.push(
+      ['made by', 'Stillframe'],
       ['made', text(subject.createdAt)],
+      // Unknown where the tree was stopped: the archive was complete before.
+      ...given(['stood still', typeof subject.windowMs === 'number' ? milliseconds(subject.windowMs) : undefined]),
+      ...containerLines(container),
       ['root pid', text(subject.pid)],
       ['processes', Array.isArray(subject.cgroup?.members) ? subject.cgroup.members.length : '?'],
       ['cgroup', `${text(subject.cgroup?.name)} (v${text(subject.cgroup?.version)})`],
-      ['kernel', text(subject.kernel?.release)],
+      ['kernel', `${text(subject.kernel?.release)} (${text(subject.kernel?.arch)})`],
       ['CRIU', text(subject.criu?.version)],
     );
   }
@@ -101,15 +110,29 @@ function textOf(inspection: ArchiveInspection, checkpoint: Command): string {
 /** What the archive of another engine says of itself. */
 function foreignLines(foreign: ForeignCheckpoint | undefined): [string, string][] {
   if (foreign === undefined) return [['manifest', 'none: not written by Stillframe']];
-  const { engine = 'another engine', id, name, image, runtime, checkpointedAt } = foreign;
-  const lines: [string, string | undefined][] = [
-    ['made by', engine],
+  return [
+    ['made by', foreign.engine ?? 'another engine'],
+    ...containerLines(foreign),
+    ...given(['made', foreign.checkpointedAt]),
+    ['manifest', 'none: without hashes, Stillframe can neither verify nor restore it'],
+  ];
+}
+
+/** Of any engine's container, ours too. */
+function containerLines(container: ForeignCheckpoint | undefined): [string, string][] {
+  if (container === undefined) return [];
+  const { id, name, image, runtime, createdAt, podName, podNamespace, ip, mac } = container;
+  return given(
     ['container', [name, id && `(${id})`].filter(Boolean).join(' ')],
     ['image', image],
     ['runtime', runtime],
-    ['made', checkpointedAt],
-    ['manifest', 'none: without hashes, Stillframe can neither verify nor restore it'],
-  ];
+    ['created', createdAt],
+    ['pod', [podNamespace, podName].filter(Boolean).join('/')],
+    ['addresses', [...(ip ?? []), ...(mac ?? [])].join(', ')],
+  );
+}
+
+function given(...lines: [name: string, value: string | undefined][]): [string, string][] {
   return lines.filter((line): line is [string, string] => line[1] !== undefined && line[1] !== '');
 }
 

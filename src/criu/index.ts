@@ -61,8 +61,11 @@ export { lastErrors, parseLogLine, readLastErrors, type LogLine } from './errors
 export { readDumpStats, readRestoreStats, type DumpStats, type RestoreStats } from './images/stats.js';
 export { mayBeRegular, readDumpedFiles, type DumpedFile } from './images/files.js';
 export { readPstree, type DumpedProcess } from './images/pstree.js';
-export { readDumpedTask, type DumpedDescriptor, type DumpedMemory, type DumpedTask } from './images/task.js';
-export { readPagemap, type DumpedPages, type Pagemap } from './images/pagemap.js';
+export { readDumpedTask, type DumpedDescriptor, type DumpedTask } from './images/task.js';
+export type { DumpedMapping, DumpedMemory, MappingKind } from './images/memory.js';
+export { readMounts, type DumpedMount } from './images/mounts.js';
+export { readCgroups, type DumpedCgroup, type DumpedCgroups } from './images/cgroups.js';
+export { readPagemap, walkPagemap, type DumpedPages, type Pagemap } from './images/pagemap.js';
 export { readOpenFiles, type OpenFile, type OpenFileKind } from './images/open-files.js';
 export { readDumpedLocks, type DumpedLock } from './images/file-locks.js';
 export { repairTimers } from './images/timers.js';

@@ -11,7 +11,10 @@ import {
 } from '../../archive/index.js';
 
 /** The images that are looked into; those of memory can be large. */
-const READ = /^checkpoint\/((?:inventory|pstree|files|remap-fpath)\.img|(?:core|ids|mm|pagemap|fdinfo)-\d{1,10}\.img)$/;
+const READ = new RegExp(
+  '^checkpoint/((?:(?:inventory|pstree|files|remap-fpath|cgroup|memfd)' +
+    '|(?:core|ids|mm|fs|pagemap|fdinfo|mountpoints)-\\d{1,10}|pagemap-shmem-\\d{1,20})\\.img)$',
+);
 const PAGES = /^checkpoint\/(pages-\d{1,10}\.img)$/;
 /** Larger ones are no image of a task's: `files.img` has some hundred bytes a file. */
 const MAX_IMAGE_BYTES = 256 * 1024 * 1024;

@@ -1,151 +1,179 @@
-import { tmpdir } from 'node:os';
+import { inspectArchive, printable, type ArchiveSource } from '../../archive/index.js';
 import {
-  ArchiveError,
-  nameOfSource,
-  openArchive,
-  locateMembers,
-  printable,
-  type ArchiveSource,
-  type Member,
-  type OpenArchive,
-} from '../../archive/index.js';
-import {
+  readCgroups,
   readDumpedTask,
-  readInventory,
   readOpenFiles,
   readPagemap,
   readPstree,
+  type DumpedCgroups,
+  type DumpedMapping,
   type DumpedProcess,
   type OpenFile,
-  type OpenFileKind,
 } from '../../criu/index.js';
 import type { OptionNames } from '../../bad-option.js';
-import { requireSource } from '../base/check-option.js';
-import { placesFor, PrivateDir } from '../base/private-dir.js';
+import { InspectionReader, type ArchiveInspection } from '../inspection.js';
 import { refuseUnknown } from '../option-names.js';
-import { copyImages } from './copy-images.js';
-import { readArguments } from './task-arguments.js';
+import type { InspectedDescriptor, InspectedImages, InspectedMapping, InspectedProcess } from './inspected.js';
+import { inspectCgroups, inspectMounts, inspectStatistics, membershipsOf } from './inspect-surroundings.js';
+import { mappingSizes } from './mapping-sizes.js';
+import { READING_OPTIONS, withImages, type DumpedImagesOf, type InspectProcessesOptions } from './open-images.js';
+import { PAGE_BYTES } from './page.js';
+import { readStrings } from './strings.js';
 
-/** A process as it was when it was dumped. All text is printable. Ids are those of its own pid namespace. */
-export interface InspectedProcess {
-  pid: number;
-  /** 0 for the root of the tree. */
-  ppid: number;
-  pgid: number;
-  sid: number;
-  threads: number;
-  /** As `ps` shows it: 15 bytes at most. */
-  name: string;
-  /** `ended`: a zombie, without memory or descriptors. */
-  state: 'running' | 'stopped' | 'ended';
-  /** Its executable's path. */
-  exe: string | undefined;
-  /** Undefined where this archive does not hold the memory that they are in. */
-  args: string[] | undefined;
-  /** Bytes. `dumped`: what the archive holds of it; a library's code, for example, is not in it. */
-  memory: { mapped: number; dumped: number } | undefined;
-  descriptors: InspectedDescriptor[];
+/** What to look for besides the processes: each costs the reading of further images. Default: none of it. */
+export interface InspectImagesOptions extends InspectProcessesOptions {
+  /** Each process's environment. It often holds passwords. */
+  env?: boolean | undefined;
+  /** Each process's mappings, with their sizes. */
+  maps?: boolean | undefined;
+  mounts?: boolean | undefined;
+  cgroups?: boolean | undefined;
+  statistics?: boolean | undefined;
+  /** What `inspect` says of the archive, too. */
+  summary?: boolean | undefined;
 }
 
-export interface InspectedDescriptor {
-  fd: number;
-  kind: OpenFileKind;
-  /** A file's, or a unix socket's name; an abstract one begins with `@`. */
-  path?: string;
-  /** Of a file, in bytes. */
-  size?: number;
-  pos?: number;
-  /** Both ends of a pipe have the same. */
-  pipeId?: number;
-  /** Of sockets. */
-  protocol?: string;
-  state?: string;
-  local?: string;
-  remote?: string;
-}
-
-export interface InspectProcessesOptions {
-  /** How errors name the archive. Default: its path, or what it is. */
-  archiveName?: string | undefined;
-  signal?: AbortSignal | undefined;
-  /** Where a compressed archive is unpacked to, and a stream is kept. Default: the system's temporary directory. */
-  tmpDir?: string | undefined;
-  /** As in `VerifyOptions`. */
-  maxUnpackedBytes?: number | undefined;
-}
-
-const OPTIONS: OptionNames<InspectProcessesOptions> = {
-  archiveName: true,
-  signal: true,
-  tmpDir: true,
-  maxUnpackedBytes: true,
+const OPTIONS: OptionNames<InspectImagesOptions> = {
+  ...READING_OPTIONS,
+  env: true,
+  maps: true,
+  mounts: true,
+  cgroups: true,
+  statistics: true,
+  summary: true,
 };
 
 /**
  * What was running: the processes of a checkpoint, parents before children, with their arguments, memory, open files
  * and sockets, by CRIU's images. Reads archives of Podman, CRI-O and containerd as well as our own. Nothing is
  * verified; see `verify`. Memory is not read but for the arguments.
- * @throws ArchiveError MEMBER_MISSING for an archive without CRIU's images, and those of `inspect`; CriuError
- *   CRIU_IMAGE; CheckpointError BAD_OPTION
+ * @throws ArchiveError MEMBER_MISSING for an archive without CRIU's images, or without one of them; ARCHIVE_DAMAGED
+ *   with the image that is damaged; and those of `inspect`; CheckpointError BAD_OPTION
  */
 export async function inspectProcesses(
   source: ArchiveSource,
   options: InspectProcessesOptions = {},
 ): Promise<InspectedProcess[]> {
-  requireSource('source', source);
-  refuseUnknown(options, OPTIONS);
-  const { archiveName, signal, tmpDir, maxUnpackedBytes } = options;
-  const name = archiveName ?? nameOfSource(source);
-  await using archive = await openArchive(source, { name, tmpDir, maxUnpackedBytes, signal });
-  const images = (await locateMembers(archive, signal)).get('checkpoint');
-  if (images === undefined)
-    throw new ArchiveError('MEMBER_MISSING', { archivePath: archive.path, member: 'checkpoint' });
-  await using dir = await PrivateDir.make(placesFor(tmpDir ?? tmpdir()));
-  const pages = await copyImages(archive, { start: images.headerOffset, end: images.end }, dir.path, signal);
-  const { compress } = await readInventory(dir.path);
-  const files = await readOpenFiles(dir.path);
-  const processes: InspectedProcess[] = [];
-  for (const process of await readPstree(dir.path)) {
-    signal?.throwIfAborted();
-    processes.push(
-      await lookAt(process, { archive, dir: dir.path, files, pages: compress === undefined ? pages : NONE }),
-    );
-  }
-  return processes;
+  refuseUnknown(options, READING_OPTIONS);
+  return (await inspectImages(source, options)).processes;
 }
 
-const NONE: ReadonlyMap<string, Member> = new Map();
+/**
+ * The same, with what the options ask for besides.
+ * @throws as `inspectProcesses`
+ */
+export async function inspectImages(
+  source: ArchiveSource,
+  options: InspectImagesOptions = {},
+): Promise<InspectedImages> {
+  refuseUnknown(options, OPTIONS);
+  return withImages(source, options, async (images) => {
+    const { dir, signal } = images;
+    const files = await readOpenFiles(dir);
+    const cgroups = options.cgroups === true ? await readCgroups(dir) : undefined;
+    const processes: InspectedProcess[] = [];
+    for (const process of await readPstree(dir)) {
+      signal?.throwIfAborted();
+      processes.push(await lookAt(process, images, files, { ...options, cgroups }));
+    }
+    return {
+      processes,
+      ...(options.mounts === true ? { mounts: await inspectMounts(dir, processes) } : {}),
+      ...(cgroups === undefined ? {} : { cgroups: inspectCgroups(cgroups) }),
+      ...(options.statistics === true ? { statistics: await inspectStatistics(images) } : {}),
+      ...(options.summary === true ? { archive: await summaryOf(images) } : {}),
+    };
+  });
+}
 
-interface Images {
-  archive: OpenArchive;
-  dir: string;
-  files: ReadonlyMap<number, OpenFile>;
-  pages: ReadonlyMap<string, Member>;
+async function summaryOf({ archive, signal }: DumpedImagesOf): Promise<ArchiveInspection> {
+  const reader = new InspectionReader(archive.path, () => undefined);
+  const manifest = await inspectArchive(archive, { signal, onMember: (member) => reader.look(member) });
+  return reader.end({ compression: archive.compression, manifest });
+}
+
+interface Looking {
+  env?: boolean | undefined;
+  maps?: boolean | undefined;
+  cgroups: DumpedCgroups | undefined;
 }
 
 async function lookAt(
   { pid, ppid, pgid, sid, threads }: DumpedProcess,
-  { archive, dir, files, pages }: Images,
+  images: DumpedImagesOf,
+  files: ReadonlyMap<number, OpenFile>,
+  { env = false, maps = false, cgroups }: Looking,
 ): Promise<InspectedProcess> {
-  const { name, state, memory, descriptors } = await readDumpedTask(dir, pid);
-  const exe = memory === undefined ? undefined : files.get(memory.exeFileId)?.path;
+  const { dir } = images;
+  const task = await readDumpedTask(dir, pid);
+  const { name, state, memory, descriptors, credentials, mountNamespaceId } = task;
+  const strings = (start: number, end: number) => readStrings(images, pid, { start, end });
+  const path = (fileId: number | undefined): string | undefined => {
+    const found = fileId === undefined ? undefined : files.get(fileId)?.path;
+    return found === undefined ? undefined : printable(found);
+  };
+  const [cwd, root] = [path(task.cwdId), path(task.rootId)];
   return {
     ...{ pid, ppid, pgid, sid, threads: threads.length, state },
     name: printable(withoutZeros(name)),
-    exe: exe === undefined ? undefined : printable(exe),
-    args: memory === undefined ? undefined : await readArguments(archive, pages, dir, pid, memory),
+    ...(credentials === undefined ? {} : { user: credentials }),
+    exe: path(memory?.exeFileId),
+    ...(cwd === undefined ? {} : { cwd }),
+    ...(root === undefined ? {} : { root }),
+    args: memory === undefined ? undefined : await strings(memory.argsStart, memory.argsEnd),
+    ...(env && memory !== undefined ? { env: await strings(memory.envStart, memory.envEnd) } : {}),
     memory:
       memory === undefined
         ? undefined
-        : { mapped: memory.mappedBytes, dumped: (await readPagemap(dir, pid)).pages * 4096 },
+        : { mapped: memory.mappedBytes, dumped: (await readPagemap(dir, pid)).pages * PAGE_BYTES },
+    ...(maps && memory !== undefined ? { mappings: await shownMappings(dir, pid, memory.mappings, files) } : {}),
     descriptors: descriptors.map(({ fd, fileId }) => ({ fd, ...shown(files.get(fileId)) })),
+    ...(cgroups === undefined ? {} : { cgroups: membershipsOf(cgroups, task.cgroupSetId) }),
+    ...(mountNamespaceId === undefined ? {} : { mountNamespace: mountNamespaceId }),
   };
+}
+
+async function shownMappings(
+  dir: string,
+  pid: number,
+  mappings: readonly DumpedMapping[],
+  files: ReadonlyMap<number, OpenFile>,
+): Promise<InspectedMapping[]> {
+  const sizes = await mappingSizes(dir, pid, mappings, files);
+  return mappings.map((mapping, i) => {
+    const { start, end, protection, offset } = mapping;
+    const { dumped = 0, inParent = 0 } = sizes[i] ?? {};
+    return {
+      ...{ start: hex(start), end: hex(end), bytes: end - start, dumped, inParent },
+      ...nameOfMapping(mapping, files),
+      ...{ protection, offset },
+    };
+  });
+}
+
+/** CRIU dumps memory that is shared without a file as a memfd of this name, as the kernel shows it in maps. */
+const SHARED_MEMORY = '/dev/zero';
+
+function nameOfMapping(
+  { kind, fileId }: DumpedMapping,
+  files: ReadonlyMap<number, OpenFile>,
+): Pick<InspectedMapping, 'kind' | 'path'> {
+  const file = fileId === undefined ? undefined : files.get(fileId);
+  if (file?.path === undefined) return { kind };
+  const path = printable(file.path);
+  if (kind === 'memfd') return path === SHARED_MEMORY ? { kind: 'shared' } : { kind, path: `memfd:${path}` };
+  return { kind, path };
+}
+
+function hex(address: number): string {
+  return `0x${address.toString(16)}`;
 }
 
 function shown(file: OpenFile | undefined): Omit<InspectedDescriptor, 'fd'> {
   if (file === undefined) return { kind: 'unknown' };
-  const { path, ...rest } = file;
+  const { path, sharedId: _, ...rest } = file;
   if (path === undefined) return rest;
+  if (rest.kind === 'memfd') return { ...rest, path: `memfd:${printable(path)}` };
   // As ss(8) and /proc/net/unix show an abstract name.
   return { ...rest, path: path[0] === 0 ? `@${printable(path.subarray(1))}` : printable(path) };
 }

@@ -10,10 +10,8 @@ import {
   type DumpedFile,
 } from '../../criu/index.js';
 import { copyImages } from '../dumped/copy-images.js';
+import { PAGE_BYTES } from '../dumped/page.js';
 import type { RestoreFault } from './restorability.js';
-
-/** Of every machine that CRIU runs on, or a part of its pages. */
-const PAGE_BYTES = 4096;
 
 export interface DumpedImages {
   processes: number;

@@ -1,9 +1,10 @@
-import { inspect, inspectProcesses, verify, type InspectOptions } from '../../index.js';
+import { InvalidArgumentError } from 'commander';
+import { inspect, inspectImages, verify, type InspectedImages, type InspectOptions } from '../../index.js';
 import { checkpointCommand } from '../commands/checkpoint.js';
 import { refuseBeside } from '../container-options.js';
-import { JsonView, TextView } from '../inspection-view.js';
+import { inspectionText, JsonView, TextView } from '../inspection-view.js';
 import { json } from '../output.js';
-import { processesText, type ProcessViews } from '../processes-text.js';
+import { imagesText, type ImageViews } from '../processes-text.js';
 import { archiveOf } from '../standard-input.js';
 import { verificationText } from '../verification-text.js';
 import { LongOutput, print, ReaderGone } from '../streams.js';
@@ -14,13 +15,28 @@ export interface ReadFlags {
   json?: boolean;
 }
 
-export interface InspectFlags extends ReadFlags, ProcessViews {
+/** The flags that show something of the images, which `all` stands for together. */
+const VIEWS = [
+  'ps',
+  'files',
+  'sockets',
+  'maps',
+  'env',
+  'mounts',
+  'cgroup',
+  'stats',
+] as const satisfies (keyof ImageViews)[];
+
+export interface InspectFlags extends ReadFlags, ImageViews {
   members?: boolean;
+  all?: boolean;
+  pid?: number;
 }
 
 export async function inspectAction(argument: string, options: InspectFlags, signal: AbortSignal): Promise<void> {
-  if (options.ps === true || options.files === true || options.sockets === true)
-    return inspectProcessesAction(argument, options, signal);
+  if (options.all === true || VIEWS.some((view) => options[view] === true))
+    return inspectImagesAction(argument, options, signal);
+  refuseBeside('an inspection without --ps or another view of processes', options, ['pid']);
   await using source = await archiveOf(argument);
   const { maxUnpackedBytes, json: asJson = false, members: listMembers = false } = options;
   const { archiveName } = source;
@@ -36,13 +52,37 @@ export async function inspectAction(argument: string, options: InspectFlags, sig
   }
 }
 
-async function inspectProcessesAction(argument: string, options: InspectFlags, signal: AbortSignal): Promise<void> {
-  refuseBeside('--ps, --files or --sockets', options, ['members']);
+async function inspectImagesAction(argument: string, options: InspectFlags, signal: AbortSignal): Promise<void> {
+  refuseBeside('--ps, --files or another view of the images', options, ['members']);
+  const views: ImageViews = options.all === true ? Object.fromEntries(VIEWS.map((view) => [view, true])) : options;
   await using source = await archiveOf(argument);
   const { maxUnpackedBytes } = options;
   const { archiveName } = source;
-  const processes = await inspectProcesses(source.archive, { archiveName, signal, maxUnpackedBytes });
-  print(options.json === true ? json({ processes }) : processesText(processes, options));
+  const { env, maps, mounts, cgroup: cgroups, stats: statistics } = views;
+  const images = await inspectImages(source.archive, {
+    ...{ archiveName, signal, maxUnpackedBytes, env, maps, mounts, cgroups, statistics, summary: options.all },
+  });
+  const shown = options.pid === undefined ? images : { ...images, processes: subtree(images, options.pid, argument) };
+  if (options.json === true) return print(json(shown));
+  const summary = images.archive === undefined ? [] : [inspectionText(images.archive, checkpointCommand(signal))];
+  print([...summary, imagesText(shown, views)].join('\n\n'));
+}
+
+/** A process and those below it: parents come before children. */
+function subtree({ processes }: InspectedImages, root: number, archive: string): InspectedImages['processes'] {
+  const pids = new Set([root]);
+  const found = processes.filter(({ pid, ppid }) => {
+    if (pid === root || pids.has(ppid)) pids.add(pid);
+    return pids.has(pid);
+  });
+  if (found.length === 0)
+    throw new InvalidArgumentError(
+      `${archive} has no process ${root}; it has ${processes
+        .map(({ pid }) => pid)
+        .slice(0, 20)
+        .join(', ')}.`,
+    );
+  return found;
 }
 
 export async function verifyAction(argument: string, options: ReadFlags, signal: AbortSignal): Promise<void> {

@@ -1,26 +1,35 @@
 import { Command } from 'commander';
 import type { InspectFlags, ReadFlags } from '../actions/inspect.js';
-import { byteCount } from '../arguments.js';
+import { byteCount, positiveInteger } from '../arguments.js';
 
 export function inspectCommand(signal: AbortSignal): Command {
   return new Command('inspect')
     .description('Show what an archive contains, without verifying it.')
     .argument('<archive>', 'a path; - for the standard input')
     .option('--members', 'list every member')
-    .option('--ps', 'show the process tree: arguments, threads, memory')
-    .option('--files', 'show what each process had open')
+    .option('--ps', 'show the process tree: users, arguments, threads, memory')
+    .option('--files', 'show what each process had open, its executable and its directories')
     .option('--sockets', 'show the sockets of each process, with addresses and states')
+    .option('--maps', 'show the mappings of each process: kind, bytes, bytes dumped, file')
+    .option('--env', 'show the environment of each process, as it was at its start; it may hold passwords')
+    .option('--mounts', 'show the mounts of a container')
+    .option('--cgroup', 'show the cgroups of each process, and what was set in them')
+    .option('--stats', "show CRIU's own figures of the dump")
+    .option('--all', 'show the summary and all of these')
+    .option('--pid <pid>', 'of the processes show this one, and those below it', positiveInteger)
     .option('--max-unpacked-bytes <size>', 'size limit of a compressed archive or a stream (default: 1 TiB)', byteCount)
     .option('--json', 'print everything as JSON')
     .addHelpText(
       'after',
       `
-Archives of Podman, CRI-O and containerd are read, too. Nothing is unpacked to a disk, unless --ps, --files or --sockets
-look into a compressed archive or a stream: that needs its whole size in the temporary directory.
+Archives of Podman, CRI-O and containerd are read, too. Nothing is unpacked to a disk, unless --ps or another view of
+the images looks into a compressed archive or a stream: that needs its whole size in the temporary directory.
 
 Examples:
   stillframe inspect app.tar --members
   stillframe inspect app.tar --ps --sockets
+  stillframe inspect app.tar --env --pid 4711
+  stillframe inspect app.tar --all --json
   ssh host cat app.tar.gz | stillframe inspect -`,
     )
     .action(async (argument: string, options: InspectFlags) =>

@@ -6,11 +6,14 @@ import Long from 'long';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { CriuError } from '../errors/criu-error.js';
 import {
+  cgroup_entry,
   core_entry,
   fdinfo_entry,
   file_entry,
   file_lock_entry,
+  fs_entry,
   mm_entry,
+  mnt_entry,
   pagemap_entry,
   pagemap_head,
   pstree_entry,
@@ -20,9 +23,11 @@ import {
   tty_info_entry,
   TtyType,
 } from '../generated/criu.js';
+import { readCgroups } from './cgroups.js';
 import { readDumpedLocks } from './file-locks.js';
 import { readDumpedFiles } from './files.js';
 import { readInventory } from './inventory.js';
+import { readMounts } from './mounts.js';
 import { readPagemap } from './pagemap.js';
 import { readPstree } from './pstree.js';
 import { readDumpStats } from './stats.js';
@@ -113,6 +118,27 @@ const HUGE = Long.fromString('9223372036854775807', true);
 const fown = { uid: 0, euid: 0, signum: 0, pidType: 0, pid: 0 };
 const [page, address] = [{ pagesId: 1 }, 4096];
 
+const bytesOf = (text: string): Buffer => Buffer.from(text);
+const mount = {
+  ...{ fstype: 5, mntId: 30, rootDev: 40, parentMntId: 29, flags: 0, extMount: true },
+  ...{ root: bytesOf('/'), mountpoint: bytesOf('/data'), source: bytesOf('tmpfs'), options: bytesOf('size=1k') },
+};
+const cgroups = {
+  sets: [{ id: 1, ctls: [{ name: bytesOf(''), path: bytesOf('/a/b') }] }],
+  controllers: [
+    {
+      cnames: [bytesOf('cpu'), bytesOf('cpuacct')],
+      dirs: [
+        {
+          dirName: bytesOf('a'),
+          properties: [{ name: bytesOf('cpu.shares'), value: bytesOf('512') }],
+          children: [{ dirName: bytesOf('b') }],
+        },
+      ],
+    },
+  ],
+};
+
 interface Image {
   name: string;
   magic: number;
@@ -144,7 +170,14 @@ const IMAGES: readonly Image[] = [
     name: 'core-10.img',
     magic: 0x55053847,
     read: () => readDumpedTask(dir, 10),
-    entries: [core_entry.encode({ tc: { taskState: 1, comm: Buffer.from('it') } }).finish()],
+    entries: [
+      core_entry
+        .encode({
+          tc: { taskState: 1, comm: Buffer.from('it') },
+          threadCore: { creds: { uid: 1, gid: 2, euid: 3, egid: 4 }, cgSet: 1 },
+        })
+        .finish(),
+    ],
   },
   {
     name: 'ids-10.img',
@@ -162,13 +195,33 @@ const IMAGES: readonly Image[] = [
           exeFileId: 1,
           mmArgStart: 100,
           mmArgEnd: 120,
+          mmEnvStart: 120,
+          mmEnvEnd: 150,
           vmas: [
-            { start: 4096, end: 12288, shmid: 7, status: 0x41 },
-            { start: 16384, end: 20480, shmid: 8, status: 0x201 },
+            { start: 4096, end: 12288, pgoff: 8192, prot: 5, shmid: 7, status: 0x41 },
+            { start: 16384, end: 20480, pgoff: 0, prot: 3, shmid: 8, status: 0x201 },
           ],
         })
         .finish(),
     ],
+  },
+  {
+    name: 'fs-10.img',
+    magic: 0x51403912,
+    read: () => readDumpedTask(dir, 10),
+    entries: [fs_entry.encode({ cwdId: 5, rootId: 6, umask: 0o22 }).finish()],
+  },
+  {
+    name: 'mountpoints-3.img',
+    magic: 0x55563928,
+    read: () => readMounts(dir, 3),
+    entries: [mnt_entry.encode(mount).finish()],
+  },
+  {
+    name: 'cgroup.img',
+    magic: 0x59383330,
+    read: () => readCgroups(dir),
+    entries: [cgroup_entry.encode(cgroups).finish()],
   },
   {
     name: 'fdinfo-2.img',
@@ -196,14 +249,40 @@ test('a process has its executable, its mapped files and its descriptors', async
   expect(await readDumpedTask(dir, 10)).toEqual({
     name: Buffer.from('it'),
     state: 'running',
-    memory: { exeFileId: 1, mappedFileIds: [7], mappedBytes: 12288, argsStart: 100, argsEnd: 120 },
+    memory: {
+      ...{ exeFileId: 1, mappedFileIds: [7], mappedBytes: 12288 },
+      ...{ argsStart: 100, argsEnd: 120, envStart: 120, envEnd: 150 },
+      mappings: [
+        { start: 4096, end: 12288, kind: 'file', protection: 'r-xp', fileId: 7, offset: 8192 },
+        { start: 16384, end: 20480, kind: 'anonymous', protection: 'rw-p', offset: 0 },
+      ],
+    },
     descriptors: [{ fd: 3, fileId: 5 }],
+    ...{ cwdId: 5, rootId: 6, cgroupSetId: 1 },
+    credentials: { uid: 1, gid: 2, euid: 3, egid: 4 },
   });
   await writeFile(
     join(dir, 'core-11.img'),
     image(0x55053847, [core_entry.encode({ tc: { taskState: 6, comm: Buffer.of() } }).finish()]),
   );
   expect(await readDumpedTask(dir, 11)).toMatchObject({ state: 'ended', memory: undefined, descriptors: [] });
+});
+
+test('a mount, and the cgroups, are as they were recorded', async () => {
+  await writeImages();
+  expect(await readMounts(dir, 3)).toEqual([
+    {
+      ...{ id: 30, parentId: 29, type: 'tmpfs', external: true },
+      ...{ root: mount.root, mountPoint: mount.mountpoint, source: mount.source, options: mount.options },
+    },
+  ]);
+  const { sets, cgroups: found } = await readCgroups(dir);
+  expect(sets.get(1)).toEqual([{ controllers: bytesOf(''), path: bytesOf('/a/b') }]);
+  const controllers = [bytesOf('cpu'), bytesOf('cpuacct')];
+  expect(found).toEqual([
+    { controllers, path: bytesOf('/a'), properties: [{ name: bytesOf('cpu.shares'), value: bytesOf('512') }] },
+    { controllers, path: bytesOf('/a/b'), properties: [] },
+  ]);
 });
 
 test.each([
@@ -219,7 +298,7 @@ test.each([
   const found: unknown[] = [];
   expect(await readPagemap(dir, 10, (one) => found.push(one))).toEqual({ file: 'pages-1.img', pages });
   const before = pages === 0 ? undefined : 0;
-  expect(found).toEqual([{ address, pages: pages === 0 ? 3 : pages, before }]);
+  expect(found).toEqual([{ address, pages: pages === 0 ? 3 : pages, before, file: 'pages-1.img' }]);
 });
 
 test.each([
@@ -232,9 +311,8 @@ test.each([
     'mm-10.img',
     mm_entry.encode({
       exeFileId: 1,
-      mmArgStart: 0,
-      mmArgEnd: 0,
-      vmas: [{ start: 0, end: 0, shmid: HUGE, status: 0x41 }],
+      ...{ mmArgStart: 0, mmArgEnd: 0, mmEnvStart: 0, mmEnvEnd: 0 },
+      vmas: [{ start: 0, end: 0, pgoff: 0, prot: 0, shmid: HUGE, status: 0x41 }],
     }),
   ],
   ['pagemap-10.img', pagemap_entry.encode({ vaddr: address, compatNrPages: 0, flags: 4, nrPages: HUGE })],

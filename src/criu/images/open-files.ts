@@ -1,9 +1,12 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { file_entry, type inet_sk_entry, type unix_sk_entry } from '../generated/criu.js';
+import { file_entry, memfd_inode_entry, type inet_sk_entry, type unix_sk_entry } from '../generated/criu.js';
 import { present } from '../rpc/messages.js';
 import { FILES_MAGIC } from './files.js';
 import { imageEntries, toNumber } from './image-file.js';
 import { addressBytes, AF_INET6 } from './inet-sockets.js';
+
+const MEMFD_INODE_MAGIC = 0x48453499;
 
 /** By their numbers in CRIU's images. Source: images/fdinfo.proto, fd_types, CRIU v4.2. */
 const KINDS = [
@@ -59,6 +62,8 @@ export interface OpenFile {
   pos?: number;
   /** Of a pipe: both of its ends have it. */
   pipeId?: number;
+  /** Of a memfd: `pagemap-shmem-<id>.img` lists its pages. */
+  sharedId?: number;
   /** Of sockets. */
   state?: (typeof SOCKET_STATES)[keyof typeof SOCKET_STATES];
   protocol?: string;
@@ -73,21 +78,41 @@ export interface OpenFile {
  */
 export async function readOpenFiles(imagesDir: string): Promise<Map<number, OpenFile>> {
   const files = new Map<number, OpenFile>();
+  const memfds = await readMemfds(imagesDir);
+  const decodeOpenFile = (data: Uint8Array): [id: number, file: OpenFile] => {
+    const entry = file_entry.decode(data);
+    return [entry.id, { kind: KINDS[entry.type] ?? 'unknown', ...openFile(entry, memfds) }];
+  };
   for await (const [id, file] of imageEntries(join(imagesDir, 'files.img'), FILES_MAGIC, decodeOpenFile))
     files.set(id, file);
   return files;
 }
 
-function decodeOpenFile(data: Uint8Array): [id: number, file: OpenFile] {
-  const { id, type, reg, isk, usk, pipe } = file_entry.decode(data);
-  const kind = KINDS[type] ?? 'unknown';
+function openFile(
+  { reg, isk, usk, pipe, memfd }: file_entry,
+  memfds: ReadonlyMap<number, Partial<OpenFile>>,
+): Partial<OpenFile> {
   if (reg != null) {
     const size = reg.size == null ? undefined : toNumber(reg.size);
-    return [id, { kind, path: Buffer.from(reg.name), pos: toNumber(reg.pos), ...present({ size }) }];
+    return { path: Buffer.from(reg.name), pos: toNumber(reg.pos), ...present({ size }) };
   }
-  if (isk != null) return [id, { kind, ...inetSocket(isk) }];
-  if (usk != null) return [id, { kind, ...unixSocket(usk) }];
-  return [id, pipe == null ? { kind } : { kind, pipeId: pipe.pipeId }];
+  if (isk != null) return inetSocket(isk);
+  if (usk != null) return unixSocket(usk);
+  if (memfd != null) return { pos: toNumber(memfd.pos), ...memfds.get(memfd.inodeId) };
+  return pipe == null ? {} : { pipeId: pipe.pipeId };
+}
+
+/** By the ids of their inodes. The name of one that is no memfd of a program's, but shared memory, is /dev/zero. */
+async function readMemfds(imagesDir: string): Promise<Map<number, Partial<OpenFile>>> {
+  const memfds = new Map<number, Partial<OpenFile>>();
+  const path = join(imagesDir, 'memfd.img');
+  if (!existsSync(path)) return memfds;
+  const decode = (data: Uint8Array): void => {
+    const { inodeId, name, size, shmid } = memfd_inode_entry.decode(data);
+    memfds.set(toNumber(inodeId), { path: Buffer.from(name), size: toNumber(size), sharedId: shmid });
+  };
+  for await (const _ of imageEntries(path, MEMFD_INODE_MAGIC, decode));
+  return memfds;
 }
 
 function inetSocket({ family, proto, state, srcAddr, srcPort, dstAddr, dstPort }: inet_sk_entry): Partial<OpenFile> {

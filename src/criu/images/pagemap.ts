@@ -14,6 +14,8 @@ export interface DumpedPages {
   pages: number;
   /** How many are before them in the file; undefined where a parent image has them. */
   before: number | undefined;
+  /** `pages-<id>.img`, the file that has them, if it is not a parent's. */
+  file: string;
 }
 
 export interface Pagemap {
@@ -24,30 +26,45 @@ export interface Pagemap {
 }
 
 /**
- * Reads `pagemap-<pid>.img`.
+ * Reads `pagemap-<pid>.img`, or `pagemap-shmem-<id>.img` of shared memory, whose addresses begin with 0.
+ * @param of A pid, or the id of shared memory.
  * @param onPages Told of each entry, in the order of their addresses.
  * @throws CriuError CRIU_IMAGE
  */
 export async function readPagemap(
   imagesDir: string,
-  pid: number,
+  of: number | { sharedId: number },
   onPages?: (pages: DumpedPages) => void,
 ): Promise<Pagemap> {
-  const path = join(imagesDir, `pagemap-${pid}.img`);
+  const entries = walkPagemap(imagesDir, of);
+  for (;;) {
+    const { done, value } = await entries.next();
+    if (done === true) return value;
+    onPages?.(value);
+  }
+}
+
+/** The same, entry by entry: of a process with very many, none is held. */
+export async function* walkPagemap(
+  imagesDir: string,
+  of: number | { sharedId: number },
+): AsyncGenerator<DumpedPages, Pagemap> {
+  const path = join(imagesDir, `pagemap-${typeof of === 'number' ? of : `shmem-${of.sharedId}`}.img`);
   let file: string | undefined;
   let before = 0;
-  const decode = (data: Uint8Array): void => {
+  const decode = (data: Uint8Array): DumpedPages | undefined => {
     if (file === undefined) {
       file = `pages-${pagemap_head.decode(data).pagesId}.img`;
-      return;
+      return undefined;
     }
     const entry = pagemap_entry.decode(data);
     const pages = entry.nrPages == null ? entry.compatNrPages : toNumber(entry.nrPages);
     const isHere = isInFile(entry);
-    onPages?.({ address: toNumber(entry.vaddr), pages, before: isHere ? before : undefined });
+    const found = { address: toNumber(entry.vaddr), pages, before: isHere ? before : undefined, file };
     if (isHere) before += pages;
+    return found;
   };
-  for await (const _ of imageEntries(path, PAGEMAP_MAGIC, decode));
+  for await (const found of imageEntries(path, PAGEMAP_MAGIC, decode)) if (found !== undefined) yield found;
   if (file === undefined) throw new CriuError('CRIU_IMAGE', { path, reason: 'it is empty' });
   return { file, pages: before };
 }

@@ -43,6 +43,7 @@ const FUNCTIONS: Readonly<Record<string, Refused>> = {
   ],
   inspect: [...each(NO_SOURCES), ...then(ODD_OPTIONS, 'a.tar')],
   inspectProcesses: [...each(NO_SOURCES), ...then(ODD_OPTIONS, 'a.tar')],
+  inspectImages: [...each(NO_SOURCES), ...then(ODD_OPTIONS, 'a.tar')],
   verify: [...each(NO_SOURCES), ...then(ODD_OPTIONS, 'a.tar')],
   readMember: [
     ...each(NO_SOURCES, 'name'),

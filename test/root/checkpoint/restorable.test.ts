@@ -105,7 +105,7 @@ it.each([
   expect((await verdictOf(change)).faults).toEqual([]);
 });
 
-it.each(['core', 'ids', 'mm', 'pagemap'])('a process without its %s image is named', async (kind) => {
+it.each(['core', 'ids', 'mm', 'fs', 'pagemap'])('a process without its %s image is named', async (kind) => {
   await archived();
   const member = `checkpoint/${kind}-${pid}.img`;
   const { faults } = await verdictOf(without(member));

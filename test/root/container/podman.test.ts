@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { checkpointContainer, restoreContainer, writeImage } from '../../../src/container/index.js';
-import { inspect, inspectProcesses, readMember, verify, type ArchiveVerification } from '../../../src/index.js';
+import { inspect, inspectImages, readMember, verify, type ArchiveVerification } from '../../../src/index.js';
 import {
   AS_CHANGED,
   command,
@@ -169,7 +169,15 @@ it('of which Podman made an archive that does not come back: `verify` names the 
   const { foreign, manifest, restorable } = verification;
   expect({ engine: foreign?.engine, manifest }).toEqual({ engine: 'Podman', manifest: undefined });
   expect(restorable.faults).toMatchObject([{ kind: 'file-size', path: '/data/log', pids: [1] }]);
-  expect((await inspectProcesses(theirs))[0]).toMatchObject({ pid: 1, name: 'sh', args: ['sh', '-c', appends] });
+  const options = { mounts: true, cgroups: true, statistics: true, summary: true };
+  for (const archive of [ours, theirs]) {
+    const { processes, mounts, statistics, archive: summary } = await inspectImages(archive, options);
+    expect(processes[0]).toMatchObject({ pid: 1, name: 'sh', args: ['sh', '-c', appends] });
+    expect(mounts?.map(({ mountPoint }) => mountPoint)).toEqual(expect.arrayContaining(['/', '/proc', '/dev/shm']));
+    expect(mounts).toContainEqual(expect.objectContaining({ mountPoint: '/proc', type: 'proc', external: false }));
+    expect(statistics?.pagesWritten).toBeGreaterThan(0);
+    expect(summary?.container).toMatchObject({ engine: 'Podman', name: container.name });
+  }
 
   await container.remove();
   const { stderr, status } = await command('podman', 'container', 'restore', '--import', theirs);
