@@ -1,4 +1,5 @@
 import { STILLFRAME, STILLFRAME_NO_HELPERS } from './line-up.js';
+import { RESTORES } from './restore-layer.js';
 import type { BenchResult, CaseResult, Sample } from './results.js';
 import { medianOf } from './samples.js';
 import { fileBytes, type Scenario } from './scenarios.js';
@@ -116,6 +117,11 @@ export function figuresOf(result: BenchResult): Figure[] {
     figures.push(
       atMost(`VERSION with the start and the end of CRIU / ${client}`, 1.1, ratio(coldOf(STILLFRAME), coldOf(client))),
     );
+  }
+  for (const { name, atMost: limit } of RESTORES) {
+    const [ours, plain] = result.small.find((found) => found.name === name)?.columns ?? [];
+    const measured = ratio(medianOf(ours?.values ?? []), medianOf(plain?.values ?? []));
+    figures.push(atMost(`${name}: whole time / (tar -x, criu restore)`, limit, measured));
   }
   return figures;
 }

@@ -14,6 +14,7 @@ import { reportHtml } from './report/html.js';
 import type { BenchResult, SmallResult } from './results.js';
 import { scenarios } from './scenarios.js';
 import { caseText, machineLines, summaryText } from './tables.js';
+import { measureRestore, RESTORES } from './restore-layer.js';
 import { measureRoundTrips, ROUND_TRIPS } from './round-trip-layer.js';
 import { measureVersion } from './version-layer.js';
 
@@ -79,7 +80,10 @@ async function measure(args: BenchArguments): Promise<BenchResult> {
   return result;
 }
 
-async function measureSmall({ quick }: BenchArguments, wanted: (name: string) => boolean): Promise<SmallResult[]> {
+async function measureSmall(
+  { quick, runs, directory }: BenchArguments,
+  wanted: (name: string) => boolean,
+): Promise<SmallResult[]> {
   const small: SmallResult[] = [];
   if (wanted('VERSION')) {
     status.show('VERSION');
@@ -91,6 +95,16 @@ async function measureSmall({ quick }: BenchArguments, wanted: (name: string) =>
   }
   if (wanted('freeze and thaw'))
     small.push(...(await measureFreezer({ times: quick ? 10 : 50, onCase: (name) => status.show(name) })));
+  for (const one of quick ? [] : RESTORES.filter(({ name }) => wanted(name))) {
+    const plan = {
+      times: runs,
+      directory,
+      onNote: (note: string) => status.show(note),
+      interrupted: () => interrupted,
+    };
+    const found = await measureRestore(one, plan);
+    if (found !== undefined) small.push(found);
+  }
   return small;
 }
 

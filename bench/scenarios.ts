@@ -30,7 +30,8 @@ export interface Scenario {
   readme: boolean;
 }
 
-const small = {
+/** A small process without files. */
+export const small = {
   cgroup: 2,
   memoryMiB: 4,
   files: { count: 0, bytesEach: 0 },

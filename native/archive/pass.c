@@ -59,13 +59,13 @@ struct output {
 	uint64_t filled; /* of the current one */
 };
 
-static int read_whole(struct pass *pass, off_t offset, size_t length)
+static int read_whole(struct pass *pass, int fd, off_t offset, size_t length)
 {
 	size_t have = 0;
 
 	pass->job.syscall = "read";
 	while (have < length) {
-		ssize_t got = pread(pass->archive, pass->buffer + have, length - have, offset + (off_t)have);
+		ssize_t got = pread(fd, pass->buffer + have, length - have, offset + (off_t)have);
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got <= 0)
@@ -140,7 +140,7 @@ static int pass_small(struct pass *pass, const struct member *member, struct out
 	size_t header = (size_t)member->header_bytes, data = (size_t)member->data_bytes;
 	size_t padding = (BLOCK - data % BLOCK) % BLOCK;
 	const unsigned char *bytes = pass->buffer;
-	int err = read_whole(pass, (off_t)member->offset, header + data + padding);
+	int err = read_whole(pass, pass->archive, (off_t)member->offset, header + data + padding);
 
 	if (err)
 		return err;
@@ -159,7 +159,7 @@ static int pass_large(struct pass *pass, const struct member *member, struct out
 	for (int i = 0; i < 2; i++) {
 		for (uint64_t done = 0; done < parts[i] && !err;) {
 			size_t part = parts[i] - done < CHUNK_BYTES ? (size_t)(parts[i] - done) : CHUNK_BYTES;
-			err = read_whole(pass, starts[i] + (off_t)done, part);
+			err = read_whole(pass, pass->archive, starts[i] + (off_t)done, part);
 			if (!err)
 				sf_digest_update(pass->digest, pass->buffer, part);
 			done += part;
@@ -173,7 +173,11 @@ static int pass_large(struct pass *pass, const struct member *member, struct out
 		size_t part = stop - at < CHUNK_BYTES ? (size_t)(stop - at) : CHUNK_BYTES;
 		if (!is_wanted(pass))
 			return ECANCELED;
-		err = read_whole(pass, at, part);
+		/* What is shared is hashed as it was shared: somebody may write to the archive. */
+		if (at < copied)
+			err = read_whole(pass, out->fd, (off_t)out->range->offset + (at - data), part);
+		else
+			err = read_whole(pass, pass->archive, at, part);
 		if (err)
 			break;
 		sf_digest_update(pass->digest, pass->buffer, part);

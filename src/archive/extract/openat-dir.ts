@@ -55,13 +55,13 @@ export class Beneath {
     }
   }
 
-  /** A new, empty file, open for writing; the descriptor is the caller's. */
+  /** A new, empty file, open for reading and writing; the descriptor is the caller's. */
   createFile(name: string): number {
-    const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
+    const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
     return this.#native.openat2(
       this.#parent(name),
       base(name),
-      O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW,
+      O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW,
       0o600,
       NO_LINKS,
     );

@@ -13,7 +13,14 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { ArchiveWriter, openArchive, Stage, verifyArchive } from '../../../src/archive/index.js';
+import {
+  ArchiveWriter,
+  openArchive,
+  Stage,
+  TreeStaging,
+  verifyArchive,
+  type HiddenTree,
+} from '../../../src/archive/index.js';
 import { listTree, Scratch, untar } from './trees.js';
 import { unmount } from '../../fixtures/unmount.js';
 import { endsWithTest } from '../../fixtures/ends-with-test.js';
@@ -124,6 +131,27 @@ describe.each(['xfs', 'btrfs'] as const)('on %s', (type) => {
   kernelHas('one that has grown, too', async () => {
     using disk = new Disk(type);
     expect(await roomForRefresh(disk, (file) => appendFileSync(file, 'grown'))).toBeLessThan(FILE_BYTES / 4);
+  });
+
+  kernelHas('a large file is put into its place by reference while it is verified', async () => {
+    using disk = new Disk(type);
+    execFileSync('mkdir', [disk.in('tree')]);
+    writeFileSync(disk.in('tree/large'), randomBytes(FILE_BYTES + 1234));
+    writeFileSync(disk.in('tree/small'), 'small');
+    const output = disk.in('x.tar');
+    await using writer = await ArchiveWriter.create({ outputPath: output });
+    const stage = new Stage(writer, [{ path: disk.in('tree'), name: 'tree' }]);
+    await stage.refresh({ mapped: new Set(), writable: () => new Set() });
+    await writer.seal({ subject: {} });
+    await using archive = await openArchive(output);
+    const watch = { hidden: {}, willPlace: () => Promise.resolve() };
+    const staging = new TreeStaging(archive, 'tree', { destination: disk.in('back'), watch, replace: undefined });
+    const before = disk.free();
+    await verifyArchive(archive, { place: staging.place });
+    const tree = await staging.finished(undefined);
+    await (tree as HiddenTree).takePlace();
+    expect(before - disk.free()).toBeLessThan(FILE_BYTES / 4);
+    expect(listTree(disk.in('back'))).toEqual(listTree(disk.in('tree')));
   });
 
   kernelHas('one whose first copy was made by nobody', async () => {
