@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -8,10 +9,11 @@ import {
   openArchive,
   readVerifiedMember,
   Stage,
+  TreeStaging,
   verifyArchive,
   type TreeLayout,
 } from '../../../src/archive/index.js';
-import { archiveOf, tree, withScratch, writeArchive } from './archive-fixture.js';
+import { archiveOf, tree, withScratch, writeArchive, type FixtureMember } from './archive-fixture.js';
 import { fingerprint } from './fingerprint.js';
 import { odd } from './odd-tree.js';
 
@@ -46,4 +48,25 @@ describe('what goes into an archive comes out of it', () => {
       expect((await readVerifiedMember(verified, 'dump.log', 100)).toString()).toBe('the log');
     }),
   );
+
+  it('made by the pass that verifies it, too', () =>
+    withScratch(async (dir) => {
+      const at = (name: string): string => join(dir, name);
+      const members: FixtureMember[] = [...odd, { name: 'single', stored: 'one file', mode: 0o4711, uid: 12 }];
+      const trees = [tree('tree', odd.length), tree('single', 1)];
+      await using archive = await openArchive(await writeArchive(dir, archiveOf(members, trees)));
+      const watch = { hidden: {}, willPlace: () => Promise.resolve() };
+      const stagings = ['tree', 'single'].map(
+        (name) => new TreeStaging(archive, name, { destination: at(name), watch, replace: undefined }),
+      );
+      const verified = await verifyArchive(archive, {
+        place: async (member) => (await stagings[0]!.place(member)) ?? stagings[1]!.place(member),
+      });
+      for (const staging of stagings) await (await staging.finished(undefined))!.takePlace();
+      for (const name of ['tree', 'single']) {
+        await extractTree({ verified, tree: name, destination: at(`${name}-extracted`) });
+        expect(fingerprint(at(name))).toEqual(fingerprint(at(`${name}-extracted`)));
+      }
+      expect(readdirSync(dir).filter((name) => name.startsWith('.'))).toEqual([]);
+    }));
 });
