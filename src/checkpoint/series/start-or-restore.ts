@@ -21,6 +21,7 @@ import {
   type StartedProgram,
   type StartOptions,
 } from '../program/start.js';
+import { removeEmptyCgroups } from '../program/tidy.js';
 import { restore } from '../restore/restore.js';
 import { withLatestArchive, type LatestOptions } from './latest.js';
 import type { ListedArchive } from './listed-archive.js';
@@ -63,6 +64,7 @@ export async function startOrRestore(options: StartOrRestoreOptions): Promise<St
   if (onSkipped !== undefined && typeof onSkipped !== 'function') bad('onSkipped', onSkipped, 'a function');
   const settings = checkStartOptions(starting);
   const { stateDir, signal } = settings;
+  await removeEmptyCgroups(stateDir);
   const name = settings.name ?? nameFromCommand(settings.command[0]!);
   const cgroup = resolve(cgroupForProgram(name, settings));
   const limits = {
