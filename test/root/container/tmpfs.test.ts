@@ -1,4 +1,5 @@
-import { mkdtempSync, rmSync, statfsSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync, statfsSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
@@ -22,6 +23,7 @@ interface Entry {
   mtime: string;
 }
 
+const ATTRIBUTED = 'text512';
 const S_IFSOCK = 0o140000;
 
 /** @param time What is kept of the times, in nanoseconds. */
@@ -29,6 +31,27 @@ function sharedMemory(pid: number, time = (ns: bigint) => ns): unknown {
   const tree = fingerprint(`/proc/${pid}/root/dev/shm`) as Record<string, Entry>;
   const kept = Object.entries(tree).filter(([, { type }]) => type !== S_IFSOCK);
   return Object.fromEntries(kept.map(([path, facts]) => [path, { ...facts, mtime: time(BigInt(facts.mtime)) }]));
+}
+
+/** To one of the files that are there; what it has then. */
+function giveAttributes(pid: number): string[] {
+  const script = [
+    'import json, os, struct, sys',
+    'path = sys.argv[1]',
+    "os.setxattr(path, 'trusted.attribute', b'value')",
+    'mode = os.stat(path).st_mode',
+    'none = 0xffffffff',
+    '# user::, user:65534:r--, group::, mask::, other:: - the mode stays as it is.',
+    'entries = (1, mode >> 6 & 7, none), (2, 4, 65534), (4, 0, none), (16, mode >> 3 & 7, none), (32, mode & 7, none)',
+    "acl = struct.pack('<I', 2) + b''.join(struct.pack('<HHI', *entry) for entry in entries)",
+    "os.setxattr(path, 'system.posix_acl_access', acl)",
+    'os.utime(path, ns=(int(sys.argv[2]), int(sys.argv[2])))',
+    'print(json.dumps(sorted(os.listxattr(path))))',
+  ];
+  const path = `/proc/${pid}/root/dev/shm/${ATTRIBUTED}`;
+  const { mtimeNs } = statSync(path, { bigint: true });
+  const args = ['-IS', '-c', script.join('\n'), path, String(mtimeNs)];
+  return JSON.parse(execFileSync('/usr/bin/python3', args, { encoding: 'utf8' })) as string[];
 }
 
 const SECOND = 1_000_000_000n;
@@ -47,6 +70,8 @@ it.each([
     const { pid } = await container.state();
     fillTmpfs(`/proc/${pid}/root/dev/shm`, 1);
     const before = sharedMemory(pid, time);
+    // As docs/what-comes-back.md has it: all of the file comes back but these.
+    expect(giveAttributes(pid)).toEqual(['system.posix_acl_access', 'trusted.attribute']);
     const { blocks, bfree, bsize } = statfsSync(`/proc/${pid}/root/dev/shm`);
     expect(ownTmpfsBytes([pid])).toBeGreaterThanOrEqual((blocks - bfree) * bsize);
     const { path: criuPath } = await findCriu();
