@@ -16,71 +16,24 @@ import {
   ROUNDS,
   WELL,
   WRITER_ARGS,
-  WriterInContainer,
 } from '../../fixtures/container.js';
-import { endsWithTest } from '../../fixtures/ends-with-test.js';
 import { addLockFiles, LOCKED, locksOnMapped } from '../../fixtures/lock-files.js';
+import { importImage, PodmanContainer, removeImage } from '../../fixtures/podman.js';
 import { stillframe } from '../../fixtures/program.js';
 
-const RUN = [
-  'run',
-  '--detach',
-  '--runtime',
-  'runc',
-  '--network',
-  'none',
-  '--ulimit',
-  'nofile=1024:1024',
-  '--ulimit',
-  'nproc=1000:1000',
-];
-
 let scratch: string;
-const image = `localhost/${newId()}`;
+let image: string;
 beforeAll(async () => {
   need('podman', 'runc');
   scratch = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
-  addLockFiles(makeImage(join(scratch, 'image')));
-  await must('tar', '-C', join(scratch, 'image'), '-cf', join(scratch, 'image.tar'), '.');
-  await must('podman', 'import', '--quiet', join(scratch, 'image.tar'), image);
+  const dir = makeImage(join(scratch, 'image'));
+  addLockFiles(dir);
+  image = await importImage(dir);
 });
 afterAll(async () => {
-  await command('podman', 'rmi', '--force', image);
+  await removeImage(image);
   rmSync(scratch, { recursive: true, force: true });
 });
-
-class PodmanContainer implements AsyncDisposable {
-  constructor(readonly name: string) {
-    endsWithTest(this);
-  }
-
-  static async run(...args: string[]): Promise<PodmanContainer> {
-    const container = new PodmanContainer(newId());
-    await must('podman', ...RUN, '--name', container.name, ...args);
-    return container;
-  }
-
-  async inspect(format: string): Promise<string> {
-    return (await must('podman', 'container', 'inspect', '--format', format, this.name)).trim();
-  }
-
-  /** The root file system as the container sees it. */
-  async root(): Promise<string> {
-    return `/proc/${await this.inspect('{{.State.Pid}}')}/root`;
-  }
-
-  async writer(): Promise<WriterInContainer> {
-    return new WriterInContainer(join(await this.root(), 'data/status'));
-  }
-
-  async remove(): Promise<void> {
-    await command('podman', 'rm', '--force', '--time', '0', '--ignore', this.name);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.remove();
-  }
-}
 
 describe('a Podman container with a busy writer', () => {
   it.each(Array.from({ length: ROUNDS }, (_, i) => i + 1))(

@@ -1,52 +1,97 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { expect, onTestFinished, test } from 'vitest';
+import { delimiter, join } from 'node:path';
+import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
 import { checkpointContainer, restoreContainer } from '../../../src/container/index.js';
 import {
   Bundle,
   makeImage,
+  need,
   newId,
+  ROUNDS,
   RuncContainer,
   WELL,
   WRITER_ARGS,
   WriterInContainer,
 } from '../../fixtures/container.js';
+import { CrunContainer, crunOnPath, crunWithCriu } from '../../fixtures/crun.js';
+import { importImage, PodmanContainer, removeImage } from '../../fixtures/podman.js';
 
-const writerOf = (bundle: Bundle): WriterInContainer => new WriterInContainer(join(bundle.rootfs, 'data/status'));
+// One archive is as many containers at once, beside the one that it was made of.
+const numbers = Array.from({ length: ROUNDS }, (_, i) => i + 2);
 
-test(
-  'one archive is several containers at once, beside the one that it was made of',
-  { timeout: 300_000 },
-  async () => {
-    const scratch = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
-    onTestFinished(() => rmSync(scratch, { recursive: true, force: true }));
-    const image = makeImage(join(scratch, 'image'));
-    const archive = join(scratch, 'c1.tar');
-    await using bundle = new Bundle(image, { args: WRITER_ARGS });
-    await using container = await RuncContainer.run(bundle);
-    await writerOf(bundle).started();
-    await checkpointContainer({ runc: container.id, stateRoot: container.stateRoot, output: archive });
+const PATH = process.env['PATH'] ?? '';
+let scratch: string;
+let image: string;
+beforeAll(() => {
+  need('runc', 'unshare');
+  scratch = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
+  image = makeImage(join(scratch, 'image'));
+  process.env['PATH'] = [crunOnPath(join(scratch, 'bin'), crunWithCriu()), PATH].join(delimiter);
+});
+afterAll(() => {
+  process.env['PATH'] = PATH;
+  rmSync(scratch, { recursive: true, force: true });
+});
 
-    const restored = await Promise.all(
-      [2, 3, 4].map(async () => {
-        const place = new Bundle(image);
-        const copy = RuncContainer.adopt(place, newId(), join(place.dir, 'runc-state'));
-        onTestFinished(async () => {
-          await copy[Symbol.asyncDispose]();
-          await place[Symbol.asyncDispose]();
-        });
-        const { pid } = await restoreContainer({
-          runc: copy.id,
-          stateRoot: copy.stateRoot,
-          bundle: place.dir,
-          archive,
-        });
-        return { place, pid };
-      }),
-    );
-    expect(new Set(restored.map(({ pid }) => pid)).size).toBe(3);
-    for (const { place } of restored) expect(await writerOf(place).isWell()).toEqual(WELL);
-    expect(await writerOf(bundle).isWell()).toEqual(WELL);
-  },
-);
+/** All of them have pids of their own, and go on from the same state without a fault. */
+async function expectWell(pids: readonly number[], writers: readonly WriterInContainer[]): Promise<void> {
+  expect(new Set(pids).size).toBe(numbers.length);
+  for (const writer of writers) expect(await writer.isWell()).toEqual(WELL);
+}
+
+it('runc', { timeout: 300_000 }, async () => {
+  const archive = join(scratch, 'runc.tar');
+  const writerOf = ({ rootfs }: Bundle): WriterInContainer => new WriterInContainer(join(rootfs, 'data/status'));
+  await using bundle = new Bundle(image, { args: WRITER_ARGS });
+  await using container = await RuncContainer.run(bundle);
+  await writerOf(bundle).started();
+  await checkpointContainer({ runc: container.id, stateRoot: container.stateRoot, output: archive });
+
+  const copies = numbers.map(() => {
+    const place = new Bundle(image);
+    return RuncContainer.adopt(place, newId(), join(place.dir, 'runc-state'));
+  });
+  const reports = await Promise.all(
+    copies.map(({ id, stateRoot, bundle: { dir } }) => restoreContainer({ runc: id, stateRoot, bundle: dir, archive })),
+  );
+  await expectWell(
+    reports.map(({ pid }) => pid),
+    [...copies.map((copy) => writerOf(copy.bundle)), writerOf(bundle)],
+  );
+});
+
+it('crun', { timeout: 300_000 }, async () => {
+  const archive = join(scratch, 'crun.tar');
+  await using bundle = new Bundle(image, { args: WRITER_ARGS });
+  await using container = new CrunContainer(bundle);
+  expect(await container.launch('run')).toBe(0);
+  await container.writer.started();
+  await checkpointContainer({ crun: container.id, stateRoot: container.stateRoot, output: archive });
+
+  const copies = numbers.map(() => new CrunContainer(new Bundle(image)));
+  const reports = await Promise.all(
+    copies.map(({ id, stateRoot, bundle: { dir } }) => restoreContainer({ crun: id, stateRoot, bundle: dir, archive })),
+  );
+  await expectWell(
+    reports.map(({ pid }) => pid),
+    [...copies, container].map(({ writer }) => writer),
+  );
+});
+
+it('Podman', { timeout: 300_000 }, async () => {
+  need('podman');
+  const archive = join(scratch, 'podman.tar');
+  const imported = await importImage(image);
+  onTestFinished(() => removeImage(imported));
+  await using container = await PodmanContainer.run(imported, ...WRITER_ARGS);
+  await (await container.writer()).started();
+  await checkpointContainer({ podman: container.name, output: archive });
+
+  const copies = numbers.map(() => new PodmanContainer(newId()));
+  const reports = await Promise.all(copies.map(({ name }) => restoreContainer({ podman: name, archive })));
+  await expectWell(
+    reports.map(({ pid }) => pid),
+    await Promise.all([...copies, container].map((one) => one.writer())),
+  );
+});
