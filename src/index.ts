@@ -53,6 +53,8 @@ export type {
   InspectedDescriptor,
   InspectedImages,
   InspectedMapping,
+  ArchivedFile,
+  ArchivedTree,
   InspectedMembership,
   InspectedMount,
   InspectedProcess,

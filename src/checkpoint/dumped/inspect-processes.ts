@@ -11,6 +11,7 @@ import {
   type OpenFile,
 } from '../../criu/index.js';
 import type { OptionNames } from '../../bad-option.js';
+import { archivedTrees } from './archived-files.js';
 import { InspectionReader, type ArchiveInspection } from '../inspection.js';
 import { refuseUnknown } from '../option-names.js';
 import type { InspectedDescriptor, InspectedImages, InspectedMapping, InspectedProcess } from './inspected.js';
@@ -31,6 +32,8 @@ export interface InspectImagesOptions extends InspectProcessesOptions {
   statistics?: boolean | undefined;
   /** What `inspect` says of the archive, too. */
   summary?: boolean | undefined;
+  /** The archive's file trees, with sizes. */
+  files?: boolean | undefined;
 }
 
 const OPTIONS: OptionNames<InspectImagesOptions> = {
@@ -41,6 +44,7 @@ const OPTIONS: OptionNames<InspectImagesOptions> = {
   cgroups: true,
   statistics: true,
   summary: true,
+  files: true,
 };
 
 /**
@@ -76,12 +80,14 @@ export async function inspectImages(
       signal?.throwIfAborted();
       processes.push(await lookAt(process, images, files, { ...options, cgroups }));
     }
+    const archive = options.summary === true || options.files === true ? await summaryOf(images) : undefined;
     return {
       processes,
       ...(options.mounts === true ? { mounts: await inspectMounts(dir, processes) } : {}),
       ...(cgroups === undefined ? {} : { cgroups: inspectCgroups(cgroups) }),
       ...(options.statistics === true ? { statistics: await inspectStatistics(images) } : {}),
-      ...(options.summary === true ? { archive: await summaryOf(images) } : {}),
+      ...(options.summary === true && archive !== undefined ? { archive } : {}),
+      ...(options.files === true ? { trees: await archivedTrees(images, archive?.manifest) } : {}),
     };
   });
 }

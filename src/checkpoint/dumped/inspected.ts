@@ -102,6 +102,29 @@ export interface InspectedMount {
   external: boolean;
 }
 
+/** A file tree of the archive; of a container, what it changed of its image. */
+export interface ArchivedTree {
+  name: string;
+  /** Where it was. */
+  source: string;
+  root: ArchivedFile;
+  /** Paths of the image that a container had removed. */
+  deleted: string[];
+}
+
+/** A file, or a directory with what is below it. */
+export interface ArchivedFile {
+  name: string;
+  isDirectory: boolean;
+  /** Apparent sizes, in bytes; a second name of a file counts nothing. */
+  bytes: number;
+  files: number;
+  /** The largest first. */
+  children: ArchivedFile[];
+  /** How many entries are not among the children, because the list would be too long. */
+  unlisted: number;
+}
+
 /** What one look at the images found; the others where they were asked for. */
 export interface InspectedImages {
   /** Parents before children. */
@@ -113,4 +136,6 @@ export interface InspectedImages {
   statistics?: DumpStats | undefined;
   /** What `inspect` says of the archive, without the list of its members; with the option `summary`. */
   archive?: ArchiveInspection;
+  /** With the option `files`. */
+  trees?: ArchivedTree[];
 }

@@ -1,7 +1,11 @@
+import { writeFile } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { InvalidArgumentError } from 'commander';
+import { errnoOf } from '../../errors.js';
 import { inspect, inspectImages, verify, type InspectedImages, type InspectOptions } from '../../index.js';
 import { checkpointCommand } from '../commands/checkpoint.js';
 import { refuseBeside } from '../container-options.js';
+import { inFlags } from '../flags.js';
 import { inspectionText, JsonView, TextView } from '../inspection-view.js';
 import { json } from '../output.js';
 import { imagesText, type ImageViews } from '../processes-text.js';
@@ -31,9 +35,11 @@ export interface InspectFlags extends ReadFlags, ImageViews {
   members?: boolean;
   all?: boolean;
   pid?: number;
+  html?: string;
 }
 
 export async function inspectAction(argument: string, options: InspectFlags, signal: AbortSignal): Promise<void> {
+  if (options.html !== undefined) return reportAction(argument, options, options.html, signal);
   if (options.all === true || VIEWS.some((view) => options[view] === true))
     return inspectImagesAction(argument, options, signal);
   refuseBeside('an inspection without --ps or another view of processes', options, ['pid']);
@@ -66,6 +72,36 @@ async function inspectImagesAction(argument: string, options: InspectFlags, sign
   if (options.json === true) return print(json(shown));
   const summary = images.archive === undefined ? [] : [inspectionText(images.archive, checkpointCommand(signal))];
   print([...summary, imagesText(shown, views)].join('\n\n'));
+}
+
+/** `inspect --html`: all but environments, which may hold passwords, and go into the page only with `--env`. */
+async function reportAction(
+  argument: string,
+  options: InspectFlags,
+  output: string,
+  signal: AbortSignal,
+): Promise<void> {
+  refuseBeside('--html', options, ['members', 'json', 'all', 'pid', ...VIEWS.filter((view) => view !== 'env')]);
+  await using source = await archiveOf(argument);
+  const { maxUnpackedBytes, env } = options;
+  const { archiveName } = source;
+  const everything = { maps: true, cgroups: true, statistics: true, summary: true, files: true };
+  const images = await inspectImages(source.archive, { archiveName, signal, maxUnpackedBytes, env, ...everything });
+  const { reportPage } = await import('../report/page.js');
+  const title = argument === '-' ? 'standard input' : basename(argument);
+  const page = reportPage(images, title, (remedy) => inFlags(remedy, checkpointCommand(signal)));
+  if (output === '-') return void process.stdout.write(page);
+  await writeNewFile(output, page);
+}
+
+/** It says what was in a program's memory: for its owner alone. */
+async function writeNewFile(path: string, text: string): Promise<void> {
+  try {
+    await writeFile(path, text, { flag: 'wx', mode: 0o600 });
+  } catch (error) {
+    if (errnoOf(error) !== 'EEXIST') throw error;
+    throw new InvalidArgumentError(`${path} is there already. Name a new file, or remove it.`);
+  }
 }
 
 /** A process and those below it: parents come before children. */

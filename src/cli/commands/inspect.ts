@@ -16,6 +16,7 @@ export function inspectCommand(signal: AbortSignal): Command {
     .option('--cgroup', 'show the cgroups of each process, and what was set in them')
     .option('--stats', "show CRIU's own figures of the dump")
     .option('--all', 'show the summary and all of these')
+    .option('--html <file>', 'write a report for a browser, a page by itself, to this new file; - for stdout')
     .option('--pid <pid>', 'of the processes show this one, and those below it', positiveInteger)
     .option('--max-unpacked-bytes <size>', 'size limit of a compressed archive or a stream (default: 1 TiB)', byteCount)
     .option('--json', 'print everything as JSON')
@@ -30,6 +31,7 @@ Examples:
   stillframe inspect app.tar --ps --sockets
   stillframe inspect app.tar --env --pid 4711
   stillframe inspect app.tar --all --json
+  stillframe inspect app.tar --html app.html
   ssh host cat app.tar.gz | stillframe inspect -`,
     )
     .action(async (argument: string, options: InspectFlags) =>

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
 import { checkpointContainer, restoreContainer } from '../../../src/container/index.js';
+import { inspectImages } from '../../../src/index.js';
 import {
   Bundle,
   makeImage,
@@ -47,6 +48,12 @@ it('runc', { timeout: 300_000 }, async () => {
   await using container = await RuncContainer.run(bundle);
   await writerOf(bundle).started();
   await checkpointContainer({ runc: container.id, stateRoot: container.stateRoot, output: archive });
+  const { trees } = await inspectImages(archive, { files: true });
+  expect(trees).toMatchObject([{ name: 'rootfs-diff.tar', source: '/' }]);
+  expect(trees?.[0]?.root.children.map(({ name }) => name)).toEqual(
+    expect.arrayContaining(['data', 'etc', 'replaced']),
+  );
+  expect(trees?.[0]?.deleted).toContain('/etc/gone');
 
   const copies = numbers.map(() => {
     const place = new Bundle(image);
