@@ -37,11 +37,13 @@ export async function archivedTrees(images: DumpedImagesOf, manifest: Manifest |
       layout === 'nested'
         ? await listed(images, { start: dataOffset, end: dataOffset + storedBytes }, '')
         : await listed(images, { start: headerOffset, end }, latin1);
+    const isDiff = latin1 === ROOTFS_DIFF;
     trees.push({
       name: printable(bytesFromJson(name)),
-      source: printable(bytesFromJson(source)),
+      // It is recorded as the overlay's upper directory on the host.
+      source: isDiff ? '/' : printable(bytesFromJson(source)),
       root,
-      deleted: latin1 === ROOTFS_DIFF ? await deletedFiles(images) : [],
+      deleted: isDiff ? await deletedFiles(images) : [],
     });
   }
   return trees;
