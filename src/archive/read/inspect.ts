@@ -1,3 +1,4 @@
+import { ArchiveError } from '../format/archive-error.js';
 import { MANIFEST_JSON, MAX_MANIFEST_BYTES, parseManifest, type Manifest } from '../format/manifest.js';
 import type { MemberInTurn } from './chunked-members.js';
 import { membersOfFile } from './in-order.js';
@@ -22,13 +23,16 @@ export async function inspectMembers(
 ): Promise<Manifest | undefined> {
   const name = Buffer.from(MANIFEST_JSON);
   let manifest: Manifest | undefined;
+  let count = 0;
   let turn = performance.now();
   for await (const member of members) {
+    count++;
     await onMember?.(member);
     if (member.entry.name.equals(name) && member.entry.type === 'file')
       manifest = parseManifest(await member.read(MAX_MANIFEST_BYTES), archivePath);
     turn = await takeTurns(turn, signal);
   }
+  if (count === 0) throw new ArchiveError('NOT_AN_ARCHIVE', { archivePath, what: 'it has no member' });
   return manifest;
 }
 

@@ -106,6 +106,18 @@ describe('what comes in order only', () => {
     expect(packed.destroyed).toBe(true);
   });
 
+  it('is none where there is not one member, in a file as in a stream', () =>
+    withScratch(async (dir) => {
+      for (const bytes of [0, 1024]) {
+        const file = join(dir, `${bytes}.tar`);
+        await writeFile(file, Buffer.alloc(bytes));
+        await expect(inspect(file)).rejects.toMatchObject({ code: 'NOT_AN_ARCHIVE' });
+        await expect(inspect(createReadStream(file))).rejects.toMatchObject({
+          code: expect.stringMatching(bytes === 0 ? /TRUNCATED/ : /NOT_AN/) as string,
+        });
+      }
+    }));
+
   it('is named in errors where it is cut short or damaged', async () => {
     const code = async (bytes: Buffer): Promise<unknown> =>
       inspect(streamOf(bytes)).then(
