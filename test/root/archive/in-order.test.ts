@@ -286,13 +286,15 @@ describe('the archive of another engine', () => {
       image: 'example/web:1',
       runtime: 'crun',
       checkpointedAt: 'T',
+      ...(Object.keys(annotations).length === 0 ? {} : { annotations }),
     });
   });
 
   it('says only what is text, of bounded length, without escape sequences', async () => {
     const config = { id: 7, name: '\x1b[2Jx', rootfsImageName: 'i'.repeat(10_000), runtime: ['crun'] };
     const { foreign } = await inspect(streamOf(documents(config, { 'io.container.manager': '__proto__' })));
-    expect(foreign).toEqual({ engine: '__proto__', name: '\\x1b[2Jx', image: 'i'.repeat(300) });
+    const annotations = { 'io.container.manager': '__proto__' };
+    expect(foreign).toEqual({ engine: '__proto__', name: '\\x1b[2Jx', image: 'i'.repeat(300), annotations });
     for (const wrong of [[], null, 'text', 7])
       expect((await inspect(streamOf(documents(wrong, {})))).foreign).toBeUndefined();
   });
