@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -195,6 +195,52 @@ describe('the restore of a container that is killed', () => {
     if (existsSync(join(stateRoot, id, 'criu-root'))) unmount(join(stateRoot, id, 'criu-root'));
     rmSync(join(stateRoot, id), { recursive: true, force: true });
     await restoreContainer({ runc: id, stateRoot, bundle: bundle.dir, archive });
+    expect(await writerOf(bundle).isWell()).toEqual(WELL);
+  });
+});
+
+describe('the restore of a whole root file system that is killed', () => {
+  let archive: string;
+  beforeAll(async () => {
+    archive = join(scratch, 'whole.tar');
+    const args = ['sh', '-c', `busybox head -c 40000000 /dev/zero > /big; ${WRITER_ARGS[2]}`];
+    await using bundle = new Bundle(image, { overlay: false, args });
+    await using container = await RuncContainer.run(bundle);
+    await writerOf(bundle).started();
+    const { id: runc, stateRoot } = container;
+    await checkpointContainer({ runc, stateRoot, output: archive, stop: true, wholeRootfs: true });
+  });
+
+  it.each([
+    ['leaves the root file system empty, as it was', false],
+    ['with its guardian leaves it empty after recover', true],
+  ])('%s, and can be made again', async (_, guardians) => {
+    await using bundle = new Bundle(image, { overlay: false });
+    rmSync(bundle.rootfs, { recursive: true });
+    mkdirSync(bundle.rootfs);
+    // What somebody gave the directory stays: it is not removed and made anew.
+    chmodSync(bundle.rootfs, 0o711);
+    await using restored = RuncContainer.adopt(bundle, newId(), join(bundle.dir, 'runc-state'));
+    const { id, stateRoot } = restored;
+    const stateDir = mkdtempSync(join(scratch, 'state-'));
+    const workDir = mkdtempSync(join(scratch, 'work-'));
+    const options = { archive, runc: id, stateRoot, bundle: bundle.dir, stateDir, workDir };
+    const before = statSync(bundle.rootfs, { bigint: true });
+    const child = await startVictim({ call: 'restoreContainer', options });
+    // In the middle: some of it has its place already, or lies in the hidden directory.
+    expect(await until(() => readdirSync(bundle.rootfs).length > 0, 30_000)).toBe(true);
+    await kill(child, { guardians });
+    if (guardians) {
+      expect(readdirSync(bundle.rootfs)).not.toEqual([]);
+      await recover({ stateDir });
+    }
+    expect(await until(() => journalsIn(stateDir).length === 0, 40_000)).toBe(true);
+    expect(readdirSync(bundle.rootfs)).toEqual([]);
+    const after = statSync(bundle.rootfs, { bigint: true });
+    expect([after.ino, after.mode, after.uid]).toEqual([before.ino, before.mode, before.uid]);
+    expect(hiddenIn(workDir)).toEqual([]);
+    expect(existsSync(join(stateRoot, id))).toBe(false);
+    await restoreContainer({ ...options, stateDir: undefined });
     expect(await writerOf(bundle).isWell()).toEqual(WELL);
   });
 });
