@@ -47,6 +47,13 @@ export {
 } from './checkpoint/events/phases.js';
 
 export { inspectImages, inspectProcesses, type InspectImagesOptions } from './checkpoint/dumped/inspect-processes.js';
+export {
+  searchMemory,
+  type MemoryMatch,
+  type MemorySearch,
+  type SearchMemoryOptions,
+} from './checkpoint/dumped/search-memory.js';
+export { readMemory, type MemoryPiece, type ReadMemoryOptions } from './checkpoint/dumped/read-memory.js';
 export type { InspectProcessesOptions } from './checkpoint/dumped/open-images.js';
 export type {
   InspectedCgroup,

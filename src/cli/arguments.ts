@@ -93,3 +93,13 @@ export function addressPair(text: string, before: Record<string, string> = {}): 
     throw new InvalidArgumentError('It is OLD=NEW, for example 127.0.0.1=127.0.0.2.');
   return { ...before, [old]: by };
 }
+
+/** `START-END` or `START+BYTES`, in hexadecimal (0x…) or decimal. */
+export function addressRange(text: string): { start: number; end: number } {
+  const [, first, sign, second] = /^(0x[0-9a-f]+|\d+)([-+])(0x[0-9a-f]+|\d+)$/i.exec(text) ?? [];
+  const start = Number(first);
+  const end = sign === '+' ? start + Number(second) : Number(second);
+  if (!Number.isSafeInteger(start) || !Number.isSafeInteger(end) || end <= start)
+    throw new InvalidArgumentError('Give it as 0x7ffc1000-0x7ffc2000, or 0x7ffc1000+4096.');
+  return { start, end };
+}

@@ -64,6 +64,7 @@ export interface CheckpointFacts {
   /** `tree`: the first of `trees`. */
   NO_DESTINATION: { tree: string; trees: string[]; archivePath: string };
   UNKNOWN_TREE: { tree: string; trees: string[] };
+  NOT_IN_CHECKPOINT: { archivePath: string; pid: number; why: string };
   OPEN_FILE_DIFFERS: { files: DifferingFile[] };
   NO_TERMINAL: { archivePath: string };
   PIDS_TAKEN: { holders: PidHolder[]; timeoutMs: number };
@@ -245,6 +246,10 @@ const texts: ErrorTexts<CheckpointFacts> = {
   }),
   UNKNOWN_TREE: (f) => ({
     what: `the archive has no file tree ${f.tree}; it has: ${f.trees.join(', ') || 'none'}`,
+    remedy: 'See: stillframe inspect ARCHIVE',
+  }),
+  NOT_IN_CHECKPOINT: (f) => ({
+    what: `the archive ${f.archivePath} has no memory of a process ${f.pid}: ${f.why}`,
     remedy: 'See: stillframe inspect ARCHIVE',
   }),
   OPEN_FILE_DIFFERS: (f) => ({

@@ -10,6 +10,7 @@ import { inspectionText, JsonView, TextView } from '../inspection-view.js';
 import { json } from '../output.js';
 import { imagesText, type ImageViews } from '../processes-text.js';
 import { archiveOf } from '../standard-input.js';
+import { inspectMemoryAction, type MemoryFlags } from './inspect-memory.js';
 import { verificationText } from '../verification-text.js';
 import { LongOutput, print, ReaderGone } from '../streams.js';
 
@@ -31,7 +32,7 @@ const VIEWS = [
   'stats',
 ] as const satisfies (keyof ImageViews)[];
 
-export interface InspectFlags extends ReadFlags, ImageViews {
+export interface InspectFlags extends ReadFlags, ImageViews, MemoryFlags {
   members?: boolean;
   all?: boolean;
   pid?: number;
@@ -39,6 +40,11 @@ export interface InspectFlags extends ReadFlags, ImageViews {
 }
 
 export async function inspectAction(argument: string, options: InspectFlags, signal: AbortSignal): Promise<void> {
+  const { mem, search, regex, hexdump } = options;
+  if ([mem, search, regex, hexdump].some((one) => one !== undefined)) {
+    refuseBeside('--mem', options, [...VIEWS, 'all', 'pid', 'members', 'html']);
+    return inspectMemoryAction(argument, options, signal);
+  }
   if (options.html !== undefined) return reportAction(argument, options, options.html, signal);
   if (options.all === true || VIEWS.some((view) => options[view] === true))
     return inspectImagesAction(argument, options, signal);

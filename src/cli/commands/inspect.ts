@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import type { InspectFlags, ReadFlags } from '../actions/inspect.js';
-import { byteCount, positiveInteger } from '../arguments.js';
+import { addressRange, byteCount, positiveInteger } from '../arguments.js';
 
 export function inspectCommand(signal: AbortSignal): Command {
   return new Command('inspect')
@@ -18,6 +18,14 @@ export function inspectCommand(signal: AbortSignal): Command {
     .option('--all', 'show the summary and all of these')
     .option('--html <file>', 'write a report for a browser, a page by itself, to this new file; - for stdout')
     .option('--pid <pid>', 'of the processes show this one, and those below it', positiveInteger)
+    .option('--mem <pid>', 'look into the memory of this process, with one of the three following', positiveInteger)
+    .option('--search <text>', 'print the addresses at which this text is, and what is around it')
+    .option('--regex <expression>', 'the same for a regular expression of JavaScript; at most 4096 bytes a match')
+    .option(
+      '--hexdump <range>',
+      'print memory as hexdump -C: 0x7ffc1000-0x7ffc2000, or 0x7ffc1000+4096 (bytes)',
+      addressRange,
+    )
     .option('--max-unpacked-bytes <size>', 'size limit of a compressed archive or a stream (default: 1 TiB)', byteCount)
     .option('--json', 'print everything as JSON')
     .addHelpText(
@@ -32,6 +40,7 @@ Examples:
   stillframe inspect app.tar --env --pid 4711
   stillframe inspect app.tar --all --json
   stillframe inspect app.tar --html app.html
+  stillframe inspect app.tar --mem 4711 --search password=
   ssh host cat app.tar.gz | stillframe inspect -`,
     )
     .action(async (argument: string, options: InspectFlags) =>

@@ -44,6 +44,30 @@ const FUNCTIONS: Readonly<Record<string, Refused>> = {
   inspect: [...each(NO_SOURCES), ...then(ODD_OPTIONS, 'a.tar')],
   inspectProcesses: [...each(NO_SOURCES), ...then(ODD_OPTIONS, 'a.tar')],
   inspectImages: [...each(NO_SOURCES), ...then(ODD_OPTIONS, 'a.tar')],
+  searchMemory: [
+    ...each(NO_SOURCES, { pid: 1, text: 'x', onMatch: () => undefined }),
+    ...then([...ODD_OPTIONS, undefined], 'a.tar'),
+    ...then(
+      [
+        { text: '' },
+        { text: 5 },
+        { regex: '(' },
+        { regex: 5 },
+        { text: 'x', regex: 'x' },
+        {},
+        { text: 'x', pid: 0 },
+      ].map((one) => ({ pid: 1, onMatch: () => undefined, ...one })),
+      'a.tar',
+    ),
+    ['a.tar', { pid: 1, text: 'x' }],
+    ['a.tar', { pid: 1, text: 'x', contextBytes: -1, onMatch: () => undefined }],
+  ],
+  readMemory: [
+    ...each(NO_SOURCES, { pid: 1, start: 0, end: 1, onBytes: () => undefined }),
+    ...then([...ODD_OPTIONS, undefined], 'a.tar'),
+    ['a.tar', { pid: 1, start: 0, end: 1 }],
+    ['a.tar', { pid: 1, start: 5, end: 5, onBytes: () => undefined }],
+  ],
   verify: [...each(NO_SOURCES), ...then(ODD_OPTIONS, 'a.tar')],
   readMember: [
     ...each(NO_SOURCES, 'name'),
