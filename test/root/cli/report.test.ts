@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { checkpoint } from '../../../src/index.js';
 import { freezerVersions, withCgroup } from '../../fixtures/cgroup.js';
+import { until } from '../../fixtures/criu.js';
 import { startDetached } from '../../fixtures/detached.js';
 import { stillframe } from '../../fixtures/program.js';
 import { withScratch } from '../archive/archive-fixture.js';
@@ -26,6 +27,8 @@ const withReport = (look: (page: string, dir: string) => Promise<void> | void): 
       writeFileSync(join(data, NAME), 'x'.repeat(3000));
       writeFileSync(join(data, 'sub', 'large'), 'x'.repeat(5000));
       const { pid, kill } = await startDetached('python3', ['-c', 'import time; time.sleep(1000)', MARKUP]);
+      // Where `python3` is a script that looks for it, its children are gone by then.
+      await until(() => readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith('python'), 'it is Python itself');
       cgroup.add(pid);
       const output = join(dir, 'a.tar');
       await checkpoint({ pid, cgroup: cgroup.path, files: [{ path: data, name: 'data' }], output });

@@ -1,12 +1,13 @@
 /** Owners to be killed, and what a test asks about the rest of the world after that. */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { readProcess } from '../../../src/proc/task.js';
 import { endChild, until } from '../../fixtures/processes.js';
 import { endsWithTest } from '../../fixtures/ends-with-test.js';
+import { removeScratch } from '../../fixtures/remove-scratch.js';
 
 export interface OwnerPlan {
   /** The target. */
@@ -111,7 +112,7 @@ export class TestState implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    rmSync(this.scratch, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+    removeScratch(this.scratch);
   }
 }
 

@@ -1,5 +1,5 @@
 /** A program to make copies of, and what there is of a copy while it runs. */
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { onTestFinished } from 'vitest';
@@ -8,6 +8,7 @@ import { checkpoint, type RestoreReport } from '../../../../src/index.js';
 import type { TestCgroup } from '../../../fixtures/cgroup.js';
 import { until } from '../../../fixtures/criu.js';
 import { startDetached } from '../../../fixtures/detached.js';
+import { removeScratch } from '../../../fixtures/remove-scratch.js';
 
 /** Counts in memory and, twice a second and more, in a file that it holds open; a child of its does the same. */
 const script = `
@@ -35,8 +36,7 @@ export interface Original {
 
 export function scratchDir(): string {
   const path = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
-  // A guardian may be removing what was a copy's at the same time.
-  onTestFinished(() => rmSync(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 }));
+  onTestFinished(() => removeScratch(path));
   return path;
 }
 
