@@ -199,8 +199,8 @@ class KernelAdoption implements Adoption {
   }
 
   /**
-   * A tree that forks all the while always has tasks that were born inside after the list of who is inside was read. Such
-   * a task is asked for its own cgroup, or the chase of those who are really outside would never end.
+   * A tree that forks all the while always has tasks that were born inside after the list of who is inside was read.
+   * Such a task is asked for its own cgroup, or the chase of those who are really outside would never end.
    */
   #isInside(tid: number): boolean {
     const name = cgroupNameOf(tid, this.version);

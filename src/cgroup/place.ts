@@ -13,8 +13,8 @@ import { leaderOf, readProcess } from '../proc/task.js';
 /**
  * Makes a cgroup that can be frozen, and its parents, where they are missing.
  * @returns the directories made, parents first: what an undo has to remove, from the end
- * @throws FreezerError BAD_OPTION, NOT_A_CGROUP, CGROUP_IS_ROOT, FREEZER_UNSUPPORTED, CGROUP_DENIED, CONTROL_FILE_FAILED; nothing
- * made is left then
+ * @throws FreezerError BAD_OPTION, NOT_A_CGROUP, CGROUP_IS_ROOT, FREEZER_UNSUPPORTED, CGROUP_DENIED,
+ * CONTROL_FILE_FAILED; nothing made is left then
  */
 export function makeCgroup(path: string): string[] {
   requirePath('path', path);

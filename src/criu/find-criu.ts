@@ -58,8 +58,8 @@ interface Candidate {
 /**
  * The first CRIU that works here. One that has worked is not asked again in this process, nor with the same `stateDir`
  * in another, unless its file, the kernel or what this process may do has changed.
- * @throws CriuError BAD_OPTION; CRIU_NOT_FOUND when there is none, CRIU_UNUSABLE when none works, with what each one said; the
- * signal's reason
+ * @throws CriuError BAD_OPTION; CRIU_NOT_FOUND when there is none, CRIU_UNUSABLE when none works, with what each one
+ * said; the signal's reason
  */
 export async function findCriu(given: FindCriuOptions = {}): Promise<CriuBinary> {
   const { criuPath, ...options } = checked(given);

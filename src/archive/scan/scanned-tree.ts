@@ -194,8 +194,8 @@ export class ScannedTree {
   }
 
   /**
-   * Looks at what is held open as long as the path names it. Whatever it names afterwards, in a file that is replaced by
-   * another for example, is opened with the same care as the first.
+   * Looks at what is held open as long as the path names it. Whatever it names afterwards, in a file that is replaced
+   * by another for example, is opened with the same care as the first.
    */
   async #whileNamed<T>(look: (path: Buffer) => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
     const isFirst = this.#root === undefined;
@@ -213,7 +213,9 @@ export class ScannedTree {
     }
   }
 
-  /** Ids of what the last scan found to be different from the one before; in pieces, a parent's before its children's. */
+  /**
+   * Ids of what the last scan found to be different from the one before; in pieces, a parent's before its children's.
+   */
   *news(what: keyof typeof NEWS): Generator<Uint32Array> {
     for (let from = 0; ;) {
       const ids = new Uint32Array(NEWS_AT_ONCE);

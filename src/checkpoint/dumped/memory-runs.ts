@@ -23,7 +23,9 @@ export interface ProcessMemory {
   runs: () => AsyncGenerator<MemoryRun, void>;
 }
 
-/** @throws CheckpointError NOT_IN_CHECKPOINT for a pid that is not in the dump, or had no memory; CriuError CRIU_IMAGE */
+/**
+ * @throws CheckpointError NOT_IN_CHECKPOINT for a pid that is not in the dump, or had no memory; CriuError CRIU_IMAGE
+ */
 export async function memoryOf(images: DumpedImagesOf, pid: number): Promise<ProcessMemory> {
   const { archive, dir } = images;
   const pids = (await readPstree(dir)).map((process) => process.pid);

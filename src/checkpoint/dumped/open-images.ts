@@ -47,7 +47,8 @@ export interface DumpedImagesOf {
 
 /**
  * Opens any engine's archive and calls `look` with its images, which are gone afterwards.
- * @throws ArchiveError MEMBER_MISSING for an archive without CRIU's images, or without one of them; ARCHIVE_DAMAGED with
+ * @throws ArchiveError MEMBER_MISSING for an archive without CRIU's images, or without one of them; ARCHIVE_DAMAGED
+ *   with
  *   the image that is damaged; and those of `inspect`
  */
 export async function withImages<T>(

@@ -13,8 +13,8 @@ export interface SearchMemoryOptions extends InspectProcessesOptions {
   /** What to look for: bytes, or a text, as UTF-8. Either this or `regex`. */
   text?: string | Uint8Array | undefined;
   /**
-   * A regular expression of JavaScript's over bytes; `.` is any byte but a line end. Matches of more than 4096 bytes may
-   * be cut.
+   * A regular expression of JavaScript's over bytes; `.` is any byte but a line end. Matches of more than 4096 bytes
+   * may be cut.
    */
   regex?: string | undefined;
   /** How many bytes before and behind each match are handed out with it: at most 65536. Default: 32. */

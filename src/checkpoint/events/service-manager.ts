@@ -75,8 +75,8 @@ export class ServiceManager implements Disposable {
 
   /**
    * @returns undefined when there is no service manager: NOTIFY_SOCKET is not set
-   * @throws CheckpointError BAD_OPTION; SERVICE_MANAGER_UNREACHABLE: unix-dgram is not installed, nobody listens, or the socket's
-   * name is abstract (`@name`), which unix-dgram cannot say
+   * @throws CheckpointError BAD_OPTION; SERVICE_MANAGER_UNREACHABLE: unix-dgram is not installed, nobody listens, or
+   * the socket's name is abstract (`@name`), which unix-dgram cannot say
    */
   static connect(options: ServiceManagerOptions = {}): ServiceManager | undefined {
     refuseUnknown(options, OPTIONS);

@@ -64,7 +64,8 @@ const ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '3
 /**
  * Writes an OCI image layout with the archive, verified first, as its only layer.
  * On failure nothing is left; the directory appears whole.
- * @throws ContainerError BAD_OPTION, OUTPUT_EXISTS, NOT_A_CONTAINER_CHECKPOINT, FOREIGN_CHECKPOINT; ArchiveError as `verify`
+ * @throws ContainerError BAD_OPTION, OUTPUT_EXISTS, NOT_A_CONTAINER_CHECKPOINT, FOREIGN_CHECKPOINT; ArchiveError as
+ *   `verify`
  */
 export async function writeImage(options: ImageOptions): Promise<ImageReport> {
   refuseUnknown(options, OPTIONS);

@@ -1,4 +1,6 @@
-/** `inspect --html` of a real checkpoint, in which names and arguments are markup; in a real browser where there is one. */
+/**
+ * `inspect --html` of a real checkpoint, in which names and arguments are markup; in a real browser where there is one.
+ */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
