@@ -1,5 +1,5 @@
 /** The recipes of docs/fault-tolerance.md, run as they stand there but for paths and ports. */
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,7 +9,7 @@ import { start } from '../../src/index.js';
 import { freePort } from '../fixtures/criu.js';
 import { endsWithTest } from '../fixtures/ends-with-test.js';
 import { endChild, until } from '../fixtures/processes.js';
-import { program, run } from '../fixtures/program.js';
+import { program } from '../fixtures/program.js';
 import { Programs } from '../fixtures/programs.js';
 
 const LONG_MS = 400_000;
@@ -30,14 +30,24 @@ function recipe(language: string, beginning: string, put: Record<string, string>
   return text;
 }
 
+const COUNTER = `
+import sys, time
+i = 0
+while True:
+    i += 1
+    with open(sys.argv[1] + '/steps', 'a') as steps:
+        steps.write(str(i) + '\\n')
+    time.sleep(0.02)
+`;
+
 /** The command with a state directory and a log of the test's own; and a program that counts, into `steps`. */
 function scripts(programs: Programs): { stillframe: string; counter: string } {
   const [stillframe, counter] = [programs.path('stillframe'), programs.path('counter')];
   const log = `test "$command" = run && set -- --log ${programs.path('log')} "$@"`;
   const own = `command=$1; shift\n${log}\nexec ${process.execPath} ${program} $command --state-dir ${programs.stateDir}`;
   writeFileSync(stillframe, `#!/bin/sh\n${own} "$@"\n`, { mode: 0o755 });
-  const loop = 'i=0; while :; do i=$((i+1)); echo $i >> $1/steps; sleep 0.02; done';
-  writeFileSync(counter, `#!/bin/sh\n${loop}\n`, { mode: 0o755 });
+  // Not in a shell: CRIU refuses a tree in the middle of a vfork, and a shell that counts is in one half of the time.
+  writeFileSync(counter, `#!/usr/bin/python3 -IS\n${COUNTER}`, { mode: 0o755 });
   return { stillframe, counter };
 }
 
@@ -79,8 +89,9 @@ it('a service that survives a reboot', { timeout: LONG_MS }, async () => {
     return path;
   });
   // In an environment without systemd's own units it complains of those, on lines of their own.
-  const { stderr } = await run('systemd-analyze', ['verify', '--man=no', ...paths]);
-  expect(stderr.split('\n').filter((line) => line.includes('web'))).toEqual([]);
+  const { stderr, error } = spawnSync('systemd-analyze', ['verify', '--man=no', ...paths], { encoding: 'utf8' });
+  if (error === undefined) expect(stderr.split('\n').filter((line) => line.includes('web'))).toEqual([]);
+  else expect(error).toMatchObject({ code: 'ENOENT' }); // a machine without systemd
 
   for (const name of ['web/data', 'web/checkpoints']) mkdirSync(programs.path(name), { recursive: true, mode: 0o700 });
   const [web, checkpoints] = Object.values(files).map((text) => {
@@ -99,7 +110,7 @@ it('a service that survives a reboot', { timeout: LONG_MS }, async () => {
 
   const secondBoot = web!();
   expect(await until(() => steps(data).length > before + 3, START_MS), secondBoot.said).toBe(true);
-  expect(secondBoot.said).toContain('restored from');
+  expect(await until(() => secondBoot.said.includes('restored from'), START_MS), secondBoot.said).toBe(true);
   expectNoLoss(steps(data).slice(0, before + 3));
 });
 
