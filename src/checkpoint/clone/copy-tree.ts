@@ -59,7 +59,7 @@ export async function restoreCopy(plan: CopyTreePlan): Promise<CopiedTree> {
     },
     { onNotify, ...(options.signal === undefined ? {} : { signal: options.signal }) },
   );
-  const pid = pidsByInnermost(init.pid).get(innerPid);
+  const pid = await outerPid(init.pid, innerPid);
   if (pid === undefined) throw new CheckpointError('NOT_RUNNING', { pid: innerPid, what: 'it has ended already' });
   return { pid, innerPid, lostLocks };
 }
@@ -88,4 +88,19 @@ function pidBefore(wanted: readonly number[]): number {
     if (room > best.room) best = { after, room };
   }
   return best.after;
+}
+
+const LOOKS = 20;
+const PAUSE_MS = 10;
+
+/**
+ * What a process is called outside of its copy. CRIU's helpers are ending at this time, and the kernel's list of children
+ * may lack one whose sibling ends: only one that is missing again and again has ended. Source: proc(5), `children`.
+ */
+async function outerPid(initPid: number, innerPid: number): Promise<number | undefined> {
+  for (let look = 1; ; look++) {
+    const pid = pidsByInnermost(initPid).get(innerPid);
+    if (pid !== undefined || look === LOOKS) return pid;
+    await sleep(PAUSE_MS);
+  }
 }
