@@ -3,7 +3,7 @@
  * path may be resolved there. Whatever moves or links about meanwhile, the kernel never leads either of them out of the
  * directory. Source: openat2(2); Linux, include/uapi/linux/openat2.h and fcntl.h, v6.12.
  */
-import { closeSync, constants, fstatSync, type BigIntStats } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, type BigIntStats } from 'node:fs';
 import { errnoOf } from './errors.js';
 import { native } from './native.js';
 
@@ -47,6 +47,11 @@ export function withFd<T>(fd: number, act: (fd: number) => T): T {
 /** A directory below another, for use as the base of further calls. */
 export function openDirectoryAt(dirfd: number, path: Buffer, resolve: number = NO_LINKS): number {
   return native().openat2(dirfd, path, O_PATH | constants.O_DIRECTORY, 0, resolve);
+}
+
+/** Another descriptor of a directory, for reading it; the given one may be an O_PATH. */
+export function reopenDirectory(fd: number): number {
+  return openSync(pathOfFd(fd), constants.O_RDONLY | constants.O_DIRECTORY);
 }
 
 /** What a name is in a directory, links not followed; undefined when nothing has it. */

@@ -3,7 +3,7 @@ import { opendir } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import { errnoOf } from '../../errors.js';
 import { native } from '../../native.js';
-import { lstatAt, NO_LINKS, pathOfFd } from '../../openat.js';
+import { lstatAt, NO_LINKS, pathOfFd, reopenDirectory } from '../../openat.js';
 import { removeAt, removeBelow, removeEmptied } from '../../removal.js';
 import { isOurs, openSafely, UnsafePathError } from '../../safe-path.js';
 import { ArchiveError } from '../format/archive-error.js';
@@ -68,7 +68,7 @@ export async function rootEntryOf(archive: OpenArchive, range: TarRange, root: s
 export async function openDestination(destination: Destination, root: RootEntry): Promise<OpenDestination> {
   if (isHeldOpen(destination)) {
     const { path, fd } = destination;
-    const own = openSync(pathOfFd(fd), constants.O_RDONLY | constants.O_DIRECTORY);
+    const own = reopenDirectory(fd);
     return closedOnError([own], () =>
       takenOver({ path, fd: own, fileName: undefined, made: undefined, before: undefined }),
     );

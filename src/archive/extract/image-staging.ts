@@ -1,5 +1,5 @@
-import { closeSync, constants, openSync } from 'node:fs';
-import { pathOfFd } from '../../openat.js';
+import { closeSync } from 'node:fs';
+import { reopenDirectory } from '../../openat.js';
 import type { OpenArchive } from '../read/reader.js';
 import { Staging } from './staging.js';
 
@@ -12,7 +12,7 @@ export class ImageStaging extends Staging {
    * @param directory Empty, and nobody else's. It stays the caller's.
    */
   constructor(archive: OpenArchive, root: string, directory: { path: string; fd: number }) {
-    const fd = openSync(pathOfFd(directory.fd), constants.O_RDONLY | constants.O_DIRECTORY);
+    const fd = reopenDirectory(directory.fd);
     const target = { path: directory.path, fd, fileName: undefined, made: undefined, before: undefined };
     super(archive, root, { images: true }, () => target);
     this.#fd = fd;

@@ -1,10 +1,10 @@
 /** Files that are made hidden, beside the place where they go and where nothing is, and that get their name later. */
-import { closeSync, constants, openSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { closeSync } from 'node:fs';
+import { join } from 'node:path';
 import { errnoOf } from '../../errors.js';
 import { native } from '../../native.js';
-import { lstatAt, pathOfFd, RENAME_NOREPLACE } from '../../openat.js';
-import { PrivateDirectory, type PrivateDirectoryWatch } from '../../private-directory.js';
+import { lstatAt, RENAME_NOREPLACE } from '../../openat.js';
+import type { PrivateDirectoryWatch } from '../../private-directory.js';
 import { ArchiveError } from '../format/archive-error.js';
 import {
   lastName,
@@ -15,6 +15,7 @@ import {
   type OpenDestination,
   type RootEntry,
 } from './destination.js';
+import { HiddenPlace, TREE } from './hidden-place.js';
 
 /** For whoever removes it when we die. */
 export interface NewTreeWatch {
@@ -31,33 +32,19 @@ export interface PlannedTree {
   directory: { dev: bigint; ino: bigint } | undefined;
 }
 
-const TREE = Buffer.from('tree');
-
 export class NewTree {
-  /** Where the files are made. Its descriptor is the maker's to close. */
   readonly target: OpenDestination;
   readonly path: string;
-  readonly #parentFd: number;
-  readonly #hidden: PrivateDirectory;
-  readonly #treeFd: number | undefined;
+  readonly #place: HiddenPlace;
   readonly #watch: NewTreeWatch;
   #remove: () => Promise<void>;
 
-  private constructor(path: string, parentFd: number, isDirectory: boolean, watch: NewTreeWatch) {
+  private constructor(path: string, place: HiddenPlace, watch: NewTreeWatch) {
     this.path = path;
+    this.target = place.target;
+    this.#place = place;
     this.#watch = watch;
-    this.#parentFd = parentFd;
-    const parent = { path: dirname(path), fd: openAgain(parentFd) };
-    this.#hidden = PrivateDirectory.make(parent, watch.hidden);
-    if (isDirectory) this.#treeFd = this.#hidden.makeInner(TREE.toString()).fd;
-    this.target = {
-      path,
-      fd: openAgain(this.#treeFd ?? this.#hidden.fd),
-      fileName: isDirectory ? undefined : TREE.toString(),
-      made: undefined,
-      before: undefined,
-    };
-    this.#remove = () => this.#close();
+    this.#remove = () => place.close();
   }
 
   /**
@@ -69,13 +56,7 @@ export class NewTree {
     const parent = await openParent(path, typeof destination === 'object', root.uid);
     try {
       if (lstatAt(parent.fd, lastName(path)) !== undefined) return undefined;
-      const fd = openAgain(parent.fd);
-      try {
-        return new NewTree(path, fd, root.isDirectory, watch);
-      } catch (cause) {
-        closeSync(fd);
-        throw new ArchiveError('EXTRACT_FAILED', { path, what: 'no directory can be made beside it', cause });
-      }
+      return new NewTree(path, HiddenPlace.make(path, parent.fd, root.isDirectory, watch.hidden), watch);
     } finally {
       closeSync(parent.fd);
     }
@@ -87,24 +68,25 @@ export class NewTree {
    */
   async takePlace(): Promise<void> {
     const { path } = this;
+    const { hidden, parentFd, treeFd } = this.#place;
     const name = lastName(path);
-    const isDirectory = this.#treeFd !== undefined;
-    const directory = isDirectory ? lstatAt(this.#hidden.fd, TREE) : undefined;
-    await this.#watch.willPlace({ path, hiddenPath: join(this.#hidden.path, TREE.toString()), directory });
+    const isDirectory = treeFd !== undefined;
+    const directory = isDirectory ? lstatAt(hidden.fd, TREE) : undefined;
+    await this.#watch.willPlace({ path, hiddenPath: join(hidden.path, TREE.toString()), directory });
     try {
-      native().renameat2(this.#hidden.fd, TREE, this.#parentFd, name, RENAME_NOREPLACE);
+      native().renameat2(hidden.fd, TREE, parentFd, name, RENAME_NOREPLACE);
     } catch (cause) {
       if (errnoOf(cause) === 'EEXIST') throw new ArchiveError('DESTINATION_EXISTS', { path, cause });
       throw new ArchiveError('EXTRACT_FAILED', { path, what: 'it cannot be given its place', cause });
     }
     this.#remove = remover({
       path,
-      fd: this.#treeFd ?? this.#parentFd,
+      fd: treeFd ?? parentFd,
       fileName: isDirectory ? undefined : name.toString('latin1'),
-      made: isDirectory ? { parentFd: this.#parentFd, name } : undefined,
+      made: isDirectory ? { parentFd, name } : undefined,
       before: undefined,
     });
-    await this.#close();
+    await this.#place.close();
   }
 
   /** Nothing of it is left, wherever it was. Again, it does nothing. */
@@ -113,16 +95,4 @@ export class NewTree {
     this.#remove = () => Promise.resolve();
     await remove();
   }
-
-  async #close(): Promise<void> {
-    try {
-      await this.#hidden.remove();
-    } finally {
-      closeSync(this.#parentFd);
-    }
-  }
-}
-
-function openAgain(fd: number): number {
-  return openSync(pathOfFd(fd), constants.O_RDONLY | constants.O_DIRECTORY);
 }

@@ -3,12 +3,12 @@
  * nobody else can enter, and are exchanged with them (RENAME_EXCHANGE of renameat2(2)): at each moment the name leads
  * to the whole of the one or of the other.
  */
-import { closeSync, constants, openSync, readFileSync, readlinkSync, realpathSync, type BigIntStats } from 'node:fs';
+import { closeSync, readFileSync, readlinkSync, realpathSync, type BigIntStats } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { errnoOf } from '../../errors.js';
 import { native } from '../../native.js';
 import { lstatAt, pathOfFd, RENAME_EXCHANGE, RENAME_NOREPLACE } from '../../openat.js';
-import { PrivateDirectory, type PrivateDirectoryWatch } from '../../private-directory.js';
+import type { PrivateDirectory, PrivateDirectoryWatch } from '../../private-directory.js';
 import { mountLines } from '../../proc/mountinfo.js';
 import { unescapeOctal } from '../../proc/octal.js';
 import { removeAt } from '../../removal.js';
@@ -23,6 +23,7 @@ import {
   type RootEntry,
   type OpenDestination,
 } from './destination.js';
+import { HiddenPlace, TREE } from './hidden-place.js';
 
 /** For whoever puts things right when we die. */
 export interface ReplacementWatch {
@@ -60,7 +61,6 @@ export interface ReplacedFiles {
   problem: string | undefined;
 }
 
-const TREE = Buffer.from('tree');
 /** The longest name that Linux file systems have, in bytes. */
 const MAX_NAME_BYTES = 255;
 
@@ -68,6 +68,7 @@ export class Replacement {
   /** Where the new files are made. */
   readonly target: OpenDestination;
   readonly path: string;
+  readonly #place: HiddenPlace;
   readonly #parentFd: number;
   readonly #name: Buffer;
   readonly #hidden: PrivateDirectory;
@@ -76,25 +77,15 @@ export class Replacement {
   #keptName: string | undefined;
   #state: 'made' | 'in place' | 'closed' = 'made';
 
-  private constructor(path: string, parentFd: number, old: FileId, isDirectory: boolean, options: ReplaceOptions) {
+  private constructor(path: string, place: HiddenPlace, old: FileId, options: ReplaceOptions) {
     this.path = path;
-    this.#parentFd = parentFd;
+    this.target = place.target;
+    this.#place = place;
+    this.#parentFd = place.parentFd;
     this.#name = Buffer.from(basename(path));
+    this.#hidden = place.hidden;
     this.#old = old;
     this.#options = options;
-    const parent = {
-      path: dirname(path),
-      fd: openSync(pathOfFd(parentFd), constants.O_RDONLY | constants.O_DIRECTORY),
-    };
-    this.#hidden = PrivateDirectory.make(parent, options.watch.hidden);
-    const { fd } = isDirectory ? this.#hidden.makeInner(TREE.toString()) : this.#hidden;
-    this.target = {
-      path,
-      fd: openSync(pathOfFd(fd), constants.O_RDONLY | constants.O_DIRECTORY),
-      fileName: isDirectory ? undefined : TREE.toString(),
-      made: undefined,
-      before: undefined,
-    };
   }
 
   /**
@@ -118,13 +109,8 @@ export class Replacement {
       if (isRecorded && old.isSymbolicLink()) throw unsafe(path, 'it is a symbolic link');
       if (isRecorded && !isOwn(Number(old.uid), parent.owner)) throw unsafe(path, `it belongs to uid ${old.uid}`);
       refuseMounts(join(readlinkSync(pathOfFd(parent.fd)), basename(path)), path);
-      const fd = openSync(pathOfFd(parent.fd), constants.O_RDONLY | constants.O_DIRECTORY);
-      try {
-        return new Replacement(path, fd, old, root.isDirectory, options);
-      } catch (cause) {
-        closeSync(fd);
-        throw new ArchiveError('EXTRACT_FAILED', { path, what: 'no directory can be made beside it', cause });
-      }
+      const place = HiddenPlace.make(path, parent.fd, root.isDirectory, options.watch.hidden);
+      return new Replacement(path, place, old, options);
     } finally {
       closeSync(parent.fd);
     }
@@ -231,11 +217,7 @@ export class Replacement {
 
   async #close(): Promise<void> {
     this.#state = 'closed';
-    try {
-      await this.#hidden.remove();
-    } finally {
-      closeSync(this.#parentFd);
-    }
+    await this.#place.close();
   }
 }
 

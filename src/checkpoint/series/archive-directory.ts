@@ -1,7 +1,7 @@
 import { closeSync, constants, fstatSync, fsyncSync, openSync, readdirSync, statSync, unlinkSync } from 'node:fs';
 import { open, type FileHandle } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { lstatAt, O_PATH, pathOfFd, withFd } from '../../openat.js';
+import { lstatAt, O_PATH, pathOfFd, reopenDirectory, withFd } from '../../openat.js';
 import { openTrusted, UntrustedDirectoryError } from '../../trusted-directory.js';
 import { CheckpointError } from '../base/checkpoint-error.js';
 
@@ -69,7 +69,7 @@ export class ArchiveDirectory implements Disposable {
 
   /** Makes removals last. */
   sync(): void {
-    withFd(openSync(pathOfFd(this.fd), constants.O_RDONLY | constants.O_DIRECTORY), fsyncSync);
+    withFd(reopenDirectory(this.fd), fsyncSync);
   }
 
   /**
