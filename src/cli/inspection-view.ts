@@ -4,26 +4,23 @@
  */
 import type { Command } from 'commander';
 import type { ArchiveInspection, ArchiveMember, ForeignCheckpoint } from '../index.js';
+import { JsonList } from './json-list.js';
 import { bytes, facts, json, milliseconds } from './output.js';
 import { table, TableLines } from './table.js';
 import { warningsText } from './warnings.js';
 
 export class JsonView {
-  #isBegun = false;
+  readonly #list = new JsonList('members');
 
   member(member: ArchiveMember): string {
-    const before = this.#isBegun ? ',' : BEGIN;
-    this.#isBegun = true;
-    return `${before}\n${json(member).replace(/^/gm, '    ')}`;
+    return this.#list.item(json(member));
   }
 
   end(inspection: ArchiveInspection): string {
     const { members: _, ...rest } = inspection;
-    return `${this.#isBegun ? '\n  ' : BEGIN}],\n${json(rest).replace(/^\{\n/, '')}\n`;
+    return this.#list.end(rest);
   }
 }
-
-const BEGIN = '{\n  "members": [';
 
 export class TextView {
   readonly #rows: TableLines | undefined;

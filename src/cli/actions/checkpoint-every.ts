@@ -9,14 +9,13 @@ import {
   type WarningEvent,
   type WindowEvent,
 } from '../../index.js';
-import { visibleJson } from '../../visible.js';
 import { required } from '../arguments.js';
 import { Cancelled, exitStatusOf } from '../cancelled.js';
 import { refuseBeside } from '../container-options.js';
 import { errorObject, errorText } from '../error-text.js';
 import { EventLog } from '../event-log.js';
 import { EXIT_FAILED } from '../exit-status.js';
-import { bytes, milliseconds } from '../output.js';
+import { bytes, json, milliseconds } from '../output.js';
 import { print, printError } from '../streams.js';
 import { warningsText } from '../warnings.js';
 import { commonOptions, targetOf, type CheckpointFlags } from './checkpoint.js';
@@ -58,7 +57,7 @@ export async function checkpointEveryAction(
     for await (const event of iteration) {
       if (event.kind === 'failed' || (event.kind === 'checkpoint' && event.notRemoved.length > 0))
         process.exitCode = EXIT_FAILED;
-      if (options.json === true) print(visibleJson(JSON.stringify(asJson(event, command))));
+      if (options.json === true) print(json(asJson(event, command), 0));
       else words.say(event);
     }
   } catch (error) {

@@ -1,6 +1,7 @@
 import { InvalidArgumentError } from 'commander';
 import { readMemory, searchMemory } from '../../index.js';
 import { refuseBeside } from '../container-options.js';
+import { JsonList } from '../json-list.js';
 import { hexLines, matchJson, matchLine, searchLine } from '../memory-text.js';
 import { archiveOf } from '../standard-input.js';
 import { LongOutput, ReaderGone } from '../streams.js';
@@ -29,18 +30,13 @@ export async function inspectMemoryAction(argument: string, options: MemoryFlags
     if (hexdump !== undefined)
       await readMemory(source.archive, { ...reading, ...hexdump, onBytes: (piece) => output.add(hexLines(piece)) });
     else {
-      let isFirst = true;
+      const list = new JsonList('matches');
       const found = await searchMemory(source.archive, {
         ...{ ...reading, text, regex },
-        onMatch: (match) => {
-          const before = isFirst ? '{\n  "matches": [\n' : ',\n';
-          isFirst = false;
-          return output.add(asJson ? `${before}    ${matchJson(match)}` : matchLine(match));
-        },
+        onMatch: (match) => output.add(asJson ? list.item(matchJson(match)) : matchLine(match)),
       });
       const { matches: _, ...rest } = found;
-      const end = `${isFirst ? '{\n  "matches": [' : '\n  '}],\n${JSON.stringify(rest, null, 2).replace(/^\{\n/, '')}\n`;
-      await output.add(asJson ? end : searchLine(found));
+      await output.add(asJson ? list.end(rest) : searchLine(found));
     }
     await output.flush();
   } catch (error) {
