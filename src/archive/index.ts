@@ -1,5 +1,6 @@
 // The format and its reading.
 export { ArchiveError, type ArchiveErrorCode, type ArchiveFacts } from './format/archive-error.js';
+export { textsIn } from './format/json-texts.js';
 export { parseJson } from './format/bounded-json.js';
 export { bytesFromJson, bytesToJson, printable, type JsonBytes } from './format/byte-text.js';
 export type { ByteRange, Entry, EntryType, Xattr } from './format/entry.js';

@@ -1,4 +1,5 @@
 import { ArchiveError, printable, type Manifest, type MemberInTurn } from '../archive/index.js';
+import { ROOTFS_DIFF } from './base/container-members.js';
 import { ForeignReader, type ForeignCheckpoint } from './foreign-checkpoint.js';
 import { recordedWarnings, type RecordedWarning } from './warnings/recorded.js';
 
@@ -83,7 +84,7 @@ export class InspectionReader {
   }
 
   #measure(name: string, size: number): void {
-    if (name === 'rootfs-diff.tar') this.#sizes.rootfsDiff = size;
+    if (name === ROOTFS_DIFF) this.#sizes.rootfsDiff = size;
     if (!name.startsWith('checkpoint/')) return;
     this.#sizes.images += size;
     if (/^checkpoint\/pages-[^/]*$/.test(name)) this.#sizes.memory += size;

@@ -4,18 +4,18 @@ import {
   bytesFromJson,
   printable,
   readMember,
+  textsIn,
   walkMembers,
   type Manifest,
   type TarRange,
 } from '../../archive/index.js';
 import { takeTurns } from '../../yield-to-loop.js';
+import { DELETED_FILES, ROOTFS_DIFF } from '../base/container-members.js';
 import type { ArchivedFile, ArchivedTree } from './inspected.js';
 import type { DumpedImagesOf } from './open-images.js';
 
-const ROOTFS_DIFF = 'rootfs-diff.tar';
 /** What a container changed of its image, in every engine's archives. */
 const OF_OTHERS = { name: ROOTFS_DIFF, source: '/', layout: 'nested' } as const;
-const DELETED_FILES = 'deleted.files';
 const MAX_DELETED_BYTES = 16 * 2 ** 20;
 
 /** What further files add to is the sums of their directories: memory is bounded, however many there are. */
@@ -69,25 +69,19 @@ async function deletedFiles({ archive, members, signal }: DumpedImagesOf): Promi
   if (place === undefined) return [];
   for await (const member of walkMembers(archive, { start: place.headerOffset, end: place.end })) {
     signal?.throwIfAborted();
-    const parsed = parsedList((await readMember(archive, member, MAX_DELETED_BYTES)).toString());
-    if (parsed === undefined)
+    const bytes = await readMember(archive, member, MAX_DELETED_BYTES);
+    try {
+      // Go's encoding of an empty list may be `null`.
+      return bytes.toString('latin1').trim() === 'null'
+        ? []
+        : Array.from(textsIn(bytes), (path) => printable(Buffer.from(path)));
+    } catch (cause) {
       throw new ArchiveError('ARCHIVE_DAMAGED', {
-        ...{ archivePath: archive.path, member: DELETED_FILES, what: 'it is no list of paths' },
+        ...{ archivePath: archive.path, member: DELETED_FILES, what: 'it is no list of paths', cause },
       });
-    return parsed.map((path) => printable(Buffer.from(path)));
+    }
   }
   return [];
-}
-
-function parsedList(text: string): string[] | undefined {
-  try {
-    const parsed: unknown = JSON.parse(text);
-    // Go's encoding of an empty list.
-    if (parsed === null) return [];
-    return Array.isArray(parsed) && parsed.every((path) => typeof path === 'string') ? parsed : undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 /** A file, or a directory with what is below it. */

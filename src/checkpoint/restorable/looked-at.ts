@@ -7,10 +7,9 @@ import {
   type TarRange,
   type VerifiedArchive,
 } from '../../archive/index.js';
+import { ROOTFS_DIFF } from '../base/container-members.js';
 
 const IMAGES = 'checkpoint';
-/** What a container changed of its image, in every engine's archives and in ours. */
-const ROOTFS_DIFF = 'rootfs-diff.tar';
 
 export interface LookedAt {
   archive: OpenArchive;

@@ -5,6 +5,7 @@
  */
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { DELETED_FILES, ROOTFS_DIFF } from '../../checkpoint/base/container-members.js';
 import type { ArchiveDocument } from '../../checkpoint/window/target.js';
 import type { Container } from '../model/container.js';
 import { engineFacts } from '../model/engine.js';
@@ -24,9 +25,9 @@ export const members = {
   status: 'status.dump',
   network: 'network.status',
   bindMounts: 'bind.mounts',
-  rootfsDiff: 'rootfs-diff.tar',
+  rootfsDiff: ROOTFS_DIFF,
   rootfs: 'rootfs.tar',
-  deleted: 'deleted.files',
+  deleted: DELETED_FILES,
   devShm: 'devshm-checkpoint.tar',
   podmanLog: 'ctr.log',
   criLog: 'io.kubernetes.cri-o.LogPath',
