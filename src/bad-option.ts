@@ -32,6 +32,12 @@ export function unknownOption<T>(given: T, names: OptionNames<T>): BadOption | u
   return undefined;
 }
 
+/** What is no path that a program can open; undefined for one that is. */
+export function badPath(option: string, value: unknown): BadOption | undefined {
+  const isPath = typeof value === 'string' && value !== '' && !value.includes('\0');
+  return isPath ? undefined : { option, value, expected: 'a path' };
+}
+
 /** Names of options but for some of them. */
 export function without<T, K extends keyof T>(names: T, unwanted: readonly K[]): Omit<T, K> {
   return Object.fromEntries(

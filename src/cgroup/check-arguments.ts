@@ -1,5 +1,5 @@
 /** What arguments must be: each throws FreezerError BAD_OPTION before anything is touched. */
-import { unknownOption, type OptionNames } from '../bad-option.js';
+import { badPath, unknownOption, type BadOption, type OptionNames } from '../bad-option.js';
 import { FreezerError } from './freezer-error.js';
 
 export function requirePid(pid: unknown): void {
@@ -7,12 +7,11 @@ export function requirePid(pid: unknown): void {
 }
 
 export function requirePath(option: string, value: unknown): void {
-  if (typeof value !== 'string' || value === '' || value.includes('\0')) bad(option, value, 'a path');
+  refuse(badPath(option, value));
 }
 
 export function requireOptions<T>(given: T, names: OptionNames<T>): void {
-  const unknown = unknownOption(given, names);
-  if (unknown !== undefined) throw new FreezerError('BAD_OPTION', unknown);
+  refuse(unknownOption(given, names));
 }
 
 /** The freezer's. */
@@ -22,4 +21,8 @@ export function requireVersion(value: unknown): void {
 
 function bad(option: string, value: unknown, expected: string): never {
   throw new FreezerError('BAD_OPTION', { option, value, expected });
+}
+
+function refuse(wrong: BadOption | undefined): void {
+  if (wrong !== undefined) throw new FreezerError('BAD_OPTION', wrong);
 }

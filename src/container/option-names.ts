@@ -1,4 +1,4 @@
-import { unknownOption, without, type OptionNames } from '../bad-option.js';
+import { badPath, unknownOption, without, type OptionNames } from '../bad-option.js';
 import { CHECKPOINT_OPTIONS } from '../checkpoint/option-names.js';
 import { ContainerError } from './model/container-error.js';
 
@@ -14,8 +14,8 @@ export const OF_CHECKPOINT = without(CHECKPOINT_OPTIONS, [
 
 /** @throws ContainerError BAD_OPTION */
 export function requirePath(option: string, value: unknown): void {
-  if (typeof value !== 'string' || value === '' || value.includes('\0'))
-    throw new ContainerError('BAD_OPTION', { option, value, expected: 'a path' });
+  const wrong = badPath(option, value);
+  if (wrong !== undefined) throw new ContainerError('BAD_OPTION', wrong);
 }
 
 /** @throws ContainerError BAD_OPTION for the first option that is not known */

@@ -1,6 +1,7 @@
 /** What options must be: each throws CheckpointError BAD_OPTION, or NOT_ROOT, before anything is touched. */
 import { resolve } from 'node:path';
 import { isSource } from '../../archive/index.js';
+import { badPath } from '../../bad-option.js';
 import { STATE_DIR } from '../../state-dir.js';
 import { CheckpointError } from './checkpoint-error.js';
 
@@ -14,7 +15,8 @@ export function requirePid(option: string, value: number): void {
 }
 
 export function requirePath(option: string, value: unknown): void {
-  if (typeof value !== 'string' || value === '' || value.includes('\0')) bad(option, value, 'a path');
+  const wrong = badPath(option, value);
+  if (wrong !== undefined) throw new CheckpointError('BAD_OPTION', wrong);
 }
 
 /** Of an archive. */
