@@ -117,8 +117,6 @@ export async function latestArchive(
 interface Candidate {
   file: ArchiveFile;
   listed: ListedArchive;
-  at: string;
-  path: string;
 }
 
 async function candidates(
@@ -131,10 +129,9 @@ async function candidates(
     signal?.throwIfAborted();
     const listed = await lookAt(directory, file, signal);
     if (listed === undefined) continue;
-    if (program === undefined || isOf(program, file, listed))
-      found.push({ file, listed, at: listed.at, path: listed.path });
+    if (program === undefined || isOf(program, file, listed)) found.push({ file, listed });
   }
-  return newestFirst(found);
+  return newestFirst(found, ({ listed }) => listed);
 }
 
 /** A damaged one may be of any program, unless its name says which: it is passed over, and said to be. */

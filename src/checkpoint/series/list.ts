@@ -31,11 +31,14 @@ export async function listArchives(
     if (found === undefined) otherFiles++;
     else archives.push(found);
   }
-  return { archives: newestFirst(archives), otherFiles };
+  return { archives: newestFirst(archives, (archive) => archive), otherFiles };
 }
 
-export function newestFirst<T extends Pick<ListedArchive, 'at' | 'path'>>(archives: T[]): T[] {
-  return archives.sort((a, b) => (a.at === b.at ? compare(b.path, a.path) : compare(b.at, a.at)));
+export function newestFirst<T>(all: T[], archiveOf: (one: T) => ListedArchive): T[] {
+  return all.sort((one, other) => {
+    const [a, b] = [archiveOf(one), archiveOf(other)];
+    return a.at === b.at ? compare(b.path, a.path) : compare(b.at, a.at);
+  });
 }
 
 function compare(a: string, b: string): number {
