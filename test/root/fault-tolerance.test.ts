@@ -1,5 +1,5 @@
 /** The recipes of docs/fault-tolerance.md, run as they stand there but for paths and ports. */
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -7,8 +7,8 @@ import ts from 'typescript';
 import { expect, it } from 'vitest';
 import { start } from '../../src/index.js';
 import { freePort } from '../fixtures/criu.js';
-import { endsWithTest } from '../fixtures/ends-with-test.js';
-import { endChild, until } from '../fixtures/processes.js';
+import { heard, type Heard } from '../fixtures/heard.js';
+import { until } from '../fixtures/processes.js';
 import { program } from '../fixtures/program.js';
 import { Programs } from '../fixtures/programs.js';
 
@@ -51,14 +51,7 @@ function scripts(programs: Programs): { stillframe: string; counter: string } {
   return { stillframe, counter };
 }
 
-function started(command: string, ...args: string[]) {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
-  endsWithTest({ [Symbol.asyncDispose]: () => endChild(child) });
-  const running = { child, said: '', ended: () => until(() => child.exitCode !== null, START_MS) };
-  for (const stream of [child.stdout, child.stderr])
-    stream.on('data', (data: Buffer) => (running.said += data.toString()));
-  return running;
-}
+const started = (command: string, ...args: string[]): Heard => heard(command, args, { endMs: START_MS });
 
 const steps = (data: string): number[] => {
   try {

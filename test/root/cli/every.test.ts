@@ -1,11 +1,10 @@
 /** `checkpoint --every`, `list` and `restore --latest`, as they are typed. */
-import { spawn } from 'node:child_process';
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { start } from '../../../src/index.js';
-import { endsWithTest } from '../../fixtures/ends-with-test.js';
-import { endChild, until } from '../../fixtures/processes.js';
+import { heard } from '../../fixtures/heard.js';
+import { until } from '../../fixtures/processes.js';
 import { program, stillframe } from '../../fixtures/program.js';
 import { Programs } from '../../fixtures/programs.js';
 
@@ -26,14 +25,7 @@ async function counting(programs: Programs): Promise<void> {
 /** The command in a state in which it is heard and can be sent signals. */
 function every(programs: Programs, ...args: string[]) {
   const output = ['--state-dir', programs.stateDir, '--output', programs.path('archives')];
-  const child = spawn(process.execPath, [program, 'checkpoint', ...output, ...args], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  endsWithTest({ [Symbol.asyncDispose]: () => endChild(child) });
-  const running = { child, out: '', err: '', ended: () => until(() => child.exitCode !== null, START_MS) };
-  child.stdout.on('data', (data: Buffer) => (running.out += data.toString()));
-  child.stderr.on('data', (data: Buffer) => (running.err += data.toString()));
-  return running;
+  return heard(process.execPath, [program, 'checkpoint', ...output, ...args]);
 }
 
 it('ends with a last checkpoint on SIGTERM, and the newest whole one comes back', { timeout: LONG_MS }, async () => {

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { freezerVersions, withCgroup } from '../../fixtures/cgroup.js';
 import { endsWithTest } from '../../fixtures/ends-with-test.js';
+import { heard, type Heard } from '../../fixtures/heard.js';
 import { endChild, spawnCounter, until, type Counter } from '../../fixtures/processes.js';
 import { program, stillframe } from '../../fixtures/program.js';
 import { TestState } from '../faults/owner.js';
@@ -30,14 +31,7 @@ async function scene(version: 'v1' | 'v2', play: (scene: Scene) => Promise<void>
 }
 
 /** The command, heard while it runs. */
-function start(args: string[]) {
-  const child = spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
-  endsWithTest({ [Symbol.asyncDispose]: () => endChild(child) });
-  const running = { child, said: '', ended: () => until(() => child.exitCode !== null || child.signalCode !== null) };
-  for (const stream of [child.stdout, child.stderr])
-    stream.on('data', (data: Buffer) => (running.said += data.toString()));
-  return running;
-}
+const start = (args: string[]): Heard => heard(process.execPath, [program, ...args], { endMs: 5000 });
 
 describe.each(freezerVersions())('stillframe freeze --while, cgroup %s', (version) => {
   it('runs the command while everything stands still, and passes its output and status on', { timeout: 240_000 }, () =>

@@ -1,10 +1,9 @@
 /** `run --restore-from`: a program that goes on from its last checkpoint, or begins. */
-import { spawn } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { endsWithTest } from '../../fixtures/ends-with-test.js';
-import { endChild, until } from '../../fixtures/processes.js';
+import { heard } from '../../fixtures/heard.js';
+import { until } from '../../fixtures/processes.js';
 import { program } from '../../fixtures/program.js';
 import { Programs } from '../../fixtures/programs.js';
 
@@ -16,16 +15,11 @@ const COUNT = 'trap "exit 7" TERM; i=0; while :; do i=$((i+1)); echo $i > n; ech
 
 function run(programs: Programs, ...args: string[]) {
   const name = ['--name', 'job', '--log', programs.path('log'), '--files', `data=${programs.path('data')}`];
-  const child = spawn(
+  return heard(
     process.execPath,
     [program, 'run', '--state-dir', programs.stateDir, ...name, ...args, '--', 'sh', '-c', COUNT],
-    { stdio: ['ignore', 'pipe', 'pipe'], cwd: programs.path('data') },
+    { cwd: programs.path('data') },
   );
-  endsWithTest({ [Symbol.asyncDispose]: () => endChild(child) });
-  const running = { child, out: '', err: '', ended: () => until(() => child.exitCode !== null, START_MS) };
-  child.stdout.on('data', (data: Buffer) => (running.out += data.toString()));
-  child.stderr.on('data', (data: Buffer) => (running.err += data.toString()));
-  return running;
 }
 
 const steps = (out: string): number[] => [...out.matchAll(/^step (\d+)$/gm)].map(([, step]) => Number(step));

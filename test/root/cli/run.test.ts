@@ -1,10 +1,9 @@
 /** `stillframe run` and `ps`, and names in place of process ids, as a newcomer types them. */
-import { spawn } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
-import { endsWithTest } from '../../fixtures/ends-with-test.js';
-import { endChild, until } from '../../fixtures/processes.js';
+import { heard } from '../../fixtures/heard.js';
+import { until } from '../../fixtures/processes.js';
 import { program } from '../../fixtures/program.js';
 import { Programs } from '../../fixtures/programs.js';
 
@@ -13,14 +12,7 @@ const START_MS = 60_000;
 
 /** In the foreground, heard while it runs. */
 function foreground(programs: Programs, ...args: string[]) {
-  const child = spawn(process.execPath, [program, 'run', '--state-dir', programs.stateDir, ...args], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  endsWithTest({ [Symbol.asyncDispose]: () => endChild(child) });
-  const running = { child, out: '', err: '', ended: () => until(() => child.exitCode !== null, START_MS) };
-  child.stdout.on('data', (data: Buffer) => (running.out += data.toString()));
-  child.stderr.on('data', (data: Buffer) => (running.err += data.toString()));
-  return running;
+  return heard(process.execPath, [program, 'run', '--state-dir', programs.stateDir, ...args]);
 }
 
 /** Counts into a file of `data`, and tells. */

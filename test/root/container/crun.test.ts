@@ -20,7 +20,7 @@ import {
   WriterInContainer,
 } from '../../fixtures/container.js';
 import { addLockFiles, LOCKED, locksOnMapped } from '../../fixtures/lock-files.js';
-import { CrunContainer, crunOnPath, crunWithCriu } from '../../fixtures/crun.js';
+import { CrunContainer, crunFirst, crunOnPath } from '../../fixtures/crun.js';
 
 const PATH = process.env['PATH'] ?? '';
 const rounds = Array.from({ length: ROUNDS }, (_, i) => i + 1);
@@ -32,10 +32,9 @@ beforeAll(() => {
   scratch = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
   image = makeImage(join(scratch, 'image'));
   addLockFiles(image);
-  process.env['PATH'] = [crunOnPath(join(scratch, 'bin'), crunWithCriu()), PATH].join(delimiter);
 });
+beforeAll(() => crunFirst(join(scratch, 'bin')));
 afterAll(() => {
-  process.env['PATH'] = PATH;
   rmSync(scratch, { recursive: true, force: true });
 });
 

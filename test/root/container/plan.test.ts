@@ -1,7 +1,7 @@
 /** What a checkpoint of a container would do, asked of each runtime; nothing is touched. */
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
 import { planContainerCheckpoint, type ContainerCheckpointPlan } from '../../../src/container/index.js';
 import {
@@ -15,20 +15,18 @@ import {
   WRITER_ARGS,
   WriterInContainer,
 } from '../../fixtures/container.js';
-import { CrunContainer, crunOnPath, crunWithCriu } from '../../fixtures/crun.js';
+import { CrunContainer, crunFirst } from '../../fixtures/crun.js';
 import { stillframe } from '../../fixtures/program.js';
 
-const PATH = process.env['PATH'] ?? '';
 let scratch: string;
 let image: string;
 beforeAll(() => {
   scratch = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
   image = makeImage(join(scratch, 'image'));
   // Before anything looks for a CRIU: what runtimes find is settled then.
-  process.env['PATH'] = [crunOnPath(join(scratch, 'bin'), crunWithCriu()), PATH].join(delimiter);
 });
+beforeAll(() => crunFirst(join(scratch, 'bin')));
 afterAll(() => {
-  process.env['PATH'] = PATH;
   rmSync(scratch, { recursive: true, force: true });
 });
 

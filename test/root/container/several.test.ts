@@ -1,6 +1,6 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest';
 import { checkpointContainer, restoreContainer } from '../../../src/container/index.js';
 import { inspectImages } from '../../../src/index.js';
@@ -15,23 +15,21 @@ import {
   WRITER_ARGS,
   WriterInContainer,
 } from '../../fixtures/container.js';
-import { CrunContainer, crunOnPath, crunWithCriu } from '../../fixtures/crun.js';
+import { CrunContainer, crunFirst } from '../../fixtures/crun.js';
 import { importImage, PodmanContainer, removeImage } from '../../fixtures/podman.js';
 
 // One archive is as many containers at once, beside the one that it was made of.
 const numbers = Array.from({ length: ROUNDS }, (_, i) => i + 2);
 
-const PATH = process.env['PATH'] ?? '';
 let scratch: string;
 let image: string;
 beforeAll(() => {
   need('runc', 'unshare');
   scratch = mkdtempSync(join(tmpdir(), 'stillframe-test-'));
   image = makeImage(join(scratch, 'image'));
-  process.env['PATH'] = [crunOnPath(join(scratch, 'bin'), crunWithCriu()), PATH].join(delimiter);
 });
+beforeAll(() => crunFirst(join(scratch, 'bin')));
 afterAll(() => {
-  process.env['PATH'] = PATH;
   rmSync(scratch, { recursive: true, force: true });
 });
 
