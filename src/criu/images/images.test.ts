@@ -60,8 +60,14 @@ async function pstree(bytes: Uint8Array): Promise<unknown> {
   return readPstree(dir);
 }
 
+test("the first thread's id is the pid, whatever CRIU has left there for a zombie", async () => {
+  const zombie = { ...process1, pid: 12, ppid: 10, threads: [2_356_715_856] };
+  const entries = [process1, zombie].map((entry) => pstree_entry.encode(entry).finish());
+  expect(await pstree(image(PSTREE, entries))).toEqual([process1, { ...zombie, threads: [12] }]);
+});
+
 test('entries across the chunks of a large image come out whole', async () => {
-  const entries = Array.from({ length: 20_000 }, (_, i) => ({ ...process1, pid: i + 1 }));
+  const entries = Array.from({ length: 20_000 }, (_, i) => ({ ...process1, pid: i + 1, threads: [i + 1, 30_000] }));
   expect(
     await pstree(
       image(

@@ -12,7 +12,7 @@ export interface DumpedProcess {
   ppid: number;
   pgid: number;
   sid: number;
-  /** Thread ids, the first being the pid. Empty for a zombie. */
+  /** Thread ids, the first being the pid. May be empty for a zombie. */
   threads: number[];
 }
 
@@ -28,7 +28,9 @@ export async function readPstree(imagesDir: string): Promise<DumpedProcess[]> {
     PSTREE_MAGIC,
     (data) => pstree_entry.decode(data),
   )) {
-    processes.push({ pid, ppid, pgid, sid, threads });
+    // Of a zombie CRIU writes the first one without having set it, and nobody's restore looks at it: it is the pid.
+    // Source: CRIU v4.2, criu/seize.c, collect_threads; criu/pstree.c, dump_pstree and read_one_pstree_item.
+    processes.push({ pid, ppid, pgid, sid, threads: threads.length === 0 ? [] : [pid, ...threads.slice(1)] });
   }
   return processes;
 }
