@@ -39,7 +39,8 @@ set -eu
 criu=$1 archive=$2 directory=$3 procs=$4
 tar --extract --file "$archive" --directory "$directory"
 echo $$ >"$procs"
-exec "$criu" restore --images-dir "$directory/checkpoint" --restore-detached --manage-cgroups=ignore --log-file restore.log -v2
+exec "$criu" restore --images-dir "$directory/checkpoint" --restore-detached --manage-cgroups=ignore \\
+  --log-file restore.log -v2
 `;
 
 interface RestorePlan {

@@ -1,8 +1,8 @@
 import { json } from './output.js';
 
 /**
- * A JSON object of which the first value is a list, as it comes: what is known only at the end follows it, and nothing of
- * the list is held.
+ * A JSON object of which the first value is a list, as it comes: what is known only at the end follows it, and nothing
+ * of the list is held.
  */
 export class JsonList {
   readonly #begin: string;

@@ -44,7 +44,8 @@ while True:
 function scripts(programs: Programs): { stillframe: string; counter: string } {
   const [stillframe, counter] = [programs.path('stillframe'), programs.path('counter')];
   const log = `test "$command" = run && set -- --log ${programs.path('log')} "$@"`;
-  const own = `command=$1; shift\n${log}\nexec ${process.execPath} ${program} $command --state-dir ${programs.stateDir}`;
+  const typed = `${process.execPath} ${program} $command --state-dir ${programs.stateDir}`;
+  const own = `command=$1; shift\n${log}\nexec ${typed}`;
   writeFileSync(stillframe, `#!/bin/sh\n${own} "$@"\n`, { mode: 0o755 });
   // Not in a shell: CRIU refuses a tree in the middle of a vfork, and a shell that counts is in one half of the time.
   writeFileSync(counter, `#!/usr/bin/python3 -IS\n${COUNTER}`, { mode: 0o755 });

@@ -94,8 +94,9 @@ const LOOKS = 20;
 const PAUSE_MS = 10;
 
 /**
- * What a process is called outside of its copy. CRIU's helpers are ending at this time, and the kernel's list of children
- * may lack one whose sibling ends: only one that is missing again and again has ended. Source: proc(5), `children`.
+ * What a process is called outside of its copy. CRIU's helpers are ending at this time, and the kernel's list of
+ * children may lack one whose sibling ends: only one that is missing again and again has ended. Source: proc(5),
+ * `children`.
  */
 async function outerPid(initPid: number, innerPid: number): Promise<number | undefined> {
   for (let look = 1; ; look++) {

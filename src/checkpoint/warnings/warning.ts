@@ -110,7 +110,8 @@ const texts: { readonly [C in WarningCode]: (facts: WarningFacts[C]) => ErrorTex
       patterns.map(({ pattern, trees }) => `${printableJson(pattern)} (of ${listed(trees.map(printableJson))})`),
     )}`,
     remedy:
-      "If something was to be left out, it is in the archive. A pattern is held against whole paths below the tree's root: `cache` is what lies in the root, `**/cache` what lies anywhere.",
+      "If something was to be left out, it is in the archive. A pattern is held against whole paths below the tree's " +
+      'root: `cache` is what lies in the root, `**/cache` what lies anywhere.',
   }),
   FILES_CHANGED: ({ files }) => ({
     what: `files that the tree writes to are not in the archive, and not, or perhaps not, as they were at the checkpoint: ${listed(

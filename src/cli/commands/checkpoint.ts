@@ -104,13 +104,13 @@ Examples:
   stillframe checkpoint --pid 4711 --output - --compress gzip | ssh other 'cat > app.tar.gz'
   stillframe checkpoint --pid 4711 --stop --output app.tar        move it: end it here, restore it there
   stillframe checkpoint --pid 4711 --pre-dump-until 16M --output app.tar   for large memory: dump most of it before the freeze
-  stillframe checkpoint --name web --every 5m --keep 3 --output /var/lib/web/checkpoints   see also: list, restore --latest
+  stillframe checkpoint --name web --every 5m --keep 3 --output /var/lib/web   see also: list, restore --latest
 
-With --every the archives are called NAME-20261130T191745.123Z.tar, where NAME is that of the program or container, or the
-process's own with its pid. When one more is safe on disk, the oldest whole one beyond --keep is removed. A checkpoint that
-fails is reported, and the next one is tried at its time. SIGTERM lets the one under way end, makes a last one, which with
---stop ends the tree, and ends the command; SIGINT, SIGHUP or a second SIGTERM cancel what is under way. Exit status: 0
-all checkpoints succeeded until SIGTERM or the end of the tree, 1 any of them failed.`,
+With --every the archives are called NAME-20261130T191745.123Z.tar, where NAME is that of the program or container, or
+the process's own with its pid. When one more is safe on disk, the oldest whole one beyond --keep is removed. A
+checkpoint that fails is reported, and the next one is tried at its time. SIGTERM lets the one under way end, makes a
+last one, which with --stop ends the tree, and ends the command; SIGINT, SIGHUP or a second SIGTERM cancel what is under
+way. Exit status: 0 all checkpoints succeeded until SIGTERM or the end of the tree, 1 any of them failed.`,
     )
     .action(async (options: CheckpointFlags, own: Command) =>
       (await import('../actions/checkpoint.js')).checkpointAction(options, signal, own),

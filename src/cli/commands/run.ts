@@ -20,7 +20,8 @@ export function runCommand(signal: AbortSignal): Command {
     .option('--freezer <v1|v2>', 'the freezer to use, if the machine has both', cgroupVersion)
     .option(
       '--restore-from <dir>',
-      'restore it from the newest checkpoint of its name in this directory that can be restored; start it if there is none',
+      'restore it from the newest checkpoint of its name in this directory that can be restored; ' +
+        'start it if there is none',
     )
     .option('--discard-replaced', 'with --restore-from: delete the old files once the restored tree runs')
     .option(
@@ -40,8 +41,8 @@ appended to that file is copied to the standard output, and the signals HUP, INT
 on (INT and QUIT to its whole process group, as a terminal does). It keeps running if this command is killed.
 It runs with our user and environment: setpriv or sudo -u in front of it change the user.
 
-With --restore-from an archive that is damaged, or that CRIU refuses to restore, is named and passed over. Files that are
-there are replaced, and kept under another name. If its process ids or its name are taken, nothing is started.
+With --restore-from an archive that is damaged, or that CRIU refuses to restore, is named and passed over. Files that
+are there are replaced, and kept under another name. If its process ids or its name are taken, nothing is started.
 
 Exit status: that of the program, or 128 plus the number of the signal that ended it. 125: it was not started, 126 or
 127: it cannot be executed or found, 2: wrong usage.

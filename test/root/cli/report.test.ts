@@ -14,7 +14,8 @@ import { withScratch } from '../archive/archive-fixture.js';
 
 const MARKUP = '<img src="x" onerror=\'alert(1)\'>&amp;</style><script>alert(1)</script>';
 const ESCAPED =
-  '&lt;img src=&quot;x&quot; onerror=&#39;alert(1)&#39;&gt;&amp;amp;&lt;/style&gt;&lt;script&gt;alert(1)&lt;/script&gt;';
+  '&lt;img src=&quot;x&quot; onerror=&#39;alert(1)&#39;&gt;&amp;amp;' +
+  '&lt;/style&gt;&lt;script&gt;alert(1)&lt;/script&gt;';
 /** A file's name has no slash in it. */
 const NAME = MARKUP.replaceAll('/', '');
 
